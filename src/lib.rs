@@ -1,1 +1,15 @@
-//! primeshare
+//! Sharing of GPU buffers between DRM devices, Vulkan and processes.
+pub mod alloc;
+pub mod buffer;
+pub mod device;
+pub mod export;
+pub mod gbm;
+pub mod gem;
+pub mod import;
+pub mod sync;
+mod sys;
+
+pub use alloc::{Allocator, Request};
+pub use buffer::{DmaBuf, Fourcc, Layout, Modifier};
+pub use device::Device;
+pub use nix::errno::Errno;

@@ -1,0 +1,89 @@
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+use crate::buffer::{self, Fourcc, Modifier};
+use crate::{device, export, gem};
+
+/// Why nothing was allocated. Nothing was leaked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The allocator does not know how to lay the format out.
+    #[error("{allocator} cannot allocate {fourcc}")]
+    Format {
+        /// The allocator.
+        allocator: &'static str,
+        /// The format.
+        fourcc: Fourcc,
+    },
+    /// None of the layouts asked for can be had.
+    #[error("{allocator} has none of the modifiers {modifiers:?}")]
+    Modifiers {
+        /// The allocator.
+        allocator: &'static str,
+        /// What was asked for.
+        modifiers: Vec<Modifier>,
+    },
+    /// The size makes no buffer.
+    #[error(transparent)]
+    Layout(#[from] buffer::Error),
+    /// A handle operation failed, making a dumb buffer among them.
+    #[error(transparent)]
+    Gem(#[from] gem::Error),
+    /// The new buffer could not be exported.
+    #[error(transparent)]
+    Export(#[from] export::Error),
+    /// The device has no second file description to give to gbm.
+    #[error("cannot open the device for gbm: {0}")]
+    Device(#[from] device::Error),
+    /// `/dev/udmabuf` could not be opened. It belongs to root on most distributions.
+    #[error("cannot open {path}: {errno}", path = path.display())]
+    Open {
+        /// The node.
+        path: PathBuf,
+        /// ENOENT, EACCES …
+        errno: Errno,
+    },
+    /// `memfd_create`, its size or its seal failed.
+    #[error("cannot make {size} bytes of shared memory: {errno}")]
+    Memory {
+        /// Bytes asked for.
+        size: u64,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// UDMABUF_CREATE failed.
+    #[error("UDMABUF_CREATE of {size} bytes: {errno}")]
+    Udmabuf {
+        /// Bytes asked for.
+        size: u64,
+        /// EINVAL: above the module's limit, 64 MiB by default.
+        errno: Errno,
+    },
+    /// `gbm_create_device` failed.
+    #[error("gbm has no backend for {device}: {errno}")]
+    GbmDevice {
+        /// The device.
+        device: String,
+        /// Mesa's reason.
+        errno: Errno,
+    },
+    /// gbm does not allocate this.
+    #[error("gbm_bo_create of {width}x{height} {fourcc} on {device}: {errno}")]
+    GbmCreate {
+        /// The device.
+        device: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Format.
+        fourcc: Fourcc,
+        /// Mesa's reason.
+        errno: Errno,
+    },
+    /// gbm's buffer has a number of planes that no buffer has.
+    #[error("gbm made a buffer of {0} planes")]
+    GbmPlanes(u32),
+}

@@ -1,0 +1,77 @@
+//! Allocators: one trait, and those that need no Mesa. The gbm one is in [`crate::gbm`].
+
+mod dumb;
+mod error;
+mod udmabuf;
+
+pub use dumb::Dumb;
+pub use error::Error;
+pub use udmabuf::Udmabuf;
+
+use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Modifier};
+
+bitflags::bitflags! {
+    /// What a buffer will be used for. Allocators that cannot tell take it as advice.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct Usage: u32 {
+        /// Drawn into or sampled by a GPU.
+        const RENDER = 1 << 0;
+        /// Shown by a display controller.
+        const SCANOUT = 1 << 1;
+    }
+}
+
+/// What to allocate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Pixel format.
+    pub fourcc: Fourcc,
+    /// The layouts that would do, in no order. [`Modifier::INVALID`] in the list allows a layout
+    /// that only the allocating device understands.
+    pub modifiers: Vec<Modifier>,
+    /// What it is for.
+    pub usage: Usage,
+}
+
+impl Request {
+    /// A LINEAR buffer for rendering.
+    pub fn new(width: u32, height: u32, fourcc: Fourcc) -> Self {
+        Self {
+            width,
+            height,
+            fourcc,
+            modifiers: vec![Modifier::LINEAR],
+            usage: Usage::RENDER,
+        }
+    }
+
+    fn linear_format(&self, allocator: &'static str) -> Result<&'static FormatInfo, Error> {
+        if !self.modifiers.contains(&Modifier::LINEAR) {
+            return Err(Error::Modifiers {
+                allocator,
+                modifiers: self.modifiers.clone(),
+            });
+        }
+        FormatInfo::of(self.fourcc).ok_or(Error::Format {
+            allocator,
+            fourcc: self.fourcc,
+        })
+    }
+}
+
+/// Where buffers come from.
+///
+/// A buffer is exported, read-write and close-on-exec, before anybody else can export it, and is
+/// freed when the last [`DmaBuf`] clone and the last import of it have gone; the allocator may go
+/// before. Allocating does not wait for the GPU. Thread-safe.
+pub trait Allocator: Send + Sync {
+    /// A short name for reports: `dumb`, `gbm`, `udmabuf`.
+    fn name(&self) -> &'static str;
+
+    /// Allocates a buffer. The contents are zero or undefined, as the driver pleases.
+    fn allocate(&self, request: &Request) -> Result<DmaBuf, Error>;
+}

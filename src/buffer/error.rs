@@ -1,0 +1,77 @@
+use nix::errno::Errno;
+
+use super::{Fourcc, MAX_PLANES};
+
+/// Why a buffer description was refused. Every fd that came with it has been closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The number is no file descriptor.
+    #[error("plane fd {0} is not a file descriptor")]
+    BadFd(i32),
+    /// A buffer has one to [`MAX_PLANES`] planes.
+    #[error("{0} planes given, a buffer has 1 to {MAX_PLANES}")]
+    PlaneCount(usize),
+    /// Width or height is zero.
+    #[error("size {width}x{height} has a zero side")]
+    Empty {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
+    /// The size overflows the kernel's 32-bit pitch or the address space.
+    #[error("{width}x{height} of {fourcc} is too large to describe")]
+    TooLarge {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Format.
+        fourcc: Fourcc,
+    },
+    /// The planes of a LINEAR buffer of this format are another number.
+    #[error("{fourcc} LINEAR has {expected} planes, {found} given")]
+    FormatPlaneCount {
+        /// Format.
+        fourcc: Fourcc,
+        /// Planes of the format.
+        expected: usize,
+        /// Planes given.
+        found: usize,
+    },
+    /// `fstat`, `fstatfs` or `lseek` failed on a plane's fd.
+    #[error("plane {plane}: cannot examine its fd: {errno}")]
+    Examine {
+        /// Plane index.
+        plane: usize,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// The fd is open but not a dma-buf.
+    #[error("plane {plane}: the fd is not a dma-buf")]
+    NotADmaBuf {
+        /// Plane index.
+        plane: usize,
+    },
+    /// A row does not fit the stride.
+    #[error("plane {plane}: stride {stride} is shorter than a row of {row_bytes} bytes")]
+    StrideTooSmall {
+        /// Plane index.
+        plane: usize,
+        /// Stride in bytes.
+        stride: u32,
+        /// Bytes of one row.
+        row_bytes: u32,
+    },
+    /// The plane reaches past the end of its dma-buf.
+    #[error("plane {plane}: ends at byte {end}, past its dma-buf of {size} bytes")]
+    OutOfBounds {
+        /// Plane index.
+        plane: usize,
+        /// First byte after the plane.
+        end: u64,
+        /// Bytes of the dma-buf.
+        size: u64,
+    },
+}

@@ -1,0 +1,56 @@
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+
+/// Why a device could not be opened or asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// `open` failed.
+    #[error("cannot open {path}: {errno}", path = path.display())]
+    Open {
+        /// The node.
+        path: PathBuf,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// `fstat` failed.
+    #[error("cannot stat the device fd: {errno}")]
+    Stat {
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// The fd is something else than a DRM node.
+    #[error("the fd is not a DRM device node")]
+    NotDrm,
+    /// DRM_IOCTL_VERSION failed.
+    #[error("DRM_IOCTL_VERSION: {errno}")]
+    Version {
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// The directory of nodes could not be read.
+    #[error("cannot list {path}: {errno}", path = path.display())]
+    List {
+        /// The directory.
+        path: PathBuf,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// `mmap` of a dumb buffer failed.
+    #[error("cannot map {length} bytes of handle {handle}: {errno}")]
+    Map {
+        /// The handle.
+        handle: u32,
+        /// Bytes asked for.
+        length: usize,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// A handle operation failed.
+    #[error(transparent)]
+    Gem(#[from] crate::gem::Error),
+    /// The object belongs to another file description.
+    #[error("the object belongs to another file description")]
+    WrongDevice,
+}

@@ -1,0 +1,54 @@
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::mman::ProtFlags;
+
+use super::{Device, Error};
+use crate::gem::Object;
+use crate::sys::map::Map;
+
+/// A dumb buffer's memory, mapped for reading through its own device (MODE_MAP_DUMB and `mmap` of
+/// the device fd).
+///
+/// This is the device's own view of its memory, independent of any dma-buf. For buffers of other
+/// devices, and for CPU access that is ordered with devices, map the dma-buf:
+/// [`sync::Mapping`](crate::sync::Mapping).
+#[derive(Debug)]
+pub struct DumbMapping {
+    map: Map,
+    /// The kernel allows the mapping by the handle, so the handle outlives it.
+    _object: Object,
+}
+
+impl Device {
+    /// Maps the first `length` bytes of a dumb buffer of this device.
+    ///
+    /// EINVAL for objects that were imported from another driver.
+    pub fn map_dumb(&self, object: &Object, length: NonZeroUsize) -> Result<DumbMapping, Error> {
+        if !Arc::ptr_eq(self.table(), object.table()) {
+            return Err(Error::WrongDevice);
+        }
+        let failed = |errno| Error::Map {
+            handle: object.handle().raw(),
+            length: length.get(),
+            errno,
+        };
+        let offset = i64::try_from(object.map_offset()?).map_err(|_| failed(Errno::EOVERFLOW))?;
+        let map = Map::new(self.as_fd(), offset, length, ProtFlags::PROT_READ).map_err(failed)?;
+        Ok(DumbMapping {
+            map,
+            _object: object.clone(),
+        })
+    }
+}
+
+impl DumbMapping {
+    /// Copies bytes out, from `offset`. `None`, and nothing copied, where they reach past the
+    /// mapping's end.
+    #[must_use]
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Option<()> {
+        self.map.read(offset, into)
+    }
+}

@@ -1,0 +1,171 @@
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::stat::{SFlag, major, minor};
+
+use super::Error;
+use crate::sys;
+
+const DIRECTORY: &str = "/dev/dri";
+/// `DRM_MAJOR` of `include/drm/drm_drv.h`.
+const DRM_MAJOR: u64 = 226;
+
+/// What a DRM node is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NodeKind {
+    /// `card*`: everything, mode setting and dumb buffers included.
+    Primary,
+    /// `renderD*`: rendering and PRIME; no dumb buffers, no mode setting.
+    Render,
+}
+
+/// The device number of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId {
+    /// 226 on Linux.
+    pub major: u64,
+    /// From 0 for primary, from 128 for render nodes.
+    pub minor: u64,
+}
+
+/// Where a device sits: the subsystem and the name it has there, such as `pci` and
+/// `0000:01:00.0`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BusId {
+    /// `pci`, `usb`, `platform`, `virtio`, `faux` …
+    pub subsystem: String,
+    /// The name of the device there.
+    pub name: String,
+}
+
+impl fmt::Display for BusId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.subsystem, self.name)
+    }
+}
+
+/// A DRM device node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Node {
+    /// Its path.
+    pub path: PathBuf,
+    /// Primary or render.
+    pub kind: NodeKind,
+    /// Its device number.
+    pub id: NodeId,
+    /// The device behind it, where sysfs says. Equal for the primary and the render node of one
+    /// device.
+    pub bus: Option<BusId>,
+}
+
+impl Node {
+    /// The node behind an open fd.
+    pub(super) fn of(fd: BorrowedFd<'_>) -> Result<Self, Error> {
+        let stat = sys::file::stat(fd).map_err(|errno| Error::Stat { errno })?;
+        if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFCHR.bits() {
+            return Err(Error::NotDrm);
+        }
+        Self::describe(NodeId {
+            major: major(stat.st_rdev),
+            minor: minor(stat.st_rdev),
+        })
+        .ok_or(Error::NotDrm)
+    }
+
+    /// `None` where the number is not a DRM node's.
+    fn describe(id: NodeId) -> Option<Self> {
+        let sysfs = PathBuf::from(format!("/sys/dev/char/{}:{}", id.major, id.minor));
+        let name = match sysfs.canonicalize() {
+            Ok(target) if sysfs.join("device/drm").exists() => {
+                target.file_name()?.to_str()?.to_owned()
+            }
+            Ok(_) => return None,
+            Err(_) => name_by_number(id)?,
+        };
+        Some(Self {
+            kind: kind_of(&name)?,
+            path: Path::new(DIRECTORY).join(name),
+            id,
+            bus: bus_of(&sysfs.join("device")),
+        })
+    }
+}
+
+/// The name of a node where there is no sysfs to ask, as in some sandboxes: the kernel gives each
+/// kind a block of 64 numbers (`drm_minor_alloc`).
+fn name_by_number(id: NodeId) -> Option<String> {
+    match (id.major, id.minor) {
+        (DRM_MAJOR, minor @ 0..64) => Some(format!("card{minor}")),
+        (DRM_MAJOR, minor @ 128..192) => Some(format!("renderD{minor}")),
+        _ => None,
+    }
+}
+
+fn kind_of(name: &str) -> Option<NodeKind> {
+    let numbered = |prefix| {
+        let number: Option<&str> = name.strip_prefix(prefix);
+        number.is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()))
+    };
+    if numbered("card") {
+        Some(NodeKind::Primary)
+    } else if numbered("renderD") {
+        Some(NodeKind::Render)
+    } else {
+        None
+    }
+}
+
+fn bus_of(device: &Path) -> Option<BusId> {
+    let last = |path: PathBuf| Some(path.canonicalize().ok()?.file_name()?.to_str()?.to_owned());
+    Some(BusId {
+        subsystem: last(device.join("subsystem"))?,
+        name: last(device.to_owned())?,
+    })
+}
+
+/// Lists the machine's DRM nodes, primary nodes first, by number. Opens none of them.
+///
+/// No nodes, or no `/dev/dri`, is an empty list.
+pub fn enumerate() -> Result<Vec<Node>, Error> {
+    let failed = |error: std::io::Error| Error::List {
+        path: DIRECTORY.into(),
+        errno: sys::errno(error),
+    };
+    let entries = match std::fs::read_dir(DIRECTORY) {
+        Err(error) if sys::errno_is(&error, Errno::ENOENT) => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut nodes = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        if entry.file_name().to_str().and_then(kind_of).is_none() {
+            continue;
+        }
+        // A node may go while we look: hot unplug.
+        let Ok(stat) = nix::sys::stat::stat(&entry.path()) else {
+            continue;
+        };
+        nodes.extend(Node::describe(NodeId {
+            major: major(stat.st_rdev),
+            minor: minor(stat.st_rdev),
+        }));
+    }
+    nodes.sort_by_key(|node| (node.kind, node.id));
+    Ok(nodes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_the_kind() {
+        assert_eq!(kind_of("card0"), Some(NodeKind::Primary));
+        assert_eq!(kind_of("renderD128"), Some(NodeKind::Render));
+        assert_eq!(kind_of("card"), None);
+        assert_eq!(kind_of("card0-HDMI-A-1"), None);
+        assert_eq!(kind_of("by-path"), None);
+    }
+}

@@ -1,0 +1,92 @@
+//! From a dma-buf to GEM objects on a device.
+
+use std::os::fd::AsFd;
+
+use arrayvec::ArrayVec;
+
+use crate::buffer::{BufferId, DmaBuf, MAX_PLANES};
+use crate::device::Device;
+use crate::gem::{self, Found, Object};
+
+/// Why a buffer could not be imported. The planes imported before the failing one have been
+/// released again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{device}: cannot import dma-buf {object} of the buffer: {source}")]
+pub struct Error {
+    /// The device that was to import.
+    pub device: String,
+    /// Index into [`DmaBuf::objects`].
+    pub object: usize,
+    /// What failed.
+    pub source: gem::Error,
+}
+
+/// A buffer on a device: a GEM object per memory plane.
+///
+/// Planes in one dma-buf share one object. The handles are closed when the last user of each goes.
+#[derive(Clone, Debug)]
+pub struct Imported {
+    objects: ArrayVec<(Object, Found), MAX_PLANES>,
+    planes: ArrayVec<usize, MAX_PLANES>,
+}
+
+impl Imported {
+    /// The object a memory plane lies in. `None` past the last plane.
+    pub fn plane(&self, plane: usize) -> Option<&Object> {
+        self.planes
+            .get(plane)
+            .map(|&object| &self.objects[object].0)
+    }
+
+    /// The objects, in the order of [`DmaBuf::objects`], and what the import met of each.
+    pub fn objects(&self) -> impl ExactSizeIterator<Item = (&Object, Found)> {
+        self.objects.iter().map(|(object, found)| (object, *found))
+    }
+
+    /// The object of a buffer's first plane: its only one, in most cases.
+    pub fn object(&self) -> &Object {
+        &self.objects[0].0
+    }
+
+    /// What the import met of the first plane's object.
+    pub fn found(&self) -> Found {
+        self.objects[0].1
+    }
+}
+
+impl Device {
+    /// Imports a buffer: its objects on this file description, and whether they were here before.
+    ///
+    /// A buffer that is in use here already costs no system call. The buffer's fds stay its own.
+    /// Thread-safe; does not block on the GPU.
+    pub fn import(&self, buffer: &DmaBuf) -> Result<Imported, Error> {
+        let mut objects = ArrayVec::new();
+        for (index, object) in buffer.objects().iter().enumerate() {
+            let imported = self.table().import(object.as_fd(), object.id());
+            objects.push(imported.map_err(|source| self.import_failed(index, source))?);
+        }
+        Ok(Imported {
+            objects,
+            planes: buffer.planes().iter().map(|plane| plane.object).collect(),
+        })
+    }
+
+    /// Imports a bare dma-buf fd, about which nothing else is known. Borrows the fd.
+    ///
+    /// Costs a `fstat` where the dma-buf is in use here already.
+    pub fn import_fd(&self, fd: impl AsFd) -> Result<(Object, Found), Error> {
+        let fd = fd.as_fd();
+        BufferId::of(fd)
+            .map_err(|errno| gem::Error::Identify { errno })
+            .and_then(|id| self.table().import(fd, id))
+            .map_err(|source| self.import_failed(0, source))
+    }
+
+    fn import_failed(&self, object: usize, source: gem::Error) -> Error {
+        Error {
+            device: self.to_string(),
+            object,
+            source,
+        }
+    }
+}
