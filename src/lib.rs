@@ -1,5 +1,6 @@
 //! Sharing of GPU buffers between DRM devices, Vulkan and processes.
 pub mod alloc;
+pub mod blit;
 pub mod buffer;
 pub mod device;
 pub mod export;
@@ -8,6 +9,7 @@ pub mod gem;
 pub mod import;
 pub mod sync;
 mod sys;
+pub mod vk;
 
 pub use alloc::{Allocator, Request};
 pub use buffer::{DmaBuf, Fourcc, Layout, Modifier};

@@ -1,0 +1,145 @@
+use std::ffi::CStr;
+use std::fmt;
+use std::sync::Arc;
+
+use ash::{ext, vk};
+
+use super::validation::Messages;
+use super::{Error, PhysicalDevice, Select};
+
+const VALIDATION_LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
+
+/// Whether to load the Khronos validation layer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Validation {
+    /// No layer of ours; the environment may still add some.
+    #[default]
+    Off,
+    /// With synchronisation validation; messages are logged and collected.
+    On,
+}
+
+/// A Vulkan instance. Cheap to clone; destroyed with the last clone and the last device of it.
+#[derive(Clone)]
+pub struct Instance(Arc<Inner>);
+
+struct Inner {
+    instance: ash::Instance,
+    messenger: Option<(ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
+    /// Boxed, since the messenger holds its address.
+    messages: Box<Messages>,
+    /// Unloads the loader last.
+    _entry: ash::Entry,
+}
+
+impl Instance {
+    /// Loads the Vulkan loader and creates an instance of version 1.1.
+    pub fn new(validation: Validation) -> Result<Self, Error> {
+        // SAFETY: loading runs the initialisers of the system's own Vulkan loader.
+        let entry =
+            unsafe { ash::Entry::load() }.map_err(|error| Error::Load(error.to_string()))?;
+        let application = vk::ApplicationInfo::default()
+            .application_name(c"primeshare")
+            .api_version(vk::API_VERSION_1_1);
+        let messages = Box::<Messages>::default();
+        let mut messenger = messages.messenger();
+        let enabled = [vk::ValidationFeatureEnableEXT::SYNCHRONIZATION_VALIDATION];
+        let mut features =
+            vk::ValidationFeaturesEXT::default().enabled_validation_features(&enabled);
+        let layers = [VALIDATION_LAYER.as_ptr()];
+        let extensions = [
+            ext::debug_utils::NAME.as_ptr(),
+            ext::validation_features::NAME.as_ptr(),
+        ];
+        let mut info = vk::InstanceCreateInfo::default().application_info(&application);
+        if validation == Validation::On {
+            info = info
+                .enabled_layer_names(&layers)
+                .enabled_extension_names(&extensions)
+                .push_next(&mut messenger)
+                .push_next(&mut features);
+        }
+        // SAFETY: `info` and what it points to live until the call returns.
+        let instance =
+            unsafe { entry.create_instance(&info, None) }.map_err(|result| match result {
+                vk::Result::ERROR_LAYER_NOT_PRESENT => Error::NoValidationLayer,
+                result => Error::CreateInstance(result),
+            })?;
+        let mut inner = Inner {
+            instance,
+            messenger: None,
+            messages,
+            _entry: entry,
+        };
+        if validation == Validation::On {
+            let utils = ext::debug_utils::Instance::new(&inner._entry, &inner.instance);
+            let info = inner.messages.messenger();
+            // SAFETY: the extension is enabled, and the messages outlive the messenger.
+            let messenger = unsafe { utils.create_debug_utils_messenger(&info, None) }
+                .map_err(Error::CreateInstance)?;
+            inner.messenger = Some((utils, messenger));
+        }
+        Ok(Self(Arc::new(inner)))
+    }
+
+    /// The ash instance, for calls of the caller's own.
+    pub fn raw(&self) -> &ash::Instance {
+        &self.0.instance
+    }
+
+    /// Everything the validation layer has complained of so far.
+    pub fn validation_messages(&self) -> Vec<String> {
+        self.0.messages.all()
+    }
+
+    /// All devices of version 1.1 or newer.
+    pub fn physical_devices(&self) -> Result<Vec<PhysicalDevice>, Error> {
+        // SAFETY: the instance is valid.
+        let handles =
+            unsafe { self.0.instance.enumerate_physical_devices() }.map_err(Error::Enumerate)?;
+        let mut devices = Vec::new();
+        for handle in handles {
+            devices.extend(PhysicalDevice::describe(self, handle)?);
+        }
+        Ok(devices)
+    }
+
+    /// The device that is asked for.
+    pub fn select(&self, select: &Select<'_>) -> Result<PhysicalDevice, Error> {
+        let mut devices = self.physical_devices()?;
+        match devices.iter().position(|device| select.matches(device)) {
+            Some(index) => Ok(devices.swap_remove(index)),
+            None => Err(Error::NoSuchDevice {
+                wanted: select.to_string(),
+                found: match devices.is_empty() {
+                    true => "none".to_owned(),
+                    false => {
+                        let names: Vec<_> = devices.iter().map(PhysicalDevice::name).collect();
+                        names.join(", ")
+                    }
+                },
+            }),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // SAFETY: devices hold the instance, so there are none any more; the messenger is
+        // destroyed first and once.
+        unsafe {
+            if let Some((utils, messenger)) = self.messenger.take() {
+                utils.destroy_debug_utils_messenger(messenger, None);
+            }
+            self.instance.destroy_instance(None);
+        }
+    }
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instance")
+            .field("validation", &self.0.messenger.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,22 @@
+//! Vulkan: finding the device that goes with a DRM node, and sharing memory with it through
+//! `VK_EXT_external_memory_dma_buf` and `VK_EXT_image_drm_format_modifier`.
+
+mod commands;
+mod device;
+mod error;
+mod format;
+mod image;
+mod instance;
+mod physical;
+mod staging;
+mod validation;
+
+pub use ash;
+pub use commands::Commands;
+pub use device::Device;
+pub use error::Error;
+pub use format::format_of;
+pub use image::{Image, Use};
+pub use instance::{Instance, Validation};
+pub use physical::{DrmNodes, PhysicalDevice, Select};
+pub use staging::Staging;
