@@ -1,2 +1,45 @@
-//! Development tasks of primeshare.
-fn main() {}
+//! Development tasks of primeshare: `cargo xtask --help`.
+//!
+//! The same binary is also the first process of the guest (see [`guest::init`]).
+
+mod bench;
+mod cache;
+mod cargo;
+mod cli;
+mod demo;
+mod guest;
+mod host;
+mod progress;
+mod repository;
+mod runner;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command, GuestCommand};
+
+fn main() -> ExitCode {
+    if guest::init::is_wanted() {
+        guest::init::main();
+    }
+    match dispatch(Cli::parse().command) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(guest::outcome::GUEST_FAILED)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Guest(GuestCommand::Build { force }) => guest::build(force),
+        Command::Guest(GuestCommand::Run(run)) => guest::run(run),
+        Command::Runner { program, arguments } => runner::run(&program, arguments),
+        Command::Test { arguments } => test::run(&arguments),
+        Command::Demo => demo::run(),
+        Command::Bench { arguments } => bench::run(&arguments),
+    }
+}

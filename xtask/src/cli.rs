@@ -1,0 +1,79 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Development tasks of primeshare.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The guest: a Linux kernel with vgem, vkms and udmabuf that runs as an ordinary process.
+    #[command(subcommand)]
+    Guest(GuestCommand),
+    /// Check everything: format, lints, documentation, and all tests in the guest.
+    Test {
+        /// Passed on to `cargo test`.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Show a picture travel between two DRM devices, three times.
+    Demo,
+    /// Run the benchmark in the guest.
+    Bench {
+        /// Passed on to the benchmark.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Cargo's runner: decides where a built program runs (PRIMESHARE_RUN=guest|host|auto).
+    #[command(hide = true)]
+    Runner {
+        /// The program.
+        program: PathBuf,
+        /// Its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+/// What to do with the guest.
+#[derive(Subcommand)]
+pub(crate) enum GuestCommand {
+    /// Build the guest's kernel and root file system, unless the cache has them.
+    Build {
+        /// Build them even so.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Run a program in the guest.
+    Run(RunArguments),
+}
+
+/// A program to run in the guest.
+///
+/// Exit status: the program's own; 128+N after signal N; 124 after the time-out; 125 when the guest failed or its
+/// kernel complained; 126 not executable; 127 not found.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct RunArguments {
+    /// End the guest after this many seconds (default: PRIMESHARE_GUEST_TIMEOUT, else no limit).
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout: Option<u64>,
+    /// Set an environment variable of the program.
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub(crate) environment: Vec<OsString>,
+    /// Show the guest kernel's messages afterwards, on standard error.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// The program and its arguments; a bare name is looked for in the guest.
+    #[arg(required = true, last = true, value_name = "PROGRAM")]
+    pub(crate) command: Vec<OsString>,
+}

@@ -1,0 +1,122 @@
+//! The guest's root file system: a directory with Debian, current Mesa, and little else.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::debian;
+use crate::cache::Entry;
+use crate::progress::{Log, Step};
+
+/// To be raised when this module makes something else of the same packages.
+const RECIPE: &str = "1";
+
+/// apt's pattern for what every Debian has.
+const ESSENTIAL: &str = "?essential";
+
+const PACKAGES: &[&str] = &[
+    "mesa-vulkan-drivers",
+    "libvulkan1",
+    "vulkan-tools",
+    "vulkan-validationlayers",
+    "libgbm1",
+    "libgl1-mesa-dri",
+    "libegl1",
+    "libgles2",
+    "libdrm2",
+    "mount",
+    "procps",
+    "strace",
+];
+
+/// What only root may make, or what drives hardware that the guest does not have (a quarter of the size).
+const UNNEEDED: &[&str] = &[
+    "dev",
+    "usr/lib/x86_64-linux-gnu/libvulkan_asahi.so",
+    "usr/lib/x86_64-linux-gnu/libvulkan_freedreno.so",
+    "usr/lib/x86_64-linux-gnu/libvulkan_gfxstream.so",
+    "usr/lib/x86_64-linux-gnu/libvulkan_intel.so",
+    "usr/lib/x86_64-linux-gnu/libvulkan_intel_hasvk.so",
+    "usr/lib/x86_64-linux-gnu/libvulkan_nouveau.so",
+    "usr/lib/x86_64-linux-gnu/libvulkan_radeon.so",
+    "usr/lib/x86_64-linux-gnu/libvulkan_virtio.so",
+];
+
+/// The cache's entry for the root file system.
+pub(crate) fn entry() -> Result<Entry> {
+    Entry::new(
+        "root",
+        &[
+            RECIPE,
+            debian::SUITE,
+            &PACKAGES.join(" "),
+            &UNNEEDED.join(" "),
+        ],
+    )
+}
+
+/// Makes the root file system in `directory`.
+pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
+    let step = Step::start("Guest root file system");
+    let packages: Vec<&str> = [ESSENTIAL].iter().chain(PACKAGES).copied().collect();
+    let pick: Vec<String> = UNNEEDED
+        .iter()
+        .map(|path| format!("--exclude=./{path}"))
+        .collect();
+    let pick: Vec<&str> = pick.iter().map(String::as_str).collect();
+    debian::unpack(&packages, &pick, directory, log, &step)?;
+    check_mesa(directory)?;
+    let accounts = directory.join("usr/share/base-passwd");
+    for (from, to) in [
+        ("passwd.master", "etc/passwd"),
+        ("group.master", "etc/group"),
+    ] {
+        fs::copy(accounts.join(from), directory.join(to))
+            .with_context(|| format!("cannot make {to}"))?;
+    }
+    // Named after the host by mmdebstrap; the same everywhere is better.
+    fs::write(directory.join("etc/hostname"), "guest\n")?;
+    fs::write(directory.join("etc/hosts"), "127.0.0.1 localhost guest\n")?;
+    make_readable(directory)?;
+    step.done();
+    Ok(())
+}
+
+/// That Mesa is the backport: the suite's own is older than what the tests expect.
+fn check_mesa(directory: &Path) -> Result<()> {
+    // "libgallium-26.1.6-1~bpo13+1.so": the library's name has the package's version.
+    let libraries = directory.join("usr/lib/x86_64-linux-gnu");
+    let names = fs::read_dir(&libraries)
+        .with_context(|| format!("no libraries in {}", libraries.display()))?;
+    let mut names = names
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned());
+    match names.find(|name| name.starts_with("libgallium-")) {
+        Some(name) if name.contains("~bpo") => Ok(()),
+        Some(name) => bail!("{name} is not from {}-backports", debian::SUITE),
+        None => bail!("Mesa is missing from the root file system"),
+    }
+}
+
+/// An ordinary user's guest reads the files as that user: root's access to everything does not exist there.
+fn make_readable(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_symlink() {
+            continue;
+        }
+        let is_dir = metadata.is_dir();
+        let mode = metadata.permissions().mode();
+        let wanted = mode | if is_dir { 0o700 } else { 0o400 };
+        if wanted != mode {
+            fs::set_permissions(entry.path(), fs::Permissions::from_mode(wanted))?;
+        }
+        if is_dir {
+            make_readable(&entry.path())?;
+        }
+    }
+    Ok(())
+}

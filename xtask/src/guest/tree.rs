@@ -1,0 +1,180 @@
+//! The guest's file system tree, as its first process puts it together.
+//!
+//! A tmpfs holds the mount points. The cached root's directories are mounted on it read-only, the shared directories
+//! of the host writable; both by hostfs, which passes file operations on to the host.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+
+use super::job::Job;
+
+/// Directories that are the guest's own: (path, mode).
+const OWN: &[(&str, u32)] = &[
+    ("dev", 0o755),
+    ("proc", 0o555),
+    ("sys", 0o555),
+    ("run", 0o755),
+    ("tmp", 0o1777),
+    ("root", 0o700),
+    ("var/tmp", 0o1777),
+];
+
+/// File systems on them, in this order: (type, path, options).
+const MOUNTS: &[(&str, &str, &str)] = &[
+    ("proc", "proc", ""),
+    ("sysfs", "sys", ""),
+    ("debugfs", "sys/kernel/debug", ""),
+    ("configfs", "sys/kernel/config", ""),
+    ("devtmpfs", "dev", ""),
+    ("devpts", "dev/pts", "mode=620,ptmxmode=666"),
+    ("tmpfs", "dev/shm", "mode=1777"),
+    ("tmpfs", "run", "mode=755"),
+    ("tmpfs", "tmp", "mode=1777"),
+    ("tmpfs", "root", "mode=700"),
+    ("tmpfs", "var/tmp", "mode=1777"),
+];
+
+/// Whether a directory of this path is the guest's own or its root file system's, so that the host's stays hidden.
+pub(crate) fn belongs_to_guest(path: &Path) -> bool {
+    let taken = [
+        "/dev", "/proc", "/sys", "/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64",
+    ];
+    let exact = [
+        "/", "/run", "/tmp", "/root", "/var", "/var/tmp", "/home", "/opt", "/mnt", "/media",
+        "/srv", "/boot",
+    ];
+    taken.iter().any(|prefix| path.starts_with(prefix))
+        || exact.iter().any(|own| path == Path::new(own))
+}
+
+/// Builds the tree at `at` for the job.
+pub(crate) fn build(job: &Job, at: &Path) -> Result<()> {
+    mount_at("tmpfs", "tmpfs", at, MsFlags::empty(), "mode=755")?;
+    let mut inside: Vec<PathBuf> = OWN
+        .iter()
+        .map(|(path, _)| Path::new("/").join(path))
+        .collect();
+    inside.extend(job.shared.iter().cloned());
+    fill(&job.root, at, Path::new("/"), &inside)?;
+    for (path, mode) in OWN {
+        let path = at.join(path);
+        fs::create_dir_all(&path)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(*mode))?;
+    }
+    for (kind, path, options) in MOUNTS {
+        let path = at.join(path);
+        if !path.exists() {
+            // devtmpfs has no pts and no shm.
+            fs::create_dir(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        }
+        mount_at(kind, kind, &path, MsFlags::empty(), options)?;
+    }
+    let mut shared = job.shared.clone();
+    // Outer directories first: a mount hides what was mounted below it before.
+    shared.sort();
+    for directory in &shared {
+        let path = within(at, directory);
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        mount_host(directory, &path, MsFlags::empty())?;
+    }
+    for file in &job.copies {
+        let path = within(at, file);
+        fs::copy(file, &path).with_context(|| format!("cannot copy {}", file.display()))?;
+    }
+    for (name, to) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "fd/0"),
+        ("stdout", "fd/1"),
+        ("stderr", "fd/2"),
+    ] {
+        symlink(to, at.join("dev").join(name))?;
+    }
+    Ok(())
+}
+
+/// Makes `at` the root of the file system.
+pub(crate) fn enter(at: &Path) -> Result<()> {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, at, None::<&str>, flags, None::<&str>)
+        .context("cannot make the root read-only")?;
+    std::env::set_current_dir(at)?;
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .context("cannot move the root")?;
+    nix::unistd::chroot(".").context("cannot enter the root")?;
+    std::env::set_current_dir("/")?;
+    Ok(())
+}
+
+/// Mounts a directory of the host.
+pub(crate) fn mount_host(host: &Path, at: &Path, flags: MsFlags) -> Result<()> {
+    mount(Some("hostfs"), at, Some("hostfs"), flags, Some(host)).with_context(|| {
+        format!(
+            "cannot mount the host's {} on {}",
+            host.display(),
+            at.display()
+        )
+    })
+}
+
+fn mount_at(source: &str, kind: &str, at: &Path, flags: MsFlags, options: &str) -> Result<()> {
+    let mounted = mount(Some(source), at, Some(kind), flags, Some(options));
+    mounted.with_context(|| format!("cannot mount {kind} on {}", at.display()))
+}
+
+/// Fills the directory `path` of the tree at `at` from the same directory below `root`.
+///
+/// A directory in which something else is to be mounted (`inside`) is made here and filled in turn, because nothing
+/// can be created in a read-only mount; any other is mounted whole.
+fn fill(root: &Path, at: &Path, path: &Path, inside: &[PathBuf]) -> Result<()> {
+    for entry in fs::read_dir(within(root, path))? {
+        let entry = entry?;
+        let name = path.join(entry.file_name());
+        let target = within(at, &name);
+        let kind = entry.file_type()?;
+        if kind.is_symlink() {
+            symlink(fs::read_link(entry.path())?, &target)?;
+        } else if kind.is_dir() {
+            fs::create_dir(&target)?;
+            if inside.contains(&name) {
+                // Something is mounted right on it.
+            } else if inside.iter().any(|other| other.starts_with(&name)) {
+                fill(root, at, &name, inside)?;
+            } else {
+                mount_host(&entry.path(), &target, MsFlags::MS_RDONLY)?;
+            }
+        } else {
+            fs::copy(entry.path(), &target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The absolute `path`, below another root.
+fn within(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn system_directories_are_the_guests() {
+        for path in ["/", "/tmp", "/usr/bin", "/dev/shm", "/root", "/home"] {
+            assert!(belongs_to_guest(Path::new(path)), "{path}");
+        }
+        for path in [
+            "/tmp/rustdoctest1",
+            "/home/user/project",
+            "/root/project",
+            "/var/lib/builder",
+            "/work",
+        ] {
+            assert!(!belongs_to_guest(Path::new(path)), "{path}");
+        }
+    }
+}

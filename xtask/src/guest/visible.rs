@@ -1,0 +1,204 @@
+//! What a program sees in the guest: directories, files and environment of the host.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::job::Job;
+use super::tree::belongs_to_guest;
+use crate::repository;
+
+/// Variables that speak of the host: the guest has its own, or nothing that they could name.
+const NOT_PASSED: &[&str] = &[
+    "HOME",
+    "PATH",
+    "TMPDIR",
+    "TMP",
+    "TEMP",
+    "SHELL",
+    "USER",
+    "LOGNAME",
+    "MAIL",
+    "LANG",
+    "LANGUAGE",
+    "OLDPWD",
+    "DISPLAY",
+    "WAYLAND_DISPLAY",
+    "XAUTHORITY",
+    "LD_PRELOAD",
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "VK_ADD_DRIVER_FILES",
+    "DRI_PRIME",
+    "LIBGL_DRIVERS_PATH",
+    "GBM_BACKENDS_PATH",
+    "LIBVA_DRIVERS_PATH",
+];
+
+/// The same, by how they begin.
+const NOT_PASSED_PREFIXES: &[&str] = &["XDG_", "LC_", "DBUS_", "SSH_", "PRIMESHARE_GUEST"];
+
+const OWN: &[(&str, &str)] = &[
+    ("HOME", "/tmp"),
+    (
+        "PATH",
+        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    ),
+    ("TMPDIR", "/tmp"),
+    ("SHELL", "/bin/sh"),
+    ("USER", "root"),
+    ("LOGNAME", "root"),
+    ("LANG", "C.UTF-8"),
+    ("XDG_RUNTIME_DIR", "/run"),
+    ("VK_DRIVER_FILES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
+    ("VK_ICD_FILENAMES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
+    ("PRIMESHARE_GUEST", "uml"),
+];
+
+/// The job for a program, which is a bare name (looked for in the guest) or a path.
+pub(crate) fn job(
+    program: OsString,
+    arguments: Vec<OsString>,
+    environment: &[OsString],
+) -> Result<Job> {
+    let directory = std::env::current_dir().context("the working directory is gone")?;
+    let mut job = Job {
+        program,
+        arguments,
+        directory,
+        ..Job::default()
+    };
+    share(&mut job.shared, &repository::root());
+    share(&mut job.shared, &job.directory);
+    if job.program.as_bytes().contains(&b'/') {
+        add_program(&mut job)?;
+    }
+    job.environment = merged(std::env::vars_os(), environment)?;
+    Ok(job)
+}
+
+fn add_program(job: &mut Job) -> Result<()> {
+    let path = std::path::absolute(&job.program)?;
+    job.program = path.clone().into_os_string();
+    let Some(directory) = path.parent().filter(|_| path.exists()) else {
+        return Ok(());
+    };
+    if !belongs_to_guest(directory) {
+        share(&mut job.shared, &build_directory(directory));
+    } else if !is_system(directory) {
+        job.copies.push(path);
+    }
+    Ok(())
+}
+
+/// Programs of the guest's own file system win over the host's of the same path.
+fn is_system(directory: &Path) -> bool {
+    [
+        "/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/proc", "/sys",
+    ]
+    .iter()
+    .any(|own| directory.starts_with(own))
+}
+
+/// The whole of cargo's target directory if that is where the program is: tests look for their neighbours.
+fn build_directory(directory: &Path) -> PathBuf {
+    let mut above = directory.ancestors().filter(|path| !belongs_to_guest(path));
+    above
+        .find(|path| path.join("CACHEDIR.TAG").is_file())
+        .unwrap_or(directory)
+        .to_path_buf()
+}
+
+fn share(shared: &mut Vec<PathBuf>, directory: &Path) {
+    if !belongs_to_guest(directory) && !shared.iter().any(|other| directory.starts_with(other)) {
+        shared.push(directory.to_path_buf());
+    }
+}
+
+fn is_passed(name: &OsStr) -> bool {
+    !NOT_PASSED.iter().any(|other| name == *other)
+        && !NOT_PASSED_PREFIXES
+            .iter()
+            .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
+}
+
+/// The caller's variables, then the guest's own, then those asked for by name.
+fn merged(
+    caller: impl Iterator<Item = (OsString, OsString)>,
+    asked: &[OsString],
+) -> Result<Vec<(OsString, OsString)>> {
+    let mut merged: Vec<(OsString, OsString)> =
+        caller.filter(|(name, _)| is_passed(name)).collect();
+    merged.extend(OWN.iter().map(|(name, value)| (name.into(), value.into())));
+    for pair in asked {
+        let bytes = pair.as_bytes();
+        let Some(at) = bytes
+            .iter()
+            .position(|&byte| byte == b'=')
+            .filter(|&at| at > 0)
+        else {
+            bail!("--env takes NAME=VALUE, not {pair:?}");
+        };
+        let (name, value) = (
+            OsStr::from_bytes(&bytes[..at]),
+            OsStr::from_bytes(&bytes[at + 1..]),
+        );
+        merged.retain(|(other, _)| other != name);
+        merged.push((name.to_owned(), value.to_owned()));
+    }
+    Ok(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(merged: &[(OsString, OsString)], name: &str) -> Option<String> {
+        let found: Vec<_> = merged.iter().filter(|(other, _)| other == name).collect();
+        assert!(found.len() <= 1, "{name} twice");
+        found
+            .first()
+            .map(|(_, value)| value.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn environment_is_the_callers_save_what_speaks_of_the_host() -> Result<()> {
+        let caller = [
+            ("HOME", "/home/x"),
+            ("XDG_DATA_HOME", "/x"),
+            ("RUST_LOG", "debug"),
+            ("A", "1"),
+        ];
+        let caller = caller
+            .into_iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        let merged = merged(caller, &["A=2=3".into(), "LANG=".into()])?;
+        assert_eq!(value(&merged, "HOME").as_deref(), Some("/tmp"));
+        assert_eq!(value(&merged, "XDG_DATA_HOME"), None);
+        assert_eq!(value(&merged, "RUST_LOG").as_deref(), Some("debug"));
+        assert_eq!(value(&merged, "A").as_deref(), Some("2=3"));
+        assert_eq!(value(&merged, "LANG").as_deref(), Some(""));
+        Ok(())
+    }
+
+    #[test]
+    fn environment_needs_a_name() {
+        for wrong in ["", "A", "=x"] {
+            assert!(
+                merged(std::iter::empty(), &[wrong.into()]).is_err(),
+                "{wrong:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn inner_directories_are_not_shared_twice() {
+        let mut shared = Vec::new();
+        for path in ["/work/a", "/work/a/target", "/tmp", "/work/ab"] {
+            share(&mut shared, Path::new(path));
+        }
+        assert_eq!(shared, [Path::new("/work/a"), Path::new("/work/ab")]);
+    }
+}

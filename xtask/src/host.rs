@@ -1,0 +1,173 @@
+//! What the machine itself has to have: system packages, found by what they provide.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::cache;
+use crate::progress::{Log, Step};
+
+/// How to see that a package is there, without asking a package manager that may not exist.
+enum Sign {
+    Tool(&'static str),
+    File(&'static str),
+    PkgConfig(&'static str),
+}
+
+/// Something that has to be there: its sign, and Debian's and Ubuntu's name of the package that brings it.
+struct Need {
+    sign: Sign,
+    package: &'static str,
+}
+
+const fn need(sign: Sign, package: &'static str) -> Need {
+    Need { sign, package }
+}
+
+/// To build the guest.
+const GUEST: &[Need] = &[
+    need(Sign::Tool("gcc"), "gcc"),
+    need(
+        Sign::File("/usr/include/x86_64-linux-gnu/sys/types.h"),
+        "libc6-dev",
+    ),
+    need(Sign::Tool("make"), "make"),
+    need(Sign::Tool("flex"), "flex"),
+    need(Sign::Tool("bison"), "bison"),
+    need(Sign::Tool("bc"), "bc"),
+    need(Sign::Tool("cpio"), "cpio"),
+    need(Sign::Tool("perl"), "perl"),
+    need(Sign::Tool("tar"), "tar"),
+    need(Sign::Tool("xz"), "xz-utils"),
+    need(Sign::Tool("mmdebstrap"), "mmdebstrap"),
+    need(
+        Sign::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+        "debian-archive-keyring",
+    ),
+];
+
+/// To build the guest's root file system as an ordinary user.
+const UNPRIVILEGED: &[Need] = &[need(Sign::Tool("newuidmap"), "uidmap")];
+
+/// To build the library and its tests.
+const LIBRARY: &[Need] = &[
+    need(Sign::Tool("pkg-config"), "pkg-config"),
+    need(Sign::PkgConfig("gbm"), "libgbm-dev"),
+];
+
+/// Makes sure that the guest can be built here.
+pub(crate) fn prepare_for_guest() -> Result<()> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!(
+            "the guest is a Linux kernel that runs as an x86-64 Linux process: it needs an x86-64 Linux machine"
+        );
+    }
+    let mut needs: Vec<&Need> = GUEST.iter().collect();
+    if !is_root() {
+        needs.extend(UNPRIVILEGED);
+    }
+    provide(&needs)
+}
+
+/// Makes sure that the library can be built here.
+pub(crate) fn prepare_for_library() -> Result<()> {
+    provide(&LIBRARY.iter().collect::<Vec<_>>())
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn provide(needs: &[&Need]) -> Result<()> {
+    let missing = missing(needs);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|need| need.package).collect();
+    if !has_tool("apt-get") {
+        bail!(
+            "this machine lacks {}; it has no apt-get, so please install what your distribution calls these packages",
+            packages.join(", ")
+        );
+    }
+    let by_hand = format!(
+        "apt-get update && apt-get install -y --no-install-recommends {}",
+        packages.join(" ")
+    );
+    if !is_root() && !may_sudo() {
+        bail!("system packages are missing; please install them:\n    sudo sh -c '{by_hand}'");
+    }
+    install(&packages)
+        .with_context(|| format!("installing packages failed; by hand: {by_hand}"))?;
+    let still = self::missing(needs);
+    if !still.is_empty() {
+        let names: Vec<&str> = still.iter().map(|need| need.package).collect();
+        bail!("installed, yet not found: {}", names.join(", "));
+    }
+    Ok(())
+}
+
+fn missing<'a>(needs: &[&'a Need]) -> Vec<&'a Need> {
+    needs
+        .iter()
+        .copied()
+        .filter(|need| !is_there(&need.sign))
+        .collect()
+}
+
+fn is_there(sign: &Sign) -> bool {
+    match sign {
+        Sign::Tool(name) => has_tool(name),
+        Sign::File(path) => Path::new(path).exists(),
+        Sign::PkgConfig(name) => succeeds(Command::new("pkg-config").args(["--exists", name])),
+    }
+}
+
+fn has_tool(name: &str) -> bool {
+    // An ordinary user's PATH often lacks the directories for administration, where some of these tools are.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut directories = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    directories.any(|directory| directory.join(name).is_file())
+}
+
+fn may_sudo() -> bool {
+    has_tool("sudo") && succeeds(Command::new("sudo").args(["-n", "true"]))
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let quiet = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let directory = cache::directory()?;
+    std::fs::create_dir_all(&directory)?;
+    let mut log = Log::create(directory.join("packages.log"))?;
+    let step = Step::start(format!("Installing {}", packages.join(" ")));
+    // One source that is out of reach must not stop the others: whether it mattered shows in the installation.
+    let _ = log.run(apt_get().arg("update"), |_| {});
+    let options = ["install", "-y", "--no-install-recommends"];
+    log.run(apt_get().args(options).args(packages), |line| {
+        step.note(line.to_owned())
+    })?;
+    step.done();
+    Ok(())
+}
+
+fn apt_get() -> Command {
+    // `env` after sudo, because sudo drops most of the environment.
+    let mut command = if is_root() {
+        Command::new("env")
+    } else {
+        Command::new("sudo")
+    };
+    if !is_root() {
+        command.args(["-n", "env"]);
+    }
+    command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    command
+}

@@ -1,0 +1,71 @@
+//! `cargo xtask test`: everything that has to hold before a change is in.
+
+use std::ffi::OsString;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::progress::seconds;
+use crate::{cargo, guest, host};
+
+/// Prepares the machine, then checks one thing after the other; the exit status of the first that fails.
+pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
+    let started = Instant::now();
+    host::prepare_for_library()?;
+    guest::prepare(false)?;
+    let mut taken = vec![("preparation", started.elapsed())];
+    for (name, mut command) in steps(arguments) {
+        eprintln!("\n== {name}");
+        let start = Instant::now();
+        let status = command
+            .stdin(Stdio::null())
+            .status()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        taken.push((name, start.elapsed()));
+        if !status.success() {
+            summary(&taken, started.elapsed());
+            eprintln!("FAILED: {name}");
+            // Never success, whatever the way a command failed.
+            return Ok(cargo::code(status).max(1));
+        }
+    }
+    summary(&taken, started.elapsed());
+    eprintln!("all passed");
+    Ok(0)
+}
+
+fn steps(arguments: &[OsString]) -> Vec<(&'static str, Command)> {
+    let cargo = |arguments: &[&str]| {
+        let mut command = cargo::command();
+        command.args(arguments);
+        command
+    };
+    let format = cargo(&["fmt", "--all", "--check"]);
+    let lints = cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ]);
+    let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
+    documentation.env("RUSTDOCFLAGS", "-D warnings");
+    let mut tests = cargo(&["test", "--workspace"]);
+    tests.args(arguments);
+    vec![
+        ("format", format),
+        ("lints", lints),
+        ("documentation", documentation),
+        ("tests", tests),
+    ]
+}
+
+fn summary(taken: &[(&str, Duration)], total: Duration) {
+    eprintln!();
+    for (name, time) in taken.iter().copied().chain([("total", total)]) {
+        eprintln!("{name:>14} {:>8}", seconds(time));
+    }
+}
