@@ -1,0 +1,210 @@
+//! Sends a picture from one DRM device to another through Vulkan, and checks that it arrived.
+//!
+//! Allocates on the source, fills the buffer through Vulkan, shares it as a dma-buf, copies it
+//! into a buffer of the destination through Vulkan, reads that back through the destination's own
+//! mapping and compares every pixel.
+
+mod options;
+mod pick;
+mod picture;
+mod report;
+
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use primeshare::alloc::{Allocator, Dumb, Request, Usage};
+use primeshare::blit::Blit;
+use primeshare::gbm::Gbm;
+use primeshare::sync::{Access, Mapping};
+use primeshare::vk::{self, Commands, Instance, Select, Staging, Use, Validation};
+use primeshare::{Device, DmaBuf, Fourcc};
+
+use options::Options;
+use picture::Picture;
+use report::Report;
+
+const FORMAT: Fourcc = Fourcc::XRGB8888;
+/// Longer than any copy takes, also on a busy machine in software.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the picture arrived as it was sent.
+fn run(options: &Options) -> Result<bool> {
+    if options.list {
+        print!("{}", pick::list()?);
+        return Ok(true);
+    }
+    let (source, destination) =
+        pick::pair(options.source.as_deref(), options.destination.as_deref())?;
+    let sent = match &options.image {
+        Some(path) => Picture::load(path)?,
+        None => Picture::pattern(options.size.width, options.size.height),
+    };
+
+    let (from, from_allocator) = allocate(&source, &sent)?;
+    let (to, to_allocator) = allocate(&destination, &sent)?;
+    spoil(&to)?;
+
+    let validation = match options.validate {
+        true => Validation::On,
+        false => Validation::Off,
+    };
+    let instance = Instance::new(validation)?;
+    let filler = vulkan_for(&instance, &source, options)?;
+    // Two queues of one software device would only fight for the same cores.
+    let blitter = match pick_vulkan(&instance, &destination, options)? {
+        device if device.raw() == filler.physical().raw() => filler.clone(),
+        device => vk::Device::new(&device)?,
+    };
+    fill(&filler, &from, &sent)?;
+
+    let shared = destination.import(&from)?;
+    let mut blit = Blit::new(&blitter, &from, &to, options.in_flight)?;
+    // The first copy meets fresh pages; it is not what a running compositor sees.
+    blit.submit()?;
+    blit.wait(PATIENCE)?;
+    let start = Instant::now();
+    for _ in 0..options.frames {
+        blit.wait_for_slot(PATIENCE)?;
+        blit.submit()?;
+    }
+    blit.wait(PATIENCE)?;
+    let time = start.elapsed();
+
+    let (arrived, read_through) = read_back(&destination, &to)?;
+    let difference = sent.first_difference(&arrived);
+    if let Some(path) = &options.png {
+        arrived.save(path)?;
+    }
+    let complaints = instance.validation_messages();
+    print!(
+        "{}",
+        Report {
+            source: &source,
+            destination: &destination,
+            from: &from,
+            from_allocator,
+            to_allocator,
+            filler: filler.physical(),
+            blitter: blitter.physical(),
+            shared: &shared,
+            frames: options.frames,
+            in_flight: options.in_flight,
+            time,
+            read_through,
+            pixels: sent.pixel_count(),
+            difference,
+            png: options.png.as_deref(),
+            complaints: options.validate.then_some(complaints.len()),
+        }
+    );
+    Ok(difference.is_none() && complaints.is_empty())
+}
+
+/// A buffer on the device, by gbm where that works, else as a dumb buffer; and by which.
+fn allocate(device: &Device, picture: &Picture) -> Result<(DmaBuf, &'static str)> {
+    let mut request = Request::new(picture.width(), picture.height(), FORMAT);
+    request.usage = Usage::RENDER | Usage::SCANOUT;
+    let by_gbm = Gbm::new(device).and_then(|gbm| Ok((gbm.allocate(&request)?, gbm.name())));
+    by_gbm.or_else(|why_not_gbm| {
+        let dumb = Dumb::new(device);
+        let buffer = dumb
+            .allocate(&request)
+            .with_context(|| format!("{device}: cannot allocate; gbm said: {why_not_gbm}"))?;
+        Ok((buffer, dumb.name()))
+    })
+}
+
+/// Fills the destination with something else, so that what is compared later must have arrived.
+fn spoil(buffer: &DmaBuf) -> Result<()> {
+    let mut mapping = Mapping::new(&buffer.objects()[0])?;
+    let noise = vec![0xa5; mapping.size()];
+    mapping.begin_wait(Access::Write)?.write(0, &noise)?;
+    Ok(())
+}
+
+fn pick_vulkan(
+    instance: &Instance,
+    device: &Device,
+    options: &Options,
+) -> Result<vk::PhysicalDevice> {
+    if let Some(name) = &options.vulkan {
+        return Ok(instance.select(&Select::Name(name))?);
+    }
+    instance
+        .select(&Select::Drm(device))
+        .or_else(|_| instance.select(&Select::Software))
+        .with_context(|| {
+            format!("no Vulkan device for {device}; for one in software install Mesa's lavapipe")
+        })
+}
+
+fn vulkan_for(instance: &Instance, device: &Device, options: &Options) -> Result<vk::Device> {
+    let physical = pick_vulkan(instance, device, options)?;
+    Ok(vk::Device::new(&physical)?)
+}
+
+/// Uploads the picture through Vulkan.
+fn fill(device: &vk::Device, buffer: &DmaBuf, picture: &Picture) -> Result<()> {
+    let image = device.import_image(buffer, Use::Destination)?;
+    let mut staging = Staging::upload(device, picture.bytes().len())?;
+    staging.write(0, picture.bytes())?;
+    let mut commands = Commands::new(device)?;
+    let region = vk::ash::vk::BufferImageCopy::default()
+        .image_subresource(
+            vk::ash::vk::ImageSubresourceLayers::default()
+                .aspect_mask(vk::ash::vk::ImageAspectFlags::COLOR)
+                .layer_count(1),
+        )
+        .image_extent(image.extent());
+    // SAFETY: all handles are of this device and outlive the wait below; the region is the image
+    // and the bytes of the picture, tightly packed.
+    unsafe {
+        commands.record(|raw, buffer| {
+            image.acquire(buffer);
+            raw.cmd_copy_buffer_to_image(
+                buffer,
+                staging.raw(),
+                image.raw(),
+                image.used_as().layout(),
+                &[region],
+            );
+            image.release(buffer);
+        })?;
+        commands.submit()?;
+    }
+    Ok(commands.wait(PATIENCE)?)
+}
+
+/// The destination's picture as the destination itself sees it, and how it was read.
+fn read_back(device: &Device, buffer: &DmaBuf) -> Result<(Picture, &'static str)> {
+    let plane = buffer.planes()[0];
+    let place = (plane.offset as usize, plane.stride as usize);
+    let size = (buffer.width(), buffer.height());
+    let mut mapping = Mapping::new(&buffer.objects()[0])?;
+    let length = NonZeroUsize::new(mapping.size()).context("the dma-buf is empty")?;
+    let guard = mapping.begin_wait(Access::Read)?;
+    let imported = device.import(buffer)?;
+    if let Ok(own) = device.map_dumb(imported.object(), length) {
+        let read = |offset, row: &mut [u8]| own.read(offset, row).context("past the end");
+        let picture = Picture::read(size, place, read)?;
+        return Ok((picture, "the destination's own mapping (MODE_MAP_DUMB)"));
+    }
+    let read = |offset, row: &mut [u8]| Ok(guard.read(offset, row)?);
+    let picture = Picture::read(size, place, read)?;
+    Ok((picture, "a mapping of the destination's dma-buf"))
+}
