@@ -10,6 +10,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use nix::mount::MsFlags;
 use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::Pid;
@@ -63,6 +64,8 @@ fn set_up(job: &Path, at: &Path) -> Result<Job> {
     tree::build(&job, at)?;
     vkms::add(at, "second")?;
     tree::enter(at)?;
+    // As distributions have it: programs that need more descriptors may raise their own limit.
+    setrlimit(Resource::RLIMIT_NOFILE, 1024, 524_288)?;
     Ok(job)
 }
 

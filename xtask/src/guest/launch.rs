@@ -86,7 +86,6 @@ enum Waited {
     Ended,
     TimedOut,
     Interrupted(Signal),
-    NobodyListens,
 }
 
 /// Runs the job in a new guest; the exit status.
@@ -113,7 +112,10 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     ];
     let waited = wait(&mut child, &signals, limits.timeout, &pumps);
     end(&mut child);
-    let passed = pumps.map(|pump| pump.join().map_err(|_| anyhow!("a pump panicked")));
+    let passed = pumps.map(|pump| {
+        pump.join()
+            .unwrap_or_else(|_| Err(std::io::Error::other("a pump panicked")))
+    });
     let waited = waited?;
 
     let messages = String::from_utf8_lossy(&fs::read(directory.join("console"))?).into_owned();
@@ -134,8 +136,18 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
             drop(scratch);
             return die_of(signal);
         }
-        Waited::NobodyListens => return Ok(128 + Signal::SIGPIPE as u8),
     }
+    if passed
+        .iter()
+        .flat_map(|passed| passed.as_ref().err())
+        .any(|error| error.kind() == ErrorKind::BrokenPipe)
+    {
+        // Whoever read the output has gone, as with `| head`: no reason for a message.
+        return Ok(128 + Signal::SIGPIPE as u8);
+    }
+    let [output, error] =
+        passed.map(|passed| passed.context("cannot pass on the program's output"));
+    let passed = [output?, error?];
 
     let report = fs::read_to_string(directory.join(init::REPORT)).ok();
     let report = match report
@@ -149,8 +161,7 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
             return Ok(GUEST_FAILED);
         }
     };
-    let [output, error] = passed;
-    judge(&report, [output??, error??], &messages, &job.program)
+    judge(&report, passed, &messages, &job.program)
 }
 
 /// The exit status for a guest that came to its end.
@@ -267,7 +278,10 @@ fn prepare(lines: [RawFd; 2], parent: Pid) -> std::io::Result<()> {
 }
 
 /// Passes everything on at once, to the end; the number of bytes.
-fn pump(mut from: PipeReader, mut to: impl Write + Send + 'static) -> JoinHandle<Result<u64>> {
+fn pump(
+    mut from: PipeReader,
+    mut to: impl Write + Send + 'static,
+) -> JoinHandle<std::io::Result<u64>> {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
         let mut total = 0;
@@ -276,7 +290,7 @@ fn pump(mut from: PipeReader, mut to: impl Write + Send + 'static) -> JoinHandle
                 Ok(0) => return Ok(total),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             };
             to.write_all(&buffer[..count])?;
             to.flush()?;
@@ -289,7 +303,7 @@ fn wait(
     child: &mut Child,
     signals: &SigSet,
     timeout: Option<Duration>,
-    pumps: &[JoinHandle<Result<u64>>],
+    pumps: &[JoinHandle<std::io::Result<u64>>],
 ) -> Result<Waited> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {
@@ -297,13 +311,8 @@ fn wait(
             return Ok(Waited::Ended);
         }
         if pumps.iter().any(JoinHandle::is_finished) {
-            // A pump ends with the guest, or because its output cannot be written; give the guest time to end.
-            thread::sleep(Duration::from_millis(50));
-            return Ok(if child.try_wait()?.is_some() {
-                Waited::Ended
-            } else {
-                Waited::NobodyListens
-            });
+            // A pump ends with the guest, or because its output cannot be written any more.
+            return Ok(Waited::Ended);
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {

@@ -76,7 +76,19 @@ pub(crate) fn job(
         add_program(&mut job)?;
     }
     job.environment = merged(std::env::vars_os(), environment)?;
+    if is_documentation_test(Path::new(&job.program)) {
+        // By this, a binary with many documentation tests runs each in a process of its own. rustdoc says it only to
+        // binaries that it starts without a runner.
+        job.environment
+            .push(("RUSTDOC_DOCTEST_BIN_PATH".into(), job.program.clone()));
+    }
     Ok(job)
+}
+
+fn is_documentation_test(program: &Path) -> bool {
+    program
+        .components()
+        .any(|part| part.as_os_str().as_bytes().starts_with(b"rustdoctest"))
 }
 
 fn add_program(job: &mut Job) -> Result<()> {

@@ -1,0 +1,247 @@
+//! `guest run`: exit status, output, and what the guest has and leaves behind. Runs on the host.
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use support::{Session, TempDir, guest, shell, text};
+
+#[test]
+fn exit_status_is_the_programs() {
+    assert_eq!(shell("exit 0").status.code(), Some(0));
+    assert_eq!(shell("exit 7").status.code(), Some(7));
+}
+
+#[test]
+fn death_by_signal_is_named() {
+    for (number, name) in [(11, "SIGSEGV"), (9, "SIGKILL")] {
+        let output = shell(&format!("kill -{number} $$"));
+        assert_eq!(output.status.code(), Some(128 + number));
+        assert!(text(&output.stderr).contains(name), "{output:?}");
+    }
+}
+
+#[test]
+fn what_cannot_run_is_told_apart() {
+    let missing = guest(&["no-such-program"]).output().unwrap();
+    assert_eq!(missing.status.code(), Some(127));
+    assert!(text(&missing.stderr).contains("not found"), "{missing:?}");
+    let passive = guest(&["/etc/passwd"]).output().unwrap();
+    assert_eq!(passive.status.code(), Some(126));
+}
+
+#[test]
+fn time_out_ends_the_program() {
+    let started = Instant::now();
+    let output = guest(&["sh", "-c", "echo before; sleep 60"])
+        .env("PRIMESHARE_GUEST_TIMEOUT", "2")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(124));
+    assert_eq!(text(&output.stdout), "before\n");
+    assert!(text(&output.stderr).contains("timed out"), "{output:?}");
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn streams_are_apart_and_exact() {
+    let script = r#"binmode STDOUT; binmode STDERR; $all = pack("C*", 0..255);
+        for (1..40) { syswrite STDOUT, $all x 500; syswrite STDERR, reverse($all) x 500; }"#;
+    let output = guest(&["perl", "-e", script]).output().unwrap();
+    assert!(output.status.success());
+    let forth: Vec<u8> = (0..=255).collect();
+    let back: Vec<u8> = (0..=255).rev().collect();
+    assert!(
+        output.stdout == forth.repeat(20_000),
+        "{} bytes of output differ",
+        output.stdout.len()
+    );
+    assert!(
+        output.stderr == back.repeat(20_000),
+        "{} bytes of errors differ",
+        output.stderr.len()
+    );
+}
+
+#[test]
+fn output_comes_while_the_program_runs() {
+    let mut child = guest(&["sh", "-c", "echo first; sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let session = Session::of(&child);
+    let mut first = [0; 6];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut first)
+        .unwrap();
+    assert_eq!(&first, b"first\n");
+    support::send(&child, "TERM");
+    child.wait().unwrap();
+    session.assert_gone();
+}
+
+#[test]
+fn processes_left_behind_do_not_keep_the_guest() {
+    let started = Instant::now();
+    let output = shell("sleep 60 & echo done; exit 3");
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(text(&output.stdout), "done\n");
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_guest() {
+    let mut child = guest(&["yes"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let session = Session::of(&child);
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut [0; 100])
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(128 + 13));
+    session.assert_gone();
+}
+
+#[test]
+fn a_dying_kernel_is_no_success() {
+    let output = shell("echo said; echo c > /proc/sysrq-trigger; sleep 60");
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        text(&output.stderr).contains("sysrq triggered crash"),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn a_killed_kernel_is_no_success() {
+    let mut child = guest(&["sleep", "60"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let session = Session::of(&child);
+    session.kill();
+    assert_eq!(child.wait().unwrap().code(), Some(125));
+    session.assert_gone();
+}
+
+#[test]
+fn a_complaint_of_the_kernel_is_no_success() {
+    let complain = "echo 'WARNING: CPU: 0 made up for a test' > /dev/kmsg";
+    let output = shell(complain);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(
+        text(&output.stderr).contains("made up for a test"),
+        "{output:?}"
+    );
+    let allowed = guest(&["sh", "-c", complain])
+        .env("PRIMESHARE_GUEST_ALLOW_SPLAT", "1")
+        .output()
+        .unwrap();
+    assert_eq!(allowed.status.code(), Some(0));
+}
+
+#[test]
+fn signals_leave_no_process_behind() {
+    for signal in ["INT", "TERM", "HUP", "KILL"] {
+        // A process that has threads and children of its own, so that there is something to be left behind.
+        let mut child = guest(&["sh", "-c", "sleep 61 & sleep 62 & echo up; wait"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let session = Session::of(&child);
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut [0; 3])
+            .unwrap();
+        assert!(
+            session.processes().len() > 1,
+            "the session was not found: {session:?}"
+        );
+        support::send(&child, signal);
+        assert!(
+            child.wait().unwrap().code().is_none(),
+            "SIG{signal}: not ended by the signal"
+        );
+        session.assert_gone();
+    }
+}
+
+#[test]
+fn repository_is_writable_and_the_root_is_not() {
+    let name = format!("target/xtask-test-{}", std::process::id());
+    let output = shell(&format!(
+        "echo content > {name}; pwd; touch /no /usr/no /etc/no 2>/dev/null || echo refused"
+    ));
+    let root = support::repository();
+    let written = fs::read_to_string(root.join(&name));
+    let _ = fs::remove_file(root.join(&name));
+    assert_eq!(written.unwrap(), "content\n");
+    assert_eq!(
+        text(&output.stdout),
+        format!("{}\nrefused\n", root.display())
+    );
+}
+
+#[test]
+fn a_program_elsewhere_is_visible() {
+    for inner in ["", "a b,c=d"] {
+        let directory = TempDir::new();
+        let directory_of_program = directory.path().join(inner);
+        fs::create_dir_all(&directory_of_program).unwrap();
+        let program = directory_of_program.join("program");
+        support::write_script(&program, "#!/bin/sh\ncat \"$(dirname \"$0\")/neighbour\"\n");
+        fs::write(directory_of_program.join("neighbour"), "here\n").unwrap();
+        let output = guest(&[program.to_str().unwrap()]).output().unwrap();
+        assert_eq!(text(&output.stdout), "here\n", "{output:?}");
+    }
+    // Right in a directory that the guest has its own of.
+    let program =
+        std::env::temp_dir().join(format!("primeshare-xtask-test-{}", std::process::id()));
+    support::write_script(&program, "#!/bin/sh\necho copied\n");
+    let output = guest(&[program.to_str().unwrap()]).output().unwrap();
+    let _ = fs::remove_file(&program);
+    assert_eq!(text(&output.stdout), "copied\n", "{output:?}");
+}
+
+#[test]
+fn environment_and_input() {
+    let script = "echo $RUST_LOG,$HOME,$PRIMESHARE_GUEST,$A; cat | wc -c; basename $VK_DRIVER_FILES; test -e $VK_DRIVER_FILES";
+    let output = guest(&[])
+        .args(["--env", "A=b=c", "--", "sh", "-c", script])
+        .env("RUST_LOG", "x")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(text(&output.stdout), "x,/tmp,uml,b=c\n0\nlvp_icd.json\n");
+}
+
+#[test]
+fn devices_are_there() {
+    let script = r#"for node in /dev/dri/card*; do
+            udi=/sys/class/drm/$(basename $node)/device
+            echo $(basename $node) $(basename $(readlink -f $udi)) $(stat -c %a $node)
+        done
+        test -c /dev/dri/renderD128 && test -c /dev/udmabuf && test -c /dev/dma_heap/system &&
+        test -w /proc/self/fail-nth && test -e /sys/kernel/debug/sync/sw_sync && test -d /sys/kernel/debug/dri &&
+        cat /sys/module/udmabuf/parameters/size_limit_mb"#;
+    let output = shell(script);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        text(&output.stdout),
+        "card0 vgem 600\ncard1 vkms 600\ncard2 second 600\n1024\n"
+    );
+}
