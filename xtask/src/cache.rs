@@ -73,9 +73,13 @@ impl Entry {
         if let Some(path) = self.get().filter(|_| !force) {
             return Ok(path);
         }
-        let (unfinished, old) = (self.beside("tmp"), self.beside("old"));
-        remove(&unfinished)?;
-        remove(&old)?;
+        self.remove_leftovers()?;
+        // A name of its own: helpers of a build that was killed may still write to theirs for a moment.
+        let process = std::process::id();
+        let (unfinished, old) = (
+            self.beside(&format!("tmp-{process}")),
+            self.beside(&format!("old-{process}")),
+        );
         fs::create_dir(&unfinished)?;
         make(&unfinished, &mut Log::create(self.beside("log"))?)?;
         if self.get().is_some() {
@@ -84,6 +88,19 @@ impl Entry {
         fs::rename(&unfinished, self.path())?;
         remove(&old)?;
         Ok(self.path())
+    }
+
+    /// Removes what builds left that did not come to their end; only the holder of the lock may.
+    fn remove_leftovers(&self) -> Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let rest = name.strip_prefix(&self.name).unwrap_or_default();
+            if rest.starts_with(".tmp-") || rest.starts_with(".old-") {
+                remove(&path)?;
+            }
+        }
+        Ok(())
     }
 
     /// The lock is the kernel's: it goes with the process, however that ends.

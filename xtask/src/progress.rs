@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -11,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 
 /// How often a step without a terminal says that it is alive.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
@@ -143,7 +146,7 @@ impl Log {
         Ok(Log { path, file })
     }
 
-    /// Runs a command to its end, everything it prints goes into the log, and every line to `on_line`.
+    /// Runs a command to its end (or to this program's, if that is killed): everything it prints goes into the log, and every line to `on_line`.
     pub(crate) fn run(
         &mut self,
         command: &mut Command,
@@ -156,6 +159,8 @@ impl Log {
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);
+        // SAFETY: between fork and exec the closure only makes a system call.
+        unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?)) };
         let child = command.spawn();
         // The command holds the writing ends: without this the reader below would never see the end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
