@@ -1,0 +1,183 @@
+//! Allocators: what they give, and what they refuse.
+
+use std::os::fd::AsFd;
+
+use primeshare::alloc::{Dumb, Error, Udmabuf};
+use primeshare::device::{self, NodeKind};
+use primeshare::gbm::Gbm;
+use primeshare::gem::Found;
+use primeshare::sync::{Access, Mapping};
+use primeshare::{Allocator, Device, Errno, Fourcc, Modifier, Request};
+
+use crate::support::{Guest, in_guest};
+
+fn allocators(guest: &Guest) -> Vec<Box<dyn Allocator>> {
+    let devices = [guest.vgem(), guest.vkms(), guest.second_vkms()];
+    let mut all: Vec<Box<dyn Allocator>> = vec![Box::new(Udmabuf::open().unwrap())];
+    for device in &devices {
+        all.push(Box::new(Dumb::new(device)));
+        all.push(Box::new(Gbm::new(device).unwrap()));
+    }
+    all
+}
+
+#[test]
+fn buffers_are_writable_close_on_exec_and_large_enough() {
+    in_guest(|guest| {
+        for allocator in allocators(guest) {
+            for (width, height) in [(1, 1), (64, 64), (1000, 101), (1920, 1080)] {
+                for fourcc in [Fourcc::XRGB8888, Fourcc::ARGB8888, Fourcc::RGB565] {
+                    let what = format!("{} {fourcc} {width}x{height}", allocator.name());
+                    let buffer = allocator
+                        .allocate(&Request::new(width, height, fourcc))
+                        .unwrap_or_else(|error| panic!("{what}: {error}"));
+                    assert_eq!((buffer.width(), buffer.height()), (width, height));
+                    assert_eq!(buffer.modifier(), Modifier::LINEAR, "{what}");
+                    let flags = crate::kernel::flags(buffer.plane_fd(0).unwrap());
+                    assert_eq!(flags, (true, true), "{what}");
+                    let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
+                    let plane = buffer.planes()[0];
+                    let last = plane.offset + plane.stride * (height - 1);
+                    let mut access = mapping.begin_wait(Access::Write).unwrap();
+                    access.write(last as usize, &[1]).unwrap();
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_device_imports_every_allocators_buffers() {
+    in_guest(|guest| {
+        let devices = [guest.vgem(), guest.vkms(), guest.second_vkms()];
+        for allocator in allocators(guest) {
+            let request = Request::new(128, 32, Fourcc::XRGB8888);
+            let buffer = allocator.allocate(&request).unwrap();
+            for device in &devices {
+                let first = device.import(&buffer).unwrap();
+                // `allocators` opened the devices anew, so none of them is at home here.
+                assert_eq!(first.found(), Found::New, "{}", allocator.name());
+                assert_eq!(
+                    device.import(&buffer).unwrap().found(),
+                    Found::AlreadyImported
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn gbm_shares_no_handles_with_the_device() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let gbm = Gbm::new(&vkms).unwrap();
+        let buffer = gbm
+            .allocate(&Request::new(64, 64, Fourcc::XRGB8888))
+            .unwrap();
+        assert_eq!(vkms.stats().handles, 0);
+        let imported = vkms.import(&buffer).unwrap();
+        assert_eq!(imported.found(), Found::New);
+        // gbm may go before its buffers.
+        drop(gbm);
+        assert_eq!(imported.object().export().unwrap().1, buffer.id());
+    });
+}
+
+#[test]
+fn planar_formats_lie_in_one_buffer() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let allocators: [Box<dyn Allocator>; 2] = [
+            Box::new(Dumb::new(&vkms)),
+            Box::new(Udmabuf::open().unwrap()),
+        ];
+        for allocator in allocators {
+            for fourcc in [Fourcc::NV12, Fourcc::P010] {
+                let buffer = allocator.allocate(&Request::new(101, 33, fourcc)).unwrap();
+                assert_eq!(buffer.planes().len(), 2);
+                assert_eq!(buffer.objects().len(), 1);
+                assert!(buffer.planes()[1].offset > 0);
+            }
+        }
+        // Mesa's software gbm does not make NV12.
+        let gbm = Gbm::new(&vkms).unwrap();
+        let refused = gbm.allocate(&Request::new(64, 64, Fourcc::NV12));
+        assert!(
+            matches!(refused, Err(Error::GbmCreate { .. })),
+            "{refused:?}"
+        );
+    });
+}
+
+#[test]
+fn a_render_node_makes_no_dumb_buffers() {
+    in_guest(|_| {
+        let nodes = device::enumerate().unwrap();
+        let render = nodes.iter().find(|n| n.kind == NodeKind::Render).unwrap();
+        let render = Device::open(&render.path).unwrap();
+        let refused = Dumb::new(&render).allocate(&Request::new(64, 64, Fourcc::XRGB8888));
+        assert_eq!(
+            refused.unwrap_err(),
+            Error::Gem(primeshare::gem::Error::CreateDumb {
+                errno: Errno::EACCES
+            })
+        );
+        // PRIME is allowed there.
+        let udmabuf = Udmabuf::open().unwrap();
+        let buffer = udmabuf.allocate(&Request::new(64, 64, Fourcc::XRGB8888));
+        assert!(render.import(&buffer.unwrap()).is_ok());
+    });
+}
+
+#[test]
+fn impossible_requests_are_refused_with_the_reason() {
+    in_guest(|guest| {
+        for allocator in allocators(guest) {
+            let allocate = |request: &Request| allocator.allocate(request).unwrap_err();
+            let name = allocator.name();
+            let empty = allocate(&Request::new(0, 8, Fourcc::XRGB8888));
+            assert_eq!(
+                empty,
+                Error::Layout(primeshare::buffer::Error::Empty {
+                    width: 0,
+                    height: 8
+                }),
+                "{name}"
+            );
+            let unknown = allocate(&Request::new(8, 8, Fourcc(0x1234_5678)));
+            assert!(matches!(unknown, Error::Format { .. }), "{name}: {unknown}");
+            let huge = allocate(&Request::new(u32::MAX, u32::MAX, Fourcc::XRGB8888));
+            assert!(
+                matches!(huge, Error::Layout(_) | Error::GbmCreate { .. }),
+                "{name}: {huge}"
+            );
+            let tiled = allocate(&Request {
+                modifiers: vec![Modifier(0x0100_0000_0000_0001)],
+                ..Request::new(64, 64, Fourcc::XRGB8888)
+            });
+            assert!(
+                matches!(tiled, Error::Modifiers { .. } | Error::GbmCreate { .. }),
+                "{name}: {tiled}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_buffer_needs_only_its_fds() {
+    in_guest(|guest| {
+        let buffers: Vec<_> = allocators(guest)
+            .iter()
+            .map(|a| a.allocate(&Request::new(64, 64, Fourcc::XRGB8888)).unwrap())
+            .collect();
+        // Allocators and devices are gone.
+        for buffer in buffers {
+            let mut mapping = Mapping::new(buffer.plane_fd(0).unwrap().as_fd()).unwrap();
+            let mut access = mapping.begin_wait(Access::Write).unwrap();
+            access.write(0, b"still here").unwrap();
+            let mut read = [0; 10];
+            access.read(0, &mut read).unwrap();
+            assert_eq!(&read, b"still here");
+        }
+    });
+}

@@ -1,0 +1,113 @@
+//! Devices: one file description, one table.
+
+use std::os::fd::AsFd;
+
+use primeshare::device::{self, NodeKind};
+use primeshare::gem::Found;
+use primeshare::{Device, Errno};
+
+use crate::support::{buffer_on, in_guest};
+
+#[test]
+fn the_guest_has_three_devices_of_two_drivers() {
+    in_guest(|guest| {
+        let nodes = device::enumerate().unwrap();
+        let of = |kind| nodes.iter().filter(|node| node.kind == kind).count();
+        assert_eq!((of(NodeKind::Primary), of(NodeKind::Render)), (3, 1));
+        let (vkms, second) = (guest.vkms(), guest.second_vkms());
+        assert_eq!(vkms.driver(), "vkms");
+        assert_ne!(vkms.node().bus, second.node().bus);
+        assert!(vkms.node().bus.is_some());
+    });
+}
+
+#[test]
+fn primary_and_render_node_are_one_device_on_the_bus() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let nodes = device::enumerate().unwrap();
+        let render = nodes.iter().find(|n| n.kind == NodeKind::Render).unwrap();
+        assert_eq!(render.bus, vgem.node().bus);
+        assert_ne!(render.id, vgem.node().id);
+    });
+}
+
+#[test]
+fn a_dup_is_the_same_device_and_an_open_another() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let dup = Device::from_fd(vgem.as_fd().try_clone_to_owned().unwrap()).unwrap();
+        assert!(dup.shares_handles_with(&vgem));
+        let opened = vgem.reopen().unwrap();
+        assert!(!opened.shares_handles_with(&vgem));
+
+        let buffer = buffer_on(&vgem);
+        let by_dup = dup.import(&buffer).unwrap();
+        assert_eq!(by_dup.found(), Found::SelfImport);
+        let elsewhere = opened.import(&buffer).unwrap();
+        assert_eq!(elsewhere.found(), Found::New);
+        // Each may go first; the handle is one and is closed once.
+        drop(buffer);
+        drop(vgem);
+        drop(by_dup);
+        assert_eq!(dup.stats().closes, 1);
+        assert_eq!(dup.stats().failed_closes, 0);
+    });
+}
+
+#[test]
+fn what_is_no_drm_node_is_refused() {
+    in_guest(|_| {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let refused = Device::from_fd(file.into()).unwrap_err();
+        assert_eq!(refused, device::Error::NotDrm);
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let refused = Device::from_fd(file.into()).unwrap_err();
+        assert_eq!(refused, device::Error::NotDrm);
+        assert_eq!(
+            Device::open("/dev/dri/card99").unwrap_err(),
+            device::Error::Open {
+                path: "/dev/dri/card99".into(),
+                errno: Errno::ENOENT
+            }
+        );
+    });
+}
+
+#[test]
+fn capabilities_are_found_by_trying() {
+    in_guest(|guest| {
+        // vgem refuses to be asked for DRM_CAP_DUMB_BUFFER, yet has them.
+        let can = guest.vgem().capabilities();
+        assert!(can.dumb);
+        assert_eq!((can.export, can.import), (Some(true), Some(true)));
+        let nodes = device::enumerate().unwrap();
+        let render = nodes.iter().find(|n| n.kind == NodeKind::Render).unwrap();
+        let can = Device::open(&render.path).unwrap().capabilities();
+        assert!(!can.dumb);
+        assert_eq!((can.export, can.import), (None, Some(true)));
+    });
+}
+
+#[test]
+fn an_object_of_another_file_description_cannot_be_mapped_here() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let buffer = buffer_on(&vgem);
+        let page = 4096.try_into().unwrap();
+        let object = vgem.import(&buffer).unwrap().object().clone();
+        assert_eq!(
+            vkms.map_dumb(&object, page).unwrap_err(),
+            device::Error::WrongDevice
+        );
+        // Nor the foreign memory behind an import.
+        let foreign = vkms.import(&buffer).unwrap().object().clone();
+        assert_eq!(
+            vkms.map_dumb(&foreign, page).unwrap_err(),
+            device::Error::Gem(primeshare::gem::Error::MapDumb {
+                handle: foreign.handle().raw(),
+                errno: Errno::EINVAL
+            })
+        );
+    });
+}

@@ -1,0 +1,150 @@
+//! Which buffer is which: identity, re-export, access modes.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use primeshare::buffer::BufferId;
+use primeshare::gem::Found;
+use primeshare::sync::{Access, Mapping};
+use primeshare::{Errno, Fourcc};
+
+use crate::support::{buffer_on, in_guest};
+
+#[test]
+fn re_export_of_an_import_is_the_original() {
+    in_guest(|guest| {
+        let (vgem, vkms, second) = (guest.vgem(), guest.vkms(), guest.second_vkms());
+        let buffer = buffer_on(&vgem);
+        let imported = vkms.import(&buffer).unwrap();
+        let (fd, id) = imported.object().export().unwrap();
+        assert_eq!(id, buffer.id());
+        // Also through a further device, from the re-exported fd.
+        let (object, found) = second.import_fd(&fd).unwrap();
+        assert_eq!(found, Found::New);
+        assert_eq!(object.export().unwrap().1, buffer.id());
+        // And back home it is the object it always was.
+        assert_eq!(vgem.import_fd(&fd).unwrap().1, Found::SelfImport);
+    });
+}
+
+#[test]
+fn export_twice_is_one_dma_buf() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let buffer = buffer_on(&vkms);
+        let object = vkms.import(&buffer).unwrap().object().clone();
+        let id = buffer.id();
+        drop(buffer);
+        assert_eq!(object.export().unwrap().1, id);
+        assert_eq!(object.export().unwrap().1, id);
+    });
+}
+
+#[test]
+fn a_recycled_fd_number_is_another_buffer() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let old = buffer_on(&vgem);
+        let number = old.plane_fd(0).unwrap().as_raw_fd();
+        let old_id = old.id();
+        // The import outlives the fd, so the table still knows the old buffer.
+        let old_import = vkms.import(&old).unwrap();
+        drop(old);
+        let new = buffer_on(&vgem);
+        assert_eq!(new.plane_fd(0).unwrap().as_raw_fd(), number, "not recycled");
+        assert_ne!(new.id(), old_id);
+        let new_import = vkms.import(&new).unwrap();
+        assert_eq!(new_import.found(), Found::New);
+        assert_ne!(new_import.object(), old_import.object());
+        let (by_number, found) = vkms.import_fd(new.plane_fd(0).unwrap()).unwrap();
+        assert_eq!(found, Found::AlreadyImported);
+        assert_eq!(&by_number, new_import.object());
+    });
+}
+
+#[test]
+fn every_way_to_a_buffer_has_one_identity() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (one, other) = (buffer_on(&vgem), buffer_on(&vgem));
+        let dup = one.plane_fd(0).unwrap().try_clone_to_owned().unwrap();
+        assert_eq!(BufferId::of(&dup).unwrap(), one.id());
+        assert_ne!(one.id(), other.id());
+        assert_ne!(one, other);
+        assert_eq!(one, one.clone());
+        let first = vkms.import(&one).unwrap();
+        let (by_dup, found) = vkms.import_fd(&dup).unwrap();
+        assert_eq!(found, Found::AlreadyImported);
+        assert_eq!(&by_dup, first.object());
+    });
+}
+
+#[test]
+fn the_first_export_decides_the_access_mode() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        // As we export: writable.
+        let ours = buffer_on(&vgem);
+        let mut mapping = Mapping::new(&ours.objects()[0]).unwrap();
+        let mut access = mapping.begin_wait(Access::Write).unwrap();
+        access.write(0, b"written").unwrap();
+        drop(access);
+
+        // As others do: exported without DRM_RDWR first, and read-only for good.
+        let file = vgem.as_fd();
+        let dumb = drm_ffi::mode::dumbbuffer::create(file, 64, 64, 32, 0).unwrap();
+        let read_only = crate::kernel::export(file, dumb.handle, libc::O_CLOEXEC);
+        let later = crate::kernel::export(file, dumb.handle, libc::O_CLOEXEC | libc::O_RDWR);
+        drm_ffi::gem::close(file, dumb.handle).unwrap();
+        for fd in [&read_only, &later] {
+            let refused = Mapping::new(fd).unwrap_err();
+            assert_eq!(
+                refused,
+                primeshare::sync::Error::Map {
+                    size: 64 * 64 * 4,
+                    errno: Errno::EACCES
+                }
+            );
+        }
+        // Our asking for RDWR on a re-export does not cure it.
+        let vkms = guest.vkms();
+        let (object, _) = vkms.import_fd(&later).unwrap();
+        let (again, _) = object.export().unwrap();
+        assert!(Mapping::new(&again).is_err());
+    });
+}
+
+#[test]
+fn bytes_written_on_one_device_are_read_on_another() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let buffer = buffer_on(&vgem);
+        let imported = vkms.import(&buffer).unwrap();
+        let (fd, _) = imported.object().export().unwrap();
+        let mut through_vkms = Mapping::new(&fd).unwrap();
+        let sent: Vec<u8> = (0..64 * 64 * 4).map(|n| (n % 251) as u8).collect();
+        let mut write = through_vkms.begin_wait(Access::Write).unwrap();
+        write.write(0, &sent).unwrap();
+        assert!(write.write(1, &sent).is_err(), "past the end");
+        drop(write);
+        // Read by vgem's own mapping of its own object.
+        let own = vgem.import(&buffer).unwrap();
+        let own = vgem
+            .map_dumb(own.object(), sent.len().try_into().unwrap())
+            .unwrap();
+        let mut read = vec![0; sent.len()];
+        own.read(0, &mut read).unwrap();
+        assert_eq!(read, sent);
+        assert_eq!(buffer.fourcc(), Fourcc::XRGB8888);
+    });
+}
+
+#[test]
+fn a_mapping_begun_for_reading_refuses_writes() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
+        let mut read = mapping.begin_wait(Access::Read).unwrap();
+        let refused = read.write(0, &[1]).unwrap_err();
+        assert_eq!(refused, primeshare::sync::Error::Direction);
+    });
+}

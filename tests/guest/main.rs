@@ -1,0 +1,14 @@
+//! What the library promises, held to real DRM drivers.
+//!
+//! Runs in the guest, which cargo's runner starts: see README.md. Every test ends with the leak
+//! checks of `support`.
+
+mod allocation;
+mod devices;
+mod example;
+mod handles;
+mod identity;
+mod kernel;
+mod races;
+mod support;
+mod vulkan;

@@ -1,0 +1,80 @@
+//! Threads against each other on two CPUs.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{buffer_on, in_guest};
+
+/// How long each race is run.
+const DURATION: Duration = Duration::from_secs(4);
+
+/// Runs `work` on `threads` threads until the time is up; how often it ran in all.
+fn hammer(threads: usize, work: impl Fn(usize) + Sync) -> u64 {
+    let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for thread in 0..threads {
+            let (stop, rounds, work) = (&stop, &rounds, &work);
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    work(thread);
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let end = Instant::now() + DURATION;
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            thread::park_timeout(left);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    rounds.into_inner()
+}
+
+#[test]
+fn an_import_meets_the_last_drop() {
+    in_guest(|guest| {
+        let cpus = thread::available_parallelism().unwrap().get();
+        assert!(cpus >= 2, "a race needs two CPUs, there is {cpus}");
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let buffer = buffer_on(&vgem);
+        let rounds = hammer(3, |thread| {
+            // Each import is the only user unless another thread has one at this moment, so the
+            // last drop of one meets the import of another all the time.
+            let object = match thread {
+                0 => vkms.import(&buffer).unwrap().object().clone(),
+                _ => vkms.import_fd(buffer.plane_fd(0).unwrap()).unwrap().0,
+            };
+            assert_eq!(object.export().unwrap().1, buffer.id(), "a closed handle");
+        });
+        let stats = vkms.stats();
+        println!("{rounds} rounds: {stats:?}");
+        assert_eq!((stats.handles, stats.failed_closes), (0, 0));
+        assert_eq!(stats.imports, stats.closes);
+        assert!(
+            stats.hits > 0 && stats.imports > 1,
+            "there was no race: {stats:?}"
+        );
+    });
+}
+
+#[test]
+fn a_self_import_meets_the_drop_of_the_exporter() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let rounds = hammer(2, |_| {
+            let buffer = buffer_on(&vgem);
+            let fd = buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| drop(buffer));
+                let (object, _) = vgem.import_fd(&fd).unwrap();
+                object.export().unwrap();
+            });
+        });
+        let stats = vgem.stats();
+        println!("{rounds} rounds: {stats:?}");
+        assert_eq!((stats.handles, stats.failed_closes), (0, 0));
+        // Created ones and those imported after the exporter's handle had gone.
+        assert_eq!(stats.closes, rounds + stats.imports);
+    });
+}

@@ -1,0 +1,139 @@
+//! One test at a time, with leak checks after it.
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use primeshare::alloc::{Allocator, Dumb, Request};
+use primeshare::vk::{self, Instance, Select, Validation};
+use primeshare::{Device, DmaBuf, Fourcc};
+
+/// The checks look at the whole process and kernel, so tests run one after another.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Devices and Vulkan for one test, remembered so that what it leaves behind is seen.
+pub(crate) struct Guest {
+    files: RefCell<Vec<(PathBuf, OwnedFd)>>,
+    instance: OnceCell<Instance>,
+}
+
+/// Runs a test in the guest. Afterwards the same fds are open as before, the kernel has no more
+/// dma-bufs, no file description used has a GEM handle left, and the validation layer has been
+/// silent.
+pub(crate) fn in_guest(test: impl FnOnce(&Guest)) {
+    assert!(
+        std::env::var_os("PRIMESHARE_GUEST").is_some(),
+        "these tests need the guest's devices and root: run them by cargo, without PRIMESHARE_RUN"
+    );
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let fds = open_fds();
+    let dma_bufs = kernel_dma_bufs();
+    let guest = Guest {
+        files: RefCell::default(),
+        instance: OnceCell::new(),
+    };
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&guest))) {
+        resume_unwind(panic);
+    }
+    if let Some(instance) = guest.instance.into_inner() {
+        assert_eq!(instance.validation_messages(), [""; 0], "validation layer");
+    }
+    for (path, file) in guest.files.into_inner() {
+        let handle = next_handle(&file);
+        assert_eq!(handle, 1, "{}: GEM handles are left", path.display());
+    }
+    assert_eq!(
+        open_fds(),
+        fds,
+        "fds are left, or closed that were not ours"
+    );
+    assert_eq!(kernel_dma_bufs(), dma_bufs, "dma-bufs are left");
+}
+
+impl Guest {
+    /// A file description of its own of the `index`-th device with this driver.
+    pub(crate) fn nth(&self, driver: &str, index: usize) -> Device {
+        let primary =
+            |node: &primeshare::device::Node| node.kind == primeshare::device::NodeKind::Primary;
+        let nodes = primeshare::device::enumerate().unwrap();
+        nodes
+            .iter()
+            .filter(|node| primary(node))
+            .map(|node| self.open(&node.path))
+            .filter(|device| device.driver() == driver)
+            .nth(index)
+            .unwrap_or_else(|| panic!("no {driver} number {index}"))
+    }
+
+    pub(crate) fn open(&self, path: &Path) -> Device {
+        let device = Device::open(path).unwrap();
+        // The dup keeps the file description for the check at the end.
+        let dup = device.as_fd().try_clone_to_owned().unwrap();
+        self.files.borrow_mut().push((path.to_owned(), dup));
+        device
+    }
+
+    pub(crate) fn vgem(&self) -> Device {
+        self.nth("vgem", 0)
+    }
+
+    pub(crate) fn vkms(&self) -> Device {
+        self.nth("vkms", 0)
+    }
+
+    pub(crate) fn second_vkms(&self) -> Device {
+        self.nth("vkms", 1)
+    }
+
+    /// Vulkan with the validation layer; any message fails the test.
+    pub(crate) fn instance(&self) -> &Instance {
+        self.instance
+            .get_or_init(|| Instance::new(Validation::On).unwrap())
+    }
+
+    pub(crate) fn vulkan(&self) -> vk::Device {
+        vk::Device::new(&self.instance().select(&Select::Software).unwrap()).unwrap()
+    }
+}
+
+/// A small dumb buffer.
+pub(crate) fn buffer_on(device: &Device) -> DmaBuf {
+    let request = Request::new(64, 64, Fourcc::XRGB8888);
+    Dumb::new(device).allocate(&request).unwrap()
+}
+
+/// Open fds and what they are.
+fn open_fds() -> BTreeMap<String, String> {
+    // Collected before the links are read, and without the fd of the listing itself.
+    let entries: Vec<_> = fs::read_dir("/proc/self/fd")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries
+        .into_iter()
+        .filter_map(|path| {
+            let name = path.file_name()?.to_str()?.to_owned();
+            Some((name, fs::read_link(&path).ok()?.to_str()?.to_owned()))
+        })
+        .collect()
+}
+
+/// The kernel's count of dma-bufs.
+pub(crate) fn kernel_dma_bufs() -> usize {
+    let info = fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").unwrap();
+    let total = info
+        .lines()
+        .find_map(|line| line.strip_prefix("Total ")?.split_whitespace().next());
+    total.unwrap().parse().unwrap()
+}
+
+/// The handle the kernel gives next on a file description: 1 where there is none.
+fn next_handle(file: &OwnedFd) -> u32 {
+    let dumb = drm_ffi::mode::dumbbuffer::create(file.as_fd(), 64, 64, 32, 0).unwrap();
+    drm_ffi::gem::close(file.as_fd(), dumb.handle).unwrap();
+    dumb.handle
+}

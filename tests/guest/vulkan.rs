@@ -1,0 +1,279 @@
+//! Vulkan: import, copy, refuse; with the validation layer's silence.
+
+use std::time::Duration;
+
+use primeshare::alloc::{Dumb, Udmabuf};
+use primeshare::blit::{self, Blit};
+use primeshare::buffer::PlaneFd;
+use primeshare::gbm::Gbm;
+use primeshare::sync::{Access, Mapping};
+use primeshare::vk::{Error, Select, Use};
+use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Modifier, Request};
+
+use crate::support::{buffer_on, in_guest};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes that depend on place and seed.
+fn pattern(length: usize, seed: u8) -> Vec<u8> {
+    let byte = |n: usize| (n.wrapping_mul(31) >> 3) as u8 ^ n as u8 ^ seed;
+    (0..length).map(byte).collect()
+}
+
+fn rows(buffer: &DmaBuf, bytes_per_pixel: u32) -> impl Iterator<Item = (usize, usize)> {
+    let plane = buffer.planes()[0];
+    let length = buffer.width() * bytes_per_pixel;
+    (0..buffer.height()).map(move |y| ((plane.offset + plane.stride * y) as usize, length as usize))
+}
+
+fn write(buffer: &DmaBuf, bytes_per_pixel: u32, seed: u8) {
+    let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
+    let mut access = mapping.begin_wait(Access::Write).unwrap();
+    for (y, (offset, length)) in rows(buffer, bytes_per_pixel).enumerate() {
+        let row = pattern(length, seed.wrapping_add(y as u8));
+        access.write(offset, &row).unwrap();
+    }
+}
+
+fn check(buffer: &DmaBuf, bytes_per_pixel: u32, seed: u8, what: &str) {
+    let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
+    let access = mapping.begin_wait(Access::Read).unwrap();
+    for (y, (offset, length)) in rows(buffer, bytes_per_pixel).enumerate() {
+        let mut row = vec![0; length];
+        access.read(offset, &mut row).unwrap();
+        assert!(
+            row == pattern(length, seed.wrapping_add(y as u8)),
+            "{what}: row {y} differs"
+        );
+    }
+}
+
+#[test]
+fn a_copy_between_any_two_allocators_is_exact() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let (vgem, vkms) = (guest.vgem(), guest.second_vkms());
+        let allocators: [Box<dyn Allocator>; 4] = [
+            Box::new(Dumb::new(&vgem)),
+            Box::new(Dumb::new(&vkms)),
+            Box::new(Gbm::new(&vkms).unwrap()),
+            Box::new(Udmabuf::open().unwrap()),
+        ];
+        let formats = [
+            (Fourcc::XRGB8888, 4),
+            (Fourcc::RGB565, 2),
+            (Fourcc::ABGR8888, 4),
+        ];
+        let mut seed = 0;
+        for from in &allocators {
+            for to in &allocators {
+                for (fourcc, bytes) in formats {
+                    for (width, height) in [(1, 1), (33, 7), (1000, 101)] {
+                        let request = Request::new(width, height, fourcc);
+                        let what = format!(
+                            "{} to {}, {fourcc} {width}x{height}",
+                            from.name(),
+                            to.name()
+                        );
+                        let source = from.allocate(&request).unwrap();
+                        let destination = to.allocate(&request).unwrap();
+                        seed += 1;
+                        write(&source, bytes, seed);
+                        write(&destination, bytes, !seed);
+                        let mut blit = Blit::new(&vulkan, &source, &destination, 1)
+                            .unwrap_or_else(|error| panic!("{what}: {error}"));
+                        blit.submit().unwrap();
+                        blit.wait(PATIENCE).unwrap();
+                        check(&destination, bytes, seed, &what);
+                        check(&source, bytes, seed, &what);
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn several_copies_are_in_flight_and_no_more_than_asked_for() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let request = Request::new(1920, 1080, Fourcc::XRGB8888);
+        let source = Dumb::new(&guest.vgem()).allocate(&request).unwrap();
+        let destination = Dumb::new(&guest.vkms()).allocate(&request).unwrap();
+        write(&source, 4, 7);
+        let mut blit = Blit::new(&vulkan, &source, &destination, 3).unwrap();
+        let mut busy = 0;
+        for _ in 0..40 {
+            match blit.submit() {
+                Err(blit::Error::Busy(3)) => busy += 1,
+                submitted => submitted.unwrap(),
+            }
+        }
+        assert!(busy > 0, "40 copies of 8 MB took no time");
+        for _ in 0..10 {
+            blit.wait_for_slot(PATIENCE).unwrap();
+            blit.submit().unwrap();
+        }
+        blit.wait(PATIENCE).unwrap();
+        check(&destination, 4, 7, "after 50 copies");
+        // Dropped with one in flight.
+        blit.submit().unwrap();
+    });
+}
+
+#[test]
+fn an_image_keeps_the_memory_without_the_buffer() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let (source, destination) = (buffer_on(&guest.vgem()), buffer_on(&guest.vkms()));
+        write(&source, 4, 3);
+        let mut blit = Blit::new(&vulkan, &source, &destination, 1).unwrap();
+        drop((source, vulkan));
+        blit.submit().unwrap();
+        blit.wait(PATIENCE).unwrap();
+        check(&destination, 4, 3, "source's fds closed");
+    });
+}
+
+#[test]
+fn contents_are_kept_through_acquire_and_release() {
+    in_guest(|guest| {
+        // The destination's pixels outside of the copy's reach: its padding bytes.
+        let vulkan = guest.vulkan();
+        let request = Request::new(33, 7, Fourcc::XRGB8888);
+        let source = Dumb::new(&guest.vgem()).allocate(&request).unwrap();
+        let destination = Dumb::new(&guest.vkms()).allocate(&request).unwrap();
+        let plane = destination.planes()[0];
+        assert!(plane.stride > 33 * 4, "no padding to look at");
+        let mut mapping = Mapping::new(&destination.objects()[0]).unwrap();
+        let padding = 33 * 4;
+        let mut access = mapping.begin_wait(Access::Write).unwrap();
+        access.write(padding, b"kept").unwrap();
+        drop(access);
+        let mut blit = Blit::new(&vulkan, &source, &destination, 1).unwrap();
+        blit.submit().unwrap();
+        blit.wait(PATIENCE).unwrap();
+        let mut kept = [0; 4];
+        let access = mapping.begin_wait(Access::Read).unwrap();
+        access.read(padding, &mut kept).unwrap();
+        assert_eq!(&kept, b"kept");
+    });
+}
+
+#[test]
+fn buffers_vulkan_cannot_take_are_refused_with_the_reason() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let device = vulkan.physical().name().to_owned();
+        let buffer = buffer_on(&guest.vgem());
+        let described = |layout: Layout, stride: u32, planes: usize| {
+            let plane = || PlaneFd {
+                fd: buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap(),
+                offset: 0,
+                stride,
+            };
+            DmaBuf::new(layout, (0..planes).map(|_| plane())).unwrap()
+        };
+        let import = |buffer: &DmaBuf| vulkan.import_image(buffer, Use::Source).unwrap_err();
+        let linear = Layout::linear(64, 64, Fourcc::XRGB8888);
+
+        let implicit = Layout {
+            modifier: Modifier::INVALID,
+            ..linear
+        };
+        assert_eq!(
+            import(&described(implicit, 256, 1)),
+            Error::ImplicitModifier
+        );
+
+        let modifier = Modifier(0x0100_0000_0000_0001);
+        let tiled = Layout { modifier, ..linear };
+        assert_eq!(
+            import(&described(tiled, 256, 1)),
+            Error::Modifier {
+                device: device.clone(),
+                fourcc: Fourcc::XRGB8888,
+                modifier
+            }
+        );
+
+        let fourcc = Fourcc::new(b"ABCD");
+        let unknown = Layout { fourcc, ..linear };
+        assert_eq!(import(&described(unknown, 256, 1)), Error::Format(fourcc));
+
+        // A format this library knows no planes of may carry any number of them.
+        let wide = Layout::linear(1 << 20, 1, Fourcc::R8);
+        let request = Request::new(1 << 20, 1, Fourcc::R8);
+        let wide_buffer = Udmabuf::open().unwrap().allocate(&request).unwrap();
+        assert_eq!(wide_buffer.layout(), &wide);
+        assert!(matches!(import(&wide_buffer), Error::TooLarge { .. }));
+    });
+}
+
+#[test]
+fn a_buffer_in_two_dma_bufs_is_refused_as_disjoint() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let vgem = guest.vgem();
+        let (luma, chroma) = (buffer_on(&vgem), buffer_on(&vgem));
+        let planes = [&luma, &chroma].map(|buffer| PlaneFd {
+            fd: buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap(),
+            offset: 0,
+            stride: 64,
+        });
+        let both = DmaBuf::new(Layout::linear(64, 64, Fourcc::NV12), planes).unwrap();
+        let refused = vulkan.import_image(&both, Use::Source).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                Error::Disjoint(2) | Error::NotImportable { .. } | Error::Modifier { .. }
+            ),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
+fn unlike_pictures_are_not_copied() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let dumb = Dumb::new(&guest.vgem());
+        let allocate = |w, h, fourcc| dumb.allocate(&Request::new(w, h, fourcc)).unwrap();
+        let small = allocate(64, 64, Fourcc::XRGB8888);
+        let refused = Blit::new(&vulkan, &small, &allocate(64, 65, Fourcc::XRGB8888), 1);
+        assert!(matches!(refused, Err(blit::Error::Size { .. })));
+        let refused = Blit::new(&vulkan, &small, &allocate(64, 64, Fourcc::XBGR8888), 1);
+        assert!(matches!(refused, Err(blit::Error::Format { .. })));
+        // The same bytes but for alpha.
+        let alpha = allocate(64, 64, Fourcc::ARGB8888);
+        assert!(Blit::new(&vulkan, &small, &alpha, 1).is_ok());
+    });
+}
+
+#[test]
+fn devices_are_selected_by_kind_name_and_node() {
+    in_guest(|guest| {
+        let instance = guest.instance();
+        let software = instance.select(&Select::Software).unwrap();
+        assert!(software.is_software());
+        let named = instance.select(&Select::Name("LLVMPIPE")).unwrap();
+        assert_eq!(named.raw(), software.raw());
+        let vgem = guest.vgem();
+        // lavapipe drives no DRM node.
+        assert!(!software.drives(&vgem));
+        let missing = instance.select(&Select::Drm(&vgem)).unwrap_err();
+        let text = missing.to_string();
+        assert!(text.contains("vgem") && text.contains("llvmpipe"), "{text}");
+    });
+}
+
+#[test]
+fn four_thousand_imports_leave_nothing_behind() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let buffer = buffer_on(&guest.vgem());
+        for _ in 0..4096 {
+            vulkan.import_image(&buffer, Use::Destination).unwrap();
+        }
+    });
+}
