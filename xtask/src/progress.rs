@@ -159,6 +159,9 @@ impl Log {
             .stdin(Stdio::null())
             .stdout(writer.try_clone()?)
             .stderr(writer);
+        // A group of its own, because mmdebstrap passes a signal on to all of its group; in exchange it has to be told
+        // when this program ends.
+        command.process_group(0);
         // SAFETY: between fork and exec the closure only makes a system call.
         unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGTERM)?)) };
         let child = command.spawn();
