@@ -42,7 +42,7 @@ pub(crate) fn complaint(console: &str) -> Option<String> {
     )
 }
 
-/// A line without its time stamp: "[    0.400000][   T1] text".
+/// A line without its time stamp: `[    0.400000][   T1] text`.
 fn message(line: &str) -> &str {
     let mut rest = line;
     while let Some(inner) = rest.strip_prefix('[') {
