@@ -175,7 +175,7 @@ fn fill(device: &vk::Device, buffer: &DmaBuf, picture: &Picture) -> Result<()> {
     // and the bytes of the picture, tightly packed.
     unsafe {
         commands.record(|raw, buffer| {
-            image.acquire(buffer);
+            vk::acquire(buffer, [&image]);
             raw.cmd_copy_buffer_to_image(
                 buffer,
                 staging.raw(),
@@ -183,7 +183,7 @@ fn fill(device: &vk::Device, buffer: &DmaBuf, picture: &Picture) -> Result<()> {
                 image.used_as().layout(),
                 &[region],
             );
-            image.release(buffer);
+            vk::release(buffer, [&image]);
         })?;
         commands.submit()?;
     }

@@ -160,8 +160,7 @@ unsafe fn record(
         .extent(source.extent());
     // SAFETY: the caller promises valid images and commands; `check` made the extents equal.
     unsafe {
-        source.acquire(commands);
-        destination.acquire(commands);
+        vk::acquire(commands, [source, destination]);
         raw.cmd_copy_image(
             commands,
             source.raw(),
@@ -170,7 +169,6 @@ unsafe fn record(
             destination.used_as().layout(),
             &[region],
         );
-        source.release(commands);
-        destination.release(commands);
+        vk::release(commands, [source, destination]);
     }
 }

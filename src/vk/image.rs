@@ -41,7 +41,7 @@ impl Use {
         }
     }
 
-    fn access(self) -> vk::AccessFlags {
+    pub(super) fn access(self) -> vk::AccessFlags {
         match self {
             Self::Source => vk::AccessFlags::TRANSFER_READ,
             Self::Destination => vk::AccessFlags::TRANSFER_WRITE,
@@ -52,11 +52,11 @@ impl Use {
 /// A shared buffer as a Vulkan image on one device.
 ///
 /// Between uses it belongs to the outside world (`VK_QUEUE_FAMILY_FOREIGN_EXT`), in layout
-/// GENERAL: [`Self::acquire`] it before and [`Self::release`] it after. Destroyed on drop; work
+/// GENERAL: [`acquire`](super::acquire) it before and [`release`](super::release) it after. Destroyed on drop; work
 /// that uses it must be finished by then. Keeps the memory, not the [`DmaBuf`]'s fds.
 #[derive(Debug)]
 pub struct Image {
-    device: Device,
+    pub(super) device: Device,
     image: vk::Image,
     /// Null until the import succeeded; destroying a null handle does nothing.
     memory: vk::DeviceMemory,
@@ -334,70 +334,6 @@ impl Image {
     /// What it was imported for.
     pub fn used_as(&self) -> Use {
         self.used_as
-    }
-
-    /// Records the taking over from the outside world, contents kept, into the layout of its use.
-    ///
-    /// # Safety
-    /// `commands` is being recorded, on the device of this image and for its queue family. No
-    /// other access by the outside happens until [`Self::release`] has been executed.
-    pub unsafe fn acquire(&self, commands: vk::CommandBuffer) {
-        // The old layout is GENERAL and not UNDEFINED, which would allow the contents to be lost.
-        // The stage is ALL_COMMANDS so that this follows what earlier submissions released.
-        let barrier = self
-            .barrier(vk::QUEUE_FAMILY_FOREIGN_EXT, self.device.queue_family())
-            .old_layout(vk::ImageLayout::GENERAL)
-            .new_layout(self.used_as.layout())
-            .dst_access_mask(self.used_as.access());
-        // SAFETY: as the caller promises.
-        unsafe {
-            self.device.raw().cmd_pipeline_barrier(
-                commands,
-                vk::PipelineStageFlags::ALL_COMMANDS,
-                vk::PipelineStageFlags::TRANSFER,
-                vk::DependencyFlags::empty(),
-                &[],
-                &[],
-                &[barrier],
-            );
-        }
-    }
-
-    /// Records the handing back to the outside world, in layout GENERAL.
-    ///
-    /// # Safety
-    /// As for [`Self::acquire`], which has been recorded before.
-    pub unsafe fn release(&self, commands: vk::CommandBuffer) {
-        let barrier = self
-            .barrier(self.device.queue_family(), vk::QUEUE_FAMILY_FOREIGN_EXT)
-            .old_layout(self.used_as.layout())
-            .new_layout(vk::ImageLayout::GENERAL)
-            .src_access_mask(self.used_as.access());
-        // SAFETY: as the caller promises.
-        unsafe {
-            self.device.raw().cmd_pipeline_barrier(
-                commands,
-                vk::PipelineStageFlags::TRANSFER,
-                vk::PipelineStageFlags::ALL_COMMANDS,
-                vk::DependencyFlags::empty(),
-                &[],
-                &[],
-                &[barrier],
-            );
-        }
-    }
-
-    fn barrier(&self, from: u32, to: u32) -> vk::ImageMemoryBarrier<'static> {
-        vk::ImageMemoryBarrier::default()
-            .image(self.image)
-            .src_queue_family_index(from)
-            .dst_queue_family_index(to)
-            .subresource_range(
-                vk::ImageSubresourceRange::default()
-                    .aspect_mask(vk::ImageAspectFlags::COLOR)
-                    .level_count(1)
-                    .layer_count(1),
-            )
     }
 }
 

@@ -122,13 +122,15 @@ fn open_fds() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The kernel's count of dma-bufs.
-pub(crate) fn kernel_dma_bufs() -> usize {
+/// The kernel's count of dma-bufs: the last line's `Total N objects, M bytes`. (Each object has a
+/// line `Total N devices attached` of its own before it.)
+fn kernel_dma_bufs() -> usize {
     let info = fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").unwrap();
-    let total = info
-        .lines()
-        .find_map(|line| line.strip_prefix("Total ")?.split_whitespace().next());
-    total.unwrap().parse().unwrap()
+    let total = info.lines().find_map(|line| {
+        let (count, _) = line.strip_prefix("Total ")?.split_once(" objects")?;
+        count.parse().ok()
+    });
+    total.unwrap()
 }
 
 /// The handle the kernel gives next on a file description: 1 where there is none.
@@ -136,4 +138,53 @@ fn next_handle(file: &OwnedFd) -> u32 {
     let dumb = drm_ffi::mode::dumbbuffer::create(file.as_fd(), 64, 64, 32, 0).unwrap();
     drm_ffi::gem::close(file.as_fd(), dumb.handle).unwrap();
     dumb.handle
+}
+
+/// The checks themselves: each must see what it is for.
+mod checks {
+    use nix::sys::mman::{MapFlags, ProtFlags, mmap};
+    use primeshare::alloc::Udmabuf;
+
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "fds are left")]
+    fn a_forgotten_fd_is_seen() {
+        in_guest(|_| std::mem::forget(fs::File::open("/dev/null").unwrap()));
+    }
+
+    #[test]
+    #[should_panic(expected = "GEM handles are left")]
+    fn a_forgotten_handle_is_seen() {
+        in_guest(|guest| {
+            let vgem = guest.vgem();
+            drm_ffi::mode::dumbbuffer::create(vgem.as_fd(), 64, 64, 32, 0).unwrap();
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "dma-bufs are left")]
+    fn a_forgotten_dma_buf_is_seen() {
+        in_guest(|_| {
+            let request = Request::new(64, 64, Fourcc::XRGB8888);
+            let buffer = Udmabuf::open().unwrap().allocate(&request).unwrap();
+            // A mapping keeps the memory when all fds are closed.
+            let object = &buffer.objects()[0];
+            let (page, read) = (4096.try_into().unwrap(), ProtFlags::PROT_READ);
+            // SAFETY: a new mapping disturbs no other.
+            unsafe { mmap(None, page, read, MapFlags::MAP_SHARED, object, 0) }.unwrap();
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "validation layer")]
+    fn a_validation_message_is_seen() {
+        in_guest(|guest| {
+            let vulkan = guest.vulkan();
+            let fence = vk::ash::vk::FenceCreateInfo::default();
+            // SAFETY: a fence without use; never destroyed, which the layer says at the device's
+            // end.
+            unsafe { vulkan.raw().create_fence(&fence, None) }.unwrap();
+        });
+    }
 }

@@ -1,0 +1,171 @@
+//! What sharing costs, each figure beside its baseline from the same run.
+//!
+//! `cargo xtask bench` runs it in the guest, where a system call takes about 15 microseconds
+//! instead of a fraction of one: ratios against a system call look better there than on real
+//! hardware. Copies run at native speed.
+
+mod bare;
+mod measure;
+mod table;
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use primeshare::alloc::Dumb;
+use primeshare::blit::Blit;
+use primeshare::device::{self, NodeKind};
+use primeshare::vk::{self, Instance, Select, Validation};
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
+
+use measure::{interleaved, median};
+use table::Table;
+
+/// Copies under way at a time.
+const IN_FLIGHT: usize = 4;
+/// Copies timed together.
+const FRAMES: u32 = 24;
+/// Calls timed together.
+const CALLS: u32 = 2000;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> Result<()> {
+    let (source, destination) = two_devices()?;
+    println!("source {source}, destination {destination}");
+    handles(&source, &destination)?;
+    let instance = Instance::new(Validation::Off)?;
+    let physical = instance
+        .select(&Select::Drm(&destination))
+        .or_else(|_| instance.select(&Select::Software))?;
+    println!("\ncopies by {}, {IN_FLIGHT} in flight", physical.name());
+    let vulkan = vk::Device::new(&physical)?;
+    let mut table = Table::new(["copy", "size", "GiB/s", "baseline", "GiB/s", "ratio"]);
+    for (width, height) in [(1920, 1080), (3840, 2160)] {
+        copies(&mut table, &vulkan, &source, &destination, width, height)?;
+    }
+    print!("{table}");
+    Ok(())
+}
+
+/// Two devices of different drivers, where there are such.
+fn two_devices() -> Result<(Device, Device)> {
+    let primary = device::enumerate()?
+        .into_iter()
+        .filter(|node| node.kind == NodeKind::Primary);
+    let devices: Vec<Device> = primary.flat_map(|node| Device::open(node.path)).collect();
+    let source = devices.first().context("no DRM device")?;
+    let other = devices.iter().find(|d| d.driver() != source.driver());
+    let destination = other.or(devices.get(1)).unwrap_or(source).reopen()?;
+    Ok((source.clone(), destination))
+}
+
+/// Imports against the system calls they spare or cannot spare.
+fn handles(source: &Device, destination: &Device) -> Result<()> {
+    let buffer = Dumb::new(source).allocate(&Request::new(256, 256, Fourcc::XRGB8888))?;
+    let held = destination.import(&buffer)?;
+    let fd = buffer.plane_fd(0).context("no plane")?;
+    let hits = destination.stats().imports;
+    let times = interleaved(
+        31,
+        CALLS,
+        &mut [
+            &mut || {
+                std::hint::black_box(destination.import(&buffer)?);
+                Ok(())
+            },
+            &mut || {
+                // The handle is known, so the kernel answers from its own table, and there is nothing
+                // to close: the baseline at its cheapest.
+                std::hint::black_box(drm_ffi::gem::fd_to_handle(destination.as_fd(), fd)?);
+                Ok(())
+            },
+            &mut || {
+                std::hint::black_box(destination.import_fd(fd)?);
+                Ok(())
+            },
+            &mut || {
+                std::hint::black_box(nix::sys::stat::fstat(fd)?);
+                Ok(())
+            },
+        ],
+    )?;
+    anyhow::ensure!(
+        destination.stats().imports == hits,
+        "an import asked the kernel"
+    );
+    drop(held);
+    let [known, ioctl, unknown, fstat] = [0, 1, 2, 3].map(|i| median(&times[i]) * 1e9);
+    let mut table = Table::new(["call", "median ns", "baseline", "median ns", "ratio"]);
+    let mut row = |what: &str, ours: f64, baseline: &str, bare: f64| {
+        table.row([
+            what.to_owned(),
+            format!("{ours:.0}"),
+            baseline.to_owned(),
+            format!("{bare:.0}"),
+            format!("{:.3}", ours / bare),
+        ]);
+    };
+    row("import, known buffer", known, "PRIME_FD_TO_HANDLE", ioctl);
+    row("import, unknown fd of it", unknown, "fstat", fstat);
+    print!("{table}");
+    Ok(())
+}
+
+/// A prepared copy against the bare Vulkan call and against memcpy.
+fn copies(
+    table: &mut Table<6>,
+    vulkan: &vk::Device,
+    source: &Device,
+    destination: &Device,
+    width: u32,
+    height: u32,
+) -> Result<()> {
+    let request = Request::new(width, height, Fourcc::XRGB8888);
+    let from = Dumb::new(source).allocate(&request)?;
+    let to = Dumb::new(destination).allocate(&request)?;
+    let mut blit = Blit::new(vulkan, &from, &to, IN_FLIGHT)?;
+    let mut bare = bare::Copies::new(vulkan, &from, &to, IN_FLIGHT)?;
+    let mut memory = bare::Memcpy::new(&from, &to)?;
+    let times = interleaved(
+        15,
+        1,
+        &mut [
+            &mut || {
+                for _ in 0..FRAMES {
+                    blit.wait_for_slot(PATIENCE)?;
+                    blit.submit()?;
+                }
+                Ok(blit.wait(PATIENCE)?)
+            },
+            &mut || bare.run(FRAMES),
+            &mut || {
+                (0..FRAMES).for_each(|_| memory.copy());
+                Ok(())
+            },
+        ],
+    )?;
+    let rate = |index: usize| bytes(&from) * f64::from(FRAMES) / median(&times[index]);
+    let (ours, vulkan_call, memcpy) = (rate(0), rate(1), rate(2));
+    for (baseline, rate) in [
+        ("bare vkCmdCopyImage", vulkan_call),
+        ("memcpy, 1 thread", memcpy),
+    ] {
+        table.row([
+            "Blit".to_owned(),
+            format!("{width}x{height}"),
+            gib(ours),
+            baseline.to_owned(),
+            gib(rate),
+            format!("{:.2}", ours / rate),
+        ]);
+    }
+    Ok(())
+}
+
+fn bytes(buffer: &DmaBuf) -> f64 {
+    f64::from(buffer.planes()[0].stride) * f64::from(buffer.height())
+}
+
+fn gib(bytes_per_second: f64) -> String {
+    format!("{:.2}", bytes_per_second / f64::from(1 << 30))
+}

@@ -1,0 +1,34 @@
+use std::time::Instant;
+
+use anyhow::Result;
+
+/// Times each of `works` in turn, `rounds` times over, so that whatever else the machine does
+/// meets all of them alike. Seconds per call, one list for each of `works`.
+pub(crate) fn interleaved(
+    rounds: usize,
+    calls: u32,
+    works: &mut [&mut dyn FnMut() -> Result<()>],
+) -> Result<Vec<Vec<f64>>> {
+    let mut times = vec![Vec::with_capacity(rounds); works.len()];
+    // The first round warms up and is not counted.
+    for round in 0..=rounds {
+        for (work, times) in works.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            for _ in 0..calls {
+                work()?;
+            }
+            let seconds = start.elapsed().as_secs_f64() / f64::from(calls);
+            if round > 0 {
+                times.push(seconds);
+            }
+        }
+    }
+    Ok(times)
+}
+
+/// The middle one.
+pub(crate) fn median(times: &[f64]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
