@@ -55,6 +55,10 @@ fn steps(arguments: &[OsString]) -> Vec<(&'static str, Command)> {
     documentation.env("RUSTDOCFLAGS", "-D warnings");
     let mut tests = cargo(&["test", "--workspace"]);
     tests.args(arguments);
+    if std::env::var_os("PRIMESHARE_GUEST_TIMEOUT").is_none() {
+        // A test binary that hangs shall fail, not keep a machine for hours.
+        tests.env("PRIMESHARE_GUEST_TIMEOUT", "900");
+    }
     vec![
         ("format", format),
         ("lints", lints),

@@ -54,6 +54,7 @@ fn live(job: &Path) -> Result<()> {
         .unwrap_or_else(|error| Report {
             end: End::Failed(format!("{error:#}")),
             written: [0, 0],
+            taint: 0,
         });
     report_file.write_all(report.encode().as_bytes())?;
     report_file.sync_all().context("cannot write the report")
@@ -98,6 +99,8 @@ fn run(job: &Job) -> Result<Report> {
     // The command holds the writing ends of the pipes.
     drop(command);
     end_everyone_else()?;
+    let taint = fs::read_to_string("/proc/sys/kernel/tainted")
+        .context("cannot ask the kernel how it is")?;
     let [output, error] = pumps.map(|pump| match pump.join() {
         Ok(count) => count.context("cannot pass on the program's output"),
         Err(_) => Err(anyhow!("the pump for the program's output panicked")),
@@ -105,6 +108,7 @@ fn run(job: &Job) -> Result<Report> {
     Ok(Report {
         end,
         written: [output?, error?],
+        taint: taint.trim().parse()?,
     })
 }
 

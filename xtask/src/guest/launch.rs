@@ -95,7 +95,7 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     let directory = scratch.path();
     fs::write(directory.join("job"), job.encode()?)?;
     fs::create_dir(directory.join(init::TREE))?;
-    std::os::unix::fs::symlink(std::env::current_exe()?, directory.join("init"))?;
+    provide_init(&directory.join("init"))?;
 
     // Orphans of the guest come here instead of to a first process that may never look after them.
     nix::sys::prctl::set_child_subreaper(true)?;
@@ -164,6 +164,18 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     judge(&report, passed, &messages, &job.program)
 }
 
+/// This binary is the guest's first process too.
+fn provide_init(at: &Path) -> Result<()> {
+    let binary = std::env::current_exe()?;
+    if binary.is_file() {
+        std::os::unix::fs::symlink(binary, at)?;
+    } else {
+        // Built anew while it runs, so the file is gone; what runs can still be had.
+        fs::copy("/proc/self/exe", at)?;
+    }
+    Ok(())
+}
+
 /// The exit status for a guest that came to its end.
 fn judge(report: &Report, passed: [u64; 2], messages: &str, program: &OsString) -> Result<u8> {
     let say = |text: &str| eprintln!("xtask: {}: {text}", program.display());
@@ -185,16 +197,18 @@ fn judge(report: &Report, passed: [u64; 2], messages: &str, program: &OsString) 
         ));
         return Ok(GUEST_FAILED);
     }
-    if let Some(complaint) = console::complaint(messages)
+    let complaint = console::complaint(messages).or_else(|| {
+        let taint = report.taint;
+        (taint != 0).then(|| format!("    /proc/sys/kernel/tainted is {taint}\n"))
+    });
+    if let Some(complaint) = complaint
         && std::env::var_os("PRIMESHARE_GUEST_ALLOW_SPLAT").is_none_or(|value| value != "1")
     {
         say("the guest's kernel complained (PRIMESHARE_GUEST_ALLOW_SPLAT=1 to let it pass):");
         eprint!("{complaint}");
-        return Ok(if report.end == End::Exited(0) {
-            GUEST_FAILED
-        } else {
-            report.end.status()
-        });
+        if report.end == End::Exited(0) {
+            return Ok(GUEST_FAILED);
+        }
     }
     Ok(report.end.status())
 }
@@ -388,6 +402,7 @@ mod tests {
         let good = Report {
             end: End::Exited(0),
             written: [5, 0],
+            taint: 0,
         };
         assert_eq!(judge(&good, [5, 0], "fine\n", &program)?, 0);
         assert_eq!(judge(&good, [4, 0], "fine\n", &program)?, GUEST_FAILED);
@@ -398,6 +413,7 @@ mod tests {
         let bad = Report {
             end: End::Exited(7),
             written: [0, 0],
+            taint: 0,
         };
         assert_eq!(
             judge(&bad, [0, 0], "[ 1.0] WARNING: CPU: 0\n", &program)?,

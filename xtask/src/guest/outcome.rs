@@ -28,6 +28,8 @@ pub(crate) struct Report {
     pub(crate) end: End,
     /// How many bytes the program wrote to standard output and standard error.
     pub(crate) written: [u64; 2],
+    /// The kernel's own record of what went wrong in it (`/proc/sys/kernel/tainted`); 0 is nothing.
+    pub(crate) taint: u64,
 }
 
 impl Report {
@@ -42,14 +44,20 @@ impl Report {
             End::Failed(reason) => format!("failed {reason}"),
         };
         // The last line proves that the rest is complete.
-        format!("{output} {error}\n{end}\nend\n")
+        format!("{output} {error} {}\n{end}\nend\n", self.taint)
     }
 
     /// From the text of the file.
     pub(crate) fn decode(text: &str) -> Result<Self> {
         let body = text.strip_suffix("\nend\n").context("no complete report")?;
-        let (written, end) = body.split_once('\n').context("a report without an end")?;
-        let (output, error) = written.split_once(' ').context("a report without sizes")?;
+        let (numbers, end) = body.split_once('\n').context("a report without an end")?;
+        let numbers: Vec<u64> = numbers
+            .split(' ')
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        let [output, error, taint] = numbers[..] else {
+            bail!("a report without its numbers")
+        };
         let (kind, detail) = end.split_once(' ').unwrap_or((end, ""));
         let end = match kind {
             "exited" => End::Exited(detail.parse()?),
@@ -61,7 +69,8 @@ impl Report {
         };
         Ok(Report {
             end,
-            written: [output.parse()?, error.parse()?],
+            written: [output, error],
+            taint,
         })
     }
 }
@@ -96,6 +105,7 @@ mod tests {
             let report = Report {
                 end,
                 written: [1, 1 << 40],
+                taint: 512,
             };
             assert_eq!(Report::decode(&report.encode())?, report);
         }
@@ -107,6 +117,7 @@ mod tests {
         let text = Report {
             end: End::Exited(0),
             written: [0, 0],
+            taint: 0,
         }
         .encode();
         for length in 0..text.len() {
