@@ -1,4 +1,5 @@
-//! Sharing of GPU buffers between DRM devices, Vulkan and processes.
+#![doc = include_str!("../README.md")]
+
 pub mod alloc;
 pub mod blit;
 pub mod buffer;

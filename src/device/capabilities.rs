@@ -1,6 +1,10 @@
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+
 use super::Device;
-use crate::alloc::{Allocator, Request, Udmabuf};
-use crate::buffer::Fourcc;
+use crate::buffer::BufferId;
+use crate::sys::udmabuf;
 
 /// What a device can do, by having tried it. `DRM_CAP_PRIME` and `DRM_CAP_DUMB_BUFFER` are not
 /// asked: drivers answer them wrongly in both directions.
@@ -18,12 +22,21 @@ pub struct Capabilities {
 
 pub(super) fn probe(device: &Device) -> Capabilities {
     let dumb = device.table().create_dumb(64, 64, 32).ok();
-    let system_memory = Udmabuf::open()
-        .and_then(|udmabuf| udmabuf.allocate(&Request::new(64, 64, Fourcc::XRGB8888)))
-        .ok();
     Capabilities {
         dumb: dumb.is_some(),
         export: dumb.map(|dumb| dumb.object.export().is_ok()),
-        import: system_memory.map(|buffer| device.import(&buffer).is_ok()),
+        import: system_memory().ok().map(|(fd, id)| {
+            let imported = device.table().import(fd.as_fd(), id);
+            imported.is_ok()
+        }),
     }
+}
+
+/// A small dma-buf that is no device's own.
+fn system_memory() -> Result<(OwnedFd, BufferId), Errno> {
+    let size = udmabuf::page_size();
+    let memory = udmabuf::memory(size)?;
+    let fd = udmabuf::create(udmabuf::open()?.as_fd(), memory.as_fd(), size)?;
+    let id = BufferId::of(&fd)?;
+    Ok((fd, id))
 }

@@ -3,7 +3,11 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
 
+pub(crate) const PATH: &str = "/dev/udmabuf";
 const FLAGS_CLOEXEC: u32 = 1;
 
 #[repr(C)]
@@ -15,6 +19,28 @@ pub(crate) struct Create {
 }
 
 nix::ioctl_write_ptr!(ioctl_create, b'u', 0x42, Create);
+
+/// Opens the node.
+pub(crate) fn open() -> Result<OwnedFd, Errno> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    super::retry(|| nix::fcntl::open(PATH, flags, Mode::empty()))
+}
+
+/// A memfd as udmabuf wants it: of `size` bytes, a page multiple, and unable to shrink.
+pub(crate) fn memory(size: u64) -> Result<OwnedFd, Errno> {
+    let length = i64::try_from(size).map_err(|_| Errno::EOVERFLOW)?;
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let memory = memfd_create(c"primeshare", flags)?;
+    super::retry(|| nix::unistd::ftruncate(&memory, length))?;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
+    Ok(memory)
+}
+
+pub(crate) fn page_size() -> u64 {
+    // SAFETY: sysconf touches no memory of ours.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    u64::try_from(size).unwrap_or(4096)
+}
 
 /// `UDMABUF_CREATE`: a dma-buf over the first `size` bytes of a memfd. `size` is a page multiple
 /// and the memfd carries `F_SEAL_SHRINK`.
