@@ -1,9 +1,8 @@
 //! `cargo xtask bench`: the benchmark, in the guest.
 
 use std::ffi::OsString;
-use std::process::Stdio;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::{cargo, guest, host};
 
@@ -11,13 +10,11 @@ use crate::{cargo, guest, host};
 pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
     host::prepare_for_library()?;
     guest::prepare(false)?;
+    cargo::build(&["bench", "--bench", "sharing", "--no-run"])?;
     let mut command = cargo::command();
     command
         .args(["bench", "--quiet", "--bench", "sharing", "--"])
         .args(arguments);
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .context("cannot start cargo")?;
+    let status = cargo::run(command.env("PRIMESHARE_RUN", "guest"))?;
     Ok(cargo::code(status))
 }

@@ -1,7 +1,6 @@
 //! `cargo xtask demo`: a picture travels between two DRM devices of the guest, three times.
 
 use std::fs;
-use std::process::Stdio;
 
 use anyhow::{Context, Result};
 
@@ -25,6 +24,7 @@ const DIRECTORY: &str = "target/demo";
 pub(crate) fn run() -> Result<u8> {
     host::prepare_for_library()?;
     guest::prepare(false)?;
+    cargo::build(&["build", "--release", "--example", "cross_gpu_blit"])?;
     let directory = repository::root().join(DIRECTORY);
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
@@ -52,12 +52,7 @@ pub(crate) fn run() -> Result<u8> {
             "examples/picture.png",
             "--png",
         ]);
-        let status = example
-            .arg(&picture)
-            .env("PRIMESHARE_RUN", "guest")
-            .stdin(Stdio::null())
-            .status();
-        let status = status.context("cannot start cargo")?;
+        let status = cargo::run(example.arg(&picture).env("PRIMESHARE_RUN", "guest"))?;
         let is_there = fs::metadata(&picture).is_ok_and(|metadata| metadata.len() > 0);
         match (status.success(), is_there) {
             (true, true) => pictures.push(picture),
