@@ -5,8 +5,10 @@ mod console;
 mod debian;
 pub(crate) mod init;
 mod job;
+mod judge;
 mod kernel;
 mod launch;
+mod limits;
 pub(crate) mod outcome;
 mod rootfs;
 mod scratch;
@@ -18,8 +20,7 @@ mod vkms;
 use anyhow::Result;
 
 use crate::cli::RunArguments;
-
-pub(crate) use launch::Limits;
+use limits::Limits;
 
 /// What a guest is started from.
 pub(crate) struct Guest {

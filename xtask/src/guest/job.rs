@@ -113,7 +113,7 @@ mod tests {
                 OsString::from_vec(vec![0xff, 0x80]),
             ],
             environment: vec![("A".into(), "b=c=".into()), ("EMPTY".into(), "".into())],
-            directory: "/work".into(),
+            directory: "/project".into(),
             root: "/root".into(),
             shared: vec!["/one".into(), "/one/two".into()],
             copies: vec!["/tmp/x".into()],

@@ -1,6 +1,5 @@
 //! Starts a guest, passes on what its program prints, and sees to it that nothing stays behind.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -10,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, killpg, raise};
@@ -18,68 +17,12 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getppid, setsid};
 
 use super::job::Job;
-use super::outcome::{End, GUEST_FAILED, Report, TIMED_OUT};
+use super::judge::judge;
+use super::limits::Limits;
+use super::outcome::{GUEST_FAILED, Report, TIMED_OUT};
 use super::scratch::{self, Scratch};
-use super::{Guest, console, init};
+use super::{Guest, init};
 use crate::progress::last_lines;
-
-/// How large a guest is and how long it may take.
-pub(crate) struct Limits {
-    timeout: Option<Duration>,
-    memory: u64,
-    processors: u32,
-}
-
-impl Limits {
-    /// From the environment; a time-out given by option wins.
-    pub(crate) fn new(timeout: Option<u64>) -> Result<Self> {
-        let timeout = match timeout {
-            Some(seconds) => Some(seconds),
-            None => number("PRIMESHARE_GUEST_TIMEOUT")?,
-        };
-        let processors = number("PRIMESHARE_GUEST_CPUS")?.unwrap_or(2);
-        Ok(Limits {
-            timeout: timeout.map(Duration::from_secs),
-            memory: memory(
-                &std::env::var("PRIMESHARE_GUEST_MEM").unwrap_or_else(|_| "2G".to_owned()),
-            )?,
-            processors: u32::try_from(processors)
-                .ok()
-                .filter(|count| (1..=16).contains(count))
-                .with_context(|| {
-                    format!("PRIMESHARE_GUEST_CPUS must be 1 to 16, not {processors}")
-                })?,
-        })
-    }
-}
-
-fn number(name: &str) -> Result<Option<u64>> {
-    let Some(text) = std::env::var_os(name) else {
-        return Ok(None);
-    };
-    let value = text.to_str().and_then(|text| text.parse().ok());
-    value
-        .map(Some)
-        .with_context(|| format!("{name} must be a number, not {text:?}"))
-}
-
-/// "2G", "512M": bytes.
-fn memory(text: &str) -> Result<u64> {
-    let wrong = || {
-        anyhow!("PRIMESHARE_GUEST_MEM must be a size like 2G or 512M, at least 256M, not {text:?}")
-    };
-    let (digits, shift) = match text.strip_suffix(['G', 'g']) {
-        Some(digits) => (digits, 30),
-        None => (text.strip_suffix(['M', 'm']).ok_or_else(wrong)?, 20),
-    };
-    let bytes = digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|count| count.checked_mul(1 << shift));
-    bytes
-        .filter(|&bytes| (256 << 20..=64 << 30).contains(&bytes))
-        .ok_or_else(wrong)
-}
 
 /// Why the wait for the guest ended.
 enum Waited {
@@ -174,43 +117,6 @@ fn provide_init(at: &Path) -> Result<()> {
         fs::copy("/proc/self/exe", at)?;
     }
     Ok(())
-}
-
-/// The exit status for a guest that came to its end.
-fn judge(report: &Report, passed: [u64; 2], messages: &str, program: &OsString) -> Result<u8> {
-    let say = |text: &str| eprintln!("xtask: {}: {text}", program.display());
-    match &report.end {
-        End::Exited(_) => {}
-        End::Signaled(number) => {
-            let name =
-                Signal::try_from(i32::from(*number)).map_or("an unknown signal", Signal::as_str);
-            say(&format!("killed by {name} (signal {number})"));
-        }
-        End::NotFound => say("not found in the guest"),
-        End::NotExecutable(reason) => say(&format!("cannot be executed: {reason}")),
-        End::Failed(reason) => say(&format!("the guest could not be set up: {reason}")),
-    }
-    if !matches!(report.end, End::Failed(_)) && passed != report.written {
-        say(&format!(
-            "output got lost: the program wrote {:?} bytes, {passed:?} arrived",
-            report.written
-        ));
-        return Ok(GUEST_FAILED);
-    }
-    let complaint = console::complaint(messages).or_else(|| {
-        let taint = report.taint;
-        (taint != 0).then(|| format!("    /proc/sys/kernel/tainted is {taint}\n"))
-    });
-    if let Some(complaint) = complaint
-        && std::env::var_os("PRIMESHARE_GUEST_ALLOW_SPLAT").is_none_or(|value| value != "1")
-    {
-        say("the guest's kernel complained (PRIMESHARE_GUEST_ALLOW_SPLAT=1 to let it pass):");
-        eprint!("{complaint}");
-        if report.end == End::Exited(0) {
-            return Ok(GUEST_FAILED);
-        }
-    }
-    Ok(report.end.status())
 }
 
 /// What ends a run from outside, and the end of the child.
@@ -380,45 +286,4 @@ fn die_of(signal: Signal) -> Result<u8> {
     only.thread_unblock()?;
     raise(signal)?;
     Ok(128 + signal as u8)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_sizes() -> Result<()> {
-        assert_eq!(memory("2G")?, 2 << 30);
-        assert_eq!(memory("512m")?, 512 << 20);
-        for wrong in ["", "G", "2", "-1G", "100M", "999999999999G", "2GB"] {
-            assert!(memory(wrong).is_err(), "{wrong:?}");
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn lost_output_and_complaints_are_no_success() -> Result<()> {
-        let program = OsString::from("x");
-        let good = Report {
-            end: End::Exited(0),
-            written: [5, 0],
-            taint: 0,
-        };
-        assert_eq!(judge(&good, [5, 0], "fine\n", &program)?, 0);
-        assert_eq!(judge(&good, [4, 0], "fine\n", &program)?, GUEST_FAILED);
-        assert_eq!(
-            judge(&good, [5, 0], "[ 1.0] WARNING: CPU: 0\n", &program)?,
-            GUEST_FAILED
-        );
-        let bad = Report {
-            end: End::Exited(7),
-            written: [0, 0],
-            taint: 0,
-        };
-        assert_eq!(
-            judge(&bad, [0, 0], "[ 1.0] WARNING: CPU: 0\n", &program)?,
-            7
-        );
-        Ok(())
-    }
 }

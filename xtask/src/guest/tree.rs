@@ -172,7 +172,7 @@ mod tests {
             "/home/user/project",
             "/root/project",
             "/var/lib/builder",
-            "/work",
+            "/project",
         ] {
             assert!(!belongs_to_guest(Path::new(path)), "{path}");
         }

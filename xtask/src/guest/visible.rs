@@ -208,9 +208,9 @@ mod tests {
     #[test]
     fn inner_directories_are_not_shared_twice() {
         let mut shared = Vec::new();
-        for path in ["/work/a", "/work/a/target", "/tmp", "/work/ab"] {
+        for path in ["/project/a", "/project/a/target", "/tmp", "/project/ab"] {
             share(&mut shared, Path::new(path));
         }
-        assert_eq!(shared, [Path::new("/work/a"), Path::new("/work/ab")]);
+        assert_eq!(shared, [Path::new("/project/a"), Path::new("/project/ab")]);
     }
 }
