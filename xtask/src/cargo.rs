@@ -1,15 +1,11 @@
 //! Cargo as this program calls it.
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
 use crate::repository;
-
-/// Mesa says this each time it meets a device that is on no bus it knows, as all of the guest's are.
-const NOISE: &[u8] = b"MESA-LOADER: failed to retrieve device information\n";
 
 /// Cargo in the repository, without what an outer cargo said about xtask.
 pub(crate) fn command() -> Command {
@@ -26,35 +22,17 @@ pub(crate) fn command() -> Command {
 
 /// Builds something, in full view: it can take a while.
 pub(crate) fn build(arguments: &[&str]) -> Result<()> {
-    let status = command()
-        .args(arguments)
-        .stdin(Stdio::null())
-        .status()
-        .context("cannot start cargo")?;
+    let status = run(command().args(arguments))?;
     if !status.success() {
         bail!("cargo {} failed: {status}", arguments.join(" "));
     }
     Ok(())
 }
 
-/// Runs a command without input, and passes on its errors less Mesa's noise.
+/// Runs a command without input.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo")?;
-    if let Some(errors) = child.stderr.take() {
-        let mut errors = BufReader::new(errors);
-        let mut line = Vec::new();
-        while errors.read_until(b'\n', &mut line)? != 0 {
-            if line != NOISE {
-                std::io::stderr().write_all(&line)?;
-            }
-            line.clear();
-        }
-    }
-    Ok(child.wait()?)
+    let status = command.stdin(Stdio::null()).status();
+    status.with_context(|| format!("cannot start {command:?}"))
 }
 
 /// The exit status of a command as a shell has it.

@@ -1,10 +1,10 @@
 //! `cargo xtask test`: everything that has to hold before a change is in.
 
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::progress::seconds;
 use crate::{cargo, guest, host};
@@ -18,10 +18,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
     for (name, mut command) in steps(arguments) {
         eprintln!("\n== {name}");
         let start = Instant::now();
-        let status = command
-            .stdin(Stdio::null())
-            .status()
-            .with_context(|| format!("cannot start {command:?}"))?;
+        let status = cargo::run(&mut command)?;
         taken.push((name, start.elapsed()));
         if !status.success() {
             summary(&taken, started.elapsed());

@@ -32,6 +32,7 @@ const NOT_PASSED: &[&str] = &[
     "VK_ICD_FILENAMES",
     "VK_ADD_DRIVER_FILES",
     "DRI_PRIME",
+    "MESA_LOADER_DRIVER_OVERRIDE",
     "LIBGL_DRIVERS_PATH",
     "GBM_BACKENDS_PATH",
     "LIBVA_DRIVERS_PATH",
@@ -54,6 +55,8 @@ const OWN: &[(&str, &str)] = &[
     ("XDG_RUNTIME_DIR", "/run"),
     ("VK_DRIVER_FILES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
     ("VK_ICD_FILENAMES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
+    // What Mesa's loader would arrive at by itself, after a complaint for every device that is on no bus it knows.
+    ("MESA_LOADER_DRIVER_OVERRIDE", "kms_swrast"),
     ("PRIMESHARE_GUEST", "uml"),
 ];
 
