@@ -119,17 +119,26 @@ fn provide_init(at: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What ends a run from outside, and the end of the child.
+/// What ends a run from outside, and the end of the child. Less what whoever started us wants ignored, as `nohup`
+/// and shells without job control do: once blocked, such signals would be seen after all.
 fn watched() -> SigSet {
-    [
-        Signal::SIGCHLD,
+    let ends = [
         Signal::SIGINT,
         Signal::SIGTERM,
         Signal::SIGHUP,
         Signal::SIGQUIT,
-    ]
-    .into_iter()
-    .collect()
+    ];
+    let heeded = ends.into_iter().filter(|signal| !is_ignored(*signal));
+    heeded.chain([Signal::SIGCHLD]).collect()
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let mut now = std::mem::MaybeUninit::<nix::libc::sigaction>::uninit();
+    // SAFETY: without a new action the call only fills in `now`, and it does so when it succeeds.
+    unsafe {
+        nix::libc::sigaction(signal as i32, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init().sa_sigaction == nix::libc::SIG_IGN
+    }
 }
 
 fn start(

@@ -2,11 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigHandler, Signal};
 
 /// How long things may take that take milliseconds, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,6 +38,16 @@ pub(crate) fn guest(command: &[&str]) -> Command {
     }
     if !command.is_empty() {
         xtask.arg("--").args(command);
+    }
+    // Whatever the tests were started by, such as a shell without job control, which ignores interrupts.
+    // SAFETY: sigaction may be called between fork and exec, and the default action runs no code of ours.
+    unsafe {
+        xtask.pre_exec(|| {
+            for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+                nix::sys::signal::signal(signal, SigHandler::SigDfl)?;
+            }
+            Ok(())
+        });
     }
     xtask
 }
