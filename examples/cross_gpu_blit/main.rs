@@ -90,6 +90,9 @@ fn run(options: &Options) -> Result<bool> {
     if let Some(path) = &options.png {
         arrived.save(path)?;
     }
+    let physical = (filler.physical().clone(), blitter.physical().clone());
+    // What the layer has to say of the end is part of what it says.
+    drop((blit, filler, blitter));
     let complaints = instance.validation_messages();
     print!(
         "{}",
@@ -99,8 +102,8 @@ fn run(options: &Options) -> Result<bool> {
             from: &from,
             from_allocator,
             to_allocator,
-            filler: filler.physical(),
-            blitter: blitter.physical(),
+            filler: &physical.0,
+            blitter: &physical.1,
             shared: &shared,
             frames: options.frames,
             in_flight: options.in_flight,

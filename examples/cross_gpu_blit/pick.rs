@@ -1,6 +1,7 @@
 //! Finding the two devices.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use primeshare::Device;
@@ -58,25 +59,35 @@ fn open_all() -> Result<Vec<Device>> {
 
 /// The index of the device that `name` means.
 fn find(devices: &[Device], name: &str) -> Result<usize> {
-    let (driver, skip) = match name.split_once(':') {
-        Some((driver, number)) => (
-            driver,
-            number
+    let position = match name.starts_with('/') {
+        true => by_path(devices, Path::new(name)),
+        false => {
+            let (driver, number) = name.split_once(':').unwrap_or((name, "0"));
+            let number = number
                 .parse()
-                .with_context(|| format!("{name:?}: no number after the colon"))?,
-        ),
-        None => (name, 0),
+                .with_context(|| format!("{name:?}: no number after the colon"))?;
+            let same = devices
+                .iter()
+                .enumerate()
+                .filter(|d| d.1.driver() == driver);
+            same.map(|(index, _)| index).nth(number)
+        }
     };
-    let matches = |device: &Device| match name.starts_with('/') {
-        true => device.node().path.as_os_str() == name,
-        false => device.driver() == driver,
-    };
-    let mut found = devices.iter().enumerate().filter(|(_, d)| matches(d));
-    let skip = if name.starts_with('/') { 0 } else { skip };
-    found.nth(skip).map(|(index, _)| index).with_context(|| {
+    position.with_context(|| {
         let names: Vec<_> = devices.iter().map(Device::to_string).collect();
         format!("no device {name:?}; there are: {}", names.join(", "))
     })
+}
+
+/// Any node of a device, or link to one, means the device.
+fn by_path(devices: &[Device], path: &Path) -> Option<usize> {
+    let wanted = Device::open(path).ok()?;
+    let (wanted, same_bus) = (wanted.node(), wanted.node().bus.is_some());
+    let is_it = |device: &Device| {
+        let node = device.node();
+        node.id == wanted.id || (same_bus && node.bus == wanted.bus)
+    };
+    devices.iter().position(is_it)
 }
 
 /// What this machine has, for people.

@@ -1,5 +1,6 @@
 use super::{Allocator, Error, Request};
-use crate::buffer::{DmaBuf, FormatInfo, Layout, layout};
+use crate::buffer::layout::{self, Packed};
+use crate::buffer::{DmaBuf, Layout};
 use crate::device::Device;
 use crate::export;
 
@@ -19,37 +20,19 @@ impl Dumb {
         }
     }
 
-    /// One plane: the driver chooses the stride.
-    fn single(&self, request: &Request, bytes_per_pixel: u32) -> Result<DmaBuf, Error> {
-        let rows = request
-            .height
-            .checked_next_multiple_of(layout::ROW_ALIGN)
-            .ok_or_else(|| too_large(request))?;
-        let dumb = self
-            .device
-            .table()
-            .create_dumb(request.width, rows, bytes_per_pixel * 8)?;
-        Ok(export::export(
-            &dumb.object,
-            linear(request),
-            [(0, dumb.pitch)],
-        )?)
+    /// One plane, at least as wide as the driver wants it and as importers do.
+    fn single(&self, request: &Request, packed: &Packed, bytes: u32) -> Result<DmaBuf, Error> {
+        let (width, rows) = packed.padded(bytes);
+        let table = self.device.table();
+        let (object, pitch) = table.create_dumb(width, rows, bytes * 8)?;
+        Ok(export::export(&object, linear(request), [(0, pitch)])?)
     }
 
     /// Several planes, one after another in a dumb buffer of bytes.
-    fn planar(&self, request: &Request, info: &FormatInfo) -> Result<DmaBuf, Error> {
-        let packed = layout::pack(request.width, request.height, info)?;
-        let rows = packed.size.div_ceil(u64::from(layout::STRIDE_ALIGN));
-        let rows = u32::try_from(rows).map_err(|_| too_large(request))?;
-        let dumb = self
-            .device
-            .table()
-            .create_dumb(layout::STRIDE_ALIGN, rows, 8)?;
-        Ok(export::export(
-            &dumb.object,
-            linear(request),
-            packed.planes,
-        )?)
+    fn planar(&self, request: &Request, packed: Packed) -> Result<DmaBuf, Error> {
+        let (width, rows) = packed.padded(1);
+        let (object, _) = self.device.table().create_dumb(width, rows, 8)?;
+        Ok(export::export(&object, linear(request), packed.planes)?)
     }
 }
 
@@ -60,23 +43,14 @@ impl Allocator for Dumb {
 
     fn allocate(&self, request: &Request) -> Result<DmaBuf, Error> {
         let info = request.linear_format(self.name())?;
-        // The kernel says EINVAL to a zero side; say which.
-        layout::pack(request.width, request.height, info)?;
+        let packed = layout::pack(request.width, request.height, info)?;
         match info.planes {
-            [plane] => self.single(request, plane.bytes_per_pixel),
-            _ => self.planar(request, info),
+            [plane] => self.single(request, &packed, plane.bytes_per_pixel),
+            _ => self.planar(request, packed),
         }
     }
 }
 
 fn linear(request: &Request) -> Layout {
     Layout::linear(request.width, request.height, request.fourcc)
-}
-
-fn too_large(request: &Request) -> crate::buffer::Error {
-    crate::buffer::Error::TooLarge {
-        width: request.width,
-        height: request.height,
-        fourcc: request.fourcc,
-    }
 }

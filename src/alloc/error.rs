@@ -34,8 +34,8 @@ pub enum Error {
     /// The new buffer could not be exported.
     #[error(transparent)]
     Export(#[from] export::Error),
-    /// The device has no second file description to give to gbm.
-    #[error("cannot open the device for gbm: {0}")]
+    /// The device could not be opened once more, for gbm.
+    #[error(transparent)]
     Device(#[from] device::Error),
     /// `/dev/udmabuf` could not be opened. It belongs to root on most distributions.
     #[error("cannot open {path}: {errno}", path = path.display())]

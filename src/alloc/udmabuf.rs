@@ -4,7 +4,6 @@ use nix::errno::Errno;
 
 use super::{Allocator, Error, Request};
 use crate::buffer::{DmaBuf, Layout, layout};
-use crate::export;
 use crate::sys::udmabuf;
 
 /// Allocates system memory as dma-bufs through `/dev/udmabuf`: LINEAR, mappable, of no device.
@@ -43,6 +42,6 @@ impl Allocator for Udmabuf {
         let fd = udmabuf::create(self.node.as_fd(), memory.as_fd(), size)
             .map_err(|errno| Error::Udmabuf { size, errno })?;
         let layout = Layout::linear(request.width, request.height, request.fourcc);
-        Ok(export::describe(fd, layout, packed.planes, None)?)
+        Ok(DmaBuf::of_one(layout, fd, packed.planes, None)?)
     }
 }

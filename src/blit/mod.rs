@@ -5,10 +5,8 @@
 
 use std::time::Duration;
 
-use ash::vk as ash_vk;
-
-use crate::buffer::{DmaBuf, Fourcc};
-use crate::vk::{self, Commands, Device, Image, Use};
+use crate::buffer::{DmaBuf, FormatInfo, Fourcc};
+use crate::vk::{self, Device, Image, ImageCopy, Use};
 
 /// Why a copy cannot be made or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,12 +32,18 @@ pub enum Error {
         /// Format of the destination.
         to: Fourcc,
     },
+    /// Formats of several planes are not copied yet.
+    #[error("{0} has several planes, which are not copied")]
+    Planar(Fourcc),
+    /// Source and destination share memory.
+    #[error("source and destination are in the same dma-buf")]
+    SameBuffer,
     /// The device does not take the source.
     #[error("source: {0}")]
-    Source(#[source] vk::Error),
+    Source(vk::Error),
     /// The device does not take the destination.
     #[error("destination: {0}")]
-    Destination(#[source] vk::Error),
+    Destination(vk::Error),
     /// The copy could not be recorded, submitted or waited for.
     #[error(transparent)]
     Commands(#[from] vk::Error),
@@ -51,14 +55,12 @@ pub enum Error {
 /// A copy from one shared buffer to another, prepared once and made as often as wanted.
 ///
 /// The copies of one `Blit` happen in the order of their submission. Drop waits for those in
-/// flight.
+/// flight. Nothing orders them with what others do to the buffers: wait for a writer of the source
+/// before [`Self::submit`], and for the copy before the destination is used. (A fence in the
+/// dma-buf is neither waited for nor left.)
 #[derive(Debug)]
 pub struct Blit {
-    /// Before the images, which they use: fields are dropped in order.
-    slots: Vec<Commands>,
-    next: usize,
-    source: Image,
-    destination: Image,
+    copy: ImageCopy,
 }
 
 impl Blit {
@@ -77,52 +79,38 @@ impl Blit {
         let destination = device
             .import_image(destination, Use::Destination)
             .map_err(Error::Destination)?;
-        let slots = (0..in_flight.max(1))
-            .map(|_| {
-                let mut commands = Commands::new(device)?;
-                // SAFETY: the images are of this device, and outlive the commands as fields.
-                unsafe {
-                    commands.record(|raw, buffer| record(raw, buffer, &source, &destination))?;
-                }
-                Ok(commands)
-            })
-            .collect::<Result<_, vk::Error>>()?;
         Ok(Self {
-            slots,
-            next: 0,
-            source,
-            destination,
+            copy: ImageCopy::new(device, source, destination, in_flight)?,
         })
     }
 
     /// The imported images: source and destination.
     pub fn images(&self) -> (&Image, &Image) {
-        (&self.source, &self.destination)
+        self.copy.images()
     }
 
-    /// Starts a copy and returns at once. [`Error::Busy`] while all slots are in flight.
+    /// Starts a copy and returns at once. [`Error::Busy`] while as many as were asked for are in
+    /// flight.
     pub fn submit(&mut self) -> Result<(), Error> {
-        let in_flight = self.slots.len();
-        // SAFETY: the slot was recorded in `new`, and what it uses are fields of `self`.
-        match unsafe { self.slots[self.next].submit() } {
-            Err(vk::Error::Busy) => return Err(Error::Busy(in_flight)),
-            submitted => submitted?,
-        }
-        self.next = (self.next + 1) % in_flight;
-        Ok(())
+        self.copy.submit().map_err(|error| match error {
+            vk::Error::Busy => Error::Busy(self.copy.slots()),
+            error => error.into(),
+        })
+    }
+
+    /// Whether all copies are made. Does not wait.
+    pub fn is_done(&mut self) -> Result<bool, Error> {
+        Ok(self.copy.is_done()?)
     }
 
     /// Waits until another copy can be submitted: for the oldest in flight, if all are.
     pub fn wait_for_slot(&mut self, timeout: Duration) -> Result<(), Error> {
-        Ok(self.slots[self.next].wait(timeout)?)
+        Ok(self.copy.wait_for_slot(timeout)?)
     }
 
     /// Waits until all copies are made, for up to `timeout` each.
     pub fn wait(&mut self, timeout: Duration) -> Result<(), Error> {
-        for slot in &mut self.slots {
-            slot.wait(timeout)?;
-        }
-        Ok(())
+        Ok(self.copy.wait(timeout)?)
     }
 }
 
@@ -140,35 +128,12 @@ fn check(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
     if vk::format_of(from) != vk::format_of(to) {
         return Err(Error::Format { from, to });
     }
-    Ok(())
-}
-
-/// # Safety
-/// As for [`Commands::record`].
-unsafe fn record(
-    raw: &ash::Device,
-    commands: ash_vk::CommandBuffer,
-    source: &Image,
-    destination: &Image,
-) {
-    let whole = ash_vk::ImageSubresourceLayers::default()
-        .aspect_mask(ash_vk::ImageAspectFlags::COLOR)
-        .layer_count(1);
-    let region = ash_vk::ImageCopy::default()
-        .src_subresource(whole)
-        .dst_subresource(whole)
-        .extent(source.extent());
-    // SAFETY: the caller promises valid images and commands; `check` made the extents equal.
-    unsafe {
-        vk::acquire(commands, [source, destination]);
-        raw.cmd_copy_image(
-            commands,
-            source.raw(),
-            source.used_as().layout(),
-            destination.raw(),
-            destination.used_as().layout(),
-            &[region],
-        );
-        vk::release(commands, [source, destination]);
+    if FormatInfo::of(from).is_some_and(|info| info.planes.len() > 1) {
+        return Err(Error::Planar(from));
     }
+    let mut objects = source.objects().iter();
+    if objects.any(|a| destination.objects().iter().any(|b| a.id() == b.id())) {
+        return Err(Error::SameBuffer);
+    }
+    Ok(())
 }

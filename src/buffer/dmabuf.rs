@@ -13,8 +13,10 @@ use crate::sys;
 /// them.
 ///
 /// Cheap to clone; the fds are closed, once each, when the last clone goes. A dma-buf fd keeps
-/// the memory alive on its own, so a `DmaBuf` may outlive the device that allocated it. It knows
-/// the identity of its dma-bufs, which is why importing it a second time needs no system call.
+/// the memory alive on its own, so a `DmaBuf` may outlive the allocator and the `Device` it came
+/// from. (One that was exported here also keeps its GEM handle, and with it the file description,
+/// so that it is found again at home.) It knows the identity of its dma-bufs, which is why
+/// importing it a second time needs no system call.
 #[derive(Clone)]
 pub struct DmaBuf(Arc<Inner>);
 
@@ -76,6 +78,17 @@ pub struct Object {
 }
 
 impl Object {
+    /// Checks that an fd is a dma-buf and asks for its identity and size.
+    fn examine(plane: usize, fd: OwnedFd) -> Result<Self, Error> {
+        let failed = |errno| Error::Examine { plane, errno };
+        if !sys::dma_buf::is_dma_buf(fd.as_fd()).map_err(failed)? {
+            return Err(Error::NotADmaBuf { plane });
+        }
+        let id = BufferId::of(&fd).map_err(failed)?;
+        let size = sys::file::size(fd.as_fd()).map_err(failed)?;
+        Ok(Self { fd, id, size })
+    }
+
     /// Which dma-buf this is.
     pub fn id(&self) -> BufferId {
         self.id
@@ -97,40 +110,62 @@ impl DmaBuf {
     /// Describes a buffer that came from outside.
     ///
     /// Takes the fds: they are closed with the buffer, or before an error returns. Nothing is
-    /// trusted: each fd must be a dma-buf, and the planes must lie inside. Costs a `fstat`, a
-    /// `fstatfs` and an `lseek` per plane; does not block.
+    /// trusted: each fd must be a dma-buf, and every plane must lie inside its own. (That every
+    /// row does can be said of LINEAR formats that [`FormatInfo`](super::FormatInfo) knows; of
+    /// others only that the plane starts inside.) Costs a `fstat`, a `fstatfs` and an `lseek` per
+    /// plane; does not block.
     pub fn new(layout: Layout, planes: impl IntoIterator<Item = PlaneFd>) -> Result<Self, Error> {
-        Self::with_keep(layout, planes, None)
-    }
-
-    /// As [`Self::new`], and `keep` is dropped with the buffer's last clone.
-    pub(crate) fn with_keep(
-        layout: Layout,
-        planes: impl IntoIterator<Item = PlaneFd>,
-        keep: Option<Box<dyn Any + Send + Sync>>,
-    ) -> Result<Self, Error> {
-        let given: Vec<PlaneFd> = planes.into_iter().collect();
-        if given.is_empty() || given.len() > MAX_PLANES {
-            return Err(Error::PlaneCount(given.len()));
-        }
-        let mut planes = ArrayVec::<Plane, MAX_PLANES>::new();
         let mut objects = ArrayVec::<Object, MAX_PLANES>::new();
-        for (index, plane) in given.into_iter().enumerate() {
-            let object = examine(index, plane.fd)?;
+        let mut places = ArrayVec::<Plane, MAX_PLANES>::new();
+        let mut planes = planes.into_iter();
+        for plane in planes.by_ref().take(MAX_PLANES) {
+            let object = Object::examine(places.len(), plane.fd)?;
             // Planes of one dma-buf keep one fd; the spare is closed here.
-            let object = match objects.iter().position(|known| known.id == object.id) {
-                Some(known) => known,
-                None => {
-                    objects.push(object);
-                    objects.len() - 1
-                }
-            };
-            planes.push(Plane {
+            let known = objects.iter().position(|known| known.id == object.id);
+            let object = known.unwrap_or_else(|| {
+                objects.push(object);
+                objects.len() - 1
+            });
+            places.push(Plane {
                 object,
                 offset: plane.offset,
                 stride: plane.stride,
             });
         }
+        match planes.count() {
+            0 => Self::build(layout, objects, places, None),
+            more => Err(Error::PlaneCount(MAX_PLANES + more)),
+        }
+    }
+
+    /// Describes one dma-buf of our own making that holds all planes, given as offset and stride.
+    /// `keep` is dropped with the buffer's last clone.
+    pub(crate) fn of_one(
+        layout: Layout,
+        fd: OwnedFd,
+        planes: impl IntoIterator<Item = (u32, u32)>,
+        keep: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Error> {
+        let planes: Vec<(u32, u32)> = planes.into_iter().collect();
+        if planes.len() > MAX_PLANES {
+            return Err(Error::PlaneCount(planes.len()));
+        }
+        let place = |(offset, stride)| Plane {
+            object: 0,
+            offset,
+            stride,
+        };
+        let places = planes.into_iter().map(place).collect();
+        let objects = ArrayVec::from_iter([Object::examine(0, fd)?]);
+        Self::build(layout, objects, places, keep)
+    }
+
+    fn build(
+        layout: Layout,
+        objects: ArrayVec<Object, MAX_PLANES>,
+        planes: ArrayVec<Plane, MAX_PLANES>,
+        keep: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Error> {
         let placed: ArrayVec<Placed, MAX_PLANES> = planes
             .iter()
             .map(|plane| Placed {
@@ -193,17 +228,6 @@ impl DmaBuf {
     pub fn id(&self) -> BufferId {
         self.0.objects[0].id
     }
-}
-
-/// Checks that an fd is a dma-buf and asks for its identity and size.
-fn examine(plane: usize, fd: OwnedFd) -> Result<Object, Error> {
-    let failed = |errno| Error::Examine { plane, errno };
-    if !sys::dma_buf::is_dma_buf(fd.as_fd()).map_err(failed)? {
-        return Err(Error::NotADmaBuf { plane });
-    }
-    let id = BufferId::of(&fd).map_err(failed)?;
-    let size = sys::file::size(fd.as_fd()).map_err(failed)?;
-    Ok(Object { fd, id, size })
 }
 
 impl PartialEq for DmaBuf {

@@ -109,6 +109,20 @@ pub(crate) struct Packed {
     pub(crate) size: u64,
 }
 
+impl Packed {
+    /// Pixels across and down, at this many bytes each, that hold it all: rows of the first
+    /// plane's stride.
+    pub(crate) fn padded(&self, bytes_per_pixel: u32) -> (u32, u32) {
+        let stride = self.planes.first().map_or(STRIDE_ALIGN, |plane| plane.1);
+        let rows = self.size.div_ceil(u64::from(stride));
+        // `pack` has seen to it that they fit.
+        (
+            stride / bytes_per_pixel,
+            u32::try_from(rows).unwrap_or(u32::MAX),
+        )
+    }
+}
+
 /// Strides are multiples of this: what linear scanout and the strictest known importer (AMD) ask.
 pub(crate) const STRIDE_ALIGN: u32 = 256;
 
@@ -144,7 +158,13 @@ pub(crate) fn pack(width: u32, height: u32, info: &FormatInfo) -> Result<Packed,
             .and_then(|bytes| size.checked_add(bytes))
             .ok_or_else(too_large)?;
     }
-    Ok(Packed { planes, size })
+    // So that rows of the first plane's stride can be counted, see `Packed::padded`.
+    match planes.first() {
+        Some(&(_, stride)) if size.div_ceil(u64::from(stride)) > u64::from(u32::MAX) => {
+            Err(too_large())
+        }
+        _ => Ok(Packed { planes, size }),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::Device;
 use crate::buffer::BufferId;
 use crate::sys::udmabuf;
 
-/// What a device can do, by having tried it. `DRM_CAP_PRIME` and `DRM_CAP_DUMB_BUFFER` are not
+/// What a device can do, by trying it. `DRM_CAP_PRIME` and `DRM_CAP_DUMB_BUFFER` are not
 /// asked: drivers answer them wrongly in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -24,7 +24,7 @@ pub(super) fn probe(device: &Device) -> Capabilities {
     let dumb = device.table().create_dumb(64, 64, 32).ok();
     Capabilities {
         dumb: dumb.is_some(),
-        export: dumb.map(|dumb| dumb.object.export().is_ok()),
+        export: dumb.map(|(object, _)| object.export().is_ok()),
         import: system_memory().ok().map(|(fd, id)| {
             let imported = device.table().import(fd.as_fd(), id);
             imported.is_ok()

@@ -24,8 +24,10 @@ pub enum Error {
     #[error("the fd is not a DRM device node")]
     NotDrm,
     /// DRM_IOCTL_VERSION failed.
-    #[error("DRM_IOCTL_VERSION: {errno}")]
+    #[error("{path}: DRM_IOCTL_VERSION: {errno}", path = path.display())]
     Version {
+        /// The node.
+        path: PathBuf,
         /// The kernel's reason.
         errno: Errno,
     },
@@ -38,8 +40,10 @@ pub enum Error {
         errno: Errno,
     },
     /// `mmap` of a dumb buffer failed.
-    #[error("cannot map {length} bytes of handle {handle}: {errno}")]
+    #[error("{device}: cannot map {length} bytes of handle {handle}: {errno}")]
     Map {
+        /// The device.
+        device: String,
         /// The handle.
         handle: u32,
         /// Bytes asked for.
@@ -51,6 +55,9 @@ pub enum Error {
     #[error(transparent)]
     Gem(#[from] crate::gem::Error),
     /// The object belongs to another file description.
-    #[error("the object belongs to another file description")]
-    WrongDevice,
+    #[error("{device}: the object belongs to another file description")]
+    WrongDevice {
+        /// The device.
+        device: String,
+    },
 }

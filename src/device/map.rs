@@ -2,7 +2,6 @@ use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
 use super::{Device, Error};
@@ -28,14 +27,17 @@ impl Device {
     /// EINVAL for objects that were imported from another driver.
     pub fn map_dumb(&self, object: &Object, length: NonZeroUsize) -> Result<DumbMapping, Error> {
         if !Arc::ptr_eq(self.table(), object.table()) {
-            return Err(Error::WrongDevice);
+            return Err(Error::WrongDevice {
+                device: self.to_string(),
+            });
         }
         let failed = |errno| Error::Map {
+            device: self.to_string(),
             handle: object.handle().raw(),
             length: length.get(),
             errno,
         };
-        let offset = i64::try_from(object.map_offset()?).map_err(|_| failed(Errno::EOVERFLOW))?;
+        let offset = object.map_offset()?;
         let map = Map::new(self.as_fd(), offset, length, ProtFlags::PROT_READ).map_err(failed)?;
         Ok(DumbMapping {
             map,

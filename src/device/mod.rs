@@ -8,13 +8,13 @@ mod node;
 pub use capabilities::Capabilities;
 pub use error::Error;
 pub use map::DumbMapping;
+pub(crate) use node::render_node_of;
 pub use node::{BusId, Node, NodeId, NodeKind, enumerate};
 
-use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -26,8 +26,8 @@ use crate::sys;
 ///
 /// Clones share both. GEM handles belong to a file description, not to a device: two `Device`s of
 /// one node have separate handles, while a `Device` made from a dup of another's fd *is* that
-/// other. `Send` and `Sync`; the file description is closed when the last clone and the last
-/// object of it have gone.
+/// other. `Send` and `Sync`; the file description is closed when the last clone, the last object of
+/// it and the last buffer allocated on it have gone.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
 
@@ -35,36 +35,48 @@ struct Inner {
     table: Arc<Table>,
     node: Node,
     driver: String,
-    capabilities: OnceLock<Capabilities>,
 }
 
 impl Device {
     /// Opens a node such as `/dev/dri/card0` or `/dev/dri/renderD128`: a file description that
     /// nobody else has.
+    ///
+    /// The kernel makes whoever opens a primary node that has no DRM master its master
+    /// (`drm_master_open`). That is given up at once, so as not to be in a compositor's way; to
+    /// set modes, hand in an fd of your own.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let file = open_node(path.as_ref())?;
-        Self::build(file, gem::table_of_new)
+        Self::build(open_node(path.as_ref())?, gem::table_of_new)
     }
 
     /// Takes an fd of a DRM node that the program opened, or got from a session manager.
     ///
     /// The fd is the library's from now on, also after an error: give it a dup to keep one. If the
     /// process has a `Device` on the same file description already, this one shares its handle
-    /// table. Code that imports, exports or closes handles on the file description by itself
-    /// breaks the table: let it go through this `Device`, or give one of the two a file
-    /// description of its own.
+    /// table. (The kernel is asked by `F_DUPFD_QUERY`, Linux 6.10, then `kcmp`, then
+    /// `drm-client-id` in fdinfo. Where all three are missing or forbidden a dup is taken for
+    /// another file description, and a warning logged: make one `Device` only, then.)
+    ///
+    /// Code of the program that creates, imports, exports or closes handles on this file
+    /// description by itself breaks the table, which closes what it takes for its own. Give one of
+    /// the two a file description of its own, or do all of it through this `Device`.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         Self::build(fd, gem::table_of)
     }
 
-    fn build(file: OwnedFd, table: impl FnOnce(OwnedFd) -> Arc<Table>) -> Result<Self, Error> {
+    fn build(
+        file: OwnedFd,
+        table: impl FnOnce(OwnedFd, String) -> Arc<Table>,
+    ) -> Result<Self, Error> {
         let node = Node::of(file.as_fd())?;
-        let driver = driver_name(file.as_fd())?;
+        let driver = sys::drm::driver_name(file.as_fd()).map_err(|errno| Error::Version {
+            path: node.path.clone(),
+            errno,
+        })?;
+        let name = format!("{driver} ({})", node.path.display());
         Ok(Self(Arc::new(Inner {
-            table: table(file),
+            table: table(file, name),
             node,
             driver,
-            capabilities: OnceLock::new(),
         })))
     }
 
@@ -83,12 +95,9 @@ impl Device {
         &self.0.node
     }
 
-    /// What the device can do, found by trying it once.
+    /// What the device can do, found by trying it: a few ioctls and small allocations.
     pub fn capabilities(&self) -> Capabilities {
-        *self
-            .0
-            .capabilities
-            .get_or_init(|| capabilities::probe(self))
+        capabilities::probe(self)
     }
 
     /// What the handle table has done, for debugging and tests.
@@ -115,7 +124,7 @@ impl AsFd for Device {
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.driver(), self.node().path.display())
+        f.write_str(self.0.table.name())
     }
 }
 
@@ -129,25 +138,16 @@ impl fmt::Debug for Device {
     }
 }
 
-/// Opens a node. Non-blocking, so that reading its events never stalls an event loop.
+/// Opens a node, without becoming its master. Non-blocking, so that reading its events never
+/// stalls an event loop.
 pub(crate) fn open_node(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    sys::retry(|| nix::fcntl::open(path, flags, Mode::empty())).map_err(|errno| Error::Open {
+    let open = || nix::fcntl::open(path, flags, Mode::empty());
+    let file = sys::uninterrupted(open).map_err(|errno| Error::Open {
         path: path.to_owned(),
         errno,
-    })
-}
-
-fn driver_name(fd: BorrowedFd<'_>) -> Result<String, Error> {
-    let mut name = Vec::new();
-    sys::retry(|| {
-        drm_ffi::get_version(fd, Some(&mut name), None, None)
-            .map(drop)
-            .map_err(sys::errno)
-    })
-    .map_err(|errno| Error::Version { errno })?;
-    let bytes: Vec<u8> = name.iter().map(|&c| c as u8).chain([0]).collect();
-    Ok(CStr::from_bytes_until_nul(&bytes)
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default())
+    })?;
+    // EINVAL where somebody else is, EACCES on a render node: there is nothing to give up.
+    let _ = sys::drm::drop_master(file.as_fd());
+    Ok(file)
 }

@@ -125,6 +125,14 @@ fn bus_of(device: &Path) -> Option<BusId> {
     })
 }
 
+/// The render node of a node's device, where it has one.
+pub(crate) fn render_node_of(node: &Node) -> Option<PathBuf> {
+    let bus = node.bus.as_ref()?;
+    let same = |other: &Node| other.kind == NodeKind::Render && other.bus.as_ref() == Some(bus);
+    let render = enumerate().ok()?.into_iter().find(same)?;
+    Some(render.path)
+}
+
 /// Lists the machine's DRM nodes, primary nodes first, by number. Opens none of them.
 ///
 /// No nodes, or no `/dev/dri`, is an empty list.

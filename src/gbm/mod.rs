@@ -7,15 +7,21 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
 use gbm::{BufferObject, BufferObjectFlags};
+use nix::errno::Errno;
 
 use crate::alloc::{Allocator, Error, Request, Usage};
-use crate::buffer::{DmaBuf, Layout, MAX_PLANES, Modifier, PlaneFd};
+use crate::buffer::{DmaBuf, Fourcc, Layout, MAX_PLANES, Modifier, PlaneFd};
 use crate::device::{self, Device};
-use crate::{export, gem, sys};
+use crate::{gem, sys};
+
+/// Drivers that have a render node and no GPU: there gbm makes dumb buffers, which the kernel refuses
+/// on render nodes (`DRM_IOCTL_MODE_CREATE_DUMB` lacks `DRM_RENDER_ALLOW`). Trying works too, but
+/// Mesa complains on standard error.
+const SOFTWARE_WITH_RENDER_NODE: [&str; 1] = ["vgem"];
 
 /// Allocates through gbm.
 ///
@@ -28,16 +34,38 @@ pub struct Gbm {
 }
 
 impl Gbm {
-    /// An allocator for the device's node, on a file description of its own.
+    /// An allocator for the device, on a file description of its own.
+    ///
+    /// Of the device's render node where gbm can allocate there: a primary node opened while a
+    /// compositor runs is not authenticated, and drivers refuse rendering to it. Mesa's software
+    /// gbm needs the primary node, for dumb buffers.
     pub fn new(device: &Device) -> Result<Self, Error> {
+        let render = device::render_node_of(device.node())
+            .filter(|path| *path != device.node().path)
+            .filter(|_| !SOFTWARE_WITH_RENDER_NODE.contains(&device.driver()));
+        if let Some(path) = render {
+            match Self::open(&path).and_then(Self::probed) {
+                Ok(gbm) => return Ok(gbm),
+                Err(error) => log::debug!("gbm on {}: {error}", path.display()),
+            }
+        }
         Self::open(&device.node().path)
     }
 
     /// An allocator for the node at `path`.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let device = path.display().to_string();
-        let file = device::open_node(path)?;
+        Self::on(device::open_node(path)?, path.display().to_string())
+    }
+
+    /// An allocator on an fd of a DRM node, which is gbm's from now on, also after an error. No
+    /// [`Device`] and no other code may use its file description.
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
+        let name = sys::drm::driver_name(fd.as_fd()).unwrap_or_else(|_| "DRM device".to_owned());
+        Self::on(fd, name)
+    }
+
+    fn on(file: OwnedFd, device: String) -> Result<Self, Error> {
         let gbm = gbm::Device::new(file).map_err(|error| Error::GbmDevice {
             device: device.clone(),
             errno: sys::errno(error),
@@ -48,72 +76,144 @@ impl Gbm {
         })
     }
 
+    /// This allocator, if it can allocate.
+    fn probed(self) -> Result<Self, Error> {
+        let mut request = Request::new(64, 64, Fourcc::XRGB8888);
+        request.modifiers.push(Modifier::INVALID);
+        self.create(&self.lock(), &request)?;
+        Ok(self)
+    }
+
     /// Mesa's name for the backend: `drm` for its own drivers, `nvidia` …
     pub fn backend(&self) -> String {
         self.lock().backend_name().to_owned()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, gbm::Device<OwnedFd>> {
+    fn lock(&self) -> MutexGuard<'_, gbm::Device<OwnedFd>> {
         self.gbm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A `gbm_bo`, and its modifier: one of those asked for.
+    ///
+    /// Tried in turn: the explicit modifiers; LINEAR as a flag, for backends that know no
+    /// modifiers; what the driver pleases.
     fn create(
         &self,
         gbm: &gbm::Device<OwnedFd>,
         request: &Request,
-    ) -> Result<BufferObject<()>, Error> {
+    ) -> Result<(BufferObject<()>, Modifier), Error> {
+        let (width, height) = (request.width, request.height);
         // The crate's format is a closed enum, to be met at this edge only.
         let format = gbm::Format::try_from(request.fourcc.0).map_err(|_| Error::Format {
             allocator: "gbm",
             fourcc: request.fourcc,
         })?;
-        let mut flags = BufferObjectFlags::empty();
-        if request.usage.contains(Usage::RENDER) {
-            flags |= BufferObjectFlags::RENDERING;
-        }
-        if request.usage.contains(Usage::SCANOUT) {
-            flags |= BufferObjectFlags::SCANOUT;
-        }
-        let failed = |error: std::io::Error| Error::GbmCreate {
-            device: self.device.clone(),
-            width: request.width,
-            height: request.height,
-            fourcc: request.fourcc,
-            // Mesa does not always set errno; success would be a strange reason.
-            errno: match sys::errno(error) {
-                nix::errno::Errno::UnknownErrno => nix::errno::Errno::EINVAL,
-                errno => errno,
-            },
-        };
-        let explicit: Vec<_> = request
-            .modifiers
-            .iter()
-            .filter(|modifier| modifier.is_explicit())
-            .map(|modifier| gbm::Modifier::from(modifier.0))
-            .collect();
-        let (width, height) = (request.width, request.height);
-        if explicit.is_empty() {
-            if !request.modifiers.contains(&Modifier::INVALID) {
-                return Err(Error::Modifiers {
-                    allocator: "gbm",
-                    modifiers: request.modifiers.clone(),
-                });
-            }
-            return gbm
-                .create_buffer_object(width, height, format, flags)
-                .map_err(failed);
-        }
-        gbm.create_buffer_object_with_modifiers2(width, height, format, explicit.into_iter(), flags)
-            .or_else(|error| {
-                // Backends without modifiers still know LINEAR, as a flag.
-                if !request.modifiers.contains(&Modifier::LINEAR) {
-                    return Err(error);
+        let flags = flags_of(request.usage);
+        let allows = |modifier| request.modifiers.contains(&modifier);
+        let mut explicit = request.modifiers.iter().filter(|m| m.is_explicit());
+        let mut refused = None;
+        if explicit.clone().next().is_some() {
+            let modifiers = explicit
+                .by_ref()
+                .map(|modifier| gbm::Modifier::from(modifier.0));
+            match gbm.create_buffer_object_with_modifiers2(width, height, format, modifiers, flags)
+            {
+                Ok(bo) => {
+                    if let Some(named) = named(bo, request) {
+                        return Ok(named);
+                    }
                 }
-                let flags = flags | BufferObjectFlags::LINEAR;
-                gbm.create_buffer_object(width, height, format, flags)
-            })
-            .map_err(failed)
+                Err(error) => refused = Some(error),
+            }
+        }
+        if allows(Modifier::LINEAR) {
+            let flags = flags | BufferObjectFlags::LINEAR;
+            match gbm.create_buffer_object(width, height, format, flags) {
+                Ok(bo) => return Ok((bo, Modifier::LINEAR)),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        if allows(Modifier::INVALID) {
+            match gbm.create_buffer_object::<()>(width, height, format, flags) {
+                Ok(bo) => {
+                    let modifier = Modifier(bo.modifier().into());
+                    let known = if allows(modifier) {
+                        modifier
+                    } else {
+                        Modifier::INVALID
+                    };
+                    return Ok((bo, known));
+                }
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        Err(match refused {
+            None => Error::Modifiers {
+                allocator: "gbm",
+                modifiers: request.modifiers.clone(),
+            },
+            Some(error) => Error::GbmCreate {
+                device: self.device.clone(),
+                width,
+                height,
+                fourcc: request.fourcc,
+                // Mesa does not always set errno; success would be a strange reason.
+                errno: match sys::errno(error) {
+                    Errno::UnknownErrno => Errno::EINVAL,
+                    errno => errno,
+                },
+            },
+        })
     }
+
+    /// Exports every plane by its handle and not with `gbm_bo_get_fd`, whose first call makes the
+    /// dma-buf read-only for good on Mesa 25.0's software drivers.
+    fn export_planes(
+        &self,
+        file: BorrowedFd<'_>,
+        bo: &BufferObject<()>,
+    ) -> Result<ArrayVec<PlaneFd, MAX_PLANES>, Error> {
+        let count = bo.plane_count();
+        if count == 0 || count as usize > MAX_PLANES {
+            return Err(Error::GbmPlanes(count));
+        }
+        (0..count as i32)
+            .map(|plane| {
+                // SAFETY: every member of the union is plain data of the same eight bytes, and
+                // drm backends fill in the 32-bit one.
+                let handle = unsafe { bo.handle_for_plane(plane).u32_ };
+                Ok(PlaneFd {
+                    fd: gem::export_unowned(file, &self.device, handle)?,
+                    offset: bo.offset(plane),
+                    stride: bo.stride_for_plane(plane),
+                })
+            })
+            .collect()
+    }
+}
+
+/// A `gbm_bo` that was made with modifiers, and which of them it has. Mesa 25.0 says INVALID of a
+/// buffer that it was told to make LINEAR: where only one was asked for, it is that.
+fn named(bo: BufferObject<()>, request: &Request) -> Option<(BufferObject<()>, Modifier)> {
+    let said = Modifier(bo.modifier().into());
+    let mut explicit = request
+        .modifiers
+        .iter()
+        .copied()
+        .filter(|m| m.is_explicit());
+    let modifier = match (said, explicit.next(), explicit.next()) {
+        (Modifier::INVALID, Some(only), None) => only,
+        _ if said.is_explicit() && request.modifiers.contains(&said) => said,
+        _ => return None,
+    };
+    Some((bo, modifier))
+}
+
+fn flags_of(usage: Usage) -> BufferObjectFlags {
+    let mut flags = BufferObjectFlags::empty();
+    flags.set(BufferObjectFlags::RENDERING, usage.contains(Usage::RENDER));
+    flags.set(BufferObjectFlags::SCANOUT, usage.contains(Usage::SCANOUT));
+    flags
 }
 
 impl Allocator for Gbm {
@@ -130,50 +230,16 @@ impl Allocator for Gbm {
             .into());
         }
         let gbm = self.lock();
-        let bo = self.create(&gbm, request)?;
-        let planes = export_planes(gbm.as_fd(), &bo)?;
+        let (bo, modifier) = self.create(&gbm, request)?;
+        let planes = self.export_planes(gbm.as_fd(), &bo)?;
         let layout = Layout {
             width: request.width,
             height: request.height,
             fourcc: request.fourcc,
-            modifier: modifier_of(&bo, request),
+            modifier,
         };
         Ok(DmaBuf::new(layout, planes)?)
     }
-}
-
-/// Mesa 25.0 reports INVALID for a buffer it was told to make LINEAR; where nothing else was
-/// allowed, LINEAR is what it is.
-fn modifier_of(bo: &BufferObject<()>, request: &Request) -> Modifier {
-    match Modifier(bo.modifier().into()) {
-        Modifier::INVALID if request.modifiers == [Modifier::LINEAR] => Modifier::LINEAR,
-        modifier => modifier,
-    }
-}
-
-/// Exports every plane by its handle and not with `gbm_bo_get_fd`, whose first call makes the
-/// dma-buf read-only for good on Mesa 25.0's software drivers.
-fn export_planes(
-    file: BorrowedFd<'_>,
-    bo: &BufferObject<()>,
-) -> Result<ArrayVec<PlaneFd, MAX_PLANES>, Error> {
-    let count = bo.plane_count();
-    if count == 0 || count as usize > MAX_PLANES {
-        return Err(Error::GbmPlanes(count));
-    }
-    (0..count as i32)
-        .map(|plane| {
-            // SAFETY: every member of the union is plain data of the same eight bytes, and drm
-            // backends fill in the 32-bit one.
-            let handle = unsafe { bo.handle_for_plane(plane).u32_ };
-            let fd = gem::export_unowned(file, handle).map_err(export::Error::from)?;
-            Ok(PlaneFd {
-                fd,
-                offset: bo.offset(plane),
-                stride: bo.stride_for_plane(plane),
-            })
-        })
-        .collect()
 }
 
 impl std::fmt::Debug for Gbm {

@@ -5,35 +5,45 @@ use nix::errno::Errno;
 #[non_exhaustive]
 pub enum Error {
     /// `fstat` failed on the dma-buf fd.
-    #[error("cannot identify the dma-buf: {errno}")]
+    #[error("{device}: cannot identify the dma-buf: {errno}")]
     Identify {
+        /// The device.
+        device: String,
         /// EBADF where the fd is not open.
         errno: Errno,
     },
     /// PRIME_FD_TO_HANDLE failed.
-    #[error("PRIME_FD_TO_HANDLE: {errno}")]
+    #[error("{device}: PRIME_FD_TO_HANDLE: {errno}")]
     Import {
+        /// The device.
+        device: String,
         /// EINVAL: no dma-buf (or, on bochs, a foreign one). ENODEV, ENOSYS: the driver does not
         /// import this exporter's memory. ENOMEM, EMFILE as usual.
         errno: Errno,
     },
     /// PRIME_HANDLE_TO_FD failed.
-    #[error("PRIME_HANDLE_TO_FD of handle {handle}: {errno}")]
+    #[error("{device}: PRIME_HANDLE_TO_FD of handle {handle}: {errno}")]
     Export {
+        /// The device.
+        device: String,
         /// The handle.
         handle: u32,
         /// ENOENT: the handle is not open, so somebody closed it behind the table's back.
         errno: Errno,
     },
     /// MODE_CREATE_DUMB failed.
-    #[error("MODE_CREATE_DUMB: {errno}")]
+    #[error("{device}: MODE_CREATE_DUMB: {errno}")]
     CreateDumb {
+        /// The device.
+        device: String,
         /// EACCES on a render node, ENOSYS or EOPNOTSUPP where the driver has no dumb buffers.
         errno: Errno,
     },
     /// MODE_MAP_DUMB failed.
-    #[error("MODE_MAP_DUMB of handle {handle}: {errno}")]
+    #[error("{device}: MODE_MAP_DUMB of handle {handle}: {errno}")]
     MapDumb {
+        /// The device.
+        device: String,
         /// The handle.
         handle: u32,
         /// EINVAL for memory imported from another driver: map its dma-buf instead.

@@ -17,22 +17,22 @@ pub use table::{Found, Stats};
 pub(crate) use registry::{table_of, table_of_new};
 pub(crate) use table::Table;
 
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::sys;
 
-/// Exports always ask for both: the first export of an object fixes its dma-buf's access mode
-/// for good, and without `DRM_RDWR` nobody can ever map it for writing.
-const EXPORT_FLAGS: u32 = (libc::O_CLOEXEC | libc::O_RDWR) as u32;
-
 /// Exports a handle that somebody else owns on a file description of their own, as Mesa does
-/// behind gbm.
+/// behind gbm. `name` is the device's, for the error.
 ///
 /// The handle must stay open for the call; it is neither counted nor closed here.
-pub(crate) fn export_unowned(device: BorrowedFd<'_>, handle: u32) -> Result<OwnedFd, Error> {
-    let prime =
-        sys::retry(|| drm_ffi::gem::handle_to_fd(device, handle, EXPORT_FLAGS).map_err(sys::errno))
-            .map_err(|errno| Error::Export { handle, errno })?;
-    // SAFETY: the ioctl succeeded, so this is a new fd that nobody else knows.
-    Ok(unsafe { OwnedFd::from_raw_fd(prime.fd) })
+pub(crate) fn export_unowned(
+    device: BorrowedFd<'_>,
+    name: &str,
+    handle: u32,
+) -> Result<OwnedFd, Error> {
+    sys::drm::handle_to_fd(device, handle).map_err(|errno| Error::Export {
+        device: name.to_owned(),
+        handle,
+        errno,
+    })
 }

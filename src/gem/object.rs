@@ -8,9 +8,14 @@ use crate::buffer::BufferId;
 
 /// A GEM handle: a number that means something on one open file description only. Never zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Handle(pub(super) NonZeroU32);
+pub struct Handle(NonZeroU32);
 
 impl Handle {
+    /// `None` for zero, which the kernel never gives.
+    pub(super) fn new(handle: u32) -> Option<Self> {
+        NonZeroU32::new(handle).map(Self)
+    }
+
     /// The kernel's number, for an ioctl.
     ///
     /// It is good while the [`Object`] it came from is alive. Never close it, and never store it
@@ -57,7 +62,7 @@ impl Object {
     /// The fd is the caller's. Exporting an imported object gives its original dma-buf, not a new
     /// one. Thread-safe; does not block on the GPU.
     pub fn export(&self) -> Result<(OwnedFd, BufferId), Error> {
-        self.0.table.export(self)
+        self.0.table.export(&self.0)
     }
 
     /// The offset at which `mmap` of the device fd finds this object's memory
@@ -75,7 +80,7 @@ impl Object {
 impl PartialEq for Object {
     /// The same object on the same file description.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0.table, &other.0.table) && self.handle() == other.handle()
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }
 

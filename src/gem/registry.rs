@@ -9,44 +9,52 @@ use crate::sys;
 static TABLES: Mutex<Vec<Weak<Table>>> = Mutex::new(Vec::new());
 
 /// The table of the file description behind `file`: the living one where `file` is a dup of its
-/// fd (and is closed here), else a new one.
-pub(crate) fn table_of(file: OwnedFd) -> Arc<Table> {
-    with_living(|tables| {
-        let known = tables
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find(|table| same(table.as_fd(), file.as_fd()));
-        known.unwrap_or_else(|| register(tables, file))
-    })
+/// fd (and is closed here), else a new one. `name` is the device's, for people.
+pub(crate) fn table_of(file: OwnedFd, name: String) -> Arc<Table> {
+    // Outlives the lock: one of these may by now be the last user of its table, and closing a
+    // device is no work for under a lock.
+    let mut living = Vec::new();
+    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    living.extend(tables.iter().filter_map(Weak::upgrade));
+    let known = living
+        .iter()
+        .find(|table| same(table.as_fd(), file.as_fd()));
+    match known {
+        Some(table) => table.clone(),
+        None => register(&mut tables, file, name),
+    }
 }
 
 /// The table of a file description that was just opened and that nobody else can know.
-pub(crate) fn table_of_new(file: OwnedFd) -> Arc<Table> {
-    with_living(|tables| register(tables, file))
+pub(crate) fn table_of_new(file: OwnedFd, name: String) -> Arc<Table> {
+    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
+    register(&mut tables, file, name)
 }
 
-fn register(tables: &mut Vec<Weak<Table>>, file: OwnedFd) -> Arc<Table> {
-    let table = Arc::new(Table::new(file));
+fn register(tables: &mut Vec<Weak<Table>>, file: OwnedFd, name: String) -> Arc<Table> {
+    tables.retain(|table| table.strong_count() > 0);
+    let table = Arc::new(Table::new(file, name));
     tables.push(Arc::downgrade(&table));
     table
 }
 
-fn with_living<T>(use_them: impl FnOnce(&mut Vec<Weak<Table>>) -> T) -> T {
-    let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-    tables.retain(|table| table.strong_count() > 0);
-    use_them(&mut tables)
-}
-
+/// Whether two fds share a file description, by whatever way the kernel lets us know.
 fn same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
-    sys::file::same_description(a, b).unwrap_or_else(|| {
-        // Two nodes are two file descriptions, whatever else is unknown.
-        let device = |fd| sys::file::stat(fd).map(|stat| stat.st_rdev).ok();
-        if device(a) == device(b) {
+    if let Some(same) = sys::file::same_description(a, b) {
+        return same;
+    }
+    let node = |fd| sys::file::stat(fd).map(|stat| stat.st_rdev).ok();
+    if node(a) != node(b) {
+        return false;
+    }
+    match (sys::drm::client_id(a), sys::drm::client_id(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => {
             log::warn!(
                 "the kernel does not say whether two fds of one DRM node share a file \
-                 description (no F_DUPFD_QUERY, no kcmp); taking them for two"
+                 description (no F_DUPFD_QUERY, no kcmp, no drm-client-id); taking them for two"
             );
+            false
         }
-        false
-    })
+    }
 }

@@ -1,4 +1,3 @@
-use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -8,7 +7,7 @@ use rustc_hash::FxHashMap;
 use super::object::Lease;
 use super::{Error, Handle, Object};
 use crate::buffer::BufferId;
-use crate::sys;
+use crate::sys::drm;
 
 /// What an import met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,6 +38,8 @@ pub struct Stats {
     /// GEM_CLOSE ioctls that failed. Not zero: somebody else closes handles on this file
     /// description, or the device is gone.
     pub failed_closes: u64,
+    /// Handles that an import took over from their last user just before it closed them.
+    pub resurrected: u64,
 }
 
 /// The handle table of one open file description.
@@ -51,16 +52,24 @@ pub struct Stats {
 /// entry. The late dropper then sees a lease that is not its own and leaves the handle to it.
 /// PRIME and GEM_CLOSE ioctls are made with the lock held, so that the kernel's view and the
 /// table's change together.
+///
+/// # When somebody else closes handles here
+/// That is a bug of the host program, but not one that may show a client another's memory. The
+/// kernel gives the number of a handle closed behind the table's back to the next object, so a
+/// handle that comes back with another identity is another object: it gets an entry of its own,
+/// and what refers to the old one neither exports nor closes any more.
 pub(crate) struct Table {
     file: OwnedFd,
+    name: String,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     entries: FxHashMap<Handle, Entry>,
-    /// Valid while the handle is open: until GEM_CLOSE the kernel holds the dma-buf that belongs
-    /// to a handle (`drm_prime_add_buf_handle`), so its identity is not given to another.
+    /// Names entries only. Valid while the handle is open: until GEM_CLOSE the kernel holds the
+    /// dma-buf that belongs to a handle (`drm_prime_add_buf_handle`), so its identity is not
+    /// given to another.
     by_id: FxHashMap<BufferId, Handle>,
     stats: Stats,
 }
@@ -71,10 +80,45 @@ struct Entry {
     id: Option<BufferId>,
 }
 
+impl State {
+    fn remove(&mut self, handle: Handle) {
+        if let Some(id) = self.entries.remove(&handle).and_then(|entry| entry.id) {
+            self.by_id.remove(&id);
+        }
+    }
+
+    /// A new entry, in place of a stale one of that number.
+    fn insert(&mut self, handle: Handle, lease: &Arc<Lease>, created_here: bool) {
+        self.remove(handle);
+        self.entries.insert(
+            handle,
+            Entry {
+                lease: Arc::downgrade(lease),
+                created_here,
+                id: None,
+            },
+        );
+    }
+
+    fn identify(&mut self, handle: Handle, id: BufferId) {
+        if let Some(entry) = self.entries.get_mut(&handle) {
+            entry.id = Some(id);
+            self.by_id.insert(id, handle);
+        }
+    }
+
+    /// Whether the entry is this lease's, and not that of a later user of the number.
+    fn is_current(&self, lease: &Lease) -> bool {
+        let entry = self.entries.get(&lease.handle);
+        entry.is_some_and(|entry| std::ptr::eq(entry.lease.as_ptr(), lease))
+    }
+}
+
 impl Table {
-    pub(super) fn new(file: OwnedFd) -> Self {
+    pub(super) fn new(file: OwnedFd, name: String) -> Self {
         Self {
             file,
+            name,
             state: Mutex::default(),
         }
     }
@@ -85,12 +129,29 @@ impl Table {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The device's name, for people.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn stats(&self) -> Stats {
         let state = self.lock();
         Stats {
             handles: state.entries.len(),
             ..state.stats
         }
+    }
+
+    /// The object of a bare fd: one `fstat` where this file description has it.
+    pub(crate) fn import_fd(
+        self: &Arc<Self>,
+        fd: BorrowedFd<'_>,
+    ) -> Result<(Object, Found), Error> {
+        let id = BufferId::of(fd).map_err(|errno| Error::Identify {
+            device: self.name.clone(),
+            errno,
+        })?;
+        self.import(fd, id)
     }
 
     /// The object of a dma-buf whose identity is known, without a system call where this file
@@ -101,71 +162,72 @@ impl Table {
         id: BufferId,
     ) -> Result<(Object, Found), Error> {
         let mut state = self.lock();
-        if let Some(&handle) = state.by_id.get(&id) {
+        if let Some(&handle) = state.by_id.get(&id)
+            && let Some(known) = self.lease(&mut state, handle)
+        {
             state.stats.hits += 1;
-            return Ok(self.lease(&mut state, handle));
+            return Ok(known);
         }
         state.stats.imports += 1;
-        let prime =
-            sys::retry(|| drm_ffi::gem::fd_to_handle(self.file.as_fd(), fd).map_err(sys::errno))
-                .map_err(|errno| Error::Import { errno })?;
-        let handle = Handle(NonZeroU32::new(prime.handle).ok_or(Error::Import {
-            errno: Errno::EPROTO,
-        })?);
-        let (object, found) = match state.entries.contains_key(&handle) {
-            // Created here, and exported by a way that this table did not see.
-            true => self.lease(&mut state, handle),
-            false => (self.insert(&mut state, handle, false), Found::New),
+        let failed = |errno| Error::Import {
+            device: self.name.clone(),
+            errno,
         };
-        if let Some(entry) = state.entries.get_mut(&handle) {
-            entry.id = Some(id);
+        let handle = drm::fd_to_handle(self.file.as_fd(), fd).map_err(failed)?;
+        let handle = Handle::new(handle).ok_or(failed(Errno::EPROTO))?;
+        // Known by its handle but not by identity: created here, and exported by a way that this
+        // table did not see. With another identity it is another object, see above.
+        let unidentified = |entry: &Entry| entry.id.is_none();
+        let (object, found) = match state.entries.get(&handle).is_some_and(unidentified) {
+            true => self.lease(&mut state, handle),
+            false => None,
         }
-        state.by_id.insert(id, handle);
+        .unwrap_or_else(|| (self.insert(&mut state, handle, false), Found::New));
+        state.identify(handle, id);
+        log::debug!("{}: imported {id:?} as {handle:?}: {found:?}", self.name);
         Ok((object, found))
     }
 
-    /// A dumb buffer, in the table from its first moment.
+    /// A dumb buffer, in the table before anybody else can know its handle; and its pitch.
     pub(crate) fn create_dumb(
         self: &Arc<Self>,
         width: u32,
         height: u32,
         bits_per_pixel: u32,
-    ) -> Result<Dumb, Error> {
-        let mut state = self.lock();
-        let dumb = sys::retry(|| {
-            drm_ffi::mode::dumbbuffer::create(self.file.as_fd(), width, height, bits_per_pixel, 0)
-                .map_err(sys::errno)
-        })
-        .map_err(|errno| Error::CreateDumb { errno })?;
-        let handle = Handle(NonZeroU32::new(dumb.handle).ok_or(Error::CreateDumb {
-            errno: Errno::EPROTO,
-        })?);
-        Ok(Dumb {
-            object: self.insert(&mut state, handle, true),
-            pitch: dumb.pitch,
-        })
+    ) -> Result<(Object, u32), Error> {
+        let failed = |errno| Error::CreateDumb {
+            device: self.name.clone(),
+            errno,
+        };
+        // Without the lock: allocating can take long, and whoever closed this number before had
+        // taken it out of the table by then.
+        let (handle, pitch) =
+            drm::create_dumb(self.file.as_fd(), width, height, bits_per_pixel).map_err(failed)?;
+        let handle = Handle::new(handle).ok_or(failed(Errno::EPROTO))?;
+        log::debug!("{}: created a dumb buffer as {handle:?}", self.name);
+        Ok((self.insert(&mut self.lock(), handle, true), pitch))
     }
 
-    pub(super) fn export(&self, object: &Object) -> Result<(OwnedFd, BufferId), Error> {
-        let handle = object.handle();
+    pub(super) fn export(&self, lease: &Lease) -> Result<(OwnedFd, BufferId), Error> {
+        let (device, handle) = (self.name.clone(), lease.handle.raw());
         let mut state = self.lock();
-        state.stats.exports += 1;
-        let fd = super::export_unowned(self.file.as_fd(), handle.raw())?;
-        let id = BufferId::of(&fd).map_err(|errno| Error::Identify { errno })?;
-        if let Some(entry) = state.entries.get_mut(&handle) {
-            entry.id = Some(id);
-            state.by_id.insert(id, handle);
+        if !state.is_current(lease) {
+            return Err(Error::Export {
+                device,
+                handle,
+                errno: Errno::ENOENT,
+            });
         }
+        state.stats.exports += 1;
+        let fd = super::export_unowned(self.file.as_fd(), &self.name, handle)?;
+        let id = BufferId::of(&fd).map_err(|errno| Error::Identify { device, errno })?;
+        state.identify(lease.handle, id);
         Ok((fd, id))
     }
 
     pub(super) fn map_offset(&self, handle: Handle) -> Result<u64, Error> {
-        sys::retry(|| {
-            drm_ffi::mode::dumbbuffer::map(self.file.as_fd(), handle.raw(), 0, 0)
-                .map_err(sys::errno)
-        })
-        .map(|map| map.offset)
-        .map_err(|errno| Error::MapDumb {
+        drm::map_dumb(self.file.as_fd(), handle.raw()).map_err(|errno| Error::MapDumb {
+            device: self.name.clone(),
             handle: handle.raw(),
             errno,
         })
@@ -173,12 +235,8 @@ impl Table {
 
     /// A user for a handle that is in the table: its living lease, or a new one where the last
     /// user is on its way to [`Self::release`].
-    fn lease(self: &Arc<Self>, state: &mut State, handle: Handle) -> (Object, Found) {
-        let Some(entry) = state.entries.get_mut(&handle) else {
-            // `by_id` and `entries` change together, so this is not reached; were it, a fresh
-            // entry is the right answer for a handle that the kernel says is open.
-            return (self.insert(state, handle, false), Found::New);
-        };
+    fn lease(self: &Arc<Self>, state: &mut State, handle: Handle) -> Option<(Object, Found)> {
+        let entry = state.entries.get_mut(&handle)?;
         let found = match entry.created_here {
             true => Found::SelfImport,
             false => Found::AlreadyImported,
@@ -186,21 +244,15 @@ impl Table {
         let lease = entry.lease.upgrade().unwrap_or_else(|| {
             let lease = self.new_lease(handle);
             entry.lease = Arc::downgrade(&lease);
+            state.stats.resurrected += 1;
             lease
         });
-        (Object(lease), found)
+        Some((Object(lease), found))
     }
 
     fn insert(self: &Arc<Self>, state: &mut State, handle: Handle, created_here: bool) -> Object {
         let lease = self.new_lease(handle);
-        state.entries.insert(
-            handle,
-            Entry {
-                lease: Arc::downgrade(&lease),
-                created_here,
-                id: None,
-            },
-        );
+        state.insert(handle, &lease, created_here);
         Object(lease)
     }
 
@@ -211,23 +263,18 @@ impl Table {
         })
     }
 
-    /// The last user of `lease` has gone. Closes the handle, unless an import took it over.
+    /// The last user of `lease` has gone. Closes the handle, unless it is another's by now.
     pub(super) fn release(&self, lease: &Lease) {
         let mut state = self.lock();
-        let ours = |entry: &Entry| std::ptr::eq(entry.lease.as_ptr(), lease);
-        if !state.entries.get(&lease.handle).is_some_and(ours) {
+        if !state.is_current(lease) {
             return;
         }
-        if let Some(id) = state.entries.remove(&lease.handle).and_then(|e| e.id) {
-            state.by_id.remove(&id);
-        }
+        state.remove(lease.handle);
         state.stats.closes += 1;
-        let closed = sys::retry(|| {
-            drm_ffi::gem::close(self.file.as_fd(), lease.handle.raw()).map_err(sys::errno)
-        });
-        if let Err(errno) = closed {
+        log::debug!("{}: closing {:?}", self.name, lease.handle);
+        if let Err(errno) = drm::close(self.file.as_fd(), lease.handle.raw()) {
             state.stats.failed_closes += 1;
-            log::error!("GEM_CLOSE of {:?}: {errno}", lease.handle);
+            log::error!("{}: GEM_CLOSE of {:?}: {errno}", self.name, lease.handle);
         }
     }
 }
@@ -236,11 +283,4 @@ impl AsFd for Table {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-}
-
-/// A dumb buffer as the driver laid it out.
-pub(crate) struct Dumb {
-    pub(crate) object: Object,
-    /// Bytes from one row to the next.
-    pub(crate) pitch: u32,
 }

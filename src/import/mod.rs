@@ -4,21 +4,19 @@ use std::os::fd::AsFd;
 
 use arrayvec::ArrayVec;
 
-use crate::buffer::{BufferId, DmaBuf, MAX_PLANES};
+use crate::buffer::{DmaBuf, MAX_PLANES};
 use crate::device::Device;
 use crate::gem::{self, Found, Object};
 
 /// Why a buffer could not be imported. The planes imported before the failing one have been
 /// released again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{device}: cannot import dma-buf {object} of the buffer: {source}")]
+#[error("{cause} (dma-buf {object} of the buffer)")]
 pub struct Error {
-    /// The device that was to import.
-    pub device: String,
     /// Index into [`DmaBuf::objects`].
     pub object: usize,
-    /// What failed.
-    pub source: gem::Error,
+    /// What failed, and on which device.
+    pub cause: gem::Error,
 }
 
 /// A buffer on a device: a GEM object per memory plane.
@@ -63,7 +61,10 @@ impl Device {
         let mut objects = ArrayVec::new();
         for (index, object) in buffer.objects().iter().enumerate() {
             let imported = self.table().import(object.as_fd(), object.id());
-            objects.push(imported.map_err(|source| self.import_failed(index, source))?);
+            objects.push(imported.map_err(|cause| Error {
+                object: index,
+                cause,
+            })?);
         }
         Ok(Imported {
             objects,
@@ -74,19 +75,7 @@ impl Device {
     /// Imports a bare dma-buf fd, about which nothing else is known. Borrows the fd.
     ///
     /// Costs a `fstat` where the dma-buf is in use here already.
-    pub fn import_fd(&self, fd: impl AsFd) -> Result<(Object, Found), Error> {
-        let fd = fd.as_fd();
-        BufferId::of(fd)
-            .map_err(|errno| gem::Error::Identify { errno })
-            .and_then(|id| self.table().import(fd, id))
-            .map_err(|source| self.import_failed(0, source))
-    }
-
-    fn import_failed(&self, object: usize, source: gem::Error) -> Error {
-        Error {
-            device: self.to_string(),
-            object,
-            source,
-        }
+    pub fn import_fd(&self, fd: impl AsFd) -> Result<(Object, Found), gem::Error> {
+        self.table().import_fd(fd.as_fd())
     }
 }

@@ -17,6 +17,9 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The fd is open but not a dma-buf.
+    #[error("the fd is not a dma-buf")]
+    NotADmaBuf,
     /// `mmap` failed.
     #[error("cannot map a dma-buf of {size} bytes: {errno}")]
     Map {
@@ -41,9 +44,9 @@ pub enum Error {
         /// Bytes mapped.
         size: u64,
     },
-    /// The guard was begun for the other direction.
-    #[error("the access was not begun for this direction")]
-    Direction,
+    /// Writing to what was mapped, or access that was begun, for reading only.
+    #[error("mapped or begun for reading only")]
+    ReadOnly,
 }
 
 /// What the CPU is about to do.
@@ -64,12 +67,28 @@ pub enum Access {
 pub struct Mapping {
     fd: OwnedFd,
     map: Map,
+    writable: bool,
 }
 
 impl Mapping {
     /// Maps all of a dma-buf, for reading and writing. Borrows the fd and keeps a dup.
+    ///
+    /// Anything but a dma-buf is refused: other files can shrink under a mapping.
     pub fn new(fd: impl AsFd) -> Result<Self, Error> {
+        Self::map(fd, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+    }
+
+    /// As [`Self::new`] for reading only, which a dma-buf that was exported without `DRM_RDWR`
+    /// allows too.
+    pub fn read_only(fd: impl AsFd) -> Result<Self, Error> {
+        Self::map(fd, ProtFlags::PROT_READ)
+    }
+
+    fn map(fd: impl AsFd, protection: ProtFlags) -> Result<Self, Error> {
         let examine = |errno| Error::Examine { errno };
+        if !dma_buf::is_dma_buf(fd.as_fd()).map_err(examine)? {
+            return Err(Error::NotADmaBuf);
+        }
         let fd = fd
             .as_fd()
             .try_clone_to_owned()
@@ -80,9 +99,9 @@ impl Mapping {
             .ok()
             .and_then(NonZeroUsize::new)
             .ok_or(failed(Errno::EOVERFLOW))?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let map = Map::new(fd.as_fd(), 0, length, protection).map_err(failed)?;
-        Ok(Self { fd, map })
+        let writable = protection.contains(ProtFlags::PROT_WRITE);
+        Ok(Self { fd, map, writable })
     }
 
     /// Bytes mapped.
@@ -90,8 +109,15 @@ impl Mapping {
         self.map.length()
     }
 
-    /// Begins an access, after waiting for the devices that are in its way.
+    /// Begins an access, after waiting for the devices that are in its way: those that have left
+    /// a fence in the dma-buf, as drivers with implicit synchronisation do. Vulkan does not; work
+    /// submitted there, a [`Blit`](crate::blit::Blit) included, is to be waited for first.
+    ///
+    /// [`Error::ReadOnly`] for writing to a mapping for reading.
     pub fn begin_wait(&mut self, access: Access) -> Result<MappingGuard<'_>, Error> {
+        if access == Access::Write && !self.writable {
+            return Err(Error::ReadOnly);
+        }
         let direction = match access {
             Access::Read => dma_buf::SYNC_READ,
             Access::Write => dma_buf::SYNC_READ | dma_buf::SYNC_WRITE,
@@ -124,10 +150,10 @@ impl MappingGuard<'_> {
             .ok_or_else(|| self.out_of_range(offset, length))
     }
 
-    /// Copies bytes in, at `offset`. [`Error::Direction`] for access begun for reading.
+    /// Copies bytes in, at `offset`. [`Error::ReadOnly`] for access begun for reading.
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
         if self.access != Access::Write {
-            return Err(Error::Direction);
+            return Err(Error::ReadOnly);
         }
         let written = self.mapping.map.write(offset, from);
         written.ok_or_else(|| self.out_of_range(offset, from.len()))

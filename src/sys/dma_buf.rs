@@ -3,9 +3,10 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::sys::statfs::FsType;
 
 /// `DMA_BUF_MAGIC`: the file system type of every dma-buf since Linux 5.3.
-const MAGIC: i64 = 0x444d_4142;
+const MAGIC: u32 = 0x444d_4142;
 
 pub(crate) const SYNC_READ: u64 = 1;
 pub(crate) const SYNC_WRITE: u64 = 2;
@@ -31,5 +32,5 @@ pub(crate) fn sync(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
 
 /// Whether the fd is a dma-buf at all.
 pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    nix::sys::statfs::fstatfs(fd).map(|s| s.filesystem_type().0 == MAGIC)
+    nix::sys::statfs::fstatfs(fd).map(|s| s.filesystem_type() == FsType(MAGIC as _))
 }

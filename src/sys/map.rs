@@ -23,16 +23,16 @@ unsafe impl Sync for Map {}
 impl Map {
     pub(crate) fn new(
         fd: BorrowedFd<'_>,
-        offset: i64,
+        offset: u64,
         length: NonZeroUsize,
         protection: ProtFlags,
     ) -> Result<Self, Errno> {
-        let address = super::retry(|| {
-            // SAFETY: a new mapping at an address of the kernel's choice disturbs no other.
-            unsafe {
-                nix::sys::mman::mmap(None, length, protection, MapFlags::MAP_SHARED, fd, offset)
-            }
-        })?;
+        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        // Not repeated: EAGAIN means that too much memory is locked (mlockall), and stays.
+        // SAFETY: a new mapping at an address of the kernel's choice disturbs no other.
+        let address = unsafe {
+            nix::sys::mman::mmap(None, length, protection, MapFlags::MAP_SHARED, fd, offset)?
+        };
         Ok(Self {
             address: address.cast(),
             length,

@@ -3,18 +3,29 @@
 //! Each file names the uapi header its definitions come from. Nothing here keeps state.
 
 pub(crate) mod dma_buf;
+pub(crate) mod drm;
 pub(crate) mod file;
 pub(crate) mod map;
 pub(crate) mod udmabuf;
 
 use nix::errno::Errno;
 
-/// Repeats a call that a signal (EINTR) or a busy driver (EAGAIN) interrupted, as libdrm's
-/// `drmIoctl` does.
-pub(crate) fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+/// Repeats a DRM or dma-buf ioctl that a signal (EINTR) or a busy driver (EAGAIN) interrupted, as
+/// libdrm's `drmIoctl` does. Not for other calls: there EAGAIN can be final.
+pub(crate) fn retry<T>(mut ioctl: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    loop {
+        match uninterrupted(&mut ioctl) {
+            Err(Errno::EAGAIN) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Repeats a call that a signal interrupted.
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {
-            Err(Errno::EINTR | Errno::EAGAIN) => {}
+            Err(Errno::EINTR) => {}
             other => return other,
         }
     }

@@ -23,7 +23,7 @@ nix::ioctl_write_ptr!(ioctl_create, b'u', 0x42, Create);
 /// Opens the node.
 pub(crate) fn open() -> Result<OwnedFd, Errno> {
     let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    super::retry(|| nix::fcntl::open(PATH, flags, Mode::empty()))
+    super::uninterrupted(|| nix::fcntl::open(PATH, flags, Mode::empty()))
 }
 
 /// A memfd as udmabuf wants it: of `size` bytes, a page multiple, and unable to shrink.
@@ -31,7 +31,7 @@ pub(crate) fn memory(size: u64) -> Result<OwnedFd, Errno> {
     let length = i64::try_from(size).map_err(|_| Errno::EOVERFLOW)?;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let memory = memfd_create(c"primeshare", flags)?;
-    super::retry(|| nix::unistd::ftruncate(&memory, length))?;
+    super::uninterrupted(|| nix::unistd::ftruncate(&memory, length))?;
     fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
     Ok(memory)
 }
@@ -56,7 +56,7 @@ pub(crate) fn create(
         size,
     };
     // SAFETY: both fds are open for the call, and `arg` outlives it.
-    let fd = super::retry(|| unsafe { ioctl_create(udmabuf.as_raw_fd(), &arg) })?;
+    let fd = super::uninterrupted(|| unsafe { ioctl_create(udmabuf.as_raw_fd(), &arg) })?;
     // SAFETY: on success the ioctl returns a new fd that nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

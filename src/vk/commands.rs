@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ash::vk;
 
-use super::{Device, Error};
+use super::{Call, Device, Error};
 
 /// A command buffer that is recorded once and submitted as often as wanted, and the fence that
 /// tells when it is done. Waits for that on drop.
@@ -33,17 +33,17 @@ impl Commands {
         unsafe {
             commands.pool = raw
                 .create_command_pool(&pool, None)
-                .map_err(Error::CreateCommands)?;
+                .map_err(device.failed(Call::CreateCommandPool))?;
             let buffers = vk::CommandBufferAllocateInfo::default()
                 .command_pool(commands.pool)
                 .command_buffer_count(1);
             let buffers = raw
                 .allocate_command_buffers(&buffers)
-                .map_err(Error::CreateCommands)?;
+                .map_err(device.failed(Call::AllocateCommandBuffers))?;
             commands.buffer = buffers.first().copied().unwrap_or_default();
             commands.fence = raw
                 .create_fence(&vk::FenceCreateInfo::default(), None)
-                .map_err(Error::CreateCommands)?;
+                .map_err(device.failed(Call::CreateFence))?;
         }
         Ok(commands)
     }
@@ -64,11 +64,12 @@ impl Commands {
         // SAFETY: the pool's only buffer is not being executed.
         unsafe {
             raw.reset_command_pool(self.pool, vk::CommandPoolResetFlags::empty())
-                .map_err(Error::Record)?;
+                .map_err(self.device.failed(Call::ResetCommandPool))?;
             raw.begin_command_buffer(self.buffer, &vk::CommandBufferBeginInfo::default())
-                .map_err(Error::Record)?;
+                .map_err(self.device.failed(Call::BeginCommandBuffer))?;
             record(raw, self.buffer);
-            raw.end_command_buffer(self.buffer).map_err(Error::Record)
+            raw.end_command_buffer(self.buffer)
+                .map_err(self.device.failed(Call::EndCommandBuffer))
         }
     }
 
@@ -86,9 +87,10 @@ impl Commands {
         // SAFETY: the fence is not in use, and the queue is locked for the call.
         unsafe {
             let raw = self.device.raw();
-            raw.reset_fences(&[self.fence]).map_err(Error::Submit)?;
+            raw.reset_fences(&[self.fence])
+                .map_err(self.device.failed(Call::ResetFences))?;
             raw.queue_submit(*self.device.queue(), &submission, self.fence)
-                .map_err(Error::Submit)?;
+                .map_err(self.device.failed(Call::QueueSubmit))?;
         }
         self.submitted = true;
         Ok(())
@@ -99,7 +101,7 @@ impl Commands {
         if self.submitted {
             // SAFETY: the fence is alive.
             let done = unsafe { self.device.raw().get_fence_status(self.fence) };
-            self.submitted = !done.map_err(Error::Wait)?;
+            self.submitted = !done.map_err(self.device.failed(Call::GetFenceStatus))?;
         }
         Ok(!self.submitted)
     }
@@ -113,7 +115,13 @@ impl Commands {
                 self.device
                     .raw()
                     .wait_for_fences(&[self.fence], true, nanoseconds)
-                    .map_err(Error::Wait)?;
+                    .map_err(|result| match result {
+                        vk::Result::TIMEOUT => Error::Timeout {
+                            device: self.device.physical().name().to_owned(),
+                            milliseconds: timeout.as_millis(),
+                        },
+                        result => self.device.failed(Call::WaitForFences)(result),
+                    })?;
             }
             self.submitted = false;
         }
@@ -123,9 +131,20 @@ impl Commands {
 
 impl Drop for Commands {
     fn drop(&mut self) {
-        if let Err(error) = self.wait(Duration::MAX) {
-            // A lost device executes nothing any more; destroying is allowed then.
+        // What is being executed must not be destroyed, so there is no way on but waiting. A lost
+        // device executes nothing any more; other failures are a lack of memory, and pass.
+        while let Err(error) = self.wait(Duration::MAX) {
             log::error!("{error}");
+            if matches!(
+                error,
+                Error::Call {
+                    result: vk::Result::ERROR_DEVICE_LOST,
+                    ..
+                }
+            ) {
+                break;
+            }
+            std::thread::yield_now();
         }
         // SAFETY: nothing is being executed; the buffer goes with its pool.
         unsafe {

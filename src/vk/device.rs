@@ -6,7 +6,7 @@ use ash::{khr, vk};
 use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 
 use super::physical::REQUIRED;
-use super::{Error, PhysicalDevice};
+use super::{Call, Error, PhysicalDevice};
 
 /// A logical device with what sharing dma-bufs needs, and one queue.
 ///
@@ -47,13 +47,8 @@ impl Device {
             .queue_create_infos(&queues)
             .enabled_extension_names(&extensions);
         // SAFETY: the handle is of the instance, and `info` lives until the call returns.
-        let device =
-            unsafe { instance.create_device(physical.raw(), &info, None) }.map_err(|result| {
-                Error::CreateDevice {
-                    device: physical.name().to_owned(),
-                    result,
-                }
-            })?;
+        let device = unsafe { instance.create_device(physical.raw(), &info, None) }
+            .map_err(failed(physical, Call::CreateDevice))?;
         // SAFETY: the queue was asked for above.
         let queue = unsafe { device.get_device_queue(queue_family, 0) };
         let inner = Inner {
@@ -97,6 +92,11 @@ impl Device {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The error of a call on this device, for `map_err`.
+    pub(super) fn failed(&self, call: Call) -> impl Fn(vk::Result) -> Error {
+        failed(self.physical(), call)
+    }
+
     pub(super) fn memory_fd(&self) -> &khr::external_memory_fd::Device {
         &self.0.memory_fd
     }
@@ -118,6 +118,14 @@ impl Device {
 impl Inner {
     fn staging(&self) -> MutexGuard<'_, Option<Allocator>> {
         self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failed(physical: &PhysicalDevice, call: Call) -> impl Fn(vk::Result) -> Error {
+    move |result| Error::Call {
+        device: physical.name().to_owned(),
+        call,
+        result,
     }
 }
 

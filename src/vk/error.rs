@@ -1,3 +1,5 @@
+use std::fmt;
+
 use ash::vk;
 
 use crate::buffer::{Fourcc, Modifier};
@@ -41,11 +43,13 @@ pub enum Error {
         /// The device.
         device: String,
     },
-    /// vkCreateDevice failed.
-    #[error("vkCreateDevice on {device}: {result}")]
-    CreateDevice {
+    /// A call on a device failed.
+    #[error("{device}: {call}: {result}")]
+    Call {
         /// The device.
         device: String,
+        /// Which call.
+        call: Call,
         /// The reason.
         result: vk::Result,
     },
@@ -62,17 +66,9 @@ pub enum Error {
         /// Bytes there are.
         size: usize,
     },
-    /// vkCreateBuffer failed.
-    #[error("vkCreateBuffer of {size} bytes: {result}")]
-    CreateBuffer {
-        /// Bytes asked for.
-        size: u64,
-        /// The reason.
-        result: vk::Result,
-    },
-    /// vkBindBufferMemory failed.
-    #[error("vkBindBufferMemory: {0}")]
-    BindBuffer(vk::Result),
+    /// A staging buffer of no bytes.
+    #[error("a staging buffer of no bytes")]
+    StagingEmpty,
     /// No VkFormat has this format's layout.
     #[error("Vulkan has no format for {0}")]
     Format(Fourcc),
@@ -127,12 +123,19 @@ pub enum Error {
         /// Most pixels down.
         max_height: u32,
     },
+    /// Formats with half-size planes have pictures of even sizes only.
+    #[error("{fourcc} has no pictures of {width}x{height}")]
+    OddSize {
+        /// The format.
+        fourcc: Fourcc,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
     /// The planes lie in several dma-bufs, which needs a disjoint image.
     #[error("the buffer's planes lie in {0} dma-bufs; disjoint images are not supported")]
     Disjoint(usize),
-    /// vkCreateImage failed.
-    #[error("vkCreateImage: {0}")]
-    CreateImage(vk::Result),
     /// The image needs more memory than the dma-buf has.
     #[error("the image needs {needed} bytes, the dma-buf has {available}")]
     TooSmall {
@@ -141,9 +144,6 @@ pub enum Error {
         /// What there is.
         available: u64,
     },
-    /// vkGetMemoryFdPropertiesKHR failed: the driver does not take this dma-buf.
-    #[error("vkGetMemoryFdPropertiesKHR: {0}")]
-    FdProperties(vk::Result),
     /// The dma-buf's memory types and the image's have none in common.
     #[error("no memory type suits both the dma-buf ({dma_buf:#x}) and the image ({image:#x})")]
     NoMemoryType {
@@ -155,25 +155,49 @@ pub enum Error {
     /// The fd could not be duplicated for the driver.
     #[error("cannot duplicate the dma-buf fd: {0}")]
     Duplicate(nix::errno::Errno),
-    /// vkAllocateMemory with the dma-buf failed.
-    #[error("vkAllocateMemory (dma-buf import): {0}")]
-    ImportMemory(vk::Result),
-    /// vkBindImageMemory failed.
-    #[error("vkBindImageMemory: {0}")]
-    BindImage(vk::Result),
-    /// vkCreateCommandPool, vkAllocateCommandBuffers or vkCreateFence failed.
-    #[error("cannot make command buffers: {0}")]
-    CreateCommands(vk::Result),
-    /// vkBeginCommandBuffer or vkEndCommandBuffer failed.
-    #[error("cannot record commands: {0}")]
-    Record(vk::Result),
     /// The command buffer is still being executed.
     #[error("the commands are still being executed")]
     Busy,
-    /// vkQueueSubmit failed.
-    #[error("vkQueueSubmit: {0}")]
-    Submit(vk::Result),
-    /// vkWaitForFences or vkGetFenceStatus failed; `VK_TIMEOUT` where the time ran out.
-    #[error("waiting for the GPU: {0}")]
-    Wait(vk::Result),
+    /// The wait's time ran out.
+    #[error("{device}: the GPU did not finish in {milliseconds} ms")]
+    Timeout {
+        /// The device.
+        device: String,
+        /// How long was waited.
+        milliseconds: u128,
+    },
+}
+
+/// The Vulkan calls that [`Error::Call`] reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is the Vulkan call of its name")]
+#[non_exhaustive]
+pub enum Call {
+    CreateDevice,
+    CreateBuffer,
+    BindBufferMemory,
+    CreateImage,
+    GetMemoryFdProperties,
+    /// vkAllocateMemory with a dma-buf: the driver does not take it.
+    ImportMemory,
+    BindImageMemory,
+    CreateCommandPool,
+    AllocateCommandBuffers,
+    CreateFence,
+    ResetCommandPool,
+    BeginCommandBuffer,
+    EndCommandBuffer,
+    ResetFences,
+    QueueSubmit,
+    GetFenceStatus,
+    WaitForFences,
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ImportMemory => f.write_str("vkAllocateMemory (import of a dma-buf)"),
+            call => write!(f, "vk{call:?}"),
+        }
+    }
 }

@@ -3,8 +3,8 @@ use std::os::fd::{AsFd, AsRawFd, IntoRawFd, OwnedFd};
 use arrayvec::ArrayVec;
 use ash::vk;
 
-use super::{Device, Error, format_of};
-use crate::buffer::{BufferId, DmaBuf, MAX_PLANES, Modifier, Object};
+use super::{Call, Device, Error, format_of};
+use crate::buffer::{BufferId, DmaBuf, FormatInfo, MAX_PLANES, Modifier, Object, PlaneInfo};
 use crate::sys;
 
 const DMA_BUF: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::DMA_BUF_EXT;
@@ -54,6 +54,10 @@ impl Use {
 /// Between uses it belongs to the outside world (`VK_QUEUE_FAMILY_FOREIGN_EXT`), in layout
 /// GENERAL: [`acquire`](super::acquire) it before and [`release`](super::release) it after. Destroyed on drop; work
 /// that uses it must be finished by then. Keeps the memory, not the [`DmaBuf`]'s fds.
+///
+/// Vulkan neither waits for fences that other devices left in the dma-buf nor leaves its own
+/// there: wait for a writer before submitting, and for the submission before others use the
+/// buffer.
 #[derive(Debug)]
 pub struct Image {
     pub(super) device: Device,
@@ -81,7 +85,7 @@ impl Device {
         unsafe {
             self.raw()
                 .bind_image_memory(image.image, image.memory, 0)
-                .map_err(Error::BindImage)?;
+                .map_err(self.failed(Call::BindImageMemory))?;
         }
         Ok(image)
     }
@@ -95,6 +99,7 @@ fn importable(device: &Device, buffer: &DmaBuf, used_as: Use) -> Result<vk::Form
         return Err(Error::ImplicitModifier);
     }
     let format = format_of(fourcc).ok_or(Error::Format(fourcc))?;
+    even(buffer)?;
     let unknown = || Error::Modifier {
         device: device.physical().name().to_owned(),
         fourcc,
@@ -133,6 +138,23 @@ fn importable(device: &Device, buffer: &DmaBuf, used_as: Use) -> Result<vk::Form
         });
     }
     Ok(format)
+}
+
+/// VUID-VkImageCreateInfo-format-04712 and -04713: formats with subsampled planes have even sizes.
+fn even(buffer: &DmaBuf) -> Result<(), Error> {
+    let (fourcc, width, height) = (buffer.fourcc(), buffer.width(), buffer.height());
+    let planes = FormatInfo::of(fourcc).map_or(&[][..], |info| info.planes);
+    let odd = |plane: &PlaneInfo| {
+        !width.is_multiple_of(plane.horizontal) || !height.is_multiple_of(plane.vertical)
+    };
+    match planes.iter().any(odd) {
+        true => Err(Error::OddSize {
+            fourcc,
+            width,
+            height,
+        }),
+        false => Ok(()),
+    }
 }
 
 fn modifiers(device: &Device, format: vk::Format) -> Vec<vk::DrmFormatModifierPropertiesEXT> {
@@ -243,7 +265,8 @@ fn create_image(
         .push_next(&mut external)
         .push_next(&mut explicit);
     // SAFETY: `info` lives until the call returns; the device has the extensions it chains.
-    let image = unsafe { device.raw().create_image(&info, None) }.map_err(Error::CreateImage)?;
+    let image = unsafe { device.raw().create_image(&info, None) }
+        .map_err(device.failed(Call::CreateImage))?;
     Ok(Image {
         device: device.clone(),
         image,
@@ -272,7 +295,7 @@ fn import_memory(
         device
             .memory_fd()
             .get_memory_fd_properties(DMA_BUF, object.as_fd().as_raw_fd(), &mut fd_properties)
-            .map_err(Error::FdProperties)?;
+            .map_err(device.failed(Call::GetMemoryFdProperties))?;
     }
     let types = fd_properties.memory_type_bits & needs.memory_type_bits;
     if types == 0 {
@@ -303,7 +326,7 @@ fn import_memory(
         }
         Err(result) => {
             close_if_still_ours(fd, object.id());
-            Err(Error::ImportMemory(result))
+            Err(device.failed(Call::ImportMemory)(result))
         }
     }
 }

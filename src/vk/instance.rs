@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ash::{ext, vk};
 
-use super::validation::Messages;
+use super::validation::{self, Messages};
 use super::{Error, PhysicalDevice, Select};
 
 const VALIDATION_LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
@@ -26,8 +26,8 @@ pub struct Instance(Arc<Inner>);
 struct Inner {
     instance: ash::Instance,
     messenger: Option<(ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
-    /// Boxed, since the messenger holds its address.
-    messages: Box<Messages>,
+    /// Shared with the messenger, which holds its address.
+    messages: Arc<Messages>,
     /// Unloads the loader last.
     _entry: ash::Entry,
 }
@@ -41,8 +41,8 @@ impl Instance {
         let application = vk::ApplicationInfo::default()
             .application_name(c"primeshare")
             .api_version(vk::API_VERSION_1_1);
-        let messages = Box::<Messages>::default();
-        let mut messenger = messages.messenger();
+        let messages = Arc::<Messages>::default();
+        let mut messenger = validation::messenger(&messages);
         let enabled = [vk::ValidationFeatureEnableEXT::SYNCHRONIZATION_VALIDATION];
         let mut features =
             vk::ValidationFeaturesEXT::default().enabled_validation_features(&enabled);
@@ -73,7 +73,7 @@ impl Instance {
         };
         if validation == Validation::On {
             let utils = ext::debug_utils::Instance::new(&inner._entry, &inner.instance);
-            let info = inner.messages.messenger();
+            let info = validation::messenger(&inner.messages);
             // SAFETY: the extension is enabled, and the messages outlive the messenger.
             let messenger = unsafe { utils.create_debug_utils_messenger(&info, None) }
                 .map_err(Error::CreateInstance)?;
@@ -99,7 +99,11 @@ impl Instance {
             unsafe { self.0.instance.enumerate_physical_devices() }.map_err(Error::Enumerate)?;
         let mut devices = Vec::new();
         for handle in handles {
-            devices.extend(PhysicalDevice::describe(self, handle)?);
+            match PhysicalDevice::describe(self, handle) {
+                Ok(device) => devices.extend(device),
+                // One broken driver is no reason to do without the others.
+                Err(error) => log::warn!("a Vulkan device is left out: {error}"),
+            }
         }
         Ok(devices)
     }

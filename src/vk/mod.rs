@@ -2,6 +2,7 @@
 //! `VK_EXT_external_memory_dma_buf` and `VK_EXT_image_drm_format_modifier`.
 
 mod commands;
+mod copy;
 mod device;
 mod error;
 mod format;
@@ -14,8 +15,9 @@ mod validation;
 
 pub use ash;
 pub use commands::Commands;
+pub(crate) use copy::ImageCopy;
 pub use device::Device;
-pub use error::Error;
+pub use error::{Call, Error};
 pub use format::format_of;
 pub use image::{Image, Use};
 pub use instance::{Instance, Validation};

@@ -2,7 +2,7 @@ use ash::vk;
 use gpu_allocator::MemoryLocation;
 use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme};
 
-use super::{Device, Error};
+use super::{Call, Device, Error};
 
 /// A Vulkan buffer in memory that the CPU writes, for uploads. Not shared with other devices.
 ///
@@ -18,17 +18,17 @@ pub struct Staging {
 impl Staging {
     /// A buffer of `size` bytes to copy from.
     pub fn upload(device: &Device, size: usize) -> Result<Self, Error> {
+        // VUID-VkBufferCreateInfo-size-00912.
+        if size == 0 {
+            return Err(Error::StagingEmpty);
+        }
         let info = vk::BufferCreateInfo::default()
             .size(size as u64)
             .usage(vk::BufferUsageFlags::TRANSFER_SRC)
             .sharing_mode(vk::SharingMode::EXCLUSIVE);
         // SAFETY: `info` lives until the call returns.
-        let buffer = unsafe { device.raw().create_buffer(&info, None) }.map_err(|result| {
-            Error::CreateBuffer {
-                size: size as u64,
-                result,
-            }
-        })?;
+        let buffer = unsafe { device.raw().create_buffer(&info, None) }
+            .map_err(device.failed(Call::CreateBuffer))?;
         let mut staging = Self {
             device: device.clone(),
             buffer,
@@ -53,7 +53,7 @@ impl Staging {
                 .bind_buffer_memory(buffer, memory.memory(), memory.offset())
         };
         staging.memory = Some(memory);
-        bound.map_err(Error::BindBuffer)?;
+        bound.map_err(device.failed(Call::BindBufferMemory))?;
         Ok(staging)
     }
 

@@ -1,7 +1,7 @@
 //! What the validation layer says.
 
 use std::ffi::{CStr, c_void};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
 
@@ -16,21 +16,21 @@ impl Messages {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
 
-    /// Where the messenger delivers to `self`, which must outlive it.
-    pub(super) fn messenger(&self) -> vk::DebugUtilsMessengerCreateInfoEXT<'static> {
-        vk::DebugUtilsMessengerCreateInfoEXT::default()
-            .message_severity(
-                vk::DebugUtilsMessageSeverityFlagsEXT::WARNING
-                    | vk::DebugUtilsMessageSeverityFlagsEXT::ERROR,
-            )
-            .message_type(
-                vk::DebugUtilsMessageTypeFlagsEXT::VALIDATION
-                    | vk::DebugUtilsMessageTypeFlagsEXT::PERFORMANCE,
-            )
-            .pfn_user_callback(Some(deliver))
-            .user_data(std::ptr::from_ref(self).cast_mut().cast())
-    }
+/// What makes the layer deliver to `messages`, which must outlive what is created with it.
+pub(super) fn messenger(messages: &Arc<Messages>) -> vk::DebugUtilsMessengerCreateInfoEXT<'static> {
+    vk::DebugUtilsMessengerCreateInfoEXT::default()
+        .message_severity(
+            vk::DebugUtilsMessageSeverityFlagsEXT::WARNING
+                | vk::DebugUtilsMessageSeverityFlagsEXT::ERROR,
+        )
+        .message_type(
+            vk::DebugUtilsMessageTypeFlagsEXT::VALIDATION
+                | vk::DebugUtilsMessageTypeFlagsEXT::PERFORMANCE,
+        )
+        .pfn_user_callback(Some(deliver))
+        .user_data(Arc::as_ptr(messages).cast_mut().cast())
 }
 
 unsafe extern "system" fn deliver(

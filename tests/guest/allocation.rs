@@ -3,11 +3,12 @@
 use std::os::fd::AsFd;
 
 use primeshare::alloc::{Dumb, Error, Udmabuf};
+use primeshare::buffer::PlaneFd;
 use primeshare::device::{self, NodeKind};
 use primeshare::gbm::Gbm;
 use primeshare::gem::Found;
 use primeshare::sync::{Access, Mapping};
-use primeshare::{Allocator, Device, Errno, Fourcc, Modifier, Request};
+use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Modifier, Request};
 
 use crate::support::{Guest, in_guest};
 
@@ -84,6 +85,37 @@ fn gbm_shares_no_handles_with_the_device() {
 }
 
 #[test]
+fn gbm_gives_only_modifiers_that_were_asked_for() {
+    in_guest(|guest| {
+        let gbm = Gbm::new(&guest.vkms()).unwrap();
+        let tiled = Modifier(0x0100_0000_0000_0001);
+        let allocate = |modifiers: &[Modifier]| {
+            gbm.allocate(&Request {
+                modifiers: modifiers.to_vec(),
+                ..Request::new(64, 64, Fourcc::XRGB8888)
+            })
+        };
+        let linear = allocate(&[tiled, Modifier::LINEAR]).unwrap();
+        assert_eq!(linear.modifier(), Modifier::LINEAR);
+        // What the driver pleases, where that is allowed.
+        assert!(allocate(&[tiled, Modifier::INVALID]).is_ok());
+        assert!(allocate(&[tiled]).is_err());
+        assert!(allocate(&[]).is_err());
+    });
+}
+
+#[test]
+fn dumb_strides_suit_importers() {
+    in_guest(|guest| {
+        let dumb = Dumb::new(&guest.vkms());
+        for (fourcc, width) in [(Fourcc::XRGB8888, 1366), (Fourcc::RGB565, 333)] {
+            let buffer = dumb.allocate(&Request::new(width, 3, fourcc)).unwrap();
+            assert_eq!(buffer.planes()[0].stride % 256, 0);
+        }
+    });
+}
+
+#[test]
 fn planar_formats_lie_in_one_buffer() {
     in_guest(|guest| {
         let vkms = guest.vkms();
@@ -119,6 +151,7 @@ fn a_render_node_makes_no_dumb_buffers() {
         assert_eq!(
             refused.unwrap_err(),
             Error::Gem(primeshare::gem::Error::CreateDumb {
+                device: render.to_string(),
                 errno: Errno::EACCES
             })
         );
@@ -163,6 +196,23 @@ fn impossible_requests_are_refused_with_the_reason() {
     });
 }
 
+/// The same buffer from dups of its fds alone.
+fn received(buffer: &DmaBuf) -> DmaBuf {
+    let planes: Vec<_> = (0..)
+        .zip(buffer.planes())
+        .map(|(index, plane)| PlaneFd {
+            fd: buffer
+                .plane_fd(index)
+                .unwrap()
+                .try_clone_to_owned()
+                .unwrap(),
+            offset: plane.offset,
+            stride: plane.stride,
+        })
+        .collect();
+    DmaBuf::new(*buffer.layout(), planes).unwrap()
+}
+
 #[test]
 fn a_buffer_needs_only_its_fds() {
     in_guest(|guest| {
@@ -170,8 +220,10 @@ fn a_buffer_needs_only_its_fds() {
             .iter()
             .map(|a| a.allocate(&Request::new(64, 64, Fourcc::XRGB8888)).unwrap())
             .collect();
-        // Allocators and devices are gone.
-        for buffer in buffers {
+        // As another process would have them: allocators, devices and handles are gone.
+        let received: Vec<_> = buffers.iter().map(received).collect();
+        drop(buffers);
+        for buffer in received {
             let mut mapping = Mapping::new(buffer.plane_fd(0).unwrap().as_fd()).unwrap();
             let mut access = mapping.begin_wait(Access::Write).unwrap();
             access.write(0, b"still here").unwrap();

@@ -98,16 +98,35 @@ fn an_object_of_another_file_description_cannot_be_mapped_here() {
         let object = vgem.import(&buffer).unwrap().object().clone();
         assert_eq!(
             vkms.map_dumb(&object, page).unwrap_err(),
-            device::Error::WrongDevice
+            device::Error::WrongDevice {
+                device: vkms.to_string()
+            }
         );
         // Nor the foreign memory behind an import.
         let foreign = vkms.import(&buffer).unwrap().object().clone();
         assert_eq!(
             vkms.map_dumb(&foreign, page).unwrap_err(),
             device::Error::Gem(primeshare::gem::Error::MapDumb {
+                device: vkms.to_string(),
                 handle: foreign.handle().raw(),
                 errno: Errno::EINVAL
             })
         );
+    });
+}
+
+#[test]
+fn opening_a_device_takes_nobodys_mastership() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let buffer = buffer_on(&vkms);
+        // A compositor that comes later can become master while we are there.
+        let compositor = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(&vkms.node().path)
+            .unwrap();
+        drm_ffi::auth::acquire_master(compositor.as_fd()).unwrap();
+        drop(buffer);
     });
 }

@@ -54,7 +54,15 @@ fn a_picture_sent_is_the_picture_written() {
     in_guest(|_| {
         let sent = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/picture.png");
         let arrived = "/tmp/arrived.png";
-        let output = blit(&["--image", sent, "--png", arrived, "--frames", "1"]);
+        let output = blit(&[
+            "--image",
+            sent,
+            "--png",
+            arrived,
+            "--frames",
+            "1",
+            "--validate",
+        ]);
         assert!(output.status.success(), "{}", text(&output));
         let load = |path: &str| picture::Picture::load(path.as_ref()).unwrap();
         assert_eq!(load(sent).bytes(), load(arrived).bytes());

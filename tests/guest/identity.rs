@@ -96,6 +96,8 @@ fn the_first_export_decides_the_access_mode() {
         let later = crate::kernel::export(file, dumb.handle, libc::O_CLOEXEC | libc::O_RDWR);
         drm_ffi::gem::close(file, dumb.handle).unwrap();
         for fd in [&read_only, &later] {
+            // It can be read, if it is asked for no more.
+            assert!(Mapping::read_only(fd).is_ok());
             let refused = Mapping::new(fd).unwrap_err();
             assert_eq!(
                 refused,
@@ -145,6 +147,20 @@ fn a_mapping_begun_for_reading_refuses_writes() {
         let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
         let mut read = mapping.begin_wait(Access::Read).unwrap();
         let refused = read.write(0, &[1]).unwrap_err();
-        assert_eq!(refused, primeshare::sync::Error::Direction);
+        assert_eq!(refused, primeshare::sync::Error::ReadOnly);
+        drop(read);
+        let mut mapping = Mapping::read_only(&buffer.objects()[0]).unwrap();
+        let refused = mapping.begin_wait(Access::Write).unwrap_err();
+        assert_eq!(refused, primeshare::sync::Error::ReadOnly);
+    });
+}
+
+#[test]
+fn only_dma_bufs_are_mapped() {
+    in_guest(|_| {
+        // A file could shrink under the mapping.
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let refused = Mapping::new(&file).unwrap_err();
+        assert_eq!(refused, primeshare::sync::Error::NotADmaBuf);
     });
 }

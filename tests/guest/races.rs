@@ -37,13 +37,18 @@ fn an_import_meets_the_last_drop() {
         let cpus = thread::available_parallelism().unwrap().get();
         assert!(cpus >= 2, "a race needs two CPUs, there is {cpus}");
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let buffer = buffer_on(&vgem);
+        let (buffer, other) = (buffer_on(&vgem), buffer_on(&vgem));
         let rounds = hammer(3, |thread| {
-            // Each import is the only user unless another thread has one at this moment, so the
-            // last drop of one meets the import of another all the time.
+            // Two threads take and drop the same buffer: the last drop of one meets the import of
+            // the other all the time. The third keeps them waiting at the table's lock, between
+            // the count's zero and the close, with ioctls for another buffer.
+            let (buffer, fd) = match thread {
+                0 => (&other, other.plane_fd(0).unwrap()),
+                _ => (&buffer, buffer.plane_fd(0).unwrap()),
+            };
             let object = match thread {
-                0 => vkms.import(&buffer).unwrap().object().clone(),
-                _ => vkms.import_fd(buffer.plane_fd(0).unwrap()).unwrap().0,
+                1 => vkms.import(buffer).unwrap().object().clone(),
+                _ => vkms.import_fd(fd).unwrap().0,
             };
             assert_eq!(object.export().unwrap().1, buffer.id(), "a closed handle");
         });
@@ -51,9 +56,10 @@ fn an_import_meets_the_last_drop() {
         println!("{rounds} rounds: {stats:?}");
         assert_eq!((stats.handles, stats.failed_closes), (0, 0));
         assert_eq!(stats.imports, stats.closes);
+        assert!(stats.hits > 0 && stats.imports > 1, "no race: {stats:?}");
         assert!(
-            stats.hits > 0 && stats.imports > 1,
-            "there was no race: {stats:?}"
+            stats.resurrected > 0,
+            "no import met a last drop: {stats:?}"
         );
     });
 }

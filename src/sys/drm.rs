@@ -1,0 +1,78 @@
+//! DRM ioctls, repeated as libdrm repeats them, with errnos and owned fds.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use ::drm::Device as _;
+use nix::errno::Errno;
+
+use super::{errno, retry};
+
+struct Card<'a>(BorrowedFd<'a>);
+
+impl AsFd for Card<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0
+    }
+}
+
+impl ::drm::Device for Card<'_> {}
+
+/// DRM_IOCTL_VERSION: the driver's name.
+pub(crate) fn driver_name(device: BorrowedFd<'_>) -> Result<String, Errno> {
+    let driver = retry(|| Card(device).get_driver().map_err(errno))?;
+    Ok(driver.name().to_string_lossy().into_owned())
+}
+
+/// DRM_IOCTL_DROP_MASTER.
+pub(crate) fn drop_master(device: BorrowedFd<'_>) -> Result<(), Errno> {
+    Card(device).release_master_lock().map_err(errno)
+}
+
+/// DRM_IOCTL_PRIME_FD_TO_HANDLE.
+pub(crate) fn fd_to_handle(device: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    retry(|| drm_ffi::gem::fd_to_handle(device, fd).map_err(errno)).map(|prime| prime.handle)
+}
+
+/// DRM_IOCTL_PRIME_HANDLE_TO_FD with `DRM_CLOEXEC | DRM_RDWR`: the first export of an object
+/// fixes its dma-buf's access mode for good, and without `DRM_RDWR` nobody could ever map it for
+/// writing.
+pub(crate) fn handle_to_fd(device: BorrowedFd<'_>, handle: u32) -> Result<OwnedFd, Errno> {
+    let flags = ::drm::CLOEXEC | ::drm::RDWR;
+    let prime = retry(|| drm_ffi::gem::handle_to_fd(device, handle, flags).map_err(errno))?;
+    // SAFETY: the ioctl succeeded, so this is a new fd that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(prime.fd) })
+}
+
+/// DRM_IOCTL_GEM_CLOSE.
+pub(crate) fn close(device: BorrowedFd<'_>, handle: u32) -> Result<(), Errno> {
+    retry(|| drm_ffi::gem::close(device, handle).map_err(errno)).map(drop)
+}
+
+/// DRM_IOCTL_MODE_CREATE_DUMB: handle and pitch.
+pub(crate) fn create_dumb(
+    device: BorrowedFd<'_>,
+    width: u32,
+    height: u32,
+    bits_per_pixel: u32,
+) -> Result<(u32, u32), Errno> {
+    use drm_ffi::mode::dumbbuffer::create;
+    let dumb = retry(|| create(device, width, height, bits_per_pixel, 0).map_err(errno))?;
+    Ok((dumb.handle, dumb.pitch))
+}
+
+/// DRM_IOCTL_MODE_MAP_DUMB: the offset for `mmap` of the device.
+pub(crate) fn map_dumb(device: BorrowedFd<'_>, handle: u32) -> Result<u64, Errno> {
+    use drm_ffi::mode::dumbbuffer::map;
+    retry(|| map(device, handle, 0, 0).map_err(errno)).map(|map| map.offset)
+}
+
+/// The number that the kernel gives every open file description of a DRM node
+/// (`drm-client-id` of `Documentation/gpu/drm-usage-stats.rst`). `None` where the driver or the
+/// kernel does not say.
+pub(crate) fn client_id(device: BorrowedFd<'_>) -> Option<u64> {
+    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", device.as_raw_fd())).ok()?;
+    let id = info
+        .lines()
+        .find_map(|line| line.strip_prefix("drm-client-id:"))?;
+    id.trim().parse().ok()
+}

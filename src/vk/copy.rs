@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use ash::vk;
+
+use super::{Commands, Device, Error, Image, acquire, release};
+
+/// A copy of one image to another of the same size and format, recorded once and made as often as
+/// wanted. Drop waits for the copies in flight.
+#[derive(Debug)]
+pub(crate) struct ImageCopy {
+    /// Before the images, which they use: fields are dropped in order.
+    slots: Vec<Commands>,
+    next: usize,
+    source: Image,
+    destination: Image,
+}
+
+impl ImageCopy {
+    /// Images of one plane, imported for this, of different memory; for up to `in_flight` (at
+    /// least one) copies at a time.
+    pub(crate) fn new(
+        device: &Device,
+        source: Image,
+        destination: Image,
+        in_flight: usize,
+    ) -> Result<Self, Error> {
+        let slots = (0..in_flight.max(1))
+            .map(|_| {
+                let mut commands = Commands::new(device)?;
+                // SAFETY: the images are of this device, and outlive the commands as fields.
+                unsafe {
+                    commands.record(|raw, buffer| record(raw, buffer, &source, &destination))?;
+                }
+                Ok(commands)
+            })
+            .collect::<Result<_, Error>>()?;
+        Ok(Self {
+            slots,
+            next: 0,
+            source,
+            destination,
+        })
+    }
+
+    pub(crate) fn images(&self) -> (&Image, &Image) {
+        (&self.source, &self.destination)
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Starts a copy and returns at once. [`Error::Busy`] while all slots are in flight.
+    pub(crate) fn submit(&mut self) -> Result<(), Error> {
+        // SAFETY: the slot was recorded in `new`, and what it uses are fields of `self`.
+        unsafe { self.slots[self.next].submit()? };
+        self.next = (self.next + 1) % self.slots.len();
+        Ok(())
+    }
+
+    /// Whether all copies are made. Does not wait.
+    pub(crate) fn is_done(&mut self) -> Result<bool, Error> {
+        for slot in &mut self.slots {
+            if !slot.is_done()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Waits for the oldest copy if all slots are in flight.
+    pub(crate) fn wait_for_slot(&mut self, timeout: Duration) -> Result<(), Error> {
+        self.slots[self.next].wait(timeout)
+    }
+
+    /// Waits until all copies are made, for up to `timeout` each.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<(), Error> {
+        self.slots
+            .iter_mut()
+            .try_for_each(|slot| slot.wait(timeout))
+    }
+}
+
+/// # Safety
+/// As for [`Commands::record`].
+unsafe fn record(
+    raw: &ash::Device,
+    commands: vk::CommandBuffer,
+    source: &Image,
+    destination: &Image,
+) {
+    let whole = vk::ImageSubresourceLayers::default()
+        .aspect_mask(vk::ImageAspectFlags::COLOR)
+        .layer_count(1);
+    let region = vk::ImageCopy::default()
+        .src_subresource(whole)
+        .dst_subresource(whole)
+        .extent(source.extent());
+    // SAFETY: the caller promises valid images, of one size, and commands.
+    unsafe {
+        acquire(commands, [source, destination]);
+        raw.cmd_copy_image(
+            commands,
+            source.raw(),
+            source.used_as().layout(),
+            destination.raw(),
+            destination.used_as().layout(),
+            &[region],
+        );
+        release(commands, [source, destination]);
+    }
+}
