@@ -33,6 +33,9 @@ pub(crate) enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Ends a guest whose own `xtask` was killed; started by `xtask` itself.
+    #[command(hide = true)]
+    Watch,
     /// Cargo's runner: decides where a built program runs (PRIMESHARE_RUN=guest|host|auto).
     #[command(hide = true)]
     Runner {

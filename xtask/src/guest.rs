@@ -16,6 +16,7 @@ mod serial;
 mod tree;
 mod visible;
 mod vkms;
+pub(crate) mod watch;
 
 use anyhow::Result;
 

@@ -38,6 +38,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Guest(GuestCommand::Build { force }) => guest::build(force),
         Command::Guest(GuestCommand::Run(run)) => guest::run(run),
         Command::Runner { program, arguments } => runner::run(&program, arguments),
+        Command::Watch => guest::watch::main(),
         Command::Test { arguments } => test::run(&arguments),
         Command::Demo => demo::run(),
         Command::Bench { arguments } => bench::run(&arguments),

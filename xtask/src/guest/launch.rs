@@ -21,6 +21,7 @@ use super::judge::judge;
 use super::limits::Limits;
 use super::outcome::{GUEST_FAILED, Report, TIMED_OUT};
 use super::scratch::{self, Scratch};
+use super::watch::Watcher;
 use super::{Guest, init};
 use crate::progress::last_lines;
 
@@ -47,14 +48,17 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     signals.thread_block()?;
     let (output, output_end) = std::io::pipe()?;
     let (error, error_end) = std::io::pipe()?;
+    let mut watcher = Watcher::start()?;
     let mut child = start(guest, directory, limits, [&output_end, &error_end])?;
+    let watched = watcher.watch(child.id());
     drop((output_end, error_end));
     let pumps = [
         pump(output, std::io::stdout()),
         pump(error, std::io::stderr()),
     ];
     let waited = wait(&mut child, &signals, limits.timeout, &pumps);
-    end(&mut child);
+    end(&mut child, watcher);
+    watched?;
     let passed = pumps.map(|pump| {
         pump.join()
             .unwrap_or_else(|_| Err(std::io::Error::other("a pump panicked")))
@@ -191,7 +195,7 @@ fn start(
 fn prepare(lines: [RawFd; 2], parent: Pid) -> std::io::Result<()> {
     // Its own session: it gets no signal from the terminal, and all its processes can be ended by group.
     setsid()?;
-    // If this program is killed, nobody is left to end the guest: the kernel does it.
+    // If this program is killed, the kernel ends the guest's first process at once; the watcher ends the others.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         return Err(ErrorKind::BrokenPipe.into());
@@ -273,9 +277,10 @@ fn next_signal(signals: &SigSet, pause: Duration) -> Result<Option<Signal>> {
 }
 
 /// Ends the guest with all its processes; it may have ended long since.
-fn end(child: &mut Child) {
+fn end(child: &mut Child, watcher: Watcher) {
     // Fails if nobody of the group is left, which is what is wanted.
     let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+    watcher.dismiss();
     let _ = child.wait();
     // The guest's helpers die with it and become this process's children (see `run`). A bound, because one that
     // hangs in the host's kernel must not hang this program too.
