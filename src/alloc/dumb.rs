@@ -23,15 +23,15 @@ impl Dumb {
     /// One plane, at least as wide as the driver wants it and as importers do.
     fn single(&self, request: &Request, packed: &Packed, bytes: u32) -> Result<DmaBuf, Error> {
         let (width, rows) = packed.padded(bytes);
-        let table = self.device.table();
-        let (object, pitch) = table.create_dumb(width, rows, bytes * 8)?;
+        let handles = self.device.handles();
+        let (object, pitch) = handles.create_dumb(width, rows, bytes * 8)?;
         Ok(export::export(&object, linear(request), [(0, pitch)])?)
     }
 
     /// Several planes, one after another in a dumb buffer of bytes.
     fn planar(&self, request: &Request, packed: Packed) -> Result<DmaBuf, Error> {
         let (width, rows) = packed.padded(1);
-        let (object, _) = self.device.table().create_dumb(width, rows, 8)?;
+        let (object, _) = self.device.handles().create_dumb(width, rows, 8)?;
         Ok(export::export(&object, linear(request), packed.planes)?)
     }
 }

@@ -26,6 +26,12 @@ impl BufferId {
         sys::file::stat(fd.as_fd()).map(|stat| Self::from_stat(&stat))
     }
 
+    /// An identity for models of the kernel.
+    #[cfg(all(test, loom))]
+    pub(crate) const fn model(inode: u64) -> Self {
+        Self { device: 0, inode }
+    }
+
     pub(crate) fn from_stat(stat: &FileStat) -> Self {
         Self {
             device: stat.st_dev,

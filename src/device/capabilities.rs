@@ -21,12 +21,12 @@ pub struct Capabilities {
 }
 
 pub(super) fn probe(device: &Device) -> Capabilities {
-    let dumb = device.table().create_dumb(64, 64, 32).ok();
+    let dumb = device.handles().create_dumb(64, 64, 32).ok();
     Capabilities {
         dumb: dumb.is_some(),
         export: dumb.map(|(object, _)| object.export().is_ok()),
         import: system_memory().ok().map(|(fd, id)| {
-            let imported = device.table().import(fd.as_fd(), id);
+            let imported = device.handles().import(fd.as_fd(), id);
             imported.is_ok()
         }),
     }

@@ -1,6 +1,5 @@
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 
 use nix::sys::mman::ProtFlags;
 
@@ -26,7 +25,7 @@ impl Device {
     ///
     /// EINVAL for objects that were imported from another driver.
     pub fn map_dumb(&self, object: &Object, length: NonZeroUsize) -> Result<DumbMapping, Error> {
-        if !Arc::ptr_eq(self.table(), object.table()) {
+        if !object.handles().is(self.handles()) {
             return Err(Error::WrongDevice {
                 device: self.to_string(),
             });

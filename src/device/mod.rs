@@ -19,7 +19,7 @@ use std::sync::Arc;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
-use crate::gem::{self, Table};
+use crate::gem::{self, Handles};
 use crate::sys;
 
 /// One open file description of a DRM node, and the one handle table that belongs to it.
@@ -32,7 +32,7 @@ use crate::sys;
 pub struct Device(Arc<Inner>);
 
 struct Inner {
-    table: Arc<Table>,
+    handles: Handles,
     node: Node,
     driver: String,
 }
@@ -45,7 +45,7 @@ impl Device {
     /// (`drm_master_open`). That is given up at once, so as not to be in a compositor's way; to
     /// set modes, hand in an fd of your own.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::build(open_node(path.as_ref())?, gem::table_of_new)
+        Self::build(open_node(path.as_ref())?, gem::handles_of_new)
     }
 
     /// Takes an fd of a DRM node that the program opened, or got from a session manager.
@@ -60,12 +60,12 @@ impl Device {
     /// description by itself breaks the table, which closes what it takes for its own. Give one of
     /// the two a file description of its own, or do all of it through this `Device`.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
-        Self::build(fd, gem::table_of)
+        Self::build(fd, gem::handles_of)
     }
 
     fn build(
         file: OwnedFd,
-        table: impl FnOnce(OwnedFd, String) -> Arc<Table>,
+        handles: impl FnOnce(OwnedFd, String) -> Handles,
     ) -> Result<Self, Error> {
         let node = Node::of(file.as_fd())?;
         let driver = sys::drm::driver_name(file.as_fd()).map_err(|errno| Error::Version {
@@ -74,7 +74,7 @@ impl Device {
         })?;
         let name = format!("{driver} ({})", node.path.display());
         Ok(Self(Arc::new(Inner {
-            table: table(file, name),
+            handles: handles(file, name),
             node,
             driver,
         })))
@@ -102,29 +102,40 @@ impl Device {
 
     /// What the handle table has done, for debugging and tests.
     pub fn stats(&self) -> gem::Stats {
-        self.0.table.stats()
+        self.0.handles.stats()
     }
 
     /// Whether both are the same file description, so that handles of one are good on the other.
     pub fn shares_handles_with(&self, other: &Device) -> bool {
-        Arc::ptr_eq(&self.0.table, &other.0.table)
+        self.0.handles.is(&other.0.handles)
     }
 
-    pub(crate) fn table(&self) -> &Arc<Table> {
-        &self.0.table
+    /// Makes the library the owner of a handle of this file description that the program got by
+    /// itself, from a driver's ioctl for example: from now on only the library closes it.
+    ///
+    /// The handle must be open, and nobody else may close it. If the program got it by an import
+    /// of its own of something that the library has here, the kernel gave it the same handle, and
+    /// this is a clone of the same object. [`gem::Object::release`] is the way back. GETFB and
+    /// GETFB2 give a fresh handle with every call: adopt each, or close it yourself.
+    pub fn adopt(&self, handle: u32) -> Result<gem::Object, gem::Error> {
+        self.0.handles.adopt(handle)
+    }
+
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.0.handles
     }
 }
 
 impl AsFd for Device {
     /// The device fd, for ioctls of the caller's own. Not for PRIME or GEM_CLOSE.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.table.as_fd()
+        self.0.handles.as_fd()
     }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.table.name())
+        f.write_str(self.0.handles.name())
     }
 }
 

@@ -4,6 +4,19 @@ use nix::errno::Errno;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The device was unplugged. What is left of it can only be dropped; one that is plugged in
+    /// again is another device.
+    #[error("{device} was unplugged")]
+    Lost {
+        /// The device.
+        device: String,
+    },
+    /// Zero was to be adopted.
+    #[error("{device}: 0 is no GEM handle")]
+    NoHandle {
+        /// The device.
+        device: String,
+    },
     /// `fstat` failed on the dma-buf fd.
     #[error("{device}: cannot identify the dma-buf: {errno}")]
     Identify {

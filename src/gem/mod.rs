@@ -6,16 +6,20 @@
 //! (`drm_gem_prime_fd_to_handle`, `drm_gem_handle_delete`). So the counting is done here.
 
 mod error;
+mod kernel;
+#[cfg(all(test, loom))]
+mod models;
 mod object;
 mod registry;
+mod shared;
 mod table;
 
 pub use error::Error;
 pub use object::{Handle, Object};
 pub use table::{Found, Stats};
 
-pub(crate) use registry::{table_of, table_of_new};
-pub(crate) use table::Table;
+pub(crate) use object::Handles;
+pub(crate) use registry::{handles_of, handles_of_new};
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 

@@ -1,10 +1,15 @@
 use std::fmt;
 use std::num::NonZeroU32;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::{Error, Table};
+use nix::errno::Errno;
+
+use super::kernel::File;
+use super::shared::Arc;
+use super::table::{Lease, Table};
+use super::{Error, Found, Stats};
 use crate::buffer::BufferId;
+use crate::sys;
 
 /// A GEM handle: a number that means something on one open file description only. Never zero.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,30 +36,105 @@ impl fmt::Debug for Handle {
     }
 }
 
+/// An open file description of a DRM node and its table of handles. Clones share both.
+#[derive(Clone)]
+pub(crate) struct Handles(pub(super) Arc<Table<File>>);
+
 /// A GEM object on one file description, counted: the handle is closed when the last clone goes.
 ///
 /// All objects for one dma-buf on one file description are clones of each other, wherever they
 /// came from. Clones are cheap and thread-safe; dropping the last one makes the GEM_CLOSE ioctl,
 /// which does not wait for the GPU.
 #[derive(Clone)]
-pub struct Object(pub(super) Arc<Lease>);
+pub struct Object(Arc<Lease<File>>);
 
-/// The one claim to a handle. Its drop is what may close the handle.
-pub(super) struct Lease {
-    pub(super) table: Arc<Table>,
-    pub(super) handle: Handle,
+impl Handles {
+    pub(super) fn new(fd: OwnedFd, name: String) -> Self {
+        Self(Arc::new(Table::new(File { fd, name })))
+    }
+
+    /// The device's name, for people.
+    pub(crate) fn name(&self) -> &str {
+        &self.0.kernel().name
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.0.stats()
+    }
+
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The object of a bare fd: one `fstat` where this file description has it.
+    pub(crate) fn import_fd(&self, fd: BorrowedFd<'_>) -> Result<(Object, Found), Error> {
+        let id = BufferId::of(fd).map_err(|errno| Error::Identify {
+            device: self.name().to_owned(),
+            errno,
+        })?;
+        self.import(fd, id)
+    }
+
+    /// The object of a dma-buf whose identity is known, without a system call where this file
+    /// description has it.
+    pub(crate) fn import(
+        &self,
+        fd: BorrowedFd<'_>,
+        id: BufferId,
+    ) -> Result<(Object, Found), Error> {
+        let (lease, found) = Table::import(&self.0, fd, id)
+            .map_err(|errno| self.lost_or(errno, |device| Error::Import { device, errno }))?;
+        if found == Found::New {
+            log::debug!("{}: imported {id:?} as {:?}", self.name(), lease.handle());
+        }
+        Ok((Object(lease), found))
+    }
+
+    /// A dumb buffer, in the table before anybody else can know its handle; and its pitch.
+    pub(crate) fn create_dumb(
+        &self,
+        width: u32,
+        height: u32,
+        bits_per_pixel: u32,
+    ) -> Result<(Object, u32), Error> {
+        // Not under the table's lock, since allocating can take long: whoever closed this number
+        // before had taken it out of the table by then.
+        let (handle, pitch) = sys::drm::create_dumb(self.as_fd(), width, height, bits_per_pixel)
+            .map_err(|errno| self.lost_or(errno, |device| Error::CreateDumb { device, errno }))?;
+        let object = self.adopt(handle)?;
+        log::debug!("{}: made a dumb buffer, {:?}", self.name(), object.handle());
+        Ok((object, pitch))
+    }
+
+    /// See [`Device::adopt`](crate::Device::adopt).
+    pub(crate) fn adopt(&self, handle: u32) -> Result<Object, Error> {
+        let handle = Handle::new(handle).ok_or_else(|| Error::NoHandle {
+            device: self.name().to_owned(),
+        })?;
+        Ok(Object(Table::adopt(&self.0, handle)))
+    }
+
+    /// ENODEV is what a driver says to memory that it cannot import, and what the kernel says to
+    /// everything once the device was unplugged.
+    fn lost_or(&self, errno: Errno, refused: impl FnOnce(String) -> Error) -> Error {
+        let device = self.name().to_owned();
+        match errno {
+            Errno::ENODEV if self.0.kernel().is_lost() => Error::Lost { device },
+            _ => refused(device),
+        }
+    }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.table.release(self);
+impl AsFd for Handles {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.kernel().fd.as_fd()
     }
 }
 
 impl Object {
     /// The handle on this file description.
     pub fn handle(&self) -> Handle {
-        self.0.handle
+        self.0.handle()
     }
 
     /// Exports the object as a dma-buf, read-write and close-on-exec, and reports its identity.
@@ -62,18 +142,43 @@ impl Object {
     /// The fd is the caller's. Exporting an imported object gives its original dma-buf, not a new
     /// one. Thread-safe; does not block on the GPU.
     pub fn export(&self) -> Result<(OwnedFd, BufferId), Error> {
-        self.0.table.export(&self.0)
+        let handles = self.handles();
+        handles.0.export(&self.0).map_err(|errno| {
+            handles.lost_or(errno, |device| Error::Export {
+                device,
+                handle: self.handle().raw(),
+                errno,
+            })
+        })
+    }
+
+    /// Gives the handle up to the host program, which has to close it from now on.
+    ///
+    /// Other clones and imports of the object stay without it: they export no more (ENOENT), and
+    /// their end closes nothing. Until the host has closed the handle it must not import the
+    /// dma-buf here again, since the kernel would give the library the same handle. `None` where
+    /// the handle had been given up, or closed behind the table's back, before.
+    pub fn release(self) -> Option<Handle> {
+        let handle = self.handle();
+        self.0.table().forget(&self.0).then_some(handle)
     }
 
     /// The offset at which `mmap` of the device fd finds this object's memory
     /// (MODE_MAP_DUMB). Objects imported from another driver have none: EINVAL.
     pub(crate) fn map_offset(&self) -> Result<u64, Error> {
-        self.0.table.map_offset(self.handle())
+        let (handles, handle) = (self.handles(), self.handle().raw());
+        sys::drm::map_dumb(handles.as_fd(), handle).map_err(|errno| {
+            handles.lost_or(errno, |device| Error::MapDumb {
+                device,
+                handle,
+                errno,
+            })
+        })
     }
 
-    /// The table the handle lives in.
-    pub(crate) fn table(&self) -> &Arc<Table> {
-        &self.0.table
+    /// The file description and table that the handle belongs to.
+    pub(crate) fn handles(&self) -> Handles {
+        Handles(self.0.table().clone())
     }
 }
 

@@ -1,21 +1,24 @@
 //! The process-wide list of tables: one open file description, one table.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Mutex, PoisonError};
 
-use super::Table;
+use super::Handles;
+use super::kernel::File;
+use super::shared::{Arc, Weak};
+use super::table::Table;
 use crate::sys;
 
-static TABLES: Mutex<Vec<Weak<Table>>> = Mutex::new(Vec::new());
+static TABLES: Mutex<Vec<Weak<Table<File>>>> = Mutex::new(Vec::new());
 
 /// The table of the file description behind `file`: the living one where `file` is a dup of its
 /// fd (and is closed here), else a new one. `name` is the device's, for people.
-pub(crate) fn table_of(file: OwnedFd, name: String) -> Arc<Table> {
+pub(crate) fn handles_of(file: OwnedFd, name: String) -> Handles {
     // Outlives the lock: one of these may by now be the last user of its table, and closing a
     // device is no work for under a lock.
     let mut living = Vec::new();
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-    living.extend(tables.iter().filter_map(Weak::upgrade));
+    living.extend(tables.iter().filter_map(Weak::upgrade).map(Handles));
     let known = living
         .iter()
         .find(|table| same(table.as_fd(), file.as_fd()));
@@ -26,16 +29,16 @@ pub(crate) fn table_of(file: OwnedFd, name: String) -> Arc<Table> {
 }
 
 /// The table of a file description that was just opened and that nobody else can know.
-pub(crate) fn table_of_new(file: OwnedFd, name: String) -> Arc<Table> {
+pub(crate) fn handles_of_new(file: OwnedFd, name: String) -> Handles {
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     register(&mut tables, file, name)
 }
 
-fn register(tables: &mut Vec<Weak<Table>>, file: OwnedFd, name: String) -> Arc<Table> {
+fn register(tables: &mut Vec<Weak<Table<File>>>, file: OwnedFd, name: String) -> Handles {
     tables.retain(|table| table.strong_count() > 0);
-    let table = Arc::new(Table::new(file, name));
-    tables.push(Arc::downgrade(&table));
-    table
+    let handles = Handles::new(file, name);
+    tables.push(Arc::downgrade(&handles.0));
+    handles
 }
 
 /// Whether two fds share a file description, by whatever way the kernel lets us know.

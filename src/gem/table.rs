@@ -1,13 +1,12 @@
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::PoisonError;
 
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
-use super::object::Lease;
-use super::{Error, Handle, Object};
+use super::Handle;
+use super::kernel::Kernel;
+use super::shared::{Arc, Mutex, MutexGuard, Weak};
 use crate::buffer::BufferId;
-use crate::sys::drm;
 
 /// What an import met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +18,15 @@ pub enum Found {
     AlreadyImported,
     /// This file description did not know the dma-buf.
     New,
+}
+
+/// Where a handle came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Made on this file description.
+    Created,
+    /// Of a dma-buf.
+    Imported,
 }
 
 /// What a table has done so far and what it holds.
@@ -35,8 +43,8 @@ pub struct Stats {
     pub exports: u64,
     /// GEM_CLOSE ioctls made.
     pub closes: u64,
-    /// GEM_CLOSE ioctls that failed. Not zero: somebody else closes handles on this file
-    /// description, or the device is gone.
+    /// GEM_CLOSE ioctls that failed though the device is there: somebody else closes handles on
+    /// this file description.
     pub failed_closes: u64,
     /// Handles that an import took over from their last user just before it closed them.
     pub resurrected: u64,
@@ -49,55 +57,70 @@ pub struct Stats {
 /// increment and a drop is a decrement. The last drop takes the lock and only then closes. In
 /// between, an import may find the entry, or be told its handle by the kernel: the handle is
 /// still open, since only the lock's holder closes, so the importer puts a new lease into the
-/// entry. The late dropper then sees a lease that is not its own and leaves the handle to it.
+/// entry. The late dropper then finds a lease that is not its own and leaves the handle to it.
 /// PRIME and GEM_CLOSE ioctls are made with the lock held, so that the kernel's view and the
-/// table's change together.
+/// table's change together. (`models.rs` explores all interleavings of this.)
 ///
 /// # When somebody else closes handles here
 /// That is a bug of the host program, but not one that may show a client another's memory. The
 /// kernel gives the number of a handle closed behind the table's back to the next object, so a
 /// handle that comes back with another identity is another object: it gets an entry of its own,
 /// and what refers to the old one neither exports nor closes any more.
-pub(crate) struct Table {
-    file: OwnedFd,
-    name: String,
-    state: Mutex<State>,
+pub(crate) struct Table<K: Kernel> {
+    kernel: K,
+    state: Mutex<State<K>>,
 }
 
-#[derive(Default)]
-struct State {
-    entries: FxHashMap<Handle, Entry>,
+struct State<K: Kernel> {
+    entries: FxHashMap<Handle, Entry<K>>,
     /// Names entries only. Valid while the handle is open: until GEM_CLOSE the kernel holds the
     /// dma-buf that belongs to a handle (`drm_prime_add_buf_handle`), so its identity is not
     /// given to another.
     by_id: FxHashMap<BufferId, Handle>,
+    leases: u64,
     stats: Stats,
 }
 
-struct Entry {
-    lease: Weak<Lease>,
-    created_here: bool,
+struct Entry<K: Kernel> {
+    lease: Weak<Lease<K>>,
+    serial: u64,
+    origin: Origin,
     id: Option<BufferId>,
 }
 
-impl State {
-    fn remove(&mut self, handle: Handle) {
-        if let Some(id) = self.entries.remove(&handle).and_then(|entry| entry.id) {
-            self.by_id.remove(&id);
-        }
+/// The one claim of all users to a handle. Its drop is what may close the handle.
+pub(super) struct Lease<K: Kernel> {
+    table: Arc<Table<K>>,
+    handle: Handle,
+    /// Counts the table's leases: tells this one from another of the same handle.
+    serial: u64,
+}
+
+impl<K: Kernel> Lease<K> {
+    pub(super) fn table(&self) -> &Arc<Table<K>> {
+        &self.table
     }
 
-    /// A new entry, in place of a stale one of that number.
-    fn insert(&mut self, handle: Handle, lease: &Arc<Lease>, created_here: bool) {
-        self.remove(handle);
-        self.entries.insert(
-            handle,
-            Entry {
-                lease: Arc::downgrade(lease),
-                created_here,
-                id: None,
-            },
-        );
+    pub(super) fn handle(&self) -> Handle {
+        self.handle
+    }
+}
+
+impl<K: Kernel> Drop for Lease<K> {
+    fn drop(&mut self) {
+        self.table.close(self);
+    }
+}
+
+impl<K: Kernel> State<K> {
+    fn remove(&mut self, handle: Handle) {
+        let id = self.entries.remove(&handle).and_then(|entry| entry.id);
+        // The dma-buf may have another handle here, by a flink name, and be known by that one.
+        if let Some(id) = id
+            && self.by_id.get(&id) == Some(&handle)
+        {
+            self.by_id.remove(&id);
+        }
     }
 
     fn identify(&mut self, handle: Handle, id: BufferId) {
@@ -108,33 +131,36 @@ impl State {
     }
 
     /// Whether the entry is this lease's, and not that of a later user of the number.
-    fn is_current(&self, lease: &Lease) -> bool {
+    fn is_current(&self, lease: &Lease<K>) -> bool {
         let entry = self.entries.get(&lease.handle);
-        entry.is_some_and(|entry| std::ptr::eq(entry.lease.as_ptr(), lease))
+        entry.is_some_and(|entry| entry.serial == lease.serial)
     }
 }
 
-impl Table {
-    pub(super) fn new(file: OwnedFd, name: String) -> Self {
+impl<K: Kernel> Table<K> {
+    pub(super) fn new(kernel: K) -> Self {
         Self {
-            file,
-            name,
-            state: Mutex::default(),
+            kernel,
+            state: Mutex::new(State {
+                entries: FxHashMap::default(),
+                by_id: FxHashMap::default(),
+                leases: 0,
+                stats: Stats::default(),
+            }),
         }
+    }
+
+    pub(super) fn kernel(&self) -> &K {
+        &self.kernel
     }
 
     /// The state is consistent between any two statements that can panic, so a poisoned lock is
     /// used on.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The device's name, for people.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         let state = self.lock();
         Stats {
             handles: state.entries.len(),
@@ -142,145 +168,143 @@ impl Table {
         }
     }
 
-    /// The object of a bare fd: one `fstat` where this file description has it.
-    pub(crate) fn import_fd(
-        self: &Arc<Self>,
-        fd: BorrowedFd<'_>,
-    ) -> Result<(Object, Found), Error> {
-        let id = BufferId::of(fd).map_err(|errno| Error::Identify {
-            device: self.name.clone(),
-            errno,
-        })?;
-        self.import(fd, id)
-    }
-
-    /// The object of a dma-buf whose identity is known, without a system call where this file
-    /// description has it. The caller keeps `fd` open meanwhile, so `id` cannot go stale.
-    pub(crate) fn import(
-        self: &Arc<Self>,
-        fd: BorrowedFd<'_>,
+    /// The lease of a dma-buf, without a system call where this file description has it. The
+    /// caller keeps `fd` open meanwhile, so `id` cannot go stale.
+    pub(super) fn import(
+        this: &Arc<Self>,
+        fd: K::Fd<'_>,
         id: BufferId,
-    ) -> Result<(Object, Found), Error> {
-        let mut state = self.lock();
+    ) -> Result<(Arc<Lease<K>>, Found), Errno> {
+        let mut state = this.lock();
         if let Some(&handle) = state.by_id.get(&id)
-            && let Some(known) = self.lease(&mut state, handle)
+            && let Some(known) = Self::lease(this, &mut state, handle)
         {
             state.stats.hits += 1;
             return Ok(known);
         }
         state.stats.imports += 1;
-        let failed = |errno| Error::Import {
-            device: self.name.clone(),
-            errno,
-        };
-        let handle = drm::fd_to_handle(self.file.as_fd(), fd).map_err(failed)?;
-        let handle = Handle::new(handle).ok_or(failed(Errno::EPROTO))?;
-        // Known by its handle but not by identity: created here, and exported by a way that this
-        // table did not see. With another identity it is another object, see above.
-        let unidentified = |entry: &Entry| entry.id.is_none();
-        let (object, found) = match state.entries.get(&handle).is_some_and(unidentified) {
-            true => self.lease(&mut state, handle),
+        let handle = Handle::new(this.kernel.fd_to_handle(fd)?).ok_or(Errno::EPROTO)?;
+        // Known by its handle though not by its identity: created here, and exported by a way
+        // that this table did not see; or it has two handles. With another identity it is
+        // another object.
+        let is_it = |entry: &Entry<K>| entry.id.is_none_or(|known| known == id);
+        let known = match state.entries.get(&handle).is_some_and(is_it) {
+            true => Self::lease(this, &mut state, handle),
             false => None,
-        }
-        .unwrap_or_else(|| (self.insert(&mut state, handle, false), Found::New));
-        state.identify(handle, id);
-        log::debug!("{}: imported {id:?} as {handle:?}: {found:?}", self.name);
-        Ok((object, found))
-    }
-
-    /// A dumb buffer, in the table before anybody else can know its handle; and its pitch.
-    pub(crate) fn create_dumb(
-        self: &Arc<Self>,
-        width: u32,
-        height: u32,
-        bits_per_pixel: u32,
-    ) -> Result<(Object, u32), Error> {
-        let failed = |errno| Error::CreateDumb {
-            device: self.name.clone(),
-            errno,
         };
-        // Without the lock: allocating can take long, and whoever closed this number before had
-        // taken it out of the table by then.
-        let (handle, pitch) =
-            drm::create_dumb(self.file.as_fd(), width, height, bits_per_pixel).map_err(failed)?;
-        let handle = Handle::new(handle).ok_or(failed(Errno::EPROTO))?;
-        log::debug!("{}: created a dumb buffer as {handle:?}", self.name);
-        Ok((self.insert(&mut self.lock(), handle, true), pitch))
+        let leased = known.unwrap_or_else(|| {
+            let lease = Self::insert(this, &mut state, handle, Origin::Imported);
+            (lease, Found::New)
+        });
+        state.identify(handle, id);
+        Ok(leased)
     }
 
-    pub(super) fn export(&self, lease: &Lease) -> Result<(OwnedFd, BufferId), Error> {
-        let (device, handle) = (self.name.clone(), lease.handle.raw());
+    /// Becomes the owner of a handle that is open on this file description: one that was just
+    /// made, or that the host program hands over.
+    pub(super) fn adopt(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
+        let mut state = this.lock();
+        // A handle without a known identity may be the one that is in the table. One with an
+        // identity may be that or, if it was closed behind our back, another object: the kernel
+        // tells by its export.
+        let known = match state.entries.get(&handle).map(|entry| entry.id) {
+            None => None,
+            Some(None) => Self::lease(this, &mut state, handle),
+            Some(Some(id)) => match this.kernel.handle_to_fd(handle.raw()) {
+                Ok((_, now)) if now != id => None,
+                _ => Self::lease(this, &mut state, handle),
+            },
+        };
+        match known {
+            Some((lease, _)) => lease,
+            None => Self::insert(this, &mut state, handle, Origin::Created),
+        }
+    }
+
+    /// Forgets a handle, which is the host program's from now on. What else refers to it neither
+    /// exports nor closes any more. `false` where it was not this lease's any more.
+    pub(super) fn forget(&self, lease: &Lease<K>) -> bool {
+        let mut state = self.lock();
+        let current = state.is_current(lease);
+        if current {
+            state.remove(lease.handle);
+        }
+        current
+    }
+
+    pub(super) fn export(&self, lease: &Lease<K>) -> Result<(K::OwnedFd, BufferId), Errno> {
         let mut state = self.lock();
         if !state.is_current(lease) {
-            return Err(Error::Export {
-                device,
-                handle,
-                errno: Errno::ENOENT,
-            });
+            return Err(Errno::ENOENT);
         }
         state.stats.exports += 1;
-        let fd = super::export_unowned(self.file.as_fd(), &self.name, handle)?;
-        let id = BufferId::of(&fd).map_err(|errno| Error::Identify { device, errno })?;
+        let (fd, id) = self.kernel.handle_to_fd(lease.handle.raw())?;
         state.identify(lease.handle, id);
         Ok((fd, id))
     }
 
-    pub(super) fn map_offset(&self, handle: Handle) -> Result<u64, Error> {
-        drm::map_dumb(self.file.as_fd(), handle.raw()).map_err(|errno| Error::MapDumb {
-            device: self.name.clone(),
-            handle: handle.raw(),
-            errno,
-        })
-    }
-
     /// A user for a handle that is in the table: its living lease, or a new one where the last
-    /// user is on its way to [`Self::release`].
-    fn lease(self: &Arc<Self>, state: &mut State, handle: Handle) -> Option<(Object, Found)> {
+    /// user is on its way to [`Self::close`].
+    fn lease(
+        this: &Arc<Self>,
+        state: &mut State<K>,
+        handle: Handle,
+    ) -> Option<(Arc<Lease<K>>, Found)> {
         let entry = state.entries.get_mut(&handle)?;
-        let found = match entry.created_here {
-            true => Found::SelfImport,
-            false => Found::AlreadyImported,
+        let found = match entry.origin {
+            Origin::Created => Found::SelfImport,
+            Origin::Imported => Found::AlreadyImported,
         };
         let lease = entry.lease.upgrade().unwrap_or_else(|| {
-            let lease = self.new_lease(handle);
+            state.leases += 1;
+            let lease = Self::new_lease(this, handle, state.leases);
             entry.lease = Arc::downgrade(&lease);
+            entry.serial = lease.serial;
             state.stats.resurrected += 1;
             lease
         });
-        Some((Object(lease), found))
+        Some((lease, found))
     }
 
-    fn insert(self: &Arc<Self>, state: &mut State, handle: Handle, created_here: bool) -> Object {
-        let lease = self.new_lease(handle);
-        state.insert(handle, &lease, created_here);
-        Object(lease)
+    /// A new entry, in place of a stale one of that number.
+    fn insert(
+        this: &Arc<Self>,
+        state: &mut State<K>,
+        handle: Handle,
+        origin: Origin,
+    ) -> Arc<Lease<K>> {
+        state.remove(handle);
+        state.leases += 1;
+        let lease = Self::new_lease(this, handle, state.leases);
+        let entry = Entry {
+            lease: Arc::downgrade(&lease),
+            serial: lease.serial,
+            origin,
+            id: None,
+        };
+        state.entries.insert(handle, entry);
+        lease
     }
 
-    fn new_lease(self: &Arc<Self>, handle: Handle) -> Arc<Lease> {
+    fn new_lease(this: &Arc<Self>, handle: Handle, serial: u64) -> Arc<Lease<K>> {
         Arc::new(Lease {
-            table: self.clone(),
+            table: this.clone(),
             handle,
+            serial,
         })
     }
 
     /// The last user of `lease` has gone. Closes the handle, unless it is another's by now.
-    pub(super) fn release(&self, lease: &Lease) {
+    fn close(&self, lease: &Lease<K>) {
         let mut state = self.lock();
         if !state.is_current(lease) {
             return;
         }
         state.remove(lease.handle);
         state.stats.closes += 1;
-        log::debug!("{}: closing {:?}", self.name, lease.handle);
-        if let Err(errno) = drm::close(self.file.as_fd(), lease.handle.raw()) {
+        if let Err(errno) = self.kernel.close(lease.handle.raw()) {
             state.stats.failed_closes += 1;
-            log::error!("{}: GEM_CLOSE of {:?}: {errno}", self.name, lease.handle);
+            log::error!("GEM_CLOSE of {:?}: {errno}", lease.handle);
         }
-    }
-}
-
-impl AsFd for Table {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 }

@@ -60,7 +60,7 @@ impl Device {
     pub fn import(&self, buffer: &DmaBuf) -> Result<Imported, Error> {
         let mut objects = ArrayVec::new();
         for (index, object) in buffer.objects().iter().enumerate() {
-            let imported = self.table().import(object.as_fd(), object.id());
+            let imported = self.handles().import(object.as_fd(), object.id());
             objects.push(imported.map_err(|cause| Error {
                 object: index,
                 cause,
@@ -76,6 +76,6 @@ impl Device {
     ///
     /// Costs a `fstat` where the dma-buf is in use here already.
     pub fn import_fd(&self, fd: impl AsFd) -> Result<(Object, Found), gem::Error> {
-        self.table().import_fd(fd.as_fd())
+        self.handles().import_fd(fd.as_fd())
     }
 }

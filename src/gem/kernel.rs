@@ -1,0 +1,62 @@
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::buffer::BufferId;
+use crate::sys::drm;
+
+/// What the table asks of the kernel: the three ioctls whose effects it keeps books of.
+///
+/// The only implementation outside of the models is [`File`].
+pub(crate) trait Kernel {
+    /// How a dma-buf is named to an import.
+    type Fd<'a>: Copy;
+    /// What an export gives.
+    type OwnedFd;
+
+    /// PRIME_FD_TO_HANDLE.
+    fn fd_to_handle(&self, fd: Self::Fd<'_>) -> Result<u32, Errno>;
+    /// PRIME_HANDLE_TO_FD, and the identity of what came out.
+    fn handle_to_fd(&self, handle: u32) -> Result<(Self::OwnedFd, BufferId), Errno>;
+    /// GEM_CLOSE.
+    fn close(&self, handle: u32) -> Result<(), Errno>;
+}
+
+/// An open file description of a DRM node.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(super) fd: OwnedFd,
+    /// For people.
+    pub(super) name: String,
+}
+
+impl Kernel for File {
+    type Fd<'a> = BorrowedFd<'a>;
+    type OwnedFd = OwnedFd;
+
+    fn fd_to_handle(&self, fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+        drm::fd_to_handle(self.fd.as_fd(), fd)
+    }
+
+    fn handle_to_fd(&self, handle: u32) -> Result<(OwnedFd, BufferId), Errno> {
+        let fd = drm::handle_to_fd(self.fd.as_fd(), handle)?;
+        let id = BufferId::of(&fd)?;
+        Ok((fd, id))
+    }
+
+    fn close(&self, handle: u32) -> Result<(), Errno> {
+        match drm::close(self.fd.as_fd(), handle) {
+            // The device was unplugged, and its handles are gone with it.
+            Err(Errno::ENODEV) if self.is_lost() => Ok(()),
+            closed => closed,
+        }
+    }
+}
+
+impl File {
+    /// Whether the device is gone: then the kernel answers ENODEV to every ioctl
+    /// (`drm_dev_is_unplugged`), and not only to the imports that its driver cannot do.
+    pub(super) fn is_lost(&self) -> bool {
+        drm::driver_name(self.fd.as_fd()) == Err(Errno::ENODEV)
+    }
+}
