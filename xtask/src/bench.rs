@@ -4,12 +4,13 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
+use crate::guest::kind::Kind;
 use crate::{cargo, guest, host};
 
 /// Runs it with `arguments`; its exit status.
 pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
     host::prepare_for_library()?;
-    guest::prepare(false)?;
+    guest::prepare(Kind::from_environment()?, false)?;
     cargo::build(&["bench", "--bench", "sharing", "--no-run"])?;
     let mut command = cargo::command();
     command

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::guest::kind::Kind;
 
 /// Development tasks of primeshare.
 #[derive(Parser)]
@@ -19,7 +21,8 @@ pub(crate) enum Command {
     /// The guest: a Linux kernel with vgem, vkms and udmabuf that runs as an ordinary process.
     #[command(subcommand)]
     Guest(GuestCommand),
-    /// Check everything: format, lints, documentation, and all tests in the guest.
+    /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the
+    /// compatibility guest.
     Test {
         /// Passed on to `cargo test`.
         #[arg(last = true)]
@@ -36,7 +39,8 @@ pub(crate) enum Command {
     /// Ends a guest whose own `xtask` was killed; started by `xtask` itself.
     #[command(hide = true)]
     Watch,
-    /// Cargo's runner: decides where a built program runs (PRIMESHARE_RUN=guest|host|auto).
+    /// Cargo's runner: decides where a built program runs (PRIMESHARE_RUN=guest|host|auto), and in which guest
+    /// (PRIMESHARE_GUEST_KIND=current|compat).
     #[command(hide = true)]
     Runner {
         /// The program.
@@ -50,14 +54,38 @@ pub(crate) enum Command {
 /// What to do with the guest.
 #[derive(Subcommand)]
 pub(crate) enum GuestCommand {
-    /// Build the guest's kernel and root file system, unless the cache has them.
+    /// Build the guests' kernels and root file systems, unless the cache has them.
     Build {
+        /// Which guests.
+        #[arg(long, value_enum, default_value_t = Guests::All)]
+        guest: Guests,
         /// Build them even so.
         #[arg(long)]
         force: bool,
     },
     /// Run a program in the guest.
     Run(RunArguments),
+}
+
+/// Guests to build.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Guests {
+    /// The newest kernel and Mesa that Debian backports.
+    Current,
+    /// The oldest kernel and Mesa that are supported: those of the Debian release itself.
+    Compat,
+    /// Both.
+    All,
+}
+
+impl Guests {
+    pub(crate) fn kinds(self) -> &'static [Kind] {
+        match self {
+            Guests::Current => &[Kind::Current],
+            Guests::Compat => &[Kind::Compat],
+            Guests::All => &Kind::ALL,
+        }
+    }
 }
 
 /// A program to run in the guest.
@@ -67,6 +95,9 @@ pub(crate) enum GuestCommand {
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct RunArguments {
+    /// In which guest (default: PRIMESHARE_GUEST_KIND, else current).
+    #[arg(long, value_enum)]
+    pub(crate) guest: Option<Kind>,
     /// End the guest after this many seconds (default: PRIMESHARE_GUEST_TIMEOUT, else no limit).
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout: Option<u64>,

@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
+use crate::guest::kind::{self, Kind};
 use crate::{cargo, guest, host, repository, runner};
 
 /// (heading, source, destination, name of the picture).
@@ -23,7 +24,7 @@ const DIRECTORY: &str = "target/demo";
 /// Runs the example for each journey; not zero if one failed.
 pub(crate) fn run() -> Result<u8> {
     host::prepare_for_library()?;
-    guest::prepare(false)?;
+    guest::prepare(Kind::Current, false)?;
     cargo::build(&["build", "--release", "--example", "cross_gpu_blit"])?;
     let directory = repository::root().join(DIRECTORY);
     fs::create_dir_all(&directory)
@@ -52,7 +53,12 @@ pub(crate) fn run() -> Result<u8> {
             "examples/picture.png",
             "--png",
         ]);
-        let status = cargo::run(example.arg(&picture).env("PRIMESHARE_RUN", "guest"))?;
+        // Only the current guest has a second vkms.
+        example
+            .arg(&picture)
+            .env("PRIMESHARE_RUN", "guest")
+            .env(kind::VARIABLE, Kind::Current.name());
+        let status = cargo::run(&mut example)?;
         let is_there = fs::metadata(&picture).is_ok_and(|metadata| metadata.len() > 0);
         match (status.success(), is_there) {
             (true, true) => pictures.push(picture),

@@ -1,5 +1,5 @@
 //! The guest: a Linux kernel with the drivers vgem, vkms and udmabuf that runs as an ordinary process, with a Debian
-//! root file system that has current Mesa.
+//! root file system that has Mesa. There are two, a current one and one as old as is supported: see [`kind`].
 
 mod console;
 mod debian;
@@ -7,6 +7,7 @@ pub(crate) mod init;
 mod job;
 mod judge;
 mod kernel;
+pub(crate) mod kind;
 mod launch;
 mod limits;
 pub(crate) mod outcome;
@@ -21,6 +22,7 @@ pub(crate) mod watch;
 use anyhow::Result;
 
 use crate::cli::RunArguments;
+use kind::Kind;
 use limits::Limits;
 
 /// What a guest is started from.
@@ -30,21 +32,24 @@ pub(crate) struct Guest {
 }
 
 /// Builds what the cache lacks, or everything.
-pub(crate) fn build(force: bool) -> Result<u8> {
-    let guest = prepare(force)?;
-    println!("kernel: {}", guest.kernel.display());
-    println!("root:   {}", guest.root.display());
+pub(crate) fn build(kinds: &[Kind], force: bool) -> Result<u8> {
+    for kind in kinds {
+        let guest = prepare(*kind, force)?;
+        println!("{}", kind.title());
+        println!("    kernel: {}", guest.kernel.display());
+        println!("    root:   {}", guest.root.display());
+    }
     Ok(0)
 }
 
 /// A guest that is ready to start, built first if need be.
-pub(crate) fn prepare(force: bool) -> Result<Guest> {
-    let (kernel, root) = (kernel::entry()?, rootfs::entry()?);
+pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
+    let (kernel, root) = (kernel::entry(kind)?, rootfs::entry(kind)?);
     if force || kernel.get().is_none() || root.get().is_none() {
         crate::host::prepare_for_guest()?;
     }
-    let root = root.get_or_make(force, rootfs::make)?;
-    let kernel = kernel.get_or_make(force, kernel::make)?;
+    let root = root.get_or_make(force, |at, log| rootfs::make(kind, at, log))?;
+    let kernel = kernel.get_or_make(force, |at, log| kernel::make(kind, at, log))?;
     Ok(Guest {
         kernel: kernel.join("linux"),
         root,
@@ -53,18 +58,20 @@ pub(crate) fn prepare(force: bool) -> Result<Guest> {
 
 /// Runs a program in the guest.
 pub(crate) fn run(arguments: RunArguments) -> Result<u8> {
+    let kind = arguments.guest.map_or_else(Kind::from_environment, Ok)?;
     let limits = Limits::new(arguments.timeout)?;
     let mut command = arguments.command.into_iter();
     let program = command.next().unwrap_or_default();
-    let job = visible::job(program, command.collect(), &arguments.environment)?;
-    launch::run(&prepare(false)?, job, &limits, arguments.verbose)
+    let job = visible::job(kind, program, command.collect(), &arguments.environment)?;
+    launch::run(&prepare(kind, false)?, job, &limits, arguments.verbose)
 }
 
-/// Runs a program that cargo built in the guest, with the caller's environment.
+/// Runs a program that cargo built in the guest that the environment asks for, with the caller's environment.
 pub(crate) fn run_program(
     program: &std::path::Path,
     arguments: Vec<std::ffi::OsString>,
 ) -> Result<u8> {
-    let job = visible::job(program.as_os_str().to_owned(), arguments, &[])?;
-    launch::run(&prepare(false)?, job, &Limits::new(None)?, false)
+    let kind = Kind::from_environment()?;
+    let job = visible::job(kind, program.as_os_str().to_owned(), arguments, &[])?;
+    launch::run(&prepare(kind, false)?, job, &Limits::new(None)?, false)
 }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<u8> {
     match command {
-        Command::Guest(GuestCommand::Build { force }) => guest::build(force),
+        Command::Guest(GuestCommand::Build { guest, force }) => guest::build(guest.kinds(), force),
         Command::Guest(GuestCommand::Run(run)) => guest::run(run),
         Command::Runner { program, arguments } => runner::run(&program, arguments),
         Command::Watch => guest::watch::main(),

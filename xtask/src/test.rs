@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use crate::guest::kind::{self, Kind};
 use crate::progress::seconds;
 use crate::{cargo, guest, host};
 
@@ -13,7 +14,9 @@ use crate::{cargo, guest, host};
 pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
     let started = Instant::now();
     host::prepare_for_library()?;
-    guest::prepare(false)?;
+    for kind in Kind::ALL {
+        guest::prepare(kind, false)?;
+    }
     let mut taken = vec![("preparation", started.elapsed())];
     for (name, mut command) in steps(arguments) {
         eprintln!("\n== {name}");
@@ -50,23 +53,33 @@ fn steps(arguments: &[OsString]) -> Vec<(&'static str, Command)> {
     ]);
     let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
-    let mut tests = cargo(&["test", "--workspace"]);
-    tests.args(arguments);
-    if std::env::var_os("PRIMESHARE_GUEST_TIMEOUT").is_none() {
-        // A test binary that hangs shall fail, not keep a machine for hours.
-        tests.env("PRIMESHARE_GUEST_TIMEOUT", "900");
-    }
-    vec![
+    let tests = |kind: Kind, selection: &str| {
+        let mut tests = cargo(&["test", selection]);
+        tests.args(arguments).env(kind::VARIABLE, kind.name());
+        if std::env::var_os("PRIMESHARE_GUEST_TIMEOUT").is_none() {
+            // A test binary that hangs shall fail, not keep a machine for hours.
+            tests.env("PRIMESHARE_GUEST_TIMEOUT", "900");
+        }
+        tests
+    };
+    let mut steps = vec![
         ("format", format),
         ("lints", lints),
         ("documentation", documentation),
-        ("tests", tests),
-    ]
+        ("tests", tests(Kind::Current, "--workspace")),
+    ];
+    // Documentation tests need no second guest, and cargo does not take them together with another test.
+    if !arguments.iter().any(|argument| argument == "--doc") {
+        // Only the tests on drivers: the others would find the same.
+        let compat = tests(Kind::Compat, "--test=guest");
+        steps.push(("tests, compatibility guest", compat));
+    }
+    steps
 }
 
 fn summary(taken: &[(&str, Duration)], total: Duration) {
     eprintln!();
     for (name, time) in taken.iter().copied().chain([("total", total)]) {
-        eprintln!("{name:>14} {:>8}", seconds(time));
+        eprintln!("{name:>26} {:>8}", seconds(time));
     }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use super::kind::Kind;
 use crate::progress::{Log, Step};
 
 /// The release everything comes from.
@@ -17,8 +18,9 @@ pub(crate) const SUITE: &str = "trixie";
 /// On one line, because mmdebstrap takes a hook for a file name first and says so when that has line ends.
 const ADD_BACKPORTS: &str = r#"set -e; list="$1/etc/apt/sources.list"; backports="$list.d/backports.list"; sed -n 's/^\(deb .*\) trixie main.*$/\1 trixie-backports main/p' "$list" > "$backports"; test -s "$backports""#;
 
-/// Unpacks `packages` and all they depend on into `directory`, backports first; `pick` are options for tar.
+/// Unpacks `packages` and all they depend on into `directory`, as this guest has them; `pick` are options for tar.
 pub(crate) fn unpack(
+    kind: Kind,
     packages: &[&str],
     pick: &[&str],
     directory: &Path,
@@ -34,9 +36,6 @@ pub(crate) fn unpack(
             .iter()
             .map(|package| format!("--include={package}")),
     );
-    mmdebstrap.arg(format!(
-        "--aptopt=APT::Default-Release \"{SUITE}-backports\""
-    ));
     mmdebstrap.args([
         "--aptopt=APT::Install-Recommends \"false\"",
         "--aptopt=Acquire::Retries \"3\"",
@@ -44,7 +43,12 @@ pub(crate) fn unpack(
     for unneeded in ["doc", "man", "info", "locale", "lintian", "bug"] {
         mmdebstrap.arg(format!("--dpkgopt=path-exclude=/usr/share/{unneeded}/*"));
     }
-    mmdebstrap.arg(format!("--setup-hook={ADD_BACKPORTS}"));
+    if kind.has_backports() {
+        mmdebstrap.arg(format!(
+            "--aptopt=APT::Default-Release \"{SUITE}-backports\""
+        ));
+        mmdebstrap.arg(format!("--setup-hook={ADD_BACKPORTS}"));
+    }
     mmdebstrap.arg(SUITE).arg(&archive);
     log.run(&mut mmdebstrap, |line| step.note(line.to_owned()))?;
 

@@ -63,7 +63,9 @@ fn live(job: &Path) -> Result<()> {
 fn set_up(job: &Path, at: &Path) -> Result<Job> {
     let job = Job::decode(&fs::read(job).context("cannot read the job")?)?;
     tree::build(&job, at)?;
-    vkms::add(at, "second")?;
+    if job.guest.has_second_vkms() {
+        vkms::add(at, "second")?;
+    }
     tree::enter(at)?;
     // As distributions have it: programs that need more descriptors may raise their own limit.
     setrlimit(Resource::RLIMIT_NOFILE, 1024, 524_288)?;

@@ -6,9 +6,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
+use super::kind::Kind;
+
 /// A program to run and what it is to see.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Job {
+    pub(crate) guest: Kind,
     pub(crate) program: OsString,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
@@ -35,6 +38,7 @@ impl Job {
             bytes.push(0);
             Ok(())
         };
+        put("guest", self.guest.name().as_ref())?;
         put("program", &self.program)?;
         self.arguments
             .iter()
@@ -68,6 +72,7 @@ impl Job {
             };
             let text = OsString::from_vec(value.to_vec());
             match key {
+                b"guest" => job.guest = Kind::named(&text.to_string_lossy())?,
                 b"program" => job.program = text,
                 b"argument" => job.arguments.push(text),
                 b"environment" => {
@@ -106,6 +111,7 @@ mod tests {
     #[test]
     fn comes_back_as_it_was() -> Result<()> {
         let job = Job {
+            guest: Kind::Compat,
             program: "/a b/c".into(),
             arguments: vec![
                 "".into(),

@@ -1,4 +1,4 @@
-//! The guest's kernel: the newest that Debian backports, built for User-Mode Linux.
+//! The guest's kernel: Debian's source, built for User-Mode Linux.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use super::debian;
+use super::kind::Kind;
 use crate::cache::Entry;
 use crate::progress::{Log, Step};
 
@@ -18,9 +19,9 @@ const CONFIG: &str = include_str!("../../../guest/kernel.config");
 
 /// Without these there is no point in starting; an option less of the rest can be a newer kernel's renaming.
 const INDISPENSABLE: &[&str] = &[
-    "CONFIG_SMP",
     "CONFIG_HOSTFS",
     "CONFIG_DEVTMPFS",
+    "CONFIG_SYSCTL",
     "CONFIG_SSL",
     "CONFIG_DRM_VKMS",
     "CONFIG_DRM_VGEM",
@@ -31,21 +32,26 @@ const INDISPENSABLE: &[&str] = &[
 ];
 
 /// The cache's entry for the kernel.
-pub(crate) fn entry() -> Result<Entry> {
-    Entry::new("kernel", &[RECIPE, debian::SUITE, CONFIG])
+pub(crate) fn entry(kind: Kind) -> Result<Entry> {
+    let mut inputs = vec![RECIPE, debian::SUITE, CONFIG];
+    match kind {
+        Kind::Current => {}
+        Kind::Compat => inputs.extend([kind.kernel_source(), kind.kernel_config()]),
+    }
+    Entry::new(&kind.name_of("kernel"), &inputs)
 }
 
 /// Makes the kernel in `directory`.
-pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
+pub(crate) fn make(kind: Kind, directory: &Path, log: &mut Log) -> Result<()> {
     let work = directory.join("build");
     fs::create_dir(&work)?;
-    let step = Step::start("Guest kernel: source");
-    let source = fetch(&work, log, &step)?;
+    let step = Step::start(format!("{}, kernel: source", kind.title()));
+    let source = fetch(kind, &work, log, &step)?;
     step.done();
 
-    let step = Step::start("Guest kernel: build");
+    let step = Step::start(format!("{}, kernel: build", kind.title()));
     let objects = work.join("objects");
-    configure(&source, &objects, log)?;
+    configure(kind, &source, &objects, log)?;
     compile(&source, &objects, log, &step)?;
     fs::copy(objects.join("linux"), directory.join("linux"))?;
     fs::copy(objects.join(".config"), directory.join("config"))?;
@@ -57,9 +63,10 @@ pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
 }
 
 /// The unpacked source.
-fn fetch(work: &Path, log: &mut Log, step: &Step) -> Result<PathBuf> {
+fn fetch(kind: Kind, work: &Path, log: &mut Log, step: &Step) -> Result<PathBuf> {
     debian::unpack(
-        &["linux-source"],
+        kind,
+        &[kind.kernel_source()],
         &["--wildcards", "./usr/src/*"],
         work,
         log,
@@ -115,10 +122,10 @@ fn make_command(source: &Path, objects: &Path) -> Command {
     make
 }
 
-fn configure(source: &Path, objects: &Path, log: &mut Log) -> Result<()> {
+fn configure(kind: Kind, source: &Path, objects: &Path, log: &mut Log) -> Result<()> {
     fs::create_dir(objects)?;
     let fragment = objects.join("fragment");
-    fs::write(&fragment, CONFIG)?;
+    fs::write(&fragment, [CONFIG, kind.kernel_config()].concat())?;
     log.run(
         make_command(source, objects)
             .env("KCONFIG_ALLCONFIG", &fragment)
@@ -127,12 +134,13 @@ fn configure(source: &Path, objects: &Path, log: &mut Log) -> Result<()> {
     )?;
     let config =
         fs::read_to_string(objects.join(".config")).context("the kernel has no configuration")?;
-    for option in INDISPENSABLE {
+    let several_cpus = kind.has_several_cpus().then_some("CONFIG_SMP");
+    for option in INDISPENSABLE.iter().copied().chain(several_cpus) {
         if !config
             .lines()
             .any(|line| line.strip_prefix(option) == Some("=y"))
         {
-            bail!("this kernel source does not take {option}: guest/kernel.config needs an update");
+            bail!("this kernel source does not take {option}: guest/*.config needs an update");
         }
     }
     Ok(())

@@ -18,6 +18,7 @@ use nix::unistd::{Pid, getppid, setsid};
 
 use super::job::Job;
 use super::judge::judge;
+use super::kind::Kind;
 use super::limits::Limits;
 use super::outcome::{GUEST_FAILED, Report, TIMED_OUT};
 use super::scratch::{self, Scratch};
@@ -49,7 +50,13 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     let (output, output_end) = std::io::pipe()?;
     let (error, error_end) = std::io::pipe()?;
     let mut watcher = Watcher::start()?;
-    let mut child = start(guest, directory, limits, [&output_end, &error_end])?;
+    let mut child = start(
+        guest,
+        job.guest,
+        directory,
+        limits,
+        [&output_end, &error_end],
+    )?;
     let watched = watcher.watch(child.id());
     drop((output_end, error_end));
     let pumps = [
@@ -147,6 +154,7 @@ fn is_ignored(signal: Signal) -> bool {
 
 fn start(
     guest: &Guest,
+    kind: Kind,
     directory: &Path,
     limits: &Limits,
     output: [&PipeWriter; 2],
@@ -156,8 +164,6 @@ fn start(
     let mut command = Command::new(&guest.kernel);
     command.args([
         format!("mem={}M", limits.memory >> 20),
-        format!("ncpus={}", limits.processors),
-        "seccomp=auto".to_owned(),
         "rootfstype=hostfs".to_owned(),
         "rootflags=/".to_owned(),
         "ro".to_owned(),
@@ -174,6 +180,12 @@ fn start(
         "hostname=guest".to_owned(),
         "udmabuf.size_limit_mb=1024".to_owned(),
     ]);
+    if kind.has_several_cpus() {
+        command.args([
+            format!("ncpus={}", limits.processors),
+            "seccomp=auto".to_owned(),
+        ]);
+    }
     command
         .env_clear()
         .env("HOME", directory)

@@ -1,4 +1,4 @@
-//! The guest's root file system: a directory with Debian, current Mesa, and little else.
+//! The guest's root file system: a directory with Debian, Mesa, and little else.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::debian;
+use super::kind::Kind;
 use crate::cache::Entry;
 use crate::progress::{Log, Step};
 
@@ -45,9 +46,9 @@ const UNNEEDED: &[&str] = &[
 ];
 
 /// The cache's entry for the root file system.
-pub(crate) fn entry() -> Result<Entry> {
+pub(crate) fn entry(kind: Kind) -> Result<Entry> {
     Entry::new(
-        "root",
+        &kind.name_of("root"),
         &[
             RECIPE,
             debian::SUITE,
@@ -58,16 +59,16 @@ pub(crate) fn entry() -> Result<Entry> {
 }
 
 /// Makes the root file system in `directory`.
-pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
-    let step = Step::start("Guest root file system");
+pub(crate) fn make(kind: Kind, directory: &Path, log: &mut Log) -> Result<()> {
+    let step = Step::start(format!("{}, root file system", kind.title()));
     let packages: Vec<&str> = [ESSENTIAL].iter().chain(PACKAGES).copied().collect();
     let pick: Vec<String> = UNNEEDED
         .iter()
         .map(|path| format!("--exclude=./{path}"))
         .collect();
     let pick: Vec<&str> = pick.iter().map(String::as_str).collect();
-    debian::unpack(&packages, &pick, directory, log, &step)?;
-    check_mesa(directory)?;
+    debian::unpack(kind, &packages, &pick, directory, log, &step)?;
+    check_mesa(kind, directory)?;
     let accounts = directory.join("usr/share/base-passwd");
     for (from, to) in [
         ("passwd.master", "etc/passwd"),
@@ -84,8 +85,8 @@ pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
     Ok(())
 }
 
-/// That Mesa is the backport: the suite's own is older than what the tests expect.
-fn check_mesa(directory: &Path) -> Result<()> {
+/// That Mesa is the one this guest is for: the backport, or just not that.
+fn check_mesa(kind: Kind, directory: &Path) -> Result<()> {
     // "libgallium-26.1.6-1~bpo13+1.so": the library's name has the package's version.
     let libraries = directory.join("usr/lib/x86_64-linux-gnu");
     let names = fs::read_dir(&libraries)
@@ -94,8 +95,8 @@ fn check_mesa(directory: &Path) -> Result<()> {
         .flatten()
         .map(|entry| entry.file_name().to_string_lossy().into_owned());
     match names.find(|name| name.starts_with("libgallium-")) {
-        Some(name) if name.contains("~bpo") => Ok(()),
-        Some(name) => bail!("{name} is not from {}-backports", debian::SUITE),
+        Some(name) if name.contains("~bpo") == kind.has_backports() => Ok(()),
+        Some(name) => bail!("{name} is the wrong Mesa for the guest {}", kind.name()),
         None => bail!("Mesa is missing from the root file system"),
     }
 }

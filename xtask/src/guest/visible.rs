@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::job::Job;
+use super::kind::{self, Kind};
 use super::tree::belongs_to_guest;
 use crate::repository;
 
@@ -62,12 +63,14 @@ const OWN: &[(&str, &str)] = &[
 
 /// The job for a program, which is a bare name (looked for in the guest) or a path.
 pub(crate) fn job(
+    kind: Kind,
     program: OsString,
     arguments: Vec<OsString>,
     environment: &[OsString],
 ) -> Result<Job> {
     let directory = std::env::current_dir().context("the working directory is gone")?;
     let mut job = Job {
+        guest: kind,
         program,
         arguments,
         directory,
@@ -78,7 +81,7 @@ pub(crate) fn job(
     if job.program.as_bytes().contains(&b'/') {
         add_program(&mut job)?;
     }
-    job.environment = merged(std::env::vars_os(), environment)?;
+    job.environment = merged(std::env::vars_os(), kind, environment)?;
     if is_documentation_test(Path::new(&job.program)) {
         // By this, a binary with many documentation tests runs each in a process of its own. rustdoc says it only to
         // binaries that it starts without a runner.
@@ -142,11 +145,14 @@ fn is_passed(name: &OsStr) -> bool {
 /// The caller's variables, then the guest's own, then those asked for by name.
 fn merged(
     caller: impl Iterator<Item = (OsString, OsString)>,
+    kind: Kind,
     asked: &[OsString],
 ) -> Result<Vec<(OsString, OsString)>> {
     let mut merged: Vec<(OsString, OsString)> =
         caller.filter(|(name, _)| is_passed(name)).collect();
-    merged.extend(OWN.iter().map(|(name, value)| (name.into(), value.into())));
+    let own = OWN.iter().chain(kind.environment());
+    merged.extend(own.map(|(name, value)| (name.into(), value.into())));
+    merged.push((kind::VARIABLE.into(), kind.name().into()));
     for pair in asked {
         let bytes = pair.as_bytes();
         let Some(at) = bytes
@@ -185,16 +191,18 @@ mod tests {
             ("XDG_DATA_HOME", "/x"),
             ("RUST_LOG", "debug"),
             ("A", "1"),
+            (kind::VARIABLE, "asked of the runner"),
         ];
         let caller = caller
             .into_iter()
             .map(|(name, value)| (name.into(), value.into()));
-        let merged = merged(caller, &["A=2=3".into(), "LANG=".into()])?;
+        let merged = merged(caller, Kind::Compat, &["A=2=3".into(), "LANG=".into()])?;
         assert_eq!(value(&merged, "HOME").as_deref(), Some("/tmp"));
         assert_eq!(value(&merged, "XDG_DATA_HOME"), None);
         assert_eq!(value(&merged, "RUST_LOG").as_deref(), Some("debug"));
         assert_eq!(value(&merged, "A").as_deref(), Some("2=3"));
         assert_eq!(value(&merged, "LANG").as_deref(), Some(""));
+        assert_eq!(value(&merged, kind::VARIABLE).as_deref(), Some("compat"));
         Ok(())
     }
 
@@ -202,7 +210,7 @@ mod tests {
     fn environment_needs_a_name() {
         for wrong in ["", "A", "=x"] {
             assert!(
-                merged(std::iter::empty(), &[wrong.into()]).is_err(),
+                merged(std::iter::empty(), Kind::Current, &[wrong.into()]).is_err(),
                 "{wrong:?}"
             );
         }

@@ -1,0 +1,133 @@
+//! The guests there are, and in what they differ.
+
+use std::ffi::OsStr;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+/// The environment variable that chooses a guest, and that tells programs in it which one it is.
+pub(crate) const VARIABLE: &str = "PRIMESHARE_GUEST_KIND";
+
+/// Which guest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    /// The newest kernel and Mesa that Debian backports.
+    #[default]
+    Current,
+    /// The oldest kernel and Mesa that are supported: those of the Debian release itself.
+    Compat,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 2] = [Kind::Current, Kind::Compat];
+
+    /// What the environment asks for.
+    pub(crate) fn from_environment() -> Result<Self> {
+        Self::asked_for(std::env::var_os(VARIABLE).as_deref())
+    }
+
+    fn asked_for(value: Option<&OsStr>) -> Result<Self> {
+        match value.map(|value| value.to_string_lossy()).as_deref() {
+            None | Some("") => Ok(Kind::default()),
+            Some(name) => Self::named(name)
+                .with_context(|| format!("{VARIABLE} must be current or compat, not {name:?}")),
+        }
+    }
+
+    /// The guest of this name.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        match Self::ALL.into_iter().find(|kind| kind.name() == name) {
+            Some(kind) => Ok(kind),
+            None => bail!("there is no guest {name:?}"),
+        }
+    }
+
+    /// As the command line and the environment have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Current => "current",
+            Kind::Compat => "compat",
+        }
+    }
+
+    /// For people, at the start of a line.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Kind::Current => "Guest",
+            Kind::Compat => "Compatibility guest",
+        }
+    }
+
+    /// The cache's name for a part of this guest.
+    pub(crate) fn name_of(self, part: &str) -> String {
+        match self {
+            Kind::Current => part.to_owned(),
+            Kind::Compat => format!("{part}-{}", self.name()),
+        }
+    }
+
+    /// Whether packages come from the release's backports, where those have them.
+    pub(crate) fn has_backports(self) -> bool {
+        self == Kind::Current
+    }
+
+    /// The package with the kernel's source.
+    pub(crate) fn kernel_source(self) -> &'static str {
+        match self {
+            Kind::Current => "linux-source",
+            Kind::Compat => "linux-source-6.12",
+        }
+    }
+
+    /// What the kernel's configuration has besides `guest/kernel.config`.
+    pub(crate) fn kernel_config(self) -> &'static str {
+        match self {
+            Kind::Current => "",
+            Kind::Compat => include_str!("../../../guest/compat.config"),
+        }
+    }
+
+    /// Whether the kernel can use several CPUs. Those that can also know the faster way to run programs, by seccomp
+    /// instead of ptrace.
+    pub(crate) fn has_several_cpus(self) -> bool {
+        self == Kind::Current
+    }
+
+    /// What programs find in their environment besides what they find in every guest.
+    pub(crate) fn environment(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Kind::Current => &[],
+            Kind::Compat => &[(
+                // The validation layer asks the driver by VkDrmFormatModifierPropertiesList2EXT whether images with a
+                // modifier can be copied. Mesa's lavapipe 25.0 only answers the structure before that one, so the
+                // layer complains of every copy.
+                "VK_LAYER_MESSAGE_ID_FILTER",
+                "VUID-vkCmdCopyImage-srcImage-01995,VUID-vkCmdCopyImage-dstImage-01996,\
+                 VUID-vkCmdCopyBufferToImage-dstImage-01997,VUID-vkCmdCopyImageToBuffer-srcImage-01998",
+            )],
+        }
+    }
+
+    /// Whether the kernel makes vkms devices on demand, so that there is a second one.
+    pub(crate) fn has_second_vkms(self) -> bool {
+        self == Kind::Current
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() -> Result<()> {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::named(kind.name())?, kind);
+            assert_eq!(Kind::asked_for(Some(OsStr::new(kind.name())))?, kind);
+        }
+        assert_eq!(Kind::asked_for(None)?, Kind::Current);
+        assert_eq!(Kind::asked_for(Some(OsStr::new("")))?, Kind::Current);
+        let refused = Kind::asked_for(Some(OsStr::new("old")));
+        assert!(refused.is_err_and(|error| error.to_string().contains("current or compat")));
+        Ok(())
+    }
+}
