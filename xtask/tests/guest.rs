@@ -7,7 +7,7 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::{Session, TempDir, guest, shell, text};
+use support::{COMPAT, Session, TempDir, guest, shell, text};
 
 #[test]
 fn exit_status_is_the_programs() {
@@ -50,20 +50,23 @@ fn time_out_ends_the_program() {
 fn streams_are_apart_and_exact() {
     let script = r#"binmode STDOUT; binmode STDERR; $all = pack("C*", 0..255);
         for (1..40) { syswrite STDOUT, $all x 500; syswrite STDERR, reverse($all) x 500; }"#;
-    let output = guest(&["perl", "-e", script]).output().unwrap();
-    assert!(output.status.success());
-    let forth: Vec<u8> = (0..=255).collect();
-    let back: Vec<u8> = (0..=255).rev().collect();
-    assert!(
-        output.stdout == forth.repeat(20_000),
-        "{} bytes of output differ",
-        output.stdout.len()
-    );
-    assert!(
-        output.stderr == back.repeat(20_000),
-        "{} bytes of errors differ",
-        output.stderr.len()
-    );
+    let command = ["perl", "-e", script];
+    for kind in ["current", COMPAT.1] {
+        let output = guest(&command).env(COMPAT.0, kind).output().unwrap();
+        assert!(output.status.success());
+        let forth: Vec<u8> = (0..=255).collect();
+        let back: Vec<u8> = (0..=255).rev().collect();
+        assert!(
+            output.stdout == forth.repeat(20_000),
+            "{} bytes of output differ",
+            output.stdout.len()
+        );
+        assert!(
+            output.stderr == back.repeat(20_000),
+            "{} bytes of errors differ",
+            output.stderr.len()
+        );
+    }
 }
 
 #[test]
@@ -154,10 +157,21 @@ fn a_complaint_of_the_kernel_is_no_success() {
 
 #[test]
 fn signals_leave_no_process_behind() {
+    leaves_no_process_behind("current");
+}
+
+/// Its kernel runs programs in another way, as processes that it traces.
+#[test]
+fn signals_leave_no_process_of_the_compatibility_guest_behind() {
+    leaves_no_process_behind(COMPAT.1);
+}
+
+fn leaves_no_process_behind(kind: &str) {
     // Killed several times: helpers that are just being made at that moment are the hard case.
     for signal in ["INT", "TERM", "HUP", "KILL", "KILL", "KILL", "KILL", "KILL"] {
         // A process that has threads and children of its own, so that there is something to be left behind.
         let mut child = guest(&["sh", "-c", "sleep 61 & sleep 62 & echo up; wait"])
+            .env(COMPAT.0, kind)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -220,29 +234,80 @@ fn a_program_elsewhere_is_visible() {
 
 #[test]
 fn environment_and_input() {
-    let script = "echo $RUST_LOG,$HOME,$PRIMESHARE_GUEST,$A; cat | wc -c; basename $VK_DRIVER_FILES; test -e $VK_DRIVER_FILES";
+    let script = "echo $RUST_LOG,$HOME,$PRIMESHARE_GUEST,$PRIMESHARE_GUEST_KIND,$A; cat | wc -c; basename $VK_DRIVER_FILES; test -e $VK_DRIVER_FILES";
     let output = guest(&[])
         .args(["--env", "A=b=c", "--", "sh", "-c", script])
         .env("RUST_LOG", "x")
         .output()
         .unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(text(&output.stdout), "x,/tmp,uml,b=c\n0\nlvp_icd.json\n");
+    assert_eq!(
+        text(&output.stdout),
+        "x,/tmp,uml,current,b=c\n0\nlvp_icd.json\n"
+    );
 }
 
-#[test]
-fn devices_are_there() {
-    let script = r#"for node in /dev/dri/card*; do
+/// What a guest has; fails if something is missing.
+const DEVICES: &str = r#"for node in /dev/dri/card*; do
             udi=/sys/class/drm/$(basename $node)/device
             echo $(basename $node) $(basename $(readlink -f $udi)) $(stat -c %a $node)
         done
         test -c /dev/dri/renderD128 && test -c /dev/udmabuf && test -c /dev/dma_heap/system &&
         test -w /proc/self/fail-nth && test -e /sys/kernel/debug/sync/sw_sync && test -d /sys/kernel/debug/dri &&
         cat /sys/module/udmabuf/parameters/size_limit_mb"#;
-    let output = shell(script);
+
+#[test]
+fn devices_are_there() {
+    let output = shell(DEVICES);
     assert!(output.status.success(), "{output:?}");
     assert_eq!(
         text(&output.stdout),
         "card0 vgem 600\ncard1 vkms 600\ncard2 second 600\n1024\n"
     );
+}
+
+#[test]
+fn the_compatibility_guest_is_older() {
+    let script = format!("uname -r | cut -d. -f1,2; nproc; echo $PRIMESHARE_GUEST_KIND; {DEVICES}");
+    let expected = "6.12\n1\ncompat\ncard0 vgem 600\ncard1 vkms 600\n1024\n";
+    let by_option = guest(&[])
+        .args(["--guest", "compat", "--", "sh", "-c", &script])
+        .output();
+    let by_variable = guest(&["sh", "-c", &script]).envs([COMPAT]).output();
+    for output in [by_option.unwrap(), by_variable.unwrap()] {
+        assert_eq!(text(&output.stdout), expected, "{output:?}");
+        assert!(output.status.success(), "{output:?}");
+    }
+    // The option wins.
+    let output = guest(&[])
+        .args([
+            "--guest",
+            "current",
+            "--",
+            "sh",
+            "-c",
+            "echo $PRIMESHARE_GUEST_KIND",
+        ])
+        .envs([COMPAT])
+        .output();
+    assert_eq!(text(&output.unwrap().stdout), "current\n");
+}
+
+#[test]
+fn a_complaint_of_the_compatibility_guests_kernel_is_no_success() {
+    for complain in [
+        "echo 'WARNING: CPU: 0 made up for a test' > /dev/kmsg",
+        "echo c > /proc/sysrq-trigger",
+    ] {
+        let output = guest(&["sh", "-c", complain]).envs([COMPAT]).output();
+        assert_eq!(output.unwrap().status.code(), Some(125));
+    }
+}
+
+#[test]
+fn a_guest_that_does_not_exist_is_an_error() {
+    let output = guest(&["true"]).env(COMPAT.0, "old").output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let error = text(&output.stderr);
+    assert!(error.contains("must be current or compat"), "{error}");
 }

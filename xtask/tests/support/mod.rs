@@ -14,6 +14,9 @@ use nix::sys::signal::{SigHandler, Signal};
 /// How long things may take that take milliseconds, on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What chooses the compatibility guest.
+pub(crate) const COMPAT: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "compat");
+
 /// The root of the repository, where all the tests' programs run.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -30,6 +33,7 @@ pub(crate) fn guest(command: &[&str]) -> Command {
         .current_dir(repository())
         .stdin(Stdio::null());
     for name in [
+        "PRIMESHARE_GUEST_KIND",
         "PRIMESHARE_GUEST_TIMEOUT",
         "PRIMESHARE_GUEST_ALLOW_SPLAT",
         "PRIMESHARE_RUN",
