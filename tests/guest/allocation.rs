@@ -13,7 +13,7 @@ use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Modifier, Request};
 use crate::support::{Guest, in_guest};
 
 fn allocators(guest: &Guest) -> Vec<Box<dyn Allocator>> {
-    let devices = [guest.vgem(), guest.vkms(), guest.second_vkms()];
+    let devices = [guest.vgem(), guest.vkms(), guest.third()];
     let mut all: Vec<Box<dyn Allocator>> = vec![Box::new(Udmabuf::open().unwrap())];
     for device in &devices {
         all.push(Box::new(Dumb::new(device)));
@@ -50,7 +50,7 @@ fn buffers_are_writable_close_on_exec_and_large_enough() {
 #[test]
 fn every_device_imports_every_allocators_buffers() {
     in_guest(|guest| {
-        let devices = [guest.vgem(), guest.vkms(), guest.second_vkms()];
+        let devices = [guest.vgem(), guest.vkms(), guest.third()];
         for allocator in allocators(guest) {
             let request = Request::new(128, 32, Fourcc::XRGB8888);
             let buffer = allocator.allocate(&request).unwrap();

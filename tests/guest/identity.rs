@@ -12,13 +12,13 @@ use crate::support::{buffer_on, in_guest};
 #[test]
 fn re_export_of_an_import_is_the_original() {
     in_guest(|guest| {
-        let (vgem, vkms, second) = (guest.vgem(), guest.vkms(), guest.second_vkms());
+        let (vgem, vkms, third) = (guest.vgem(), guest.vkms(), guest.third());
         let buffer = buffer_on(&vgem);
         let imported = vkms.import(&buffer).unwrap();
         let (fd, id) = imported.object().export().unwrap();
         assert_eq!(id, buffer.id());
         // Also through a further device, from the re-exported fd.
-        let (object, found) = second.import_fd(&fd).unwrap();
+        let (object, found) = third.import_fd(&fd).unwrap();
         assert_eq!(found, Found::New);
         assert_eq!(object.export().unwrap().1, buffer.id());
         // And back home it is the object it always was.

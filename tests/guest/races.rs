@@ -1,4 +1,5 @@
-//! Threads against each other on two CPUs.
+//! Threads against each other on two CPUs. On the one of the compatibility guest they still take
+//! turns anywhere, but may never meet: there, only what has to hold in any case is asserted.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -35,7 +36,8 @@ fn hammer(threads: usize, work: impl Fn(usize) + Sync) -> u64 {
 fn an_import_meets_the_last_drop() {
     in_guest(|guest| {
         let cpus = thread::available_parallelism().unwrap().get();
-        assert!(cpus >= 2, "a race needs two CPUs, there is {cpus}");
+        let wanted = if guest.is_compat() { 1 } else { 2 };
+        assert!(cpus >= wanted, "{wanted} CPUs wanted, there are {cpus}");
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let (buffer, other) = (buffer_on(&vgem), buffer_on(&vgem));
         let rounds = hammer(3, |thread| {
@@ -58,7 +60,7 @@ fn an_import_meets_the_last_drop() {
         assert_eq!(stats.imports, stats.closes);
         assert!(stats.hits > 0 && stats.imports > 1, "no race: {stats:?}");
         assert!(
-            stats.resurrected > 0,
+            stats.resurrected > 0 || guest.is_compat(),
             "no import met a last drop: {stats:?}"
         );
     });

@@ -85,8 +85,16 @@ impl Guest {
         self.nth("vkms", 0)
     }
 
-    pub(crate) fn second_vkms(&self) -> Device {
-        self.nth("vkms", 1)
+    /// A third device: the second vkms, or where the kernel cannot make one, a file description of
+    /// the first with handles of its own.
+    pub(crate) fn third(&self) -> Device {
+        self.nth("vkms", usize::from(!self.is_compat()))
+    }
+
+    /// Whether this is the compatibility guest: the oldest kernel and Mesa that are supported, one
+    /// vkms and one CPU.
+    pub(crate) fn is_compat(&self) -> bool {
+        std::env::var_os("PRIMESHARE_GUEST_KIND").is_some_and(|kind| kind == "compat")
     }
 
     /// Vulkan with the validation layer; any message fails the test.

@@ -53,7 +53,7 @@ fn check(buffer: &DmaBuf, bytes_per_pixel: u32, seed: u8, what: &str) {
 fn a_copy_between_any_two_allocators_is_exact() {
     in_guest(|guest| {
         let vulkan = guest.vulkan();
-        let (vgem, vkms) = (guest.vgem(), guest.second_vkms());
+        let (vgem, vkms) = (guest.vgem(), guest.third());
         let allocators: [Box<dyn Allocator>; 4] = [
             Box::new(Dumb::new(&vgem)),
             Box::new(Dumb::new(&vkms)),
