@@ -121,6 +121,14 @@ impl Device {
         self.0.handles.adopt(handle)
     }
 
+    /// Opens an object by its flink name, for old clients. Primary nodes only.
+    ///
+    /// The kernel gives a new handle with every call, so the object is no clone of one that is
+    /// here already; once exported it is known to be the same dma-buf.
+    pub fn open_name(&self, name: u32) -> Result<gem::Object, gem::Error> {
+        self.0.handles.open_name(name)
+    }
+
     pub(crate) fn handles(&self) -> &Handles {
         &self.0.handles
     }

@@ -44,6 +44,17 @@ pub enum Error {
         /// ENOENT: the handle is not open, so somebody closed it behind the table's back.
         errno: Errno,
     },
+    /// GEM_OPEN failed.
+    #[error("{device}: GEM_OPEN of name {name}: {errno}")]
+    OpenName {
+        /// The device.
+        device: String,
+        /// The name.
+        name: u32,
+        /// ENOENT: nobody has given it. EACCES on a render node, EOPNOTSUPP where the driver has
+        /// no names.
+        errno: Errno,
+    },
     /// MODE_CREATE_DUMB failed.
     #[error("{device}: MODE_CREATE_DUMB: {errno}")]
     CreateDumb {

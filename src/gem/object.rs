@@ -106,6 +106,18 @@ impl Handles {
         Ok((object, pitch))
     }
 
+    /// See [`Device::open_name`](crate::Device::open_name).
+    pub(crate) fn open_name(&self, name: u32) -> Result<Object, Error> {
+        let handle = sys::drm::open_name(self.as_fd(), name).map_err(|errno| {
+            self.lost_or(errno, |device| Error::OpenName {
+                device,
+                name,
+                errno,
+            })
+        })?;
+        self.adopt(handle)
+    }
+
     /// See [`Device::adopt`](crate::Device::adopt).
     pub(crate) fn adopt(&self, handle: u32) -> Result<Object, Error> {
         let handle = Handle::new(handle).ok_or_else(|| Error::NoHandle {

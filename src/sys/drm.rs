@@ -43,6 +43,11 @@ pub(crate) fn handle_to_fd(device: BorrowedFd<'_>, handle: u32) -> Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(prime.fd) })
 }
 
+/// DRM_IOCTL_GEM_OPEN: a new handle for a flink name.
+pub(crate) fn open_name(device: BorrowedFd<'_>, name: u32) -> Result<u32, Errno> {
+    retry(|| drm_ffi::gem::open(device, name).map_err(errno)).map(|opened| opened.handle)
+}
+
 /// DRM_IOCTL_GEM_CLOSE.
 pub(crate) fn close(device: BorrowedFd<'_>, handle: u32) -> Result<(), Errno> {
     retry(|| drm_ffi::gem::close(device, handle).map_err(errno)).map(drop)

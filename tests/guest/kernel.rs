@@ -1,9 +1,10 @@
 //! Raw kernel calls that the tests make behind the library's back.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use primeshare::{Device, DmaBuf};
 
 /// PRIME_HANDLE_TO_FD with flags of the caller's choice.
 pub(crate) fn export(device: BorrowedFd<'_>, handle: u32, flags: i32) -> OwnedFd {
@@ -46,4 +47,56 @@ pub(crate) fn flags(fd: BorrowedFd<'_>) -> (bool, bool) {
         descriptor & libc::FD_CLOEXEC != 0,
         status & libc::O_ACCMODE == libc::O_RDWR,
     )
+}
+
+#[repr(C)]
+struct Flink {
+    handle: u32,
+    name: u32,
+}
+
+nix::ioctl_readwrite!(gem_flink, b'd', 0x0a, Flink);
+
+/// GEM_FLINK: a global name for an object.
+pub(crate) fn flink(device: BorrowedFd<'_>, handle: u32) -> u32 {
+    let mut flink = Flink { handle, name: 0 };
+    // SAFETY: the structure is the ioctl's (`include/uapi/drm/drm.h`) and outlives the call.
+    unsafe { gem_flink(device.as_raw_fd(), &mut flink) }.unwrap();
+    flink.name
+}
+
+/// A framebuffer of a buffer's first plane; removed on drop.
+pub(crate) struct Framebuffer<'a> {
+    device: &'a Device,
+    id: u32,
+}
+
+impl<'a> Framebuffer<'a> {
+    pub(crate) fn new(device: &'a Device, buffer: &DmaBuf, handle: u32) -> Self {
+        let fb = drm_ffi::mode::add_fb2(
+            device.as_fd(),
+            buffer.width(),
+            buffer.height(),
+            buffer.fourcc().0,
+            &[handle, 0, 0, 0],
+            &[buffer.planes()[0].stride, 0, 0, 0],
+            &[0; 4],
+            &[0; 4],
+            0,
+        );
+        let id = fb.unwrap().fb_id;
+        Self { device, id }
+    }
+
+    /// GETFB2's handle for it: a new one with every call.
+    pub(crate) fn handle(&self) -> u32 {
+        let fb = drm_ffi::mode::get_framebuffer2(self.device.as_fd(), self.id);
+        fb.unwrap().handles[0]
+    }
+}
+
+impl Drop for Framebuffer<'_> {
+    fn drop(&mut self) {
+        drm_ffi::mode::rm_fb(self.device.as_fd(), self.id).unwrap();
+    }
 }
