@@ -37,7 +37,7 @@ pub enum Error {
     /// The device could not be opened once more, for gbm.
     #[error(transparent)]
     Device(#[from] device::Error),
-    /// `/dev/udmabuf` could not be opened. It belongs to root on most distributions.
+    /// `/dev/udmabuf` or a heap could not be opened. They belong to root on most distributions.
     #[error("cannot open {path}: {errno}", path = path.display())]
     Open {
         /// The node.
@@ -59,6 +59,16 @@ pub enum Error {
         /// Bytes asked for.
         size: u64,
         /// EINVAL: above the module's limit, 64 MiB by default.
+        errno: Errno,
+    },
+    /// DMA_HEAP_IOCTL_ALLOC failed.
+    #[error("{path}: DMA_HEAP_IOCTL_ALLOC of {size} bytes: {errno}", path = path.display())]
+    DmaHeap {
+        /// The heap.
+        path: PathBuf,
+        /// Bytes asked for.
+        size: u64,
+        /// ENOMEM, or EINVAL above the size of the machine's memory.
         errno: Errno,
     },
     /// `gbm_create_device` failed.

@@ -1,9 +1,11 @@
 //! Allocators: one trait, and those that need no Mesa. The gbm one is in [`crate::gbm`].
 
+mod dma_heap;
 mod dumb;
 mod error;
 mod udmabuf;
 
+pub use dma_heap::DmaHeap;
 pub use dumb::Dumb;
 pub use error::Error;
 pub use udmabuf::Udmabuf;
@@ -69,7 +71,7 @@ impl Request {
 /// freed when the last [`DmaBuf`] clone and the last import of it have gone; the allocator may go
 /// before. Allocating does not wait for the GPU. Thread-safe.
 pub trait Allocator: Send + Sync {
-    /// A short name for reports: `dumb`, `gbm`, `udmabuf`.
+    /// A short name for reports: `dumb`, `gbm`, `udmabuf`, `dma-heap`.
     fn name(&self) -> &'static str;
 
     /// Allocates a buffer. The contents are zero or undefined, as the driver pleases.

@@ -3,6 +3,7 @@
 //! Each file names the uapi header its definitions come from. Nothing here keeps state.
 
 pub(crate) mod dma_buf;
+pub(crate) mod dma_heap;
 pub(crate) mod drm;
 pub(crate) mod file;
 pub(crate) mod map;

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use primeshare::alloc::{Dumb, Error, Udmabuf};
+use primeshare::alloc::{DmaHeap, Dumb, Error, Udmabuf};
 use primeshare::buffer::PlaneFd;
 use primeshare::device::{self, NodeKind};
 use primeshare::gbm::Gbm;
@@ -14,7 +14,10 @@ use crate::support::{Guest, in_guest};
 
 fn allocators(guest: &Guest) -> Vec<Box<dyn Allocator>> {
     let devices = [guest.vgem(), guest.vkms(), guest.third()];
-    let mut all: Vec<Box<dyn Allocator>> = vec![Box::new(Udmabuf::open().unwrap())];
+    let mut all: Vec<Box<dyn Allocator>> = vec![
+        Box::new(Udmabuf::open().unwrap()),
+        Box::new(DmaHeap::system().unwrap()),
+    ];
     for device in &devices {
         all.push(Box::new(Dumb::new(device)));
         all.push(Box::new(Gbm::new(device).unwrap()));

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use primeshare::alloc::{Dumb, Udmabuf};
+use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::blit::{self, Blit};
 use primeshare::buffer::{BufferId, PlaneFd};
 use primeshare::gbm::Gbm;
@@ -54,11 +54,12 @@ fn a_copy_between_any_two_allocators_is_exact() {
     in_guest(|guest| {
         let vulkan = guest.vulkan();
         let (vgem, vkms) = (guest.vgem(), guest.third());
-        let allocators: [Box<dyn Allocator>; 4] = [
+        let allocators: [Box<dyn Allocator>; 5] = [
             Box::new(Dumb::new(&vgem)),
             Box::new(Dumb::new(&vkms)),
             Box::new(Gbm::new(&vkms).unwrap()),
             Box::new(Udmabuf::open().unwrap()),
+            Box::new(DmaHeap::system().unwrap()),
         ];
         let formats = [
             (Fourcc::XRGB8888, 4),
