@@ -1,10 +1,12 @@
 use std::any::Any;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrayvec::ArrayVec;
 
+use super::cache::{Key, Watcher};
 use super::layout::{self, Placed};
 use super::{BufferId, Error, Fourcc, Layout, MAX_PLANES, Modifier};
 use crate::sys;
@@ -24,6 +26,8 @@ struct Inner {
     layout: Layout,
     planes: ArrayVec<Plane, MAX_PLANES>,
     objects: ArrayVec<Object, MAX_PLANES>,
+    /// The caches that know of this buffer.
+    watchers: Mutex<Vec<Weak<dyn Watcher>>>,
     /// What the exporter wants kept until the buffer goes, such as its GEM handle.
     _keep: Option<Box<dyn Any + Send + Sync>>,
 }
@@ -179,6 +183,7 @@ impl DmaBuf {
             layout,
             planes,
             objects,
+            watchers: Mutex::default(),
             _keep: keep,
         })))
     }
@@ -230,18 +235,62 @@ impl DmaBuf {
     }
 }
 
+impl Inner {
+    fn key(&self) -> Key {
+        let place = |plane: &Plane| (self.objects[plane.object].id, plane.offset, plane.stride);
+        Key {
+            layout: self.layout,
+            planes: self.planes.iter().map(place).collect(),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let watchers = self.watchers.get_mut();
+        let watchers = std::mem::take(watchers.unwrap_or_else(PoisonError::into_inner));
+        if watchers.is_empty() {
+            return;
+        }
+        let key = self.key();
+        for watcher in watchers.iter().filter_map(Weak::upgrade) {
+            watcher.buffer_gone(&key);
+        }
+    }
+}
+
+impl DmaBuf {
+    pub(super) fn key(&self) -> Key {
+        self.0.key()
+    }
+
+    /// Has the watcher told of this buffer's end; `false` where it will be already.
+    pub(super) fn watch(&self, watcher: &Arc<dyn Watcher>) -> bool {
+        let mut watchers = self
+            .0
+            .watchers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let watcher = Arc::downgrade(watcher);
+        let is_new = !watchers.iter().any(|known| known.ptr_eq(&watcher));
+        if is_new {
+            watchers.retain(|known| known.strong_count() > 0);
+            watchers.push(watcher);
+        }
+        is_new
+    }
+}
+
+impl Hash for DmaBuf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
+    }
+}
+
 impl PartialEq for DmaBuf {
     /// The same memory with the same layout.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.layout == other.0.layout
-                && self.0.planes == other.0.planes
-                && self
-                    .0
-                    .objects
-                    .iter()
-                    .map(Object::id)
-                    .eq(other.0.objects.iter().map(Object::id)))
+        Arc::ptr_eq(&self.0, &other.0) || self.key() == other.key()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The device-independent description of a shared buffer: [`DmaBuf`] and its parts.
 
+mod cache;
 mod dmabuf;
 mod error;
 mod format;
@@ -8,6 +9,7 @@ mod id;
 pub(crate) mod layout;
 mod modifier;
 
+pub use cache::{Cache, Refusal};
 pub use dmabuf::{DmaBuf, Object, Plane, PlaneFd};
 pub use error::Error;
 pub use format::{FormatInfo, PlaneInfo};

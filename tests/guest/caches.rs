@@ -1,0 +1,139 @@
+//! Caches die with their buffers and keep nothing alive.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use primeshare::buffer::{Cache, PlaneFd, Refusal};
+use primeshare::{Allocator, DmaBuf, Fourcc, Request};
+
+use crate::support::{buffer_on, in_guest};
+
+/// The same buffer as another client would describe it.
+fn described_again(buffer: &DmaBuf) -> DmaBuf {
+    let plane = PlaneFd {
+        fd: buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap(),
+        offset: buffer.planes()[0].offset,
+        stride: buffer.planes()[0].stride,
+    };
+    DmaBuf::new(*buffer.layout(), [plane]).unwrap()
+}
+
+#[test]
+fn what_is_in_use_is_found_again_and_nothing_else_is_kept() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let cache: Cache<String, ()> = Cache::new();
+        let made = Cell::new(0);
+        let make = || {
+            made.set(made.get() + 1);
+            Ok::<_, Refusal<()>>("image".to_owned())
+        };
+        let first = cache.get_or_make(&buffer, make).unwrap();
+        let again = cache.get_or_make(&buffer, make).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+        assert_eq!(made.get(), 1);
+        // Nobody uses it any more, so it is gone although the buffer lives.
+        drop((first, again));
+        assert!(cache.get(&buffer).is_none());
+        cache.get_or_make(&buffer, make).unwrap();
+        assert_eq!(made.get(), 2);
+        // What is in use outlives the entry.
+        let held = cache.get_or_make(&buffer, make).unwrap();
+        drop(buffer);
+        assert_eq!((cache.len(), held.as_str()), (0, "image"));
+    });
+}
+
+#[test]
+fn a_refusal_is_remembered_until_the_buffer_goes_or_it_is_forgotten() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let cache: Cache<(), &str> = Cache::new();
+        let never = || -> Result<(), _> { panic!("asked again") };
+        let refused = cache.get_or_make(&buffer, || Err(Refusal::Passing("busy")));
+        assert_eq!(refused, Err("busy"));
+        let refused = cache.get_or_make(&buffer, || Err(Refusal::Lasting("too large")));
+        assert_eq!(refused, Err("too large"));
+        assert_eq!(cache.get_or_make(&buffer, never), Err("too large"));
+        cache.forget(&buffer);
+        assert!(cache.get_or_make(&buffer, || Ok(())).is_ok());
+        drop(buffer);
+        assert!(cache.is_empty());
+    });
+}
+
+#[test]
+fn an_entry_goes_with_the_last_description_of_its_buffer() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let other = described_again(&buffer);
+        assert_eq!(HashSet::from([buffer.clone(), other.clone()]).len(), 1);
+        let cache: Cache<u32, ()> = Cache::new();
+        let held = cache.get_or_make(&buffer, || Ok(7)).unwrap();
+        let same = cache.get_or_make(&other, || Ok(8)).unwrap();
+        assert!(Arc::ptr_eq(&held, &same));
+        drop(buffer);
+        // `other` was only looked up, so the entry was the first one's.
+        assert!(cache.get(&other).is_none());
+        let anew = cache.get_or_make(&other, || Ok(9)).unwrap();
+        assert_eq!((*held, *anew), (7, 9));
+        drop(other);
+        assert!(cache.is_empty());
+    });
+}
+
+#[test]
+fn a_cache_may_go_before_its_buffers() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let cache: Cache<u32, ()> = Cache::new();
+        cache.get_or_make(&buffer, || Ok(1)).unwrap();
+        drop(cache);
+        let next: Cache<u32, ()> = Cache::new();
+        cache_is_used(&next, &buffer);
+        drop(buffer);
+        assert!(next.is_empty());
+    });
+}
+
+fn cache_is_used(cache: &Cache<u32, ()>, buffer: &DmaBuf) {
+    cache.get_or_make(buffer, || Ok(2)).unwrap();
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn memory_is_as_before_after_a_hundred_thousand_buffers() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let dumb = primeshare::alloc::Dumb::new(&vgem);
+        let cache: Cache<u32, ()> = Cache::new();
+        let round = |count| {
+            for _ in 0..count {
+                let request = Request::new(16, 16, Fourcc::XRGB8888);
+                let buffer = dumb.allocate(&request).unwrap();
+                let imported = vkms.import(&buffer).unwrap();
+                cache.get_or_make(&buffer, || Ok(1)).unwrap();
+                drop((imported, buffer));
+            }
+        };
+        // Allocators and hash tables get the size that they keep.
+        round(1000);
+        let before = resident_pages();
+        let total = match std::env::var_os("PRIMESHARE_SOAK") {
+            Some(_) => 100_000,
+            None => 5_000,
+        };
+        round(total);
+        let after = resident_pages();
+        assert!(after <= before + 16, "{before} pages, then {after}");
+        assert!(cache.is_empty());
+        assert_eq!((vgem.stats().handles, vkms.stats().handles), (0, 0));
+    });
+}
+
+/// Pages of memory that the process has.
+fn resident_pages() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse().unwrap()
+}
