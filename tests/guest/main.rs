@@ -13,6 +13,7 @@ mod identity;
 mod kernel;
 mod races;
 mod removal;
+mod soak;
 mod support;
 mod vkms;
 mod vulkan;

@@ -9,7 +9,7 @@ use primeshare::device::{self, Node};
 use primeshare::gem::{Error, Found};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
-use crate::support::{buffer_on, in_guest};
+use crate::support::{buffer_on, in_guest, scale};
 use crate::vkms::{self, Vkms};
 
 fn works_or_is_lost<T>(result: Result<T, Error>) {
@@ -92,7 +92,7 @@ fn a_device_is_removed_in_mid_traffic() {
         }
         let vkms = Vkms::new("busy");
         let buffer = buffer_on(&guest.vgem());
-        for _ in 0..10 {
+        for _ in 0..scale(10, 100) {
             vkms.plug();
             let device = Device::open(vkms.node().path).unwrap();
             std::thread::scope(|scope| {

@@ -108,6 +108,14 @@ impl Guest {
     }
 }
 
+/// How much of something: the second number where `cargo xtask soak` asks for a long run.
+pub(crate) fn scale(test: usize, soak: usize) -> usize {
+    match std::env::var_os("PRIMESHARE_SOAK") {
+        None => test,
+        Some(_) => soak,
+    }
+}
+
 /// A small dumb buffer.
 pub(crate) fn buffer_on(device: &Device) -> DmaBuf {
     let request = Request::new(64, 64, Fourcc::XRGB8888);
