@@ -7,6 +7,7 @@ mod allocation;
 mod caches;
 mod devices;
 mod example;
+mod faults;
 mod handles;
 mod handover;
 mod identity;

@@ -1,0 +1,303 @@
+//! Every operation with each kernel allocation and each fd of it failing in turn, and under a
+//! storm of signals: an error that says so, nothing left behind, and all is well afterwards.
+
+mod fds;
+mod fence;
+mod memory;
+mod operation;
+mod operations;
+mod signals;
+mod world;
+
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use primeshare::alloc::Dumb;
+use primeshare::gem::Object;
+use primeshare::sync::{Access, Mapping};
+use primeshare::{Allocator, Device, Errno, Fourcc, Request};
+
+use crate::support::{buffer_on, in_guest};
+use memory::FailNth;
+use operation::{Attempt, Needs, Operation, Outcome};
+use world::World;
+
+/// More fds than any operation opens.
+const FDS: usize = 6;
+
+/// What the kernel says where an allocation fails; shmem says ENOSPC for an inode.
+const OUT_OF_MEMORY: &[Errno] = &[Errno::ENOMEM, Errno::ENOSPC];
+
+/// What a sweep over one operation saw.
+#[derive(Default)]
+struct Swept {
+    /// Faults that met the operation.
+    faults: u32,
+    /// Those that it could not do without.
+    errors: u32,
+    /// Broken promises.
+    problems: Vec<String>,
+}
+
+impl Swept {
+    /// Runs the operation once with a fault, for which the kernel's words are `reasons`, then once
+    /// without. `inject` says whether the fault was met.
+    fn attempt<'a>(
+        &mut self,
+        world: &World,
+        operation: &Operation<'a>,
+        reasons: &[Errno],
+        inject: impl FnOnce(Attempt<'a>) -> (Outcome<'a>, bool),
+    ) -> bool {
+        let before = world.held();
+        let (outcome, met) = inject(operation.prepare());
+        let mut problems = Vec::new();
+        match outcome {
+            Ok(right) => {
+                if !right() {
+                    problems.push("a wrong result".to_owned());
+                }
+            }
+            Err(error) => {
+                self.errors += 1;
+                if !met {
+                    problems.push(format!("without a fault: {error}"));
+                } else if !operation.reason_is_lost && !names_one_of(reasons, &error) {
+                    problems.push(format!("not the reason: {error}"));
+                }
+            }
+        }
+        self.faults += u32::from(met);
+        let after = world.held();
+        if after != before {
+            problems.push(format!("held {before:?}, now {after:?}"));
+        }
+        match operation.prepare()() {
+            Ok(right) => {
+                if !right() {
+                    problems.push("a wrong result afterwards".to_owned());
+                }
+            }
+            Err(error) => problems.push(format!("afterwards: {error}")),
+        }
+        let afterwards = world.held();
+        if afterwards != after {
+            problems.push(format!("held {after:?}, afterwards {afterwards:?}"));
+        }
+        let faults = self.faults;
+        let named = |problem| format!("{}, fault {faults}: {problem}", operation.name);
+        self.problems.extend(problems.into_iter().map(named));
+        met
+    }
+}
+
+fn names_one_of(reasons: &[Errno], error: &str) -> bool {
+    reasons
+        .iter()
+        .any(|errno| error.contains(&errno.to_string()))
+}
+
+/// Sweeps every operation; `needs` says of which of them a fault has to be an error.
+fn sweep<'a>(
+    world: &'a World,
+    needs: impl Fn(Needs) -> bool,
+    one: impl Fn(&Operation<'a>) -> Swept,
+) {
+    let mut problems = Vec::new();
+    for operation in world.operations() {
+        // Pages of programs and caches that come with the first use are no part of it.
+        operation.prepare()().unwrap_or_else(|error| panic!("{}: {error}", operation.name))();
+        let start = Instant::now();
+        let swept = one(&operation);
+        println!(
+            "{}: {} faults, {} errors, {:.1?}",
+            operation.name,
+            swept.faults,
+            swept.errors,
+            start.elapsed()
+        );
+        problems.extend(swept.problems);
+        if (swept.errors > 0) != needs(operation.needs) {
+            problems.push(format!("{}: {} errors", operation.name, swept.errors));
+        }
+    }
+    assert!(problems.is_empty(), "{:#?}", problems);
+}
+
+#[test]
+fn a_failed_allocation_is_an_error_that_leaves_nothing() {
+    in_guest(|guest| {
+        let world = World::new(guest);
+        let faults = FailNth::here();
+        let needs = |needs| matches!(needs, Needs::Memory | Needs::Both);
+        sweep(&world, needs, |operation| {
+            let mut swept = Swept::default();
+            for n in 1.. {
+                if !swept.attempt(&world, operation, OUT_OF_MEMORY, |attempt| {
+                    faults.nth(n, attempt)
+                }) {
+                    break;
+                }
+            }
+            swept
+        });
+    });
+}
+
+#[test]
+fn a_full_fd_table_is_an_error_that_leaves_nothing() {
+    in_guest(|guest| {
+        let world = World::new(guest);
+        let needs = |needs| matches!(needs, Needs::Fds | Needs::Both);
+        sweep(&world, needs, |operation| {
+            let mut swept = Swept::default();
+            for room in 0..=FDS {
+                swept.attempt(&world, operation, &[Errno::EMFILE], |attempt| {
+                    (fds::with_room_for(room, attempt), room < FDS)
+                });
+            }
+            swept
+        });
+    });
+}
+
+#[test]
+fn a_failed_plane_releases_those_before_it() {
+    in_guest(|guest| {
+        let world = World::new(guest);
+        let faults = FailNth::here();
+        let vkms = &world.vkms;
+        // The first of the two is new, or already in use.
+        for in_use in [false, true] {
+            let kept = in_use.then(|| vkms.import(&world.luma).unwrap());
+            let mut failed = [0, 0];
+            for n in 1.. {
+                let before = vkms.stats();
+                let (imported, met) = faults.nth(n, || vkms.import(&world.both));
+                let failed_at = match imported {
+                    Ok(imported) => {
+                        assert_ne!(imported.plane(0), imported.plane(1));
+                        None
+                    }
+                    Err(error) => Some(error.object),
+                };
+                let after = vkms.stats();
+                assert_eq!(after.handles, before.handles, "{failed_at:?}");
+                assert_eq!(after.failed_closes, 0);
+                // What this import opened it closes again, and no more.
+                let opened = failed_at.unwrap_or(2) - usize::from(in_use);
+                assert_eq!(after.closes - before.closes, opened as u64, "{failed_at:?}");
+                if let Some(object) = failed_at {
+                    failed[object] += 1;
+                }
+                if !met {
+                    break;
+                }
+            }
+            println!("failed at the first and at the second: {failed:?}");
+            assert_eq!(failed.map(|times| times > 0), [!in_use, true]);
+            drop(kept);
+        }
+    });
+}
+
+/// An object of vgem whose handle was closed behind the table's back, and that handle's number,
+/// which the kernel gives to the next object. Which of them a handle is tells only its export.
+fn closed_behind_our_back(vgem: &Device) -> (Object, u32) {
+    let buffer = buffer_on(vgem);
+    let object = vgem.import(&buffer).unwrap().object().clone();
+    let number = object.handle().raw();
+    drm_ffi::gem::close(vgem.as_fd(), number).unwrap();
+    (object, number)
+}
+
+#[test]
+fn a_recycled_number_is_not_adopted_as_the_old_object_for_want_of_an_fd() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let (old, number) = closed_behind_our_back(&vgem);
+        let new = drm_ffi::mode::dumbbuffer::create(vgem.as_fd(), 64, 64, 32, 0).unwrap();
+        assert_eq!(new.handle, number, "not recycled");
+        let adopted = fds::with_room_for(0, || vgem.adopt(number));
+        assert_ne!(adopted.as_ref().ok(), Some(&old));
+        if adopted.is_err() {
+            drm_ffi::gem::close(vgem.as_fd(), number).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_recycled_number_is_not_allocated_as_the_old_object_for_want_of_an_fd() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let (old, _) = closed_behind_our_back(&vgem);
+        let request = Request::new(64, 64, Fourcc::XRGB8888);
+        let refused = fds::with_room_for(0, || Dumb::new(&vgem).allocate(&request));
+        assert!(refused.is_err(), "{refused:?}");
+        // The old object's memory has gone, and what was made in its place is not its own.
+        assert!(old.export().is_err());
+    });
+}
+
+#[test]
+fn arming_a_fault_meets_none() {
+    in_guest(|_| {
+        // Reading the count back would otherwise say that the operation had met it.
+        let ((), met) = FailNth::here().nth(1, || ());
+        assert!(!met);
+        // And one that is there is met.
+        let (file, met) = FailNth::here().nth(1, || std::fs::File::open("/dev/null"));
+        assert!(met && file.is_err());
+    });
+}
+
+/// How many signals and how many rounds each operation has to bear, at least. Not how long: a busy
+/// host delivers few.
+const SIGNALS: u64 = 300;
+const ROUNDS: u32 = 10;
+
+#[test]
+fn signals_stop_no_operation() {
+    in_guest(|guest| {
+        let world = World::new(guest);
+        for operation in world.operations() {
+            let before = world.held();
+            let (rounds, signals) = signals::under(|received| {
+                let mut rounds = 0;
+                while rounds < ROUNDS || received() < SIGNALS {
+                    match operation.prepare()() {
+                        Ok(right) => assert!(right(), "{}: a wrong result", operation.name),
+                        Err(error) => panic!("{}: {error}", operation.name),
+                    }
+                    rounds += 1;
+                }
+                (rounds, received())
+            });
+            println!("{}: {rounds} rounds, {signals} signals", operation.name);
+            assert_eq!(world.held(), before, "{}", operation.name);
+        }
+    });
+}
+
+#[test]
+fn a_wait_that_signals_interrupt_goes_on() {
+    in_guest(|guest| {
+        let world = World::new(guest);
+        let object = world.vgem.import(&world.foreign).unwrap().object().clone();
+        let mut mapping = Mapping::new(world.foreign.plane_fd(0).unwrap()).unwrap();
+        let fence = fence::attach(&world.vgem, object.handle().raw());
+        let signals = signals::under(|received| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while received() < SIGNALS {
+                        std::thread::yield_now();
+                    }
+                    fence::signal(&world.vgem, fence);
+                });
+                drop(mapping.begin_wait(Access::Read).unwrap());
+                received()
+            })
+        });
+        assert!(signals >= SIGNALS, "it did not wait: {signals} signals");
+    });
+}

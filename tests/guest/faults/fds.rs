@@ -1,0 +1,40 @@
+//! A process that may open a few more fds, and then none.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+/// Runs `work` with room for so many more fds: the next one is EMFILE.
+pub(super) fn with_room_for<R>(fds: usize, work: impl FnOnce() -> R) -> R {
+    // The limit is on numbers, and the lowest free one is taken: there may be gaps.
+    let fill: Vec<_> = (0..=fds)
+        .map(|_| io::stdin().as_fd().try_clone_to_owned().unwrap())
+        .collect();
+    let first_beyond = fill[fds].as_raw_fd();
+    drop(fill);
+    let _restore = Restore(set_limit(first_beyond as libc::rlim_t));
+    work()
+}
+
+struct Restore(libc::rlim_t);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        set_limit(self.0);
+    }
+}
+
+/// The soft limit on fd numbers; gives the old one.
+fn set_limit(limit: libc::rlim_t) -> libc::rlim_t {
+    let mut limits = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limits` outlives the call.
+    let got = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limits) };
+    assert_eq!(got, 0);
+    let old = std::mem::replace(&mut limits.rlim_cur, limit);
+    // SAFETY: as above.
+    let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limits) };
+    assert_eq!(set, 0);
+    old
+}

@@ -1,0 +1,276 @@
+//! The operations, and what is true of what they give.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use primeshare::alloc::{Dumb, Udmabuf};
+use primeshare::buffer::BufferId;
+use primeshare::device::{self, Capabilities};
+use primeshare::gbm::Gbm;
+use primeshare::gem::{Found, Handle, Object};
+use primeshare::sync::{Access, Mapping};
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
+
+use super::operation::{Needs, Operation};
+use super::world::{World, dup, plane};
+
+impl World {
+    /// All of them.
+    pub(super) fn operations(&self) -> Vec<Operation<'_>> {
+        let mut all = self.device();
+        all.extend(self.allocation());
+        all.extend(self.gbm());
+        all.extend(self.sharing());
+        all.extend(self.access());
+        all
+    }
+
+    fn device(&self) -> Vec<Operation<'_>> {
+        use Needs::*;
+        let (vgem, path) = (&self.vgem, &self.vgem.node().path);
+        let right = move |device: &Device| {
+            device.node() == vgem.node() && device.driver() == "vgem" && device.stats().handles == 0
+        };
+        vec![
+            Operation::new("Device::open", Both, move || Device::open(path), right),
+            Operation::with(
+                "Device::from_fd of a new file description",
+                Memory,
+                move || OwnedFd::from(File::options().read(true).write(true).open(path).unwrap()),
+                Device::from_fd,
+                right,
+            ),
+            Operation::with(
+                "Device::from_fd of a dup",
+                Memory,
+                move || dup(vgem),
+                Device::from_fd,
+                move |device| device.node() == vgem.node() && device.shares_handles_with(vgem),
+            ),
+            Operation::new("Device::reopen", Both, move || vgem.reopen(), right),
+            Operation::new("device::enumerate", Both, device::enumerate, move |nodes| {
+                *nodes == self.nodes
+            }),
+            // It has no error to give. Nor is it remembered: it may be wrong, but not for good.
+            Operation::new(
+                "Device::capabilities",
+                Both,
+                move || match self.vkms.capabilities() {
+                    right if right == self.capabilities => Ok(()),
+                    wrong => Err(Wrong(wrong)),
+                },
+                move |()| true,
+            )
+            .without_reason(),
+        ]
+    }
+
+    fn allocation(&self) -> Vec<Operation<'_>> {
+        use Needs::*;
+        let vkms = &self.vkms;
+        let rgb = move || Request::new(64, 64, Fourcc::XRGB8888);
+        let nv12 = move || Request::new(64, 64, Fourcc::NV12);
+        let dumb = move |request: &Request| Dumb::new(vkms).allocate(request);
+        vec![
+            Operation::new("Dumb::allocate", Both, move || dumb(&rgb()), is_new),
+            Operation::new(
+                "Dumb::allocate of two planes",
+                Both,
+                move || dumb(&nv12()),
+                is_new,
+            ),
+            Operation::new(
+                "Dumb::allocate, and free",
+                Both,
+                move || dumb(&rgb()).map(drop),
+                move |()| true,
+            ),
+            Operation::new("Udmabuf::open", Both, Udmabuf::open, move |udmabuf| {
+                udmabuf.allocate(&rgb()).is_ok()
+            }),
+            Operation::new(
+                "Udmabuf::allocate",
+                Both,
+                move || self.udmabuf.allocate(&rgb()),
+                is_new,
+            ),
+        ]
+    }
+
+    fn gbm(&self) -> Vec<Operation<'_>> {
+        use Needs::*;
+        let (vkms, path) = (&self.vkms, &self.vkms.node().path);
+        let works = move |gbm: &Gbm| {
+            gbm.allocate(&Request::new(64, 64, Fourcc::XRGB8888))
+                .is_ok()
+        };
+        let allocate = move || {
+            let request = Request::new(64, 64, Fourcc::XRGB8888);
+            self.gbm.allocate(&request)
+        };
+        vec![
+            // `Gbm::open` is the second half of it: vkms has no render node.
+            Operation::new("Gbm::new", Both, move || Gbm::new(vkms), works).without_reason(),
+            Operation::with(
+                "Gbm::from_fd",
+                Fds,
+                move || OwnedFd::from(File::options().read(true).write(true).open(path).unwrap()),
+                Gbm::from_fd,
+                works,
+            )
+            .without_reason(),
+            Operation::new("Gbm::allocate", Both, allocate, is_new).without_reason(),
+        ]
+    }
+
+    fn sharing(&self) -> Vec<Operation<'_>> {
+        use Needs::*;
+        let (vgem, vkms) = (&self.vgem, &self.vkms);
+        let met = move |wanted| move |(_, found): &(Object, Found)| *found == wanted;
+        let import = move |device: &Device, buffer| {
+            let imported = device.import(buffer);
+            imported.map(move |imported| (imported.object().clone(), imported.found()))
+        };
+        vec![
+            Operation::new(
+                // The first time, which makes the dma-buf, is a part of `Dumb::allocate`.
+                "Object::export",
+                Fds,
+                move || self.own_object.export(),
+                move |(fd, id)| BufferId::of(fd) == Ok(*id),
+            ),
+            Operation::new(
+                "Object::export of an import",
+                Fds,
+                move || self.known_object.export(),
+                move |(_, id)| *id == self.known.id(),
+            ),
+            Operation::new(
+                "Device::import of a new buffer",
+                Memory,
+                move || import(vkms, &self.foreign),
+                met(Found::New),
+            ),
+            Operation::new(
+                "Device::import of a new buffer, and drop",
+                Memory,
+                move || vkms.import(&self.foreign).map(drop),
+                move |()| true,
+            ),
+            Operation::new(
+                "Device::import of a known buffer",
+                Nothing,
+                move || import(vkms, &self.known),
+                met(Found::AlreadyImported),
+            ),
+            Operation::new(
+                "Device::import at home",
+                Nothing,
+                move || import(vgem, &self.foreign),
+                met(Found::SelfImport),
+            ),
+            Operation::new(
+                "Device::import of two dma-bufs",
+                Memory,
+                move || vkms.import(&self.both),
+                move |imported| imported.plane(0) != imported.plane(1),
+            ),
+            Operation::new(
+                "Device::import_fd of a new buffer",
+                Memory,
+                move || vkms.import_fd(self.foreign.plane_fd(0).unwrap()),
+                met(Found::New),
+            ),
+            Operation::new(
+                "Device::import_fd of a known buffer",
+                Nothing,
+                move || vkms.import_fd(self.known.plane_fd(0).unwrap()),
+                met(Found::AlreadyImported),
+            ),
+            Operation::new(
+                "Device::import_fd at home",
+                Nothing,
+                move || vgem.import_fd(self.foreign.plane_fd(0).unwrap()),
+                met(Found::SelfImport),
+            ),
+            Operation::new(
+                "Device::open_name",
+                Nothing,
+                move || vkms.open_name(self.name),
+                move |object| *object != self.own_object,
+            ),
+            Operation::with(
+                "Device::adopt, and Object::release",
+                Nothing,
+                move || {
+                    let dumb = drm_ffi::mode::dumbbuffer::create(vkms.as_fd(), 64, 64, 32, 0);
+                    dumb.unwrap().handle
+                },
+                move |handle| vkms.adopt(handle).map(Object::release),
+                move |released| {
+                    let close = |handle: Handle| drm_ffi::gem::close(vkms.as_fd(), handle.raw());
+                    released.is_some_and(|handle| close(handle).is_ok())
+                },
+            ),
+            Operation::with(
+                "DmaBuf::new",
+                Nothing,
+                move || [dup(&self.luma.objects()[0]), dup(&self.chroma.objects()[0])],
+                move |fds| DmaBuf::new(*self.both.layout(), fds.map(plane)),
+                move |buffer| *buffer == self.both,
+            ),
+        ]
+    }
+
+    fn access(&self) -> Vec<Operation<'_>> {
+        use Needs::*;
+        let map = move || Mapping::new(&self.foreign.objects()[0]);
+        let readable = move |mapping: &Mapping| mapping.size() == 64 * 64 * 4;
+        vec![
+            Operation::new(
+                "Device::map_dumb",
+                Memory,
+                move || {
+                    self.vkms
+                        .map_dumb(&self.own_object, 4096.try_into().unwrap())
+                },
+                move |mapping| mapping.read(4092, &mut [0; 4]).is_some(),
+            ),
+            Operation::new("Mapping::new", Both, map, readable),
+            Operation::new(
+                "Mapping::new, and unmap",
+                Both,
+                move || map().map(drop),
+                move |()| true,
+            ),
+            Operation::with(
+                "Mapping::begin_wait",
+                Nothing,
+                move || map().unwrap(),
+                move |mut mapping: Mapping| {
+                    drop(mapping.begin_wait(Access::Write)?);
+                    Ok::<_, primeshare::sync::Error>(mapping)
+                },
+                readable,
+            ),
+        ]
+    }
+}
+
+fn is_new(buffer: &DmaBuf) -> bool {
+    buffer.width() == 64 && Mapping::new(&buffer.objects()[0]).is_ok()
+}
+
+/// An answer that is not the right one.
+#[derive(Debug)]
+struct Wrong(Capabilities);
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl Error for Wrong {}

@@ -1,0 +1,122 @@
+//! What the operations work on, and what of it could leak.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+
+use primeshare::alloc::Udmabuf;
+use primeshare::buffer::PlaneFd;
+use primeshare::device::{self, Capabilities};
+use primeshare::gbm::Gbm;
+use primeshare::gem::Object;
+use primeshare::{Device, DmaBuf, Fourcc, Layout};
+
+use crate::support::{Guest, buffer_on};
+
+/// What could leak.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    fds: u64,
+    dma_bufs: usize,
+    mappings: usize,
+    handles: [usize; 2],
+    failed_closes: u64,
+}
+
+/// Devices and buffers to operate on.
+pub(super) struct World {
+    pub(super) vgem: Device,
+    pub(super) vkms: Device,
+    /// Of vgem, unknown to vkms.
+    pub(super) foreign: DmaBuf,
+    /// The two planes of `both`, of vgem and unknown to vkms.
+    pub(super) luma: DmaBuf,
+    pub(super) chroma: DmaBuf,
+    pub(super) both: DmaBuf,
+    /// Of vgem, in use on vkms.
+    pub(super) known: DmaBuf,
+    pub(super) known_object: Object,
+    /// A dumb buffer of vkms.
+    pub(super) own_object: Object,
+    /// Its flink name.
+    pub(super) name: u32,
+    pub(super) udmabuf: Udmabuf,
+    pub(super) gbm: Gbm,
+    pub(super) nodes: Vec<device::Node>,
+    pub(super) capabilities: Capabilities,
+}
+
+impl World {
+    pub(super) fn new(guest: &Guest) -> Self {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (luma, chroma, known) = (buffer_on(&vgem), buffer_on(&vgem), buffer_on(&vgem));
+        let own = buffer_on(&vkms);
+        let own_object = vkms.import(&own).unwrap().object().clone();
+        Self {
+            foreign: buffer_on(&vgem),
+            both: two_planes(&luma, &chroma).unwrap(),
+            luma,
+            chroma,
+            known_object: vkms.import(&known).unwrap().object().clone(),
+            known,
+            name: crate::kernel::flink(vkms.as_fd(), own_object.handle().raw()),
+            own_object,
+            udmabuf: Udmabuf::open().unwrap(),
+            gbm: Gbm::new(&vkms).unwrap(),
+            nodes: device::enumerate().unwrap(),
+            capabilities: vkms.capabilities(),
+            vgem,
+            vkms,
+        }
+    }
+
+    pub(super) fn held(&self) -> Held {
+        let stats = [self.vgem.stats(), self.vkms.stats()];
+        Held {
+            // Their number, since Linux 6.2.
+            fds: fs::metadata("/proc/self/fd").unwrap().len(),
+            dma_bufs: dma_bufs(),
+            mappings: mappings(),
+            handles: stats.map(|stats| stats.handles),
+            failed_closes: stats.iter().map(|stats| stats.failed_closes).sum(),
+        }
+    }
+}
+
+pub(super) fn dup(fd: impl AsFd) -> OwnedFd {
+    fd.as_fd().try_clone_to_owned().unwrap()
+}
+
+pub(super) fn plane(fd: OwnedFd) -> PlaneFd {
+    PlaneFd {
+        fd,
+        offset: 0,
+        stride: 64,
+    }
+}
+
+/// NV12 with a dma-buf for each plane.
+fn two_planes(luma: &DmaBuf, chroma: &DmaBuf) -> Result<DmaBuf, primeshare::buffer::Error> {
+    let layout = Layout::linear(64, 64, Fourcc::NV12);
+    let fds = [luma, chroma].map(|buffer| plane(dup(&buffer.objects()[0])));
+    DmaBuf::new(layout, fds)
+}
+
+/// The kernel's dma-bufs: a `Total N objects` at the end.
+fn dma_bufs() -> usize {
+    let info = fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").unwrap();
+    let total = |line: &str| {
+        line.strip_prefix("Total ")?
+            .split_once(" objects")?
+            .0
+            .parse()
+            .ok()
+    };
+    info.lines().rev().find_map(total).unwrap()
+}
+
+/// Mappings of dma-bufs and DRM nodes, which outlive handle and fd.
+fn mappings() -> usize {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let shared = |line: &&str| line.contains("/dmabuf:") || line.contains("/dev/dri/");
+    maps.lines().filter(shared).count()
+}
