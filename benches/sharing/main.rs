@@ -5,13 +5,14 @@
 //! hardware. Copies run at native speed.
 
 mod bare;
+mod handles;
 mod measure;
 mod table;
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use primeshare::alloc::Dumb;
 use primeshare::blit::Blit;
 use primeshare::device::{self, NodeKind};
@@ -25,14 +26,13 @@ use table::Table;
 const IN_FLIGHT: usize = 4;
 /// Copies timed together.
 const FRAMES: u32 = 24;
-/// Calls timed together.
-const CALLS: u32 = 2000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn main() -> Result<()> {
     let (source, destination) = two_devices()?;
     println!("source {source}, destination {destination}");
-    handles(&source, &destination)?;
+    more_files()?;
+    handles::run(&source, &destination)?;
     let instance = Instance::new(Validation::Off)?;
     let physical = instance
         .select(&Select::Drm(&destination))
@@ -47,6 +47,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Raises the limit of open files as far as it goes, for the buffers of the benchmark.
+fn more_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    Ok(setrlimit(Resource::RLIMIT_NOFILE, most, most)?)
+}
+
 /// Two devices of different drivers, where there are such.
 fn two_devices() -> Result<(Device, Device)> {
     let primary = device::enumerate()?
@@ -57,58 +63,6 @@ fn two_devices() -> Result<(Device, Device)> {
     let other = devices.iter().find(|d| d.driver() != source.driver());
     let destination = other.or(devices.get(1)).unwrap_or(source).reopen()?;
     Ok((source.clone(), destination))
-}
-
-/// Imports against the system calls they spare or cannot spare.
-fn handles(source: &Device, destination: &Device) -> Result<()> {
-    let buffer = Dumb::new(source).allocate(&Request::new(256, 256, Fourcc::XRGB8888))?;
-    let held = destination.import(&buffer)?;
-    let fd = buffer.plane_fd(0).context("no plane")?;
-    let hits = destination.stats().imports;
-    let times = interleaved(
-        31,
-        CALLS,
-        &mut [
-            &mut || {
-                std::hint::black_box(destination.import(&buffer)?);
-                Ok(())
-            },
-            &mut || {
-                // The handle is known, so the kernel answers from its own table, and there is nothing
-                // to close: the baseline at its cheapest.
-                std::hint::black_box(drm_ffi::gem::fd_to_handle(destination.as_fd(), fd)?);
-                Ok(())
-            },
-            &mut || {
-                std::hint::black_box(destination.import_fd(fd)?);
-                Ok(())
-            },
-            &mut || {
-                std::hint::black_box(nix::sys::stat::fstat(fd)?);
-                Ok(())
-            },
-        ],
-    )?;
-    anyhow::ensure!(
-        destination.stats().imports == hits,
-        "an import asked the kernel"
-    );
-    drop(held);
-    let [known, ioctl, unknown, fstat] = [0, 1, 2, 3].map(|i| median(&times[i]) * 1e9);
-    let mut table = Table::new(["call", "median ns", "baseline", "median ns", "ratio"]);
-    let mut row = |what: &str, ours: f64, baseline: &str, bare: f64| {
-        table.row([
-            what.to_owned(),
-            format!("{ours:.0}"),
-            baseline.to_owned(),
-            format!("{bare:.0}"),
-            format!("{:.3}", ours / bare),
-        ]);
-    };
-    row("import, known buffer", known, "PRIME_FD_TO_HANDLE", ioctl);
-    row("import, unknown fd of it", unknown, "fstat", fstat);
-    print!("{table}");
-    Ok(())
 }
 
 /// A prepared copy against the bare Vulkan call and against memcpy.

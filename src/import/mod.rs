@@ -25,7 +25,8 @@ pub struct Error {
 #[derive(Clone, Debug)]
 pub struct Imported {
     objects: ArrayVec<(Object, Found), MAX_PLANES>,
-    planes: ArrayVec<usize, MAX_PLANES>,
+    /// Indices into `objects`, small because this is copied with every import.
+    planes: ArrayVec<u8, MAX_PLANES>,
 }
 
 impl Imported {
@@ -33,7 +34,7 @@ impl Imported {
     pub fn plane(&self, plane: usize) -> Option<&Object> {
         self.planes
             .get(plane)
-            .map(|&object| &self.objects[object].0)
+            .map(|&object| &self.objects[usize::from(object)].0)
     }
 
     /// The objects, in the order of [`DmaBuf::objects`], and what the import met of each.
@@ -68,7 +69,7 @@ impl Device {
         }
         Ok(Imported {
             objects,
-            planes: buffer.planes().iter().map(|plane| plane.object).collect(),
+            planes: buffer.planes().iter().map(|p| p.object as u8).collect(),
         })
     }
 
