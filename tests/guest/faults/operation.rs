@@ -26,6 +26,8 @@ pub(super) struct Operation<'a> {
     pub(super) needs: Needs,
     /// Its errors need not name the kernel's reason.
     pub(super) reason_is_lost: bool,
+    /// It makes Mesa start a driver.
+    pub(super) starts_mesa: bool,
     prepare: Box<dyn Fn() -> Attempt<'a> + 'a>,
 }
 
@@ -49,6 +51,7 @@ impl<'a> Operation<'a> {
             name,
             needs,
             reason_is_lost: false,
+            starts_mesa: false,
             prepare: Box::new(prepare),
         }
     }
@@ -66,6 +69,13 @@ impl<'a> Operation<'a> {
     pub(super) fn without_reason(self) -> Self {
         Self {
             reason_is_lost: true,
+            ..self
+        }
+    }
+
+    pub(super) fn starting_mesa(self) -> Self {
+        Self {
+            starts_mesa: true,
             ..self
         }
     }

@@ -112,7 +112,9 @@ impl World {
         };
         vec![
             // `Gbm::open` is the second half of it: vkms has no render node.
-            Operation::new("Gbm::new", Both, move || Gbm::new(vkms), works).without_reason(),
+            Operation::new("Gbm::new", Both, move || Gbm::new(vkms), works)
+                .without_reason()
+                .starting_mesa(),
             Operation::with(
                 "Gbm::from_fd",
                 Fds,
@@ -120,7 +122,8 @@ impl World {
                 Gbm::from_fd,
                 works,
             )
-            .without_reason(),
+            .without_reason()
+            .starting_mesa(),
             Operation::new("Gbm::allocate", Both, allocate, is_new).without_reason(),
         ]
     }

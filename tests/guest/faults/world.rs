@@ -43,6 +43,9 @@ pub(super) struct World {
     pub(super) gbm: Gbm,
     pub(super) nodes: Vec<device::Node>,
     pub(super) capabilities: Capabilities,
+    /// Mesa 25.0's llvmpipe forgets an fd where it cannot start: in
+    /// `llvmpipe_resource_alloc_udmabuf` an inner `mem_fd` hides the one that is closed.
+    pub(super) mesa_leaks: bool,
 }
 
 impl World {
@@ -64,6 +67,7 @@ impl World {
             gbm: Gbm::new(&vkms).unwrap(),
             nodes: device::enumerate().unwrap(),
             capabilities: vkms.capabilities(),
+            mesa_leaks: guest.is_compat(),
             vgem,
             vkms,
         }
