@@ -31,10 +31,18 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
-    /// The directory of nodes could not be read.
+    /// The device could not be looked up in sysfs.
+    #[error("cannot look at {path}: {errno}", path = path.display())]
+    Sysfs {
+        /// The place in sysfs.
+        path: PathBuf,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// The directory of nodes, or a node in it, could not be read.
     #[error("cannot list {path}: {errno}", path = path.display())]
     List {
-        /// The directory.
+        /// The directory or node.
         path: PathBuf,
         /// The kernel's reason.
         errno: Errno,

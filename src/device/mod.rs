@@ -116,7 +116,8 @@ impl Device {
     /// The handle must be open, and nobody else may close it. If the program got it by an import
     /// of its own of something that the library has here, the kernel gave it the same handle, and
     /// this is a clone of the same object. [`gem::Object::release`] is the way back. GETFB and
-    /// GETFB2 give a fresh handle with every call: adopt each, or close it yourself.
+    /// GETFB2 give a fresh handle with every call: adopt each, or close it yourself. After an error
+    /// the handle is still the program's.
     pub fn adopt(&self, handle: u32) -> Result<gem::Object, gem::Error> {
         self.0.handles.adopt(handle)
     }

@@ -70,27 +70,44 @@ impl Node {
         Self::describe(NodeId {
             major: major(stat.st_rdev),
             minor: minor(stat.st_rdev),
-        })
+        })?
         .ok_or(Error::NotDrm)
     }
 
     /// `None` where the number is not a DRM node's.
-    fn describe(id: NodeId) -> Option<Self> {
+    fn describe(id: NodeId) -> Result<Option<Self>, Error> {
         let sysfs = PathBuf::from(format!("/sys/dev/char/{}:{}", id.major, id.minor));
-        let name = match sysfs.canonicalize() {
-            Ok(target) if sysfs.join("device/drm").exists() => {
-                target.file_name()?.to_str()?.to_owned()
-            }
-            Ok(_) => return None,
-            Err(_) => name_by_number(id)?,
+        let name = match resolve(&sysfs)? {
+            Some(_) if resolve(&sysfs.join("device/drm"))?.is_none() => return Ok(None),
+            Some(target) => last_part(&target),
+            None => name_by_number(id),
         };
-        Some(Self {
-            kind: kind_of(&name)?,
+        let Some((kind, name)) = name.and_then(|name| Some((kind_of(&name)?, name))) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            kind,
             path: Path::new(DIRECTORY).join(name),
             id,
-            bus: bus_of(&sysfs.join("device")),
-        })
+            bus: bus_of(&sysfs.join("device"))?,
+        }))
     }
+}
+
+/// Where a path in sysfs leads. `None` where there is no such thing, or no sysfs.
+fn resolve(path: &Path) -> Result<Option<PathBuf>, Error> {
+    match path.canonicalize() {
+        Ok(target) => Ok(Some(target)),
+        Err(error) if sys::errno_is(&error, Errno::ENOENT) => Ok(None),
+        Err(error) => Err(Error::Sysfs {
+            path: path.to_owned(),
+            errno: sys::errno(error),
+        }),
+    }
+}
+
+fn last_part(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// The name of a node where there is no sysfs to ask, as in some sandboxes: the kernel gives each
@@ -117,20 +134,22 @@ fn kind_of(name: &str) -> Option<NodeKind> {
     }
 }
 
-fn bus_of(device: &Path) -> Option<BusId> {
-    let last = |path: PathBuf| Some(path.canonicalize().ok()?.file_name()?.to_str()?.to_owned());
-    Some(BusId {
-        subsystem: last(device.join("subsystem"))?,
-        name: last(device.to_owned())?,
-    })
+fn bus_of(device: &Path) -> Result<Option<BusId>, Error> {
+    let subsystem = resolve(&device.join("subsystem"))?;
+    let name = resolve(device)?;
+    let parts = subsystem.as_deref().and_then(last_part);
+    let parts = parts.zip(name.as_deref().and_then(last_part));
+    Ok(parts.map(|(subsystem, name)| BusId { subsystem, name }))
 }
 
 /// The render node of a node's device, where it has one.
-pub(crate) fn render_node_of(node: &Node) -> Option<PathBuf> {
-    let bus = node.bus.as_ref()?;
+pub(crate) fn render_node_of(node: &Node) -> Result<Option<PathBuf>, Error> {
+    let Some(bus) = node.bus.as_ref() else {
+        return Ok(None);
+    };
     let same = |other: &Node| other.kind == NodeKind::Render && other.bus.as_ref() == Some(bus);
-    let render = enumerate().ok()?.into_iter().find(same)?;
-    Some(render.path)
+    let render = enumerate()?.into_iter().find(same);
+    Ok(render.map(|node| node.path))
 }
 
 /// Lists the machine's DRM nodes, primary nodes first, by number. Opens none of them.
@@ -151,14 +170,21 @@ pub fn enumerate() -> Result<Vec<Node>, Error> {
         if entry.file_name().to_str().and_then(kind_of).is_none() {
             continue;
         }
-        // A node may go while we look: hot unplug.
-        let Ok(stat) = nix::sys::stat::stat(&entry.path()) else {
-            continue;
+        let stat = match nix::sys::stat::stat(&entry.path()) {
+            Ok(stat) => stat,
+            // A node may go while we look: hot unplug.
+            Err(Errno::ENOENT) => continue,
+            Err(errno) => {
+                return Err(Error::List {
+                    path: entry.path(),
+                    errno,
+                });
+            }
         };
         nodes.extend(Node::describe(NodeId {
             major: major(stat.st_rdev),
             minor: minor(stat.st_rdev),
-        }));
+        })?);
     }
     nodes.sort_by_key(|node| (node.kind, node.id));
     Ok(nodes)

@@ -40,7 +40,7 @@ impl Gbm {
     /// compositor runs is not authenticated, and drivers refuse rendering to it. Mesa's software
     /// gbm needs the primary node, for dumb buffers.
     pub fn new(device: &Device) -> Result<Self, Error> {
-        let render = device::render_node_of(device.node())
+        let render = device::render_node_of(device.node())?
             .filter(|path| *path != device.node().path)
             .filter(|_| !SOFTWARE_WITH_RENDER_NODE.contains(&device.driver()));
         if let Some(path) = render {

@@ -11,7 +11,7 @@ pub enum Error {
         /// The device.
         device: String,
     },
-    /// Zero was to be adopted.
+    /// Zero was to be adopted, or the kernel gave it.
     #[error("{device}: 0 is no GEM handle")]
     NoHandle {
         /// The device.

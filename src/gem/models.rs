@@ -69,7 +69,7 @@ fn import(table: &Arc<Model>, id: BufferId) -> Arc<Lease<ModelKernel>> {
 /// An object made here; its dma-buf is `id`.
 fn create(table: &Arc<Model>, id: BufferId) -> Arc<Lease<ModelKernel>> {
     let handle = table.kernel().create(id);
-    Table::adopt(table, Handle::new(handle).unwrap())
+    Table::created(table, Handle::new(handle).unwrap())
 }
 
 /// What a holder of a lease relies on: the handle is open, and of this dma-buf.
@@ -196,7 +196,7 @@ fn an_adopted_handle_is_closed_once() {
             |table, lease| {
                 // The host program hands over what the library has already.
                 let lease = lease.unwrap();
-                let again = Table::adopt(&table, lease.handle());
+                let again = Table::adopt(&table, lease.handle()).unwrap();
                 drop(lease);
                 assert_good(&again, A);
             },

@@ -101,7 +101,7 @@ impl Handles {
         // before had taken it out of the table by then.
         let (handle, pitch) = sys::drm::create_dumb(self.as_fd(), width, height, bits_per_pixel)
             .map_err(|errno| self.lost_or(errno, |device| Error::CreateDumb { device, errno }))?;
-        let object = self.adopt(handle)?;
+        let object = self.created(handle)?;
         log::debug!("{}: made a dumb buffer, {:?}", self.name(), object.handle());
         Ok((object, pitch))
     }
@@ -115,15 +115,29 @@ impl Handles {
                 errno,
             })
         })?;
-        self.adopt(handle)
+        self.created(handle)
     }
 
     /// See [`Device::adopt`](crate::Device::adopt).
     pub(crate) fn adopt(&self, handle: u32) -> Result<Object, Error> {
-        let handle = Handle::new(handle).ok_or_else(|| Error::NoHandle {
-            device: self.name().to_owned(),
+        let lease = Table::adopt(&self.0, self.handle(handle)?).map_err(|errno| {
+            self.lost_or(errno, |device| Error::Export {
+                device,
+                handle,
+                errno,
+            })
         })?;
-        Ok(Object(Table::adopt(&self.0, handle)))
+        Ok(Object(lease))
+    }
+
+    fn created(&self, handle: u32) -> Result<Object, Error> {
+        Ok(Object(Table::created(&self.0, self.handle(handle)?)))
+    }
+
+    fn handle(&self, handle: u32) -> Result<Handle, Error> {
+        Handle::new(handle).ok_or_else(|| Error::NoHandle {
+            device: self.name().to_owned(),
+        })
     }
 
     /// ENODEV is what a driver says to memory that it cannot import, and what the kernel says to

@@ -200,25 +200,31 @@ impl<K: Kernel> Table<K> {
         Ok(leased)
     }
 
-    /// Becomes the owner of a handle that is open on this file description: one that was just
-    /// made, or that the host program hands over.
-    pub(super) fn adopt(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
+    /// Takes a handle that the kernel has just made, and that nobody else can know.
+    pub(super) fn created(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
         let mut state = this.lock();
-        // A handle without a known identity may be the one that is in the table. One with an
-        // identity may be that or, if it was closed behind our back, another object: the kernel
-        // tells by its export.
-        let known = match state.entries.get(&handle).map(|entry| entry.id) {
-            None => None,
-            Some(None) => Self::lease(this, &mut state, handle),
-            Some(Some(id)) => match this.kernel.handle_to_fd(handle.raw()) {
-                Ok((_, now)) if now != id => None,
-                _ => Self::lease(this, &mut state, handle),
-            },
+        Self::insert(this, &mut state, handle, Origin::Created)
+    }
+
+    /// Becomes the owner of a handle that is open on this file description, and that the host
+    /// program hands over.
+    pub(super) fn adopt(this: &Arc<Self>, handle: Handle) -> Result<Arc<Lease<K>>, Errno> {
+        let mut state = this.lock();
+        // A handle that is in the table may be the same object or, if that was closed behind our
+        // back, another: its export tells.
+        let is_it = match state.entries.get(&handle).map(|entry| entry.id) {
+            None => false,
+            Some(None) => true,
+            Some(Some(id)) => this.kernel.handle_to_fd(handle.raw())?.1 == id,
         };
-        match known {
+        let known = match is_it {
+            true => Self::lease(this, &mut state, handle),
+            false => None,
+        };
+        Ok(match known {
             Some((lease, _)) => lease,
             None => Self::insert(this, &mut state, handle, Origin::Created),
-        }
+        })
     }
 
     /// Forgets a handle, which is the host program's from now on. What else refers to it neither
