@@ -44,7 +44,7 @@ impl Gbm {
             .filter(|path| *path != device.node().path)
             .filter(|_| !SOFTWARE_WITH_RENDER_NODE.contains(&device.driver()));
         if let Some(path) = render {
-            match Self::open(&path).and_then(Self::probed) {
+            match Self::open(&path) {
                 Ok(gbm) => return Ok(gbm),
                 Err(error) => log::debug!("gbm on {}: {error}", path.display()),
             }
@@ -70,18 +70,16 @@ impl Gbm {
             device: device.clone(),
             errno: sys::errno(error),
         })?;
-        Ok(Self {
+        let new = Self {
             device,
             gbm: Mutex::new(gbm),
-        })
-    }
-
-    /// This allocator, if it can allocate.
-    fn probed(self) -> Result<Self, Error> {
+        };
+        // gbm makes devices that cannot allocate: on the render node of a device without a GPU,
+        // and where Mesa met an error that it keeps to itself (seen with EMFILE, Mesa 26.1).
         let mut request = Request::new(64, 64, Fourcc::XRGB8888);
         request.modifiers.push(Modifier::INVALID);
-        self.create(&self.lock(), &request)?;
-        Ok(self)
+        new.create(&new.lock(), &request)?;
+        Ok(new)
     }
 
     /// Mesa's name for the backend: `drm` for its own drivers, `nvidia` …
