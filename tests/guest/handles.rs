@@ -8,7 +8,7 @@ use primeshare::buffer::PlaneFd;
 use primeshare::gem::Found;
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Layout, Request};
 
-use crate::support::{buffer_on, in_guest};
+use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
 
 /// A buffer of two planes in one dma-buf.
 fn nv12_on(device: &Device) -> DmaBuf {
@@ -125,12 +125,7 @@ fn planes_in_two_objects_have_a_handle_each() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let (luma, chroma) = (buffer_on(&vgem), buffer_on(&vgem));
-        let planes = [&luma, &chroma].map(|buffer| PlaneFd {
-            fd: buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap(),
-            offset: 0,
-            stride: 64,
-        });
-        let both = DmaBuf::new(Layout::linear(64, 64, Fourcc::NV12), planes).unwrap();
+        let both = of_two_dma_bufs(&luma, &chroma);
         assert_eq!(both.objects().len(), 2);
         let imported = vkms.import(&both).unwrap();
         assert_ne!(imported.plane(0), imported.plane(1));

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use primeshare::alloc::{Allocator, Dumb, Request};
+use primeshare::buffer::PlaneFd;
 use primeshare::vk::{self, Instance, Select, Validation};
-use primeshare::{Device, DmaBuf, Fourcc};
+use primeshare::{Device, DmaBuf, Fourcc, Layout};
 
 /// The checks look at the whole process and kernel, so tests run one after another.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -122,6 +123,16 @@ pub(crate) fn buffer_on(device: &Device) -> DmaBuf {
     Dumb::new(device).allocate(&request).unwrap()
 }
 
+/// A buffer of two planes, each in a dma-buf of its own.
+pub(crate) fn of_two_dma_bufs(luma: &DmaBuf, chroma: &DmaBuf) -> DmaBuf {
+    let planes = [luma, chroma].map(|buffer| PlaneFd {
+        fd: buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap(),
+        offset: 0,
+        stride: 64,
+    });
+    DmaBuf::new(Layout::linear(64, 64, Fourcc::NV12), planes).unwrap()
+}
+
 /// Open fds and what they are.
 fn open_fds() -> BTreeMap<String, String> {
     // Collected before the links are read, and without the fd of the listing itself.
@@ -140,7 +151,7 @@ fn open_fds() -> BTreeMap<String, String> {
 
 /// The kernel's count of dma-bufs: the last line's `Total N objects, M bytes`. (Each object has a
 /// line `Total N devices attached` of its own before it.)
-fn kernel_dma_bufs() -> usize {
+pub(crate) fn kernel_dma_bufs() -> usize {
     let info = fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").unwrap();
     let total = info.lines().find_map(|line| {
         let (count, _) = line.strip_prefix("Total ")?.split_once(" objects")?;

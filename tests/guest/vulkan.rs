@@ -11,7 +11,7 @@ use primeshare::sync::{Access, Mapping};
 use primeshare::vk::{Call, Error, Select, Staging, Use};
 use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Modifier, Request};
 
-use crate::support::{buffer_on, in_guest};
+use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -293,12 +293,7 @@ fn a_buffer_in_two_dma_bufs_is_refused_as_disjoint() {
         let vulkan = guest.vulkan();
         let vgem = guest.vgem();
         let (luma, chroma) = (buffer_on(&vgem), buffer_on(&vgem));
-        let planes = [&luma, &chroma].map(|buffer| PlaneFd {
-            fd: buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap(),
-            offset: 0,
-            stride: 64,
-        });
-        let both = DmaBuf::new(Layout::linear(64, 64, Fourcc::NV12), planes).unwrap();
+        let both = of_two_dma_bufs(&luma, &chroma);
         let refused = vulkan.import_image(&both, Use::Source).unwrap_err();
         assert!(
             matches!(

@@ -36,6 +36,12 @@ pub(crate) enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Run the tests that have a long form at full length, in the guest: some ten minutes.
+    Soak {
+        /// Names of tests, instead of all of them.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Ends a guest whose own `xtask` was killed; started by `xtask` itself.
     #[command(hide = true)]
     Watch,

@@ -12,6 +12,7 @@ mod host;
 mod progress;
 mod repository;
 mod runner;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Watch => guest::watch::main(),
         Command::Test { arguments } => test::run(&arguments),
         Command::Demo => demo::run(),
+        Command::Soak { arguments } => soak::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),
     }
 }

@@ -53,6 +53,12 @@ fn steps(arguments: &[OsString]) -> Vec<(&'static str, Command)> {
     ]);
     let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
+    let mut models = cargo(&["test", "--lib", "--release", "--target-dir", "target/loom"]);
+    // loom's models need no devices. With `--cfg loom` everything is another build, so it gets a place of its own.
+    models
+        .args(["models"])
+        .env("RUSTFLAGS", "--cfg loom")
+        .env("PRIMESHARE_RUN", "host");
     let tests = |kind: Kind, selection: &str| {
         let mut tests = cargo(&["test", selection]);
         tests.args(arguments).env(kind::VARIABLE, kind.name());
@@ -66,6 +72,7 @@ fn steps(arguments: &[OsString]) -> Vec<(&'static str, Command)> {
         ("format", format),
         ("lints", lints),
         ("documentation", documentation),
+        ("models", models),
         ("tests", tests(Kind::Current, "--workspace")),
     ];
     // Documentation tests need no second guest, and cargo does not take them together with another test.

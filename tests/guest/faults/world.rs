@@ -10,7 +10,7 @@ use primeshare::gbm::Gbm;
 use primeshare::gem::Object;
 use primeshare::{Device, DmaBuf, Fourcc, Layout};
 
-use crate::support::{Guest, buffer_on};
+use crate::support::{Guest, buffer_on, kernel_dma_bufs};
 
 /// What could leak.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl World {
         Held {
             // Their number, since Linux 6.2.
             fds: fs::metadata("/proc/self/fd").unwrap().len(),
-            dma_bufs: dma_bufs(),
+            dma_bufs: kernel_dma_bufs(),
             mappings: mappings(),
             handles: stats.map(|stats| stats.handles),
             failed_closes: stats.iter().map(|stats| stats.failed_closes).sum(),
@@ -103,19 +103,6 @@ fn two_planes(luma: &DmaBuf, chroma: &DmaBuf) -> Result<DmaBuf, primeshare::buff
     let layout = Layout::linear(64, 64, Fourcc::NV12);
     let fds = [luma, chroma].map(|buffer| plane(dup(&buffer.objects()[0])));
     DmaBuf::new(layout, fds)
-}
-
-/// The kernel's dma-bufs: a `Total N objects` at the end.
-fn dma_bufs() -> usize {
-    let info = fs::read_to_string("/sys/kernel/debug/dma_buf/bufinfo").unwrap();
-    let total = |line: &str| {
-        line.strip_prefix("Total ")?
-            .split_once(" objects")?
-            .0
-            .parse()
-            .ok()
-    };
-    info.lines().rev().find_map(total).unwrap()
 }
 
 /// Mappings of dma-bufs and DRM nodes, which outlive handle and fd.
