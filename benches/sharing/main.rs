@@ -81,7 +81,7 @@ fn copies(
     let mut bare = bare::Copies::new(vulkan, &from, &to, IN_FLIGHT)?;
     let mut memory = bare::Memcpy::new(&from, &to)?;
     let times = interleaved(
-        15,
+        24,
         1,
         &mut [
             &mut || {

@@ -3,7 +3,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 /// Times each of `works` in turn, `rounds` times over, so that whatever else the machine does
-/// meets all of them alike. Seconds per call, one list for each of `works`.
+/// meets all of them alike; there and back again, so that none always follows the same other.
+/// Seconds per call, one list for each of `works`.
 pub(crate) fn interleaved(
     rounds: usize,
     calls: u32,
@@ -12,14 +13,18 @@ pub(crate) fn interleaved(
     let mut times = vec![Vec::with_capacity(rounds); works.len()];
     // The first round warms up and is not counted.
     for round in 0..=rounds {
-        for (work, times) in works.iter_mut().zip(&mut times) {
+        let mut order: Vec<usize> = (0..works.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
             let start = Instant::now();
             for _ in 0..calls {
-                work()?;
+                works[index]()?;
             }
             let seconds = start.elapsed().as_secs_f64() / f64::from(calls);
             if round > 0 {
-                times.push(seconds);
+                times[index].push(seconds);
             }
         }
     }
