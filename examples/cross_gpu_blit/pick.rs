@@ -98,7 +98,7 @@ pub(crate) fn list() -> Result<String> {
         let bus = bus.as_ref().map(ToString::to_string).unwrap_or_default();
         match Device::open(path) {
             Ok(device) => {
-                let can = device.capabilities();
+                let can = device.capabilities()?;
                 let yes = |can| if can { "yes" } else { "no" };
                 let maybe = |can: Option<bool>| can.map_or("untried", yes);
                 writeln!(

@@ -98,18 +98,12 @@ impl Node {
 fn resolve(path: &Path) -> Result<Option<PathBuf>, Error> {
     match path.canonicalize().map_err(sys::errno) {
         Ok(target) => Ok(Some(target)),
-        Err(errno) if is_absence(errno) => Ok(None),
+        Err(errno) if sys::is_absence(errno) => Ok(None),
         Err(errno) => Err(Error::Sysfs {
             path: path.to_owned(),
             errno,
         }),
     }
-}
-
-/// Whether a failed look-up says that there is nothing for us, and not that looking failed.
-fn is_absence(errno: Errno) -> bool {
-    use Errno::{EACCES, ENOENT, ENOTDIR, EPERM};
-    matches!(errno, ENOENT | ENOTDIR | EACCES | EPERM)
 }
 
 fn last_part(path: &Path) -> Option<String> {
@@ -179,7 +173,7 @@ pub fn enumerate() -> Result<Vec<Node>, Error> {
         let stat = match nix::sys::stat::stat(&entry.path()) {
             Ok(stat) => stat,
             // A node may go while we look: hot unplug.
-            Err(errno) if is_absence(errno) => continue,
+            Err(errno) if sys::is_absence(errno) => continue,
             Err(errno) => {
                 return Err(Error::List {
                     path: entry.path(),

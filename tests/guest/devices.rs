@@ -83,12 +83,12 @@ fn what_is_no_drm_node_is_refused() {
 fn capabilities_are_found_by_trying() {
     in_guest(|guest| {
         // vgem refuses to be asked for DRM_CAP_DUMB_BUFFER, yet has them.
-        let can = guest.vgem().capabilities();
+        let can = guest.vgem().capabilities().unwrap();
         assert!(can.dumb);
         assert_eq!((can.export, can.import), (Some(true), Some(true)));
         let nodes = device::enumerate().unwrap();
         let render = nodes.iter().find(|n| n.kind == NodeKind::Render).unwrap();
-        let can = Device::open(&render.path).unwrap().capabilities();
+        let can = Device::open(&render.path).unwrap().capabilities().unwrap();
         assert!(!can.dumb);
         assert_eq!((can.export, can.import), (None, Some(true)));
     });

@@ -1,9 +1,9 @@
 //! Every operation with each kernel allocation and each fd of it failing in turn, and under a
 //! storm of signals: an error that says so, nothing left behind, and all is well afterwards.
 
-mod fds;
+pub(crate) mod fds;
 mod fence;
-mod memory;
+pub(crate) mod memory;
 mod operation;
 mod operations;
 mod signals;

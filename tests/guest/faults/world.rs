@@ -66,7 +66,7 @@ impl World {
             udmabuf: Udmabuf::open().unwrap(),
             gbm: Gbm::new(&vkms).unwrap(),
             nodes: device::enumerate().unwrap(),
-            capabilities: vkms.capabilities(),
+            capabilities: vkms.capabilities().unwrap(),
             mesa_leaks: guest.is_compat(),
             vgem,
             vkms,
