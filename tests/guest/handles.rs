@@ -240,7 +240,7 @@ fn what_is_no_dma_buf_is_refused_with_the_reason() {
         let error = vgem.import_fd(&file).unwrap_err();
         assert_eq!(
             error,
-            primeshare::gem::Error::Import {
+            primeshare::gem::Error::Identify {
                 device: vgem.to_string(),
                 errno: Errno::EINVAL
             }
