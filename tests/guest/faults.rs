@@ -2,7 +2,6 @@
 //! storm of signals: an error that says so, nothing left behind, and all is well afterwards.
 
 pub(crate) mod fds;
-mod fence;
 pub(crate) mod memory;
 mod operation;
 mod operations;
@@ -17,6 +16,7 @@ use primeshare::gem::Object;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
+use crate::kernel::fence;
 use crate::support::{buffer_on, in_guest};
 use memory::FailNth;
 use operation::{Attempt, Needs, Operation, Outcome};
@@ -25,8 +25,9 @@ use world::World;
 /// More fds than any operation opens.
 const FDS: usize = 6;
 
-/// What the kernel says where an allocation fails; shmem says ENOSPC for an inode.
-const OUT_OF_MEMORY: &[Errno] = &[Errno::ENOMEM, Errno::ENOSPC];
+/// What the kernel says where an allocation fails; shmem says ENOSPC for an inode, and a socket
+/// ENOBUFS for a message.
+const OUT_OF_MEMORY: &[Errno] = &[Errno::ENOMEM, Errno::ENOSPC, Errno::ENOBUFS];
 
 /// What a sweep over one operation saw.
 #[derive(Default)]

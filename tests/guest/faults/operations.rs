@@ -3,16 +3,17 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use primeshare::alloc::{Dumb, Udmabuf};
+use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::buffer::BufferId;
 use primeshare::device;
 use primeshare::gbm::Gbm;
 use primeshare::gem::{Found, Handle, Object};
 use primeshare::sync::{Access, Mapping};
-use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, export, import};
 
 use super::operation::{Needs, Operation};
 use super::world::{World, dup, plane};
+use crate::peer::pair;
 
 impl World {
     /// All of them.
@@ -21,6 +22,7 @@ impl World {
         all.extend(self.allocation());
         all.extend(self.gbm());
         all.extend(self.sharing());
+        all.extend(self.transfer());
         all.extend(self.access());
         all
     }
@@ -89,6 +91,15 @@ impl World {
                 move || self.udmabuf.allocate(&rgb()),
                 is_new,
             ),
+            Operation::new("DmaHeap::system", Both, DmaHeap::system, move |heap| {
+                heap.allocate(&rgb()).is_ok()
+            }),
+            Operation::new(
+                "DmaHeap::allocate",
+                Both,
+                move || self.heap.allocate(&rgb()),
+                is_new,
+            ),
         ]
     }
 
@@ -142,6 +153,16 @@ impl World {
                 Fds,
                 move || self.known_object.export(),
                 move |(_, id)| *id == self.known.id(),
+            ),
+            Operation::new(
+                "export::export",
+                Fds,
+                move || {
+                    let plane = self.known.planes()[0];
+                    let places = [(plane.offset, plane.stride)];
+                    export::export(&self.known_object, *self.known.layout(), places)
+                },
+                move |buffer| *buffer == self.known,
             ),
             Operation::new(
                 "Device::import of a new buffer",
@@ -217,6 +238,33 @@ impl World {
                 move |fds| DmaBuf::new(*self.both.layout(), fds.map(plane)),
                 move |buffer| *buffer == self.both,
             ),
+        ]
+    }
+
+    /// To another process and back.
+    fn transfer(&self) -> Vec<Operation<'_>> {
+        use Needs::*;
+        vec![
+            Operation::with(
+                "export::send",
+                Memory,
+                pair,
+                move |(ours, theirs)| export::send(&ours, &self.both).map(|()| theirs),
+                move |theirs| import::receive(theirs).is_ok_and(|buffer| buffer == self.both),
+            ),
+            // The kernel says that fds were lost, and not why.
+            Operation::with(
+                "import::receive",
+                Fds,
+                move || {
+                    let (ours, theirs) = pair();
+                    export::send(&ours, &self.both).unwrap();
+                    theirs
+                },
+                move |theirs| import::receive(&theirs),
+                move |buffer| *buffer == self.both,
+            )
+            .without_reason(),
         ]
     }
 
