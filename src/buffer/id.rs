@@ -26,8 +26,12 @@ impl BufferId {
         sys::file::stat(fd.as_fd()).map(|stat| Self::from_stat(&stat))
     }
 
+    pub(crate) fn inode(self) -> u64 {
+        self.inode
+    }
+
     /// An identity for models of the kernel.
-    #[cfg(all(test, loom))]
+    #[cfg(test)]
     pub(crate) const fn model(inode: u64) -> Self {
         Self { device: 0, inode }
     }
