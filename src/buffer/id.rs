@@ -48,8 +48,12 @@ impl BufferId {
         })
     }
 
+    pub(crate) fn inode(self) -> u64 {
+        self.inode
+    }
+
     /// An identity for models of the kernel.
-    #[cfg(all(test, loom))]
+    #[cfg(test)]
     pub(crate) const fn model(inode: u64) -> Self {
         Self { device: 0, inode }
     }
