@@ -5,6 +5,7 @@
 
 mod allocation;
 mod caches;
+mod closing;
 mod devices;
 mod example;
 mod facts;
@@ -14,6 +15,7 @@ mod handover;
 mod identity;
 mod kernel;
 mod peer;
+mod planes;
 mod processes;
 mod races;
 mod removal;
