@@ -22,7 +22,7 @@ pub enum NodeKind {
 }
 
 /// The device number of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId {
     /// 226 on Linux.
     pub major: u64,
@@ -30,9 +30,15 @@ pub struct NodeId {
     pub minor: u64,
 }
 
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({}:{})", self.major, self.minor)
+    }
+}
+
 /// Where a device sits: the subsystem and the name it has there, such as `pci` and
 /// `0000:01:00.0`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BusId {
     /// `pci`, `usb`, `platform`, `virtio`, `faux` …
     pub subsystem: String,
@@ -43,6 +49,12 @@ pub struct BusId {
 impl fmt::Display for BusId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.subsystem, self.name)
+    }
+}
+
+impl fmt::Debug for BusId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BusId({self})")
     }
 }
 

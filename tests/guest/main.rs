@@ -6,6 +6,7 @@
 mod allocation;
 mod caches;
 mod closing;
+mod debugging;
 mod devices;
 mod example;
 mod facts;
