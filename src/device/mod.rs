@@ -129,6 +129,16 @@ impl Device {
         self.0.handles.is(&other.0.handles)
     }
 
+    /// Whether both are of one device, through whatever node and file description: memory of one
+    /// is no foreign memory on the other, though its handles are.
+    ///
+    /// An import of what was made on another file description of the device is [`gem::Found::New`]:
+    /// the kernel gives it a handle of its own there.
+    pub fn is_same_device(&self, other: &Device) -> bool {
+        let (node, other) = (self.node(), other.node());
+        node.id == other.id || (node.bus.is_some() && node.bus == other.bus)
+    }
+
     /// Makes the library the owner of a handle of this file description that the program got by
     /// itself, from a driver's ioctl for example: from now on only the library closes it.
     ///

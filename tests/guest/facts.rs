@@ -6,6 +6,7 @@ mod dma_buf;
 mod errnos;
 mod fences;
 mod framebuffers;
+mod gbm;
 mod handles;
 mod heaps;
 mod udmabuf;

@@ -2,8 +2,12 @@
 //! turns anywhere, but may never meet: there, only what has to hold in any case is asserted.
 
 use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+
+use primeshare::Device;
 
 use crate::support::{buffer_on, in_guest};
 
@@ -98,5 +102,30 @@ fn a_self_import_meets_the_drop_of_the_exporter() {
         assert_eq!((stats.handles, stats.failed_closes), (0, 0));
         // Created ones and those imported after the exporter's handle had gone.
         assert_eq!(stats.closes, rounds + stats.imports);
+    });
+}
+
+#[test]
+fn devices_made_of_one_file_description_at_once_have_one_table() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let file = vgem.as_fd().try_clone_to_owned().unwrap();
+        drop(vgem);
+        let device = || Device::from_fd(file.try_clone().unwrap()).unwrap();
+        for _ in 0..300 {
+            // Two come while the last of those before goes.
+            let (old, start) = (device(), Barrier::new(3));
+            thread::scope(|scope| {
+                let make = || {
+                    start.wait();
+                    device()
+                };
+                let new = [scope.spawn(make), scope.spawn(make)];
+                start.wait();
+                drop(old);
+                let [one, other] = new.map(|thread| thread.join().unwrap());
+                assert!(one.shares_handles_with(&other));
+            });
+        }
     });
 }
