@@ -93,9 +93,9 @@ pub(crate) fn list() -> Result<String> {
     for node in device::enumerate()? {
         let Node { path, bus, .. } = &node;
         let bus = bus.as_ref().map(ToString::to_string).unwrap_or_default();
-        match Device::open(path) {
-            Ok(device) => {
-                let can = device.capabilities()?;
+        let opened = Device::open(path).and_then(|d| Ok((d.capabilities()?, d)));
+        match opened {
+            Ok((can, device)) => {
                 let yes = |can| if can { "yes" } else { "no" };
                 let maybe = |can: Option<bool>| can.map_or("untried", yes);
                 writeln!(

@@ -1,16 +1,5 @@
-//! A buffer as a message to another process: bytes, and a dma-buf fd for each plane beside them.
-//!
-//! | bytes | |
-//! | --- | --- |
-//! | 0 | `dma-buf`, and the version: 1 |
-//! | 8 | width in pixels |
-//! | 12 | height in pixels |
-//! | 16 | format |
-//! | 20 | number of planes and fds, 1 to 4 |
-//! | 24 | modifier, 8 bytes |
-//! | 32 | offset and stride of each plane in bytes; zero after the last one |
-//!
-//! 64 bytes, little-endian words of 4 unless said otherwise.
+//! The bytes of a buffer's message to another process. Their format is told in
+//! [`export::send`](crate::export::send).
 
 use arrayvec::ArrayVec;
 
@@ -98,7 +87,7 @@ mod tests {
     };
 
     #[test]
-    fn every_byte_is_where_the_table_says() {
+    fn every_byte_is_in_its_place() {
         let bytes = encode(&LAYOUT, &[(0x2423_2221, 0x2827_2625), (0x2c2b_2a29, 0)]);
         let mut expected = b"dma-buf\x01\x01\x02\x03\x04\x05\x06\x07\x08NV12\x02\0\0\0".to_vec();
         expected.extend(0x11..=0x18);

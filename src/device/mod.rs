@@ -133,7 +133,8 @@ impl Device {
     /// is no foreign memory on the other, though its handles are.
     ///
     /// An import of what was made on another file description of the device is [`gem::Found::New`]:
-    /// the kernel gives it a handle of its own there.
+    /// the kernel gives it a handle of its own there. (A device that was unplugged is not told from
+    /// what has its place since.)
     pub fn is_same_device(&self, other: &Device) -> bool {
         let (node, other) = (self.node(), other.node());
         node.id == other.id || (node.bus.is_some() && node.bus == other.bus)

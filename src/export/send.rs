@@ -18,9 +18,8 @@ pub enum SendError {
     /// `getsockopt` or `sendmsg` failed.
     #[error("sendmsg: {errno}")]
     Send {
-        /// EAGAIN: the peer has too many messages to read; poll for POLLOUT. EPIPE,
-        /// ECONNRESET: it is gone.
-        /// ETOOMANYREFS: more fds are on their way than RLIMIT_NOFILE. ENOTSOCK, ENOBUFS …
+        /// EAGAIN: the peer has too many messages to read; poll for POLLOUT. EPIPE, ECONNRESET: it
+        /// is gone. ETOOMANYREFS: more fds are on their way than RLIMIT_NOFILE. ENOTSOCK, ENOBUFS …
         errno: Errno,
     },
 }
@@ -32,6 +31,20 @@ pub enum SendError {
 /// Messages of other kinds may go over it as well, if both ends know which comes when. Never
 /// waits, whatever the socket's mode; what was not sent whole was not sent. The buffer may go as
 /// soon as this returns: the memory lives on in the message. Thread-safe.
+///
+/// # The message
+/// 64 bytes, and beside them an fd for each plane (SCM_RIGHTS), in their order and also where
+/// planes share a dma-buf. Numbers are little-endian and of 4 bytes unless said otherwise.
+///
+/// | byte | |
+/// | --- | --- |
+/// | 0 | `dma-buf`, and the format's version in an eighth byte: 1 |
+/// | 8 | width in pixels |
+/// | 12 | height in pixels |
+/// | 16 | format: a [`Fourcc`](crate::Fourcc) |
+/// | 20 | number of planes, 1 to 4 |
+/// | 24 | [`Modifier`](crate::Modifier), 8 bytes |
+/// | 32 | offset and stride in bytes of each plane; zeroes after the last one |
 pub fn send(socket: impl AsFd, buffer: &DmaBuf) -> Result<(), SendError> {
     let failed = |errno| SendError::Send { errno };
     if !socket::is_seqpacket(socket.as_fd()).map_err(failed)? {
