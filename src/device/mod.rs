@@ -184,6 +184,7 @@ impl fmt::Debug for Device {
             .field("driver", &self.driver())
             .field("node", self.node())
             .field("stats", &self.stats())
+            .field("handles", &self.handles().list())
             .finish()
     }
 }

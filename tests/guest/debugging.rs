@@ -21,6 +21,11 @@ fn a_device_says_what_it_is_and_what_it_holds() {
         let beginning = format!("Device {{ driver: \"vgem\", node: {node}, stats: Stats {{ ");
         assert!(debug.starts_with(&beginning), "{debug}");
         assert!(debug.contains("handles: 1, "), "{debug}");
+        let held = format!(
+            "handles: [Created Handle(1) of {:?} with 1 users]",
+            buffer.id()
+        );
+        assert!(debug.contains(&held), "{debug}");
         drop(buffer);
         assert!(format!("{vgem:?}").contains("handles: 0, "));
     });
@@ -61,7 +66,9 @@ fn an_import_says_its_handles_and_what_it_met() {
         let debug = format!("{imported:?}");
         assert!(debug.contains("handle: Handle(1)"), "{debug}");
         assert!(debug.contains("New"), "{debug}");
-        assert_eq!(format!("{:?}", imported.object().handle()), "Handle(1)");
+        let object = format!("{:?}", imported.object());
+        let wanted = "Object { device: \"vkms (/dev/dri/card1)\", handle: Handle(1) }";
+        assert_eq!(object, wanted);
     });
 }
 
