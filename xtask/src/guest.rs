@@ -1,6 +1,8 @@
 //! The guest: a Linux kernel with the drivers vgem, vkms and udmabuf that runs as an ordinary process, with a Debian
-//! root file system that has Mesa. There are two, a current one and one as old as is supported: see [`kind`].
+//! root file system that has Mesa. There are several, a current one, one as old as is supported, and one that runs in
+//! QEMU because its drivers need devices: see [`kind`].
 
+mod accelerator;
 mod console;
 mod debian;
 pub(crate) mod init;
@@ -11,10 +13,12 @@ pub(crate) mod kind;
 mod launch;
 mod limits;
 pub(crate) mod outcome;
+mod qemu;
 mod rootfs;
 mod scratch;
 mod serial;
 mod tree;
+mod uml;
 mod visible;
 mod vkms;
 pub(crate) mod watch;
@@ -22,12 +26,15 @@ pub(crate) mod watch;
 use anyhow::Result;
 
 use crate::cli::RunArguments;
+use crate::host;
 use kind::Kind;
 use limits::Limits;
 
 /// What a guest is started from.
 pub(crate) struct Guest {
+    /// The directory with the kernel and what belongs to it.
     kernel: std::path::PathBuf,
+    /// The directory with the root file system.
     root: std::path::PathBuf,
 }
 
@@ -44,16 +51,17 @@ pub(crate) fn build(kinds: &[Kind], force: bool) -> Result<u8> {
 
 /// A guest that is ready to start, built first if need be.
 pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
-    let (kernel, root) = (kernel::entry(kind)?, rootfs::entry(kind)?);
-    if force || kernel.get().is_none() || root.get().is_none() {
-        crate::host::prepare_for_guest()?;
+    let (kernel, root) = (kernel::entry(kind)?, rootfs::entry(kind.root())?);
+    if kind.in_qemu() {
+        // Unlike the guest, it is not in the cache.
+        host::prepare_for_qemu()?;
     }
-    let root = root.get_or_make(force, |at, log| rootfs::make(kind, at, log))?;
+    if force || kernel.get().is_none() || root.get().is_none() {
+        host::prepare_to_build_guest(kind)?;
+    }
+    let root = root.get_or_make(force, |at, log| rootfs::make(kind.root(), at, log))?;
     let kernel = kernel.get_or_make(force, |at, log| kernel::make(kind, at, log))?;
-    Ok(Guest {
-        kernel: kernel.join("linux"),
-        root,
-    })
+    Ok(Guest { kernel, root })
 }
 
 /// Runs a program in the guest.

@@ -1,0 +1,96 @@
+//! Whether QEMU runs the guest's processors by KVM or emulates them.
+//!
+//! A `/dev/kvm` that can be opened proves little: where KVM is itself inside a virtual machine, QEMU can fail at its
+//! first call, and a kernel can hang at its first instruction. So the guest's own kernel is booted, once, and what
+//! came of it remembered.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::kernel::stock;
+use super::qemu;
+use crate::cache::Entry;
+use crate::progress::{Log, Step};
+
+/// The environment variable that chooses one.
+const VARIABLE: &str = "PRIMESHARE_GUEST_ACCEL";
+
+/// How long the kernel may take to come up by KVM. It takes a second, and an emulated one three.
+const PATIENCE: &str = "15";
+
+/// How QEMU runs the guest's processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    Kvm,
+    Emulation,
+}
+
+impl Accelerator {
+    /// For QEMU's option `-accel`.
+    pub(super) fn option(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Emulation => "tcg,thread=multi",
+        }
+    }
+
+    fn named(name: &str) -> Result<Self> {
+        match name {
+            "kvm" => Ok(Accelerator::Kvm),
+            "tcg" => Ok(Accelerator::Emulation),
+            _ => bail!("{VARIABLE} must be kvm or tcg, not {name:?}"),
+        }
+    }
+}
+
+/// The better one of those that work with this kernel.
+pub(super) fn choose(kernel: &Path) -> Result<Accelerator> {
+    if let Some(asked) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
+        return Accelerator::named(&asked.to_string_lossy());
+    }
+    let kvm = File::options().read(true).write(true).open("/dev/kvm");
+    if kvm.is_err() {
+        return Ok(Accelerator::Emulation);
+    }
+    let verdict = Entry::new("kvm", &[&kernel.to_string_lossy(), &host()?])?;
+    let verdict = verdict.get_or_make(false, |at, log| try_out(kernel, at, log))?;
+    let verdict = fs::read_to_string(verdict.join("accelerator"))?;
+    Accelerator::named(verdict.trim())
+}
+
+/// What the outcome depends on besides the kernel.
+fn host() -> Result<String> {
+    let version = Command::new(qemu::PROGRAM).arg("--version").output();
+    let version = version.with_context(|| format!("cannot start {}", qemu::PROGRAM))?;
+    let processors = fs::read_to_string("/proc/cpuinfo")?;
+    let model = processors
+        .lines()
+        .find(|line| line.starts_with("model name"));
+    Ok(format!(
+        "{}{}{}",
+        String::from_utf8_lossy(&version.stdout),
+        fs::read_to_string("/proc/version")?,
+        model.unwrap_or_default()
+    ))
+}
+
+/// Boots the kernel by KVM and writes down in `directory` what is to be used.
+fn try_out(kernel: &Path, directory: &Path, log: &mut Log) -> Result<()> {
+    let step = Step::start("QEMU guest: trying KVM");
+    let machine = qemu::machine(kernel, Accelerator::Kvm, 512 << 20, 2, "");
+    let mut bounded = Command::new("timeout");
+    bounded
+        .args(["--kill-after=2", PATIENCE])
+        .arg(machine.get_program())
+        .args(machine.get_args());
+    let mut up = false;
+    let ended = log.run(&mut bounded, |line| up |= line.trim() == stock::UP);
+    let found = if up && ended.is_ok() { "kvm" } else { "tcg" };
+    fs::write(directory.join("accelerator"), format!("{found}\n"))?;
+    step.done();
+    eprintln!("QEMU guest: uses {found}");
+    Ok(())
+}
