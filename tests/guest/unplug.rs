@@ -15,7 +15,7 @@ use primeshare::gem::{self, Found};
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Request, export};
 
-use crate::support::{Guest, buffer_on, in_guest, scale};
+use crate::support::{Guest, buffer_on, in_guest, kernel_dma_bufs, scale};
 
 const DRIVERS: [&str; 3] = ["virtio_gpu", "bochs-drm", "cirrus"];
 
@@ -97,7 +97,6 @@ fn everything_that_asks_a_lost_device_says_that_it_is_lost() {
             let gbm = Gbm::new(&device).unwrap();
             slot.remove();
 
-            println!("{:?}", gbm.allocate(&request()));
             let lost = lost(&device);
             let page = 4096.try_into().unwrap();
             let fd = unknown.plane_fd(0).unwrap();
@@ -114,6 +113,10 @@ fn everything_that_asks_a_lost_device_says_that_it_is_lost() {
                 Dumb::new(&device).allocate(&request()).unwrap_err(),
                 alloc::Error::Gem(lost)
             );
+            let error = gbm.allocate(&request()).unwrap_err();
+            let alloc::Error::Gem(gem::Error::Lost { .. }) = error else {
+                panic!("{error}");
+            };
             let can = device.capabilities();
             assert_eq!((can.dumb, can.import), (false, Some(false)));
 
@@ -134,6 +137,7 @@ fn what_is_left_of_a_lost_device_is_dropped_without_complaint() {
     in_guest(|guest| {
         let vgem = guest.vgem();
         for slot in Slot::all(guest) {
+            let dma_bufs = kernel_dma_bufs();
             let device = slot.open();
             let own = [buffer_on(&device), buffer_on(&device)];
             let foreign = buffer_on(&vgem);
@@ -150,6 +154,10 @@ fn what_is_left_of_a_lost_device_is_dropped_without_complaint() {
             drop(clone);
             let stats = device.stats();
             assert_eq!((stats.handles, stats.failed_closes), (0, 0), "{device}");
+            // GEM_CLOSE is refused too: what had handles goes with the file description.
+            assert!(kernel_dma_bufs() > dma_bufs);
+            drop(device);
+            assert_eq!(kernel_dma_bufs(), dma_bufs);
         }
     });
 }
@@ -254,7 +262,7 @@ fn lost_or_made(made: Result<DmaBuf, alloc::Error>) -> Result<DmaBuf, gem::Error
     })
 }
 
-/// Makes, exports, imports and closes on a device until it is lost; how often.
+/// Makes, exports, imports, maps and closes on a device until it is lost; how often.
 fn work_until_lost(device: &Device, started: &mpsc::Sender<()>) -> usize {
     let allocator = Dumb::new(device);
     let round = || {
@@ -262,6 +270,13 @@ fn work_until_lost(device: &Device, started: &mpsc::Sender<()>) -> usize {
         let (object, found) = device.import_fd(buffer.plane_fd(0).unwrap())?;
         assert_eq!(found, Found::SelfImport);
         object.export()?;
+        let page = 4096.try_into().unwrap();
+        device
+            .map_dumb(&object, page)
+            .map_err(|error| match error {
+                device::Error::Gem(error) => error,
+                other => panic!("{other}"),
+            })?;
         Ok(())
     };
     for rounds in 0.. {
