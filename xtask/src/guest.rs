@@ -27,6 +27,7 @@ use anyhow::Result;
 
 use crate::cli::RunArguments;
 use crate::host;
+use accelerator::Accelerator;
 use kind::Kind;
 use limits::Limits;
 
@@ -36,6 +37,8 @@ pub(crate) struct Guest {
     kernel: std::path::PathBuf,
     /// The directory with the root file system.
     root: std::path::PathBuf,
+    /// How QEMU runs the kernel; none where the kernel runs by itself.
+    accelerator: Option<Accelerator>,
 }
 
 /// Builds what the cache lacks, or everything.
@@ -45,6 +48,9 @@ pub(crate) fn build(kinds: &[Kind], force: bool) -> Result<u8> {
         println!("{}", kind.title());
         println!("    kernel: {}", guest.kernel.display());
         println!("    root:   {}", guest.root.display());
+        if let Some(accelerator) = guest.accelerator {
+            println!("    runs by {}", accelerator.name());
+        }
     }
     Ok(0)
 }
@@ -61,7 +67,15 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     }
     let root = root.get_or_make(force, |at, log| rootfs::make(kind.root(), at, log))?;
     let kernel = kernel.get_or_make(force, |at, log| kernel::make(kind, at, log))?;
-    Ok(Guest { kernel, root })
+    let accelerator = match kind.in_qemu() {
+        true => Some(accelerator::choose(&kernel)?),
+        false => None,
+    };
+    Ok(Guest {
+        kernel,
+        root,
+        accelerator,
+    })
 }
 
 /// Runs a program in the guest.

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::kernel::stock;
 use super::qemu;
@@ -29,6 +29,14 @@ pub(super) enum Accelerator {
 }
 
 impl Accelerator {
+    /// As the environment has it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Emulation => "tcg",
+        }
+    }
+
     /// For QEMU's option `-accel`.
     pub(super) fn option(self) -> &'static str {
         match self {
@@ -38,11 +46,9 @@ impl Accelerator {
     }
 
     fn named(name: &str) -> Result<Self> {
-        match name {
-            "kvm" => Ok(Accelerator::Kvm),
-            "tcg" => Ok(Accelerator::Emulation),
-            _ => bail!("{VARIABLE} must be kvm or tcg, not {name:?}"),
-        }
+        let mut all = [Accelerator::Kvm, Accelerator::Emulation].into_iter();
+        all.find(|accelerator| accelerator.name() == name)
+            .with_context(|| format!("{VARIABLE} must be kvm or tcg, not {name:?}"))
     }
 }
 
@@ -55,13 +61,14 @@ pub(super) fn choose(kernel: &Path) -> Result<Accelerator> {
     if kvm.is_err() {
         return Ok(Accelerator::Emulation);
     }
-    let verdict = Entry::new("kvm", &[&kernel.to_string_lossy(), &host()?])?;
-    let verdict = verdict.get_or_make(false, |at, log| try_out(kernel, at, log))?;
+    let machine = qemu::machine(kernel, Accelerator::Kvm, 512 << 20, 2, "");
+    let verdict = Entry::new("kvm", &[&format!("{machine:?}"), &host()?])?;
+    let verdict = verdict.get_or_make(false, |at, log| try_out(&machine, at, log))?;
     let verdict = fs::read_to_string(verdict.join("accelerator"))?;
-    Accelerator::named(verdict.trim())
+    Accelerator::named(&verdict)
 }
 
-/// What the outcome depends on besides the kernel.
+/// What the outcome depends on besides the machine.
 fn host() -> Result<String> {
     let version = Command::new(qemu::PROGRAM).arg("--version").output();
     let version = version.with_context(|| format!("cannot start {}", qemu::PROGRAM))?;
@@ -77,10 +84,9 @@ fn host() -> Result<String> {
     ))
 }
 
-/// Boots the kernel by KVM and writes down in `directory` what is to be used.
-fn try_out(kernel: &Path, directory: &Path, log: &mut Log) -> Result<()> {
+/// Boots the machine and writes down in `directory` what is to be used.
+fn try_out(machine: &Command, directory: &Path, log: &mut Log) -> Result<()> {
     let step = Step::start("QEMU guest: trying KVM");
-    let machine = qemu::machine(kernel, Accelerator::Kvm, 512 << 20, 2, "");
     let mut bounded = Command::new("timeout");
     bounded
         .args(["--kill-after=2", PATIENCE])
@@ -88,9 +94,12 @@ fn try_out(kernel: &Path, directory: &Path, log: &mut Log) -> Result<()> {
         .args(machine.get_args());
     let mut up = false;
     let ended = log.run(&mut bounded, |line| up |= line.trim() == stock::UP);
-    let found = if up && ended.is_ok() { "kvm" } else { "tcg" };
-    fs::write(directory.join("accelerator"), format!("{found}\n"))?;
+    let found = match up && ended.is_ok() {
+        true => Accelerator::Kvm,
+        false => Accelerator::Emulation,
+    };
+    fs::write(directory.join("accelerator"), found.name())?;
     step.done();
-    eprintln!("QEMU guest: uses {found}");
+    eprintln!("QEMU guest: runs by {}", found.name());
     Ok(())
 }

@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(Kind::asked_for(None)?, Kind::Current);
         assert_eq!(Kind::asked_for(Some(OsStr::new("")))?, Kind::Current);
         let refused = Kind::asked_for(Some(OsStr::new("old")));
-        assert!(refused.is_err_and(|error| error.to_string().contains("current or compat")));
+        assert!(refused.is_err_and(|error| error.to_string().contains("current, compat or qemu")));
         Ok(())
     }
 }

@@ -170,10 +170,9 @@ fn start(
     output: [&PipeWriter; 2],
 ) -> Result<Child> {
     let console = File::create(directory.join("console"))?;
-    let mut command = if kind.in_qemu() {
-        qemu::command(guest, directory, limits, output)?
-    } else {
-        uml::command(guest, kind, directory, limits, output)?
+    let mut command = match guest.accelerator {
+        Some(accelerator) => qemu::command(guest, accelerator, directory, limits, output),
+        None => uml::command(guest, kind, directory, limits, output)?,
     };
     let lines = output.map(|end| end.as_raw_fd());
     command

@@ -4,9 +4,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
-
-use super::accelerator::{self, Accelerator};
+use super::accelerator::Accelerator;
 use super::kernel::stock;
 use super::limits::Limits;
 use super::{Guest, init};
@@ -14,20 +12,32 @@ use super::{Guest, init};
 /// The program, which has to be in the caller's PATH.
 pub(super) const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Display devices, each with another driver. Memory enough for a few large pictures.
+/// Display devices, each with another driver. Memory enough for a few large pictures; no firmware, which would be run.
 const DISPLAYS: &[&str] = &[
     "virtio-gpu-pci",
     "bochs-display,vgamem=128M",
-    "qxl,ram_size=134217728,vram_size=134217728",
-    "cirrus-vga",
+    "qxl,ram_size=134217728,vram_size=134217728,romfile=",
+    "cirrus-vga,romfile=",
 ];
 
 /// The kernel's command line.
-///
-/// Warnings go to the console, or no complaint could be seen there. An emulated processor whose host is busy stands
-/// still for seconds: no watchdog is to mind.
-const KERNEL: &str = "console=ttyS0 loglevel=5 panic=-1 oops=panic mitigations=off tsc=reliable nowatchdog \
-                      rcupdate.rcu_cpu_stall_timeout=300 udmabuf.size_limit_mb=1024 hostname=guest";
+const KERNEL: &[&str] = &[
+    "console=ttyS0",
+    "hostname=guest",
+    "oops=panic",
+    "panic=-1",
+    "udmabuf.size_limit_mb=1024",
+    // Nothing here needs protection, and an emulated processor takes a second for it.
+    "apparmor=0",
+    "audit=0",
+    "cryptomgr.notests",
+    "mitigations=off",
+    // An emulated processor whose host is busy stands still for seconds: no watchdog is to mind.
+    "no_timer_check",
+    "nowatchdog",
+    "rcupdate.rcu_cpu_stall_timeout=300",
+    "tsc=reliable",
+];
 
 /// A machine with the kernel, but without a job: it comes up and switches off.
 pub(super) fn machine(
@@ -56,21 +66,22 @@ pub(super) fn machine(
         .arg(kernel)
         .arg("-initrd")
         .arg(initramfs)
-        .args(["-append", &format!("{KERNEL} {parameters}")]);
+        .args(["-append", &format!("{} {parameters}", KERNEL.join(" "))]);
     command
 }
 
 /// The machine with a job; the program's output goes to `lines`.
 pub(super) fn command(
     guest: &Guest,
+    accelerator: Accelerator,
     directory: &Path,
     limits: &Limits,
     lines: [&impl AsRawFd; 2],
-) -> Result<Command> {
+) -> Command {
     let job = format!("{}={}", init::JOB, directory.join("job").display());
     let mut command = machine(
         &guest.kernel,
-        accelerator::choose(&guest.kernel)?,
+        accelerator,
         limits.memory,
         limits.processors,
         &job,
@@ -87,5 +98,5 @@ pub(super) fn command(
             &format!("virtserialport,chardev=line{port},nr={port}"),
         ]);
     }
-    Ok(command)
+    command
 }
