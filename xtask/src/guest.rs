@@ -65,7 +65,9 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     if force || kernel.get().is_none() || root.get().is_none() {
         host::prepare_to_build_guest(kind)?;
     }
-    let root = root.get_or_make(force, |at, log| rootfs::make(kind.root(), at, log))?;
+    // A root file system that it shares is the other guest's to build anew.
+    let force_root = force && kind.root() == kind;
+    let root = root.get_or_make(force_root, |at, log| rootfs::make(kind.root(), at, log))?;
     let kernel = kernel.get_or_make(force, |at, log| kernel::make(kind, at, log))?;
     let accelerator = match kind.in_qemu() {
         true => Some(accelerator::choose(&kernel)?),
