@@ -60,8 +60,8 @@ const KERNEL_STOCK: &[Need] = &[
     need(Sign::Tool("zstd"), "zstd"),
 ];
 
-/// What runs a guest with a kernel that is no program.
-const QEMU: &str = "qemu-system-x86_64";
+/// What runs a guest whose kernel is no program.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
 /// To build the guest's root file system as an ordinary user.
 const UNPRIVILEGED: &[Need] = &[need(Sign::Tool("newuidmap"), "uidmap")];

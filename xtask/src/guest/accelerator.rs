@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use super::kernel::stock;
 use super::qemu;
 use crate::cache::Entry;
+use crate::host::QEMU;
 use crate::progress::{Log, Step};
 
 /// The environment variable that chooses one.
@@ -70,8 +71,8 @@ pub(super) fn choose(kernel: &Path) -> Result<Accelerator> {
 
 /// What the outcome depends on besides the machine.
 fn host() -> Result<String> {
-    let version = Command::new(qemu::PROGRAM).arg("--version").output();
-    let version = version.with_context(|| format!("cannot start {}", qemu::PROGRAM))?;
+    let version = Command::new(QEMU).arg("--version").output();
+    let version = version.with_context(|| format!("cannot start {QEMU}"))?;
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors
         .lines()
@@ -87,9 +88,10 @@ fn host() -> Result<String> {
 /// Boots the machine and writes down in `directory` what is to be used.
 fn try_out(machine: &Command, directory: &Path, log: &mut Log) -> Result<()> {
     let step = Step::start("QEMU guest: trying KVM");
-    let mut bounded = Command::new("timeout");
+    // QEMU aborts where KVM refuses what it must not; no need for a core dump.
+    let mut bounded = Command::new("prlimit");
     bounded
-        .args(["--kill-after=2", PATIENCE])
+        .args(["--core=0", "timeout", "--kill-after=2", PATIENCE])
         .arg(machine.get_program())
         .args(machine.get_args());
     let mut up = false;

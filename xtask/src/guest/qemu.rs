@@ -8,9 +8,7 @@ use super::accelerator::Accelerator;
 use super::kernel::stock;
 use super::limits::Limits;
 use super::{Guest, init};
-
-/// The program, which has to be in the caller's PATH.
-pub(super) const PROGRAM: &str = "qemu-system-x86_64";
+use crate::host::QEMU;
 
 /// Display devices, each with another driver. Memory enough for a few large pictures; no firmware, which would be run.
 const DISPLAYS: &[&str] = &[
@@ -48,7 +46,7 @@ pub(super) fn machine(
     parameters: &str,
 ) -> Command {
     let (kernel, initramfs) = stock::files(kernel);
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(QEMU);
     command
         .args(["-no-user-config", "-nodefaults", "-no-reboot"])
         .args(["-display", "none", "-vga", "none", "-serial", "stdio"])
