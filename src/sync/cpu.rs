@@ -4,50 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
+use super::Error;
 use crate::sys::map::Map;
 use crate::sys::{self, dma_buf};
-
-/// Why CPU access failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The fd could not be duplicated or asked for its size.
-    #[error("cannot examine the dma-buf: {errno}")]
-    Examine {
-        /// The kernel's reason.
-        errno: Errno,
-    },
-    /// The fd is open but not a dma-buf.
-    #[error("the fd is not a dma-buf")]
-    NotADmaBuf,
-    /// `mmap` failed.
-    #[error("cannot map a dma-buf of {size} bytes: {errno}")]
-    Map {
-        /// Bytes of the dma-buf.
-        size: u64,
-        /// EACCES: exported without `DRM_RDWR`, so it is read-only for good.
-        errno: Errno,
-    },
-    /// DMA_BUF_IOCTL_SYNC failed.
-    #[error("DMA_BUF_IOCTL_SYNC: {errno}")]
-    Sync {
-        /// The kernel's reason.
-        errno: Errno,
-    },
-    /// The bytes asked for are not all inside the buffer.
-    #[error("bytes {start}..{end} are not all in a mapping of {size}")]
-    Range {
-        /// First byte.
-        start: u64,
-        /// First byte after.
-        end: u64,
-        /// Bytes mapped.
-        size: u64,
-    },
-    /// Writing to what was mapped, or access that was begun, for reading only.
-    #[error("mapped or begun for reading only")]
-    ReadOnly,
-}
 
 /// What the CPU is about to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 //! storm of signals: an error that says so, nothing left behind, and all is well afterwards.
 
 mod fds;
-mod fence;
 mod memory;
 mod operation;
 mod operations;
@@ -17,6 +16,7 @@ use primeshare::gem::Object;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
+use crate::fences::vgem::Fence;
 use crate::support::{buffer_on, in_guest};
 use memory::FailNth;
 use operation::{Attempt, Needs, Operation, Outcome};
@@ -287,16 +287,15 @@ fn signals_stop_no_operation() {
 fn a_wait_that_signals_interrupt_goes_on() {
     in_guest(|guest| {
         let world = World::new(guest);
-        let object = world.vgem.import(&world.foreign).unwrap().object().clone();
         let mut mapping = Mapping::new(world.foreign.plane_fd(0).unwrap()).unwrap();
-        let fence = fence::attach(&world.vgem, object.handle().raw());
+        let fence = Fence::attach(&world.vgem, &world.foreign, Access::Write);
         let signals = signals::under(|received| {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     while received() < SIGNALS {
                         std::thread::yield_now();
                     }
-                    fence::signal(&world.vgem, fence);
+                    fence.signal();
                 });
                 drop(mapping.begin_wait(Access::Read).unwrap());
                 received()

@@ -8,6 +8,7 @@ mod caches;
 mod devices;
 mod example;
 mod faults;
+mod fences;
 mod handles;
 mod handover;
 mod identity;
