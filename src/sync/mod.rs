@@ -10,9 +10,11 @@ mod fence;
 pub mod implicit;
 mod poll;
 mod sync_file;
+mod syncobj;
 
 pub use cpu::{Access, Mapping, MappingGuard};
 pub use deadline::Deadline;
 pub use error::Error;
 pub use fence::{Fence, Polled};
 pub use sync_file::{FenceInfo, Info, Status, SyncFile};
+pub use syncobj::{Stage, Syncobj, SyncobjSupport};

@@ -104,8 +104,10 @@ impl SyncFile {
 
     /// A fence that is signalled already, for an interface that insists on one.
     ///
-    /// The kernel gives one for a dma-buf that no device uses, so this needs `/dev/udmabuf`. Make
-    /// one and [`try_clone`](Self::try_clone) it.
+    /// The kernel gives one for a dma-buf that no device uses, so this needs `/dev/udmabuf`; on a
+    /// device with syncobjs, [`Syncobj::signalled`](super::Syncobj::signalled) and
+    /// [`export_sync_file`](super::Syncobj::export_sync_file) do it too. Make one and
+    /// [`try_clone`](Self::try_clone) it.
     pub fn signalled() -> Result<Self, Error> {
         let memory = || {
             let size = udmabuf::page_size();

@@ -9,6 +9,7 @@ pub(crate) mod file;
 pub(crate) mod map;
 pub(crate) mod poll;
 pub(crate) mod sync_file;
+pub(crate) mod syncobj;
 pub(crate) mod udmabuf;
 
 use nix::errno::Errno;

@@ -1,11 +1,12 @@
-//! `poll(2)` and `epoll(7)`.
+//! `poll(2)`, `epoll(7)` and `eventfd(2)`.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::time::TimeSpec;
 
 /// What to poll a file for.
@@ -44,4 +45,10 @@ pub(crate) fn add(epoll: &Epoll, fd: impl AsFd, event: Event, number: u64) -> Re
         Event::Out => EpollFlags::EPOLLOUT,
     };
     epoll.add(fd, EpollEvent::new(events, number))
+}
+
+/// A new eventfd at zero, close-on-exec and non-blocking.
+pub(crate) fn eventfd() -> Result<OwnedFd, Errno> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    EventFd::from_value_and_flags(0, flags).map(OwnedFd::from)
 }

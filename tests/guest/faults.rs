@@ -5,7 +5,7 @@ mod fds;
 mod memory;
 mod operation;
 mod operations;
-mod signals;
+pub(crate) mod signals;
 mod world;
 
 use std::os::fd::AsFd;

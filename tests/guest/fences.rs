@@ -3,6 +3,7 @@
 pub(crate) mod asleep;
 pub(crate) mod seccomp;
 pub(crate) mod sw_sync;
+mod syncobj;
 pub(crate) mod vgem;
 
 use std::os::fd::{AsFd, OwnedFd};
