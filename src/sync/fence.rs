@@ -75,15 +75,11 @@ impl Polled {
     /// What somebody has to wait for who is about to use the buffer so. Does not wait.
     pub fn new(buffer: &DmaBuf, access: Access) -> Result<Self, Error> {
         let failed = |errno| Error::Poll { errno };
-        let event = match access {
-            Access::Read => Event::In,
-            Access::Write => Event::Out,
-        };
         let epoll = epoll().map_err(failed)?;
         let mut objects = ArrayVec::new();
         for (number, object) in buffer.objects().iter().enumerate() {
             let object = duplicate(object.as_fd())?;
-            add(&epoll, &object, event, number as u64).map_err(failed)?;
+            add(&epoll, &object, access.event(), number as u64).map_err(failed)?;
             objects.push(object);
         }
         Ok(Self {

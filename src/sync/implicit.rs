@@ -52,7 +52,7 @@ pub fn fence(buffer: &DmaBuf, access: Access) -> Result<Fence, Error> {
 /// [`import_or_wait`] does.
 pub fn import(buffer: &DmaBuf, fence: &SyncFile, access: Access) -> Result<(), Error> {
     for object in buffer.objects() {
-        dma_buf::import_sync_file(object.as_fd(), fence.as_fd(), usage(access))
+        dma_buf::import_sync_file(object.as_fd(), fence.as_fd(), access.flags())
             .map_err(|errno| unsupported_or(IMPORT, errno, Error::ImportSyncFile { errno }))?;
     }
     Ok(())
@@ -73,16 +73,9 @@ pub fn import_or_wait(
 
 /// The fences of one dma-buf.
 pub(super) fn export_of(dma_buf: BorrowedFd<'_>, access: Access) -> Result<SyncFile, Error> {
-    dma_buf::export_sync_file(dma_buf, usage(access))
+    dma_buf::export_sync_file(dma_buf, access.flags())
         .map(SyncFile::of_kernel)
         .map_err(|errno| unsupported_or(EXPORT, errno, Error::ExportSyncFile { errno }))
-}
-
-fn usage(access: Access) -> u64 {
-    match access {
-        Access::Read => dma_buf::SYNC_READ,
-        Access::Write => dma_buf::SYNC_READ | dma_buf::SYNC_WRITE,
-    }
 }
 
 /// ENOTTY is a kernel's answer that does not know the ioctl; ENOSYS and EPERM are a sandbox's.

@@ -5,6 +5,7 @@
 
 mod allocation;
 mod caches;
+mod cpu;
 mod devices;
 mod example;
 mod faults;
