@@ -13,6 +13,7 @@ use primeshare::alloc::Udmabuf;
 use primeshare::sync::{Access, Deadline, Error, Fence, Polled, Status, SyncFile, implicit};
 use primeshare::{Allocator, DmaBuf, Errno, Fourcc, Request};
 
+use crate::faults::signals;
 use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
 use asleep::meanwhile;
 use sw_sync::Timeline;
@@ -124,14 +125,13 @@ fn failed_work_wakes_its_waiters_with_the_reason() {
         let alone = timeline.fence(1);
         let first = alone.merge(&other.fence(1)).unwrap();
         let last = other.fence(1).merge(&alone).unwrap();
-        let woken = meanwhile(
-            || alone.wait(Deadline::Never),
-            || {
-                other.advance(1);
-                timeline.end();
-            },
-        );
+        let woken = meanwhile(|| alone.wait(Deadline::Never), || timeline.end());
         assert_eq!(woken, Err(failed.clone()));
+        for fence in [&first, &last] {
+            assert_eq!(fence.status().unwrap(), Status::Pending);
+            assert_eq!(fence.info().unwrap().status, Status::Pending);
+        }
+        other.advance(1);
         for fence in [&alone, &first, &last] {
             assert!(fence.is_signalled().unwrap());
             assert_eq!(fence.status().unwrap(), Status::Failed(Errno::ENOENT));
@@ -317,6 +317,35 @@ fn without_the_kernels_ioctls_dma_bufs_are_polled_and_fences_waited_for() {
         let left = Fence::from(signalled.try_clone().unwrap());
         assert!(left.is_signalled().unwrap() && is_readable(&left));
         implicit::import_or_wait(&other, &signalled, Access::Read, Duration::ZERO).unwrap();
+    });
+}
+
+#[test]
+fn signals_do_not_end_a_wait_for_a_fence() {
+    in_guest(|guest| {
+        const SIGNALS: u64 = 100;
+        let vgem = guest.vgem();
+        let buffer = buffer_on(&vgem);
+        for polled in [false, true] {
+            let writer = VgemFence::attach(&vgem, &buffer, Access::Write);
+            let fence = match polled {
+                false => Fence::SyncFile(implicit::export(&buffer, Access::Read).unwrap()),
+                true => Fence::Polled(Polled::new(&buffer, Access::Read).unwrap()),
+            };
+            let signals = signals::under(|received| {
+                std::thread::scope(|scope| {
+                    scope.spawn(|| {
+                        while received() < SIGNALS {
+                            std::thread::yield_now();
+                        }
+                        writer.signal();
+                    });
+                    fence.wait(Deadline::Never).unwrap();
+                    received()
+                })
+            });
+            assert!(signals >= SIGNALS, "it did not wait: {signals} signals");
+        }
     });
 }
 
