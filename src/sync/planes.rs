@@ -215,12 +215,9 @@ impl<'a> Plane<'a> {
 
     /// A row's pixels; `None` past the last row.
     pub fn row(&self, row: usize) -> Option<Row<'a>> {
-        let place = &self.place;
-        if row >= place.rows {
-            return None;
-        }
-        let start = row.checked_mul(place.stride)?;
-        self.region.part(start, place.row_bytes).map(Row)
+        // The region ends with the last row.
+        let start = row.checked_mul(self.place.stride)?;
+        self.region.part(start, self.place.row_bytes).map(Row)
     }
 
     /// All rows, from the top.
@@ -248,12 +245,9 @@ impl<'a> PlaneMut<'a> {
 
     /// A row's pixels; `None` past the last row.
     pub fn row(&mut self, row: usize) -> Option<RowMut<'_>> {
-        let place = self.place;
-        if row >= place.rows {
-            return None;
-        }
+        let start = row.checked_mul(self.place.stride)?;
         self.region
-            .part_mut(row.checked_mul(place.stride)?, place.row_bytes)
+            .part_mut(start, self.place.row_bytes)
             .map(RowMut)
     }
 

@@ -133,8 +133,9 @@ fn failed_work_wakes_its_waiters_with_the_reason() {
         }
         other.advance(1);
         for fence in [&alone, &first, &last] {
-            assert!(fence.is_signalled().unwrap());
+            // Before anything has waited for it.
             assert_eq!(fence.status().unwrap(), Status::Failed(Errno::ENOENT));
+            assert!(fence.is_signalled().unwrap());
             assert_eq!(fence.wait(Duration::ZERO), Err(failed.clone()));
         }
         assert_eq!(
