@@ -59,7 +59,7 @@ impl From<SyncFile> for Fence {
 /// A buffer's dma-bufs, polled until each was seen without a device in the way.
 ///
 /// Not quite a fence: what devices begin to do with the buffer before it was asked for counts too.
-/// Once it has said that it is signalled, it stays so. It keeps the dma-bufs, and so their
+/// Once it has said that it is signalled, it says so for ever, though its fd need not. It keeps the dma-bufs, and so their
 /// memory; and the kernel keeps a dma-buf that was polled until the fence in the way is signalled
 /// (`dma_buf_poll`).
 #[derive(Debug)]

@@ -28,10 +28,20 @@ pub fn export(buffer: &DmaBuf, access: Access) -> Result<SyncFile, Error> {
         [first, others @ ..] => (first, others),
         [] => return SyncFile::signalled(),
     };
-    let first = export_of(first.as_fd(), access)?;
+    let first = export_fd(first, access)?;
     others.iter().try_fold(first, |merged, object| {
-        merged.merge(&export_of(object.as_fd(), access)?)
+        merged.merge(&export_fd(object, access)?)
     })
+}
+
+/// As [`export`], of one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for others.
+pub fn export_fd(dma_buf: impl AsFd, access: Access) -> Result<SyncFile, Error> {
+    let dma_buf = dma_buf.as_fd();
+    match dma_buf::export_sync_file(dma_buf, access.flags()) {
+        Ok(fence) => Ok(SyncFile::of_kernel(fence)),
+        Err(errno) if is_missing(errno) => Err(missing(dma_buf, EXPORT, errno)),
+        Err(errno) => Err(Error::ExportSyncFile { errno }),
+    }
 }
 
 /// As [`export`], but where there is no such ioctl the fence polls the dma-bufs themselves.
@@ -51,11 +61,18 @@ pub fn fence(buffer: &DmaBuf, access: Access) -> Result<Fence, Error> {
 /// a sandbox forbids the ioctl: wait for the fence, then, before others are given the buffer, as
 /// [`import_or_wait`] does.
 pub fn import(buffer: &DmaBuf, fence: &SyncFile, access: Access) -> Result<(), Error> {
-    for object in buffer.objects() {
-        dma_buf::import_sync_file(object.as_fd(), fence.as_fd(), access.flags())
-            .map_err(|errno| unsupported_or(IMPORT, errno, Error::ImportSyncFile { errno }))?;
+    let mut objects = buffer.objects().iter();
+    objects.try_for_each(|object| import_fd(object, fence, access))
+}
+
+/// As [`import`], into one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for others.
+pub fn import_fd(dma_buf: impl AsFd, fence: &SyncFile, access: Access) -> Result<(), Error> {
+    let dma_buf = dma_buf.as_fd();
+    match dma_buf::import_sync_file(dma_buf, fence.as_fd(), access.flags()) {
+        Ok(()) => Ok(()),
+        Err(errno) if is_missing(errno) => Err(missing(dma_buf, IMPORT, errno)),
+        Err(errno) => Err(Error::ImportSyncFile { errno }),
     }
-    Ok(())
 }
 
 /// As [`import`], but where there is no such ioctl it waits for the fence instead.
@@ -71,17 +88,15 @@ pub fn import_or_wait(
     }
 }
 
-/// The fences of one dma-buf.
-pub(super) fn export_of(dma_buf: BorrowedFd<'_>, access: Access) -> Result<SyncFile, Error> {
-    dma_buf::export_sync_file(dma_buf, access.flags())
-        .map(SyncFile::of_kernel)
-        .map_err(|errno| unsupported_or(EXPORT, errno, Error::ExportSyncFile { errno }))
+/// ENOTTY is the answer of a kernel that does not know the ioctl, and of every other kind of file;
+/// ENOSYS and EPERM are a sandbox's.
+fn is_missing(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOTTY | Errno::ENOSYS | Errno::EPERM)
 }
 
-/// ENOTTY is a kernel's answer that does not know the ioctl; ENOSYS and EPERM are a sandbox's.
-fn unsupported_or(ioctl: &'static str, errno: Errno, failed: Error) -> Error {
-    match errno {
-        Errno::ENOTTY | Errno::ENOSYS | Errno::EPERM => Error::Unsupported { ioctl, errno },
-        _ => failed,
+fn missing(fd: BorrowedFd<'_>, ioctl: &'static str, errno: Errno) -> Error {
+    match dma_buf::is_dma_buf(fd) {
+        Ok(false) => Error::NotADmaBuf,
+        _ => Error::Unsupported { ioctl, errno },
     }
 }

@@ -206,3 +206,53 @@ impl<'a> RegionMut<'a> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// Sixteen bytes, each its own number.
+    fn map() -> Map {
+        let memory = crate::sys::udmabuf::memory(16).unwrap();
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let length = NonZeroUsize::new(16).unwrap();
+        let mut map = Map::new(memory.as_fd(), 0, length, protection).unwrap();
+        let bytes: [u8; 16] = std::array::from_fn(|number| number as u8);
+        map.write(0, &bytes).unwrap();
+        map
+    }
+
+    fn bytes(region: Region<'_>) -> Vec<u8> {
+        let mut bytes = vec![0; region.length()];
+        region.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_region_ends_where_it_was_said_to() {
+        let map = map();
+        let region = map.region(4, 8).unwrap();
+        assert_eq!(bytes(region.part(6, 2).unwrap()), [10, 11]);
+        assert_eq!(region.part(8, 0).unwrap().length(), 0);
+        assert!(region.part(6, 3).is_none() && region.part(9, 0).is_none());
+        assert!(region.part(usize::MAX, 2).is_none());
+        assert!(map.region(9, 8).is_none() && map.region(1, usize::MAX).is_none());
+    }
+
+    #[test]
+    fn split_regions_are_written_apart() {
+        let mut map = map();
+        let (mut left, mut right) = map.region_mut(0, 8).unwrap().split(3).unwrap();
+        left.write(2, &[90]).unwrap();
+        right.copy(0, left.as_region()).unwrap();
+        assert!(left.write(3, &[1]).is_none());
+        assert!(right.copy(3, left.as_region()).is_none());
+        assert!(right.split(6).is_none());
+        assert_eq!(
+            bytes(map.region(0, 9).unwrap()),
+            [0, 1, 90, 0, 1, 90, 6, 7, 8]
+        );
+    }
+}

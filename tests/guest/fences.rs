@@ -157,7 +157,13 @@ fn only_a_sync_file_is_taken_for_one() {
         for fd in others {
             assert_eq!(SyncFile::new(fd).unwrap_err(), Error::NotASyncFile);
         }
-        let fd = OwnedFd::from(SyncFile::signalled().unwrap());
+        // Nor a sync_file, or anything else, for a dma-buf.
+        let signalled = SyncFile::signalled().unwrap();
+        let refused = implicit::export_fd(&signalled, Access::Read).unwrap_err();
+        assert_eq!(refused, Error::NotADmaBuf);
+        let refused = implicit::import_fd(&signalled, &signalled, Access::Read).unwrap_err();
+        assert_eq!(refused, Error::NotADmaBuf);
+        let fd = OwnedFd::from(signalled);
         let fence = SyncFile::try_from(fd).unwrap();
         fence.wait(Duration::ZERO).unwrap();
     });
