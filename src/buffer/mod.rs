@@ -7,6 +7,7 @@ mod format;
 mod fourcc;
 mod id;
 pub(crate) mod layout;
+pub(crate) mod message;
 mod modifier;
 
 pub use cache::{Cache, Refusal};

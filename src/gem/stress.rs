@@ -31,7 +31,7 @@ fn load(works: &[Work]) {
 }
 
 fn import_and_drop(table: &Arc<Model>, round: usize) {
-    let id = if round % 3 == 0 { B } else { A };
+    let id = if round.is_multiple_of(3) { B } else { A };
     let lease = import(table, id);
     let clone = lease.clone();
     drop(lease);
@@ -47,7 +47,7 @@ fn adopt_and_drop(table: &Arc<Model>, _: usize) {
 
 /// Two users of one object, each on a thread of its own.
 fn create_and_drop_elsewhere(table: &Arc<Model>, round: usize) {
-    if round % 40 == 0 {
+    if round.is_multiple_of(40) {
         let lease = create(table, A);
         let clone = lease.clone();
         let other = thread::spawn(move || drop(clone));

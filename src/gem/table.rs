@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::PoisonError;
 
 use nix::errno::Errno;
@@ -61,6 +62,26 @@ pub struct Stats {
     pub failed_closes: u64,
     /// Handles that an import took over from their last user just before it closed them.
     pub resurrected: u64,
+}
+
+/// A handle that is open.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    handle: Handle,
+    origin: Origin,
+    dma_buf: Option<BufferId>,
+    users: usize,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { handle, users, .. } = self;
+        write!(f, "{:?} {handle:?}", self.origin)?;
+        if let Some(id) = self.dma_buf {
+            write!(f, " of {id:?}")?;
+        }
+        write!(f, " with {users} users")
+    }
 }
 
 /// The handle table of one open file description.
@@ -166,6 +187,21 @@ impl<K: Kernel> Table<K> {
             hits: state.stats.hits + hits,
             ..state.stats
         }
+    }
+
+    /// The handles open now, for people: in the order of their numbers.
+    pub(super) fn list(&self) -> Vec<Held> {
+        let state = self.lock();
+        let mut held: Vec<Held> = (state.entries.iter())
+            .map(|(&handle, entry)| Held {
+                handle,
+                origin: entry.origin,
+                dma_buf: entry.id,
+                users: entry.lease.strong_count(),
+            })
+            .collect();
+        held.sort_by_key(|held| held.handle);
+        held
     }
 
     /// The lease of a dma-buf, without a system call where this file description has it. The

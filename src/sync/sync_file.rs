@@ -88,8 +88,8 @@ impl SyncFile {
     /// The fd is closed with the `SyncFile`, or before an error returns: [`Error::NotASyncFile`]
     /// for everything else.
     pub fn new(fd: OwnedFd) -> Result<Self, Error> {
-        match sys::sync_file::info(fd.as_fd(), &mut []) {
-            Ok(_) => Ok(Self(fd)),
+        match sys::sync_file::check(fd.as_fd()) {
+            Ok(()) => Ok(Self(fd)),
             Err(Errno::ENOTTY) => Err(Error::NotASyncFile),
             // What else has such an ioctl, or thinks so.
             Err(Errno::EINVAL) => Err(Error::NotASyncFile),

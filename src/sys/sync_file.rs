@@ -61,9 +61,13 @@ pub(crate) fn merge(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<OwnedFd, Err
     Ok(unsafe { OwnedFd::from_raw_fd(data.fence) })
 }
 
+/// Whether the fd is a sync_file: ENOTTY where it is not.
+pub(crate) fn check(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    info(fd, &mut []).map(drop)
+}
+
 /// `SYNC_IOC_FILE_INFO`. Fills in as many fences as there are; EINVAL where that is more than
-/// there is room for. No room at all is another question: how many there are. ENOTTY for what is
-/// no sync_file.
+/// there is room for. No room at all is another question: how many there are.
 pub(crate) fn info(fd: BorrowedFd<'_>, fences: &mut [FenceInfo]) -> Result<FileInfo, Errno> {
     let room = u32::try_from(fences.len()).map_err(|_| Errno::EOVERFLOW)?;
     super::retry(|| {

@@ -1,7 +1,6 @@
 //! Fences that are really held: by sw_sync's timelines and by vgem.
 
 pub(crate) mod asleep;
-pub(crate) mod seccomp;
 pub(crate) mod sw_sync;
 mod syncobj;
 pub(crate) mod vgem;
@@ -14,10 +13,14 @@ use primeshare::sync::{Access, Deadline, Error, Fence, Polled, Status, SyncFile,
 use primeshare::{Allocator, DmaBuf, Errno, Fourcc, Request};
 
 use crate::faults::signals;
+use crate::kernel::seccomp::without_ioctls;
 use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
 use asleep::meanwhile;
 use sw_sync::Timeline;
 use vgem::Fence as VgemFence;
+
+/// `DMA_BUF_IOCTL_EXPORT_SYNC_FILE` and `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`.
+const SYNC_FILE_IOCTLS: [u32; 2] = [0xc008_6202, 0x4008_6203];
 
 fn udmabuf(fourcc: Fourcc) -> DmaBuf {
     let request = Request::new(64, 64, fourcc);
@@ -301,7 +304,7 @@ fn without_the_kernels_ioctls_dma_bufs_are_polled_and_fences_waited_for() {
             let unsupported = |ioctl| Error::Unsupported { ioctl, errno };
             let writer = VgemFence::attach(&vgem, &buffer, Access::Write);
             let exported = implicit::export(&buffer, Access::Read).unwrap();
-            let fence = seccomp::without(seccomp::SYNC_FILE_IOCTLS, errno, || {
+            let fence = without_ioctls(&SYNC_FILE_IOCTLS, errno, || {
                 let refused = implicit::export(&buffer, Access::Read).unwrap_err();
                 assert_eq!(refused, unsupported("DMA_BUF_IOCTL_EXPORT_SYNC_FILE"));
                 let refused = implicit::import(&other, &exported, Access::Read).unwrap_err();

@@ -5,18 +5,25 @@
 
 mod allocation;
 mod caches;
+mod closing;
 mod cpu;
+mod debugging;
 mod devices;
 mod example;
+mod facts;
 mod faults;
 mod fences;
 mod handles;
 mod handover;
 mod identity;
 mod kernel;
+mod peer;
+mod planes;
+mod processes;
 mod races;
 mod removal;
 mod soak;
 mod support;
+mod transfer;
 mod vkms;
 mod vulkan;

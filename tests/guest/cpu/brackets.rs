@@ -5,8 +5,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W};
 use primeshare::Errno;
+
+use crate::kernel::seccomp::trap_ioctl;
 
 /// `DMA_BUF_IOCTL_SYNC`.
 const SYNC: u32 = 0x4008_6200;
@@ -99,42 +100,5 @@ fn trace() {
         let set = libc::sigaction(libc::SIGSYS, &action, std::ptr::null_mut());
         assert_eq!(set, 0);
     }
-    // Offsets into `struct seccomp_data`: the number, the second and the fourth argument.
-    let load = |offset| statement(BPF_LD | BPF_W | BPF_ABS, offset);
-    let answer = |action| statement(BPF_RET | BPF_K, action);
-    let equal = |value, yes, no| libc::sock_filter {
-        code: (BPF_JMP | BPF_JEQ | BPF_K) as u16,
-        jt: yes,
-        jf: no,
-        k: value,
-    };
-    let mut filter = [
-        load(0),
-        equal(libc::SYS_ioctl as u32, 0, 4),
-        load(24),
-        equal(SYNC, 0, 2),
-        load(40),
-        equal(ALLOWED, 0, 1),
-        answer(libc::SECCOMP_RET_ALLOW),
-        answer(libc::SECCOMP_RET_TRAP),
-    ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: both take integers, or a program that outlives the call.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        let set = libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program);
-        assert_eq!(set, 0, "{}", Errno::last());
-    }
-}
-
-fn statement(code: u32, value: u32) -> libc::sock_filter {
-    libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: 0,
-        k: value,
-    }
+    trap_ioctl(SYNC, ALLOWED);
 }

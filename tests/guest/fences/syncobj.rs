@@ -11,8 +11,9 @@ use primeshare::sync::{Status, implicit};
 use primeshare::{Device, Errno};
 
 use super::asleep::meanwhile;
-use super::{is_readable, seccomp, vgem};
+use super::{is_readable, vgem};
 use crate::faults::signals;
+use crate::kernel::seccomp::without_ioctls;
 use crate::support::{buffer_on, in_guest};
 
 /// `DRM_IOCTL_SYNCOBJ_TIMELINE_SIGNAL` and `DRM_IOCTL_SYNCOBJ_EVENTFD`.
@@ -240,7 +241,7 @@ fn what_a_kernel_does_not_know_of_syncobjs_is_told_apart() {
     with_timelines(|device| {
         let timeline = Syncobj::new(device).unwrap();
         let without = |ioctl, errno, work: &(dyn Fn() + Sync)| {
-            seccomp::without([ioctl; 2], errno, work);
+            without_ioctls(&[ioctl], errno, work);
         };
         without(TIMELINE_SIGNAL, Errno::EOPNOTSUPP, &|| {
             assert_eq!(Syncobj::support(device), Ok(SyncobjSupport::Binary));
