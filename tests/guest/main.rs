@@ -6,11 +6,13 @@
 mod allocation;
 mod caches;
 mod closing;
+mod cpu;
 mod debugging;
 mod devices;
 mod example;
 mod facts;
 mod faults;
+mod fences;
 mod handles;
 mod handover;
 mod identity;
