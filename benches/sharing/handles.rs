@@ -180,7 +180,7 @@ fn crowd_of(
 
 /// Two threads that import a known buffer each, against one; beside what two threads gain that
 /// share nothing at all, since not every guest runs them at the same time.
-fn threads(source: &Device, destination: &Device) -> Result<()> {
+pub(crate) fn threads(source: &Device, destination: &Device) -> Result<()> {
     let buffers = [buffer_on(source)?, buffer_on(source)?];
     let _held = [
         destination.import(&buffers[0])?,
@@ -193,7 +193,7 @@ fn threads(source: &Device, destination: &Device) -> Result<()> {
     };
     let alone = |_| {
         let (mut sum, count) = (0_u64, AtomicU64::new(0));
-        for _ in 0..50 * CALLS {
+        for _ in 0..1000 * CALLS {
             sum = sum.wrapping_mul(31) + count.fetch_add(1, Ordering::Relaxed);
         }
         black_box(sum);

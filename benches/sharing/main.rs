@@ -3,6 +3,9 @@
 //! `cargo xtask bench` runs it in the guest, where a system call takes about 15 microseconds
 //! instead of a fraction of one: ratios against a system call look better there than on real
 //! hardware. Copies run at native speed.
+//!
+//! User-Mode Linux runs one thread of a process at a time. What two threads gain shows in QEMU:
+//! `PRIMESHARE_GUEST_KIND=qemu cargo xtask bench -- threads`.
 
 mod bare;
 mod handles;
@@ -32,6 +35,9 @@ fn main() -> Result<()> {
     let (source, destination) = two_devices()?;
     println!("source {source}, destination {destination}");
     more_files()?;
+    if std::env::args().any(|argument| argument == "threads") {
+        return handles::threads(&source, &destination);
+    }
     handles::run(&source, &destination)?;
     let instance = Instance::new(Validation::Off)?;
     let physical = instance
@@ -60,7 +66,10 @@ fn two_devices() -> Result<(Device, Device)> {
         .filter(|node| node.kind == NodeKind::Primary);
     let devices: Vec<Device> = primary.flat_map(|node| Device::open(node.path)).collect();
     let source = devices.first().context("no DRM device")?;
-    let other = devices.iter().find(|d| d.driver() != source.driver());
+    // Some drivers import nobody's memory but their own.
+    let imports = |d: &&Device| d.capabilities().is_ok_and(|can| can.import == Some(true));
+    let mut others = devices.iter().filter(|d| d.driver() != source.driver());
+    let other = others.find(imports);
     let destination = other.or(devices.get(1)).unwrap_or(source).reopen()?;
     Ok((source.clone(), destination))
 }
