@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ash::vk;
 
-use super::{Commands, Device, Error, Image, acquire, release};
+use super::{Commands, Device, Error, Image, Transfer, Use, acquire, release};
 
 /// A copy of one image to another of the same size and format, recorded once and made as often as
 /// wanted. Drop waits for the copies in flight.
@@ -93,6 +93,10 @@ unsafe fn record(
     source: &Image,
     destination: &Image,
 ) {
+    let transfers = [
+        Transfer::image(source, Use::Source),
+        Transfer::image(destination, Use::Destination),
+    ];
     let whole = vk::ImageSubresourceLayers::default()
         .aspect_mask(vk::ImageAspectFlags::COLOR)
         .layer_count(1);
@@ -102,15 +106,15 @@ unsafe fn record(
         .extent(source.extent());
     // SAFETY: the caller promises valid images, of one size, and commands.
     unsafe {
-        acquire(commands, [source, destination]);
+        acquire(commands, &transfers);
         raw.cmd_copy_image(
             commands,
             source.raw(),
-            source.used_as().layout(),
+            Use::Source.layout(),
             destination.raw(),
-            destination.used_as().layout(),
+            Use::Destination.layout(),
             &[region],
         );
-        release(commands, [source, destination]);
+        release(commands, &transfers);
     }
 }

@@ -1,26 +1,43 @@
 //! Vulkan: finding the device that goes with a DRM node, and sharing memory with it through
 //! `VK_EXT_external_memory_dma_buf` and `VK_EXT_image_drm_format_modifier`.
 
+mod buffer;
+mod cache;
+mod capabilities;
 mod commands;
 mod copy;
 mod device;
 mod error;
+mod export;
+mod fds;
 mod format;
 mod image;
 mod instance;
+mod memory;
 mod ownership;
 mod physical;
+mod query;
+mod quirks;
+mod semaphore;
 mod staging;
+mod usage;
 mod validation;
+mod view;
 
 pub use ash;
+pub use buffer::{Buffer, ImageOrBuffer, NeitherImageNorBuffer, copy_region};
+pub use capabilities::{Capabilities, Feature};
 pub use commands::Commands;
 pub(crate) use copy::ImageCopy;
-pub use device::Device;
+pub use device::{Device, Host};
 pub use error::{Call, Error};
+pub use export::{Exporter, initialize};
 pub use format::format_of;
-pub use image::{Image, Use};
+pub use image::Image;
 pub use instance::{Instance, Validation};
-pub use ownership::{acquire, release};
+pub use ownership::{Transfer, acquire, release};
 pub use physical::{DrmNodes, PhysicalDevice, Select};
+pub use semaphore::{Fence, Point, Semaphore, Timeline};
 pub use staging::Staging;
+pub use usage::{ImageUsage, Use};
+pub use view::{Colors, ImageView, YcbcrSampler};
