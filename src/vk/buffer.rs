@@ -33,16 +33,6 @@ pub enum ImageOrBuffer {
     },
 }
 
-/// Both ways were refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("as an image: {image}; as a buffer: {buffer}")]
-pub struct NeitherImageNorBuffer {
-    /// Why it is no image.
-    pub image: Error,
-    /// Why it is no buffer.
-    pub buffer: Error,
-}
-
 impl Device {
     /// Imports the dma-buf of a LINEAR buffer as a `VkBuffer` of its whole size.
     ///
@@ -67,21 +57,22 @@ impl Device {
     }
 
     /// Imports a buffer as an image or, where that is refused, as a `VkBuffer`.
+    /// [`Error::NeitherImageNorBuffer`] has both reasons.
     pub fn import_image_or_buffer(
         &self,
         buffer: &DmaBuf,
         image: impl Into<ImageUsage>,
         bytes: vk::BufferUsageFlags,
-    ) -> Result<ImageOrBuffer, NeitherImageNorBuffer> {
+    ) -> Result<ImageOrBuffer, Error> {
         let refused = match self.import_image(buffer, image) {
             Ok(image) => return Ok(ImageOrBuffer::Image(image)),
             Err(refused) => refused,
         };
         match self.import_buffer(buffer, bytes) {
             Ok(buffer) => Ok(ImageOrBuffer::Buffer { buffer, refused }),
-            Err(buffer) => Err(NeitherImageNorBuffer {
-                image: refused,
-                buffer,
+            Err(buffer) => Err(Error::NeitherImageNorBuffer {
+                image: Box::new(refused),
+                buffer: Box::new(buffer),
             }),
         }
     }

@@ -223,6 +223,14 @@ pub enum Error {
     /// A `VkBuffer` is of one memory.
     #[error("the planes lie in {0} dma-bufs, a VkBuffer in one")]
     SeveralDmaBufs(usize),
+    /// Both ways to import it were refused.
+    #[error("as an image: {image}; as a buffer: {buffer}")]
+    NeitherImageNorBuffer {
+        /// Why it is no image.
+        image: Box<Error>,
+        /// Why it is no buffer.
+        buffer: Box<Error>,
+    },
     /// The device does not share buffers of this usage.
     #[error("{device} does not share buffers for {usage:?}")]
     BufferUsage {

@@ -25,7 +25,7 @@ mod validation;
 mod view;
 
 pub use ash;
-pub use buffer::{Buffer, ImageOrBuffer, NeitherImageNorBuffer, copy_region};
+pub use buffer::{Buffer, ImageOrBuffer, copy_region};
 pub use capabilities::{Capabilities, Feature};
 pub use commands::Commands;
 pub(crate) use copy::ImageCopy;
