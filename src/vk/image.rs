@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use ash::vk;
 
 use super::{Call, Device, Error, format_of};
-use crate::buffer::{BufferId, DmaBuf, FormatInfo, MAX_PLANES, Modifier, Object, PlaneInfo};
+use crate::buffer::{BufferId, DmaBuf, FormatInfo, MAX_PLANES, Modifier, Object};
 use crate::sys;
 
 const DMA_BUF: vk::ExternalMemoryHandleTypeFlags = vk::ExternalMemoryHandleTypeFlags::DMA_BUF_EXT;
@@ -98,7 +98,11 @@ fn importable(device: &Device, buffer: &DmaBuf, used_as: Use) -> Result<vk::Form
     if !modifier.is_explicit() {
         return Err(Error::ImplicitModifier);
     }
-    let format = format_of(fourcc).ok_or(Error::Format(fourcc))?;
+    let format = format_of(fourcc)
+        // Devices are asked about what Vulkan 1.1 has, without further extensions.
+        .filter(|known| known.extension.is_none())
+        .ok_or(Error::Format(fourcc))?
+        .format;
     even(buffer)?;
     let unknown = || Error::Modifier {
         device: device.physical().name().to_owned(),
@@ -140,20 +144,17 @@ fn importable(device: &Device, buffer: &DmaBuf, used_as: Use) -> Result<vk::Form
     Ok(format)
 }
 
-/// VUID-VkImageCreateInfo-format-04712 and -04713: formats with subsampled planes have even sizes.
+/// VUID-VkImageCreateInfo-format-04712 and -04713: subsampled formats have even sizes.
 fn even(buffer: &DmaBuf) -> Result<(), Error> {
     let (fourcc, width, height) = (buffer.fourcc(), buffer.width(), buffer.height());
-    let planes = FormatInfo::of(fourcc).map_or(&[][..], |info| info.planes);
-    let odd = |plane: &PlaneInfo| {
-        !width.is_multiple_of(plane.horizontal) || !height.is_multiple_of(plane.vertical)
-    };
-    match planes.iter().any(odd) {
-        true => Err(Error::OddSize {
+    let (across, down) = FormatInfo::of(fourcc).map_or((1, 1), |info| info.chroma);
+    match width.is_multiple_of(across) && height.is_multiple_of(down) {
+        true => Ok(()),
+        false => Err(Error::OddSize {
             fourcc,
             width,
             height,
         }),
-        false => Ok(()),
     }
 }
 

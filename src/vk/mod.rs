@@ -18,7 +18,7 @@ pub use commands::Commands;
 pub(crate) use copy::ImageCopy;
 pub use device::Device;
 pub use error::{Call, Error};
-pub use format::format_of;
+pub use format::{ImageFormat, format_of, fourccs_of};
 pub use image::{Image, Use};
 pub use instance::{Instance, Validation};
 pub use ownership::{acquire, release};
