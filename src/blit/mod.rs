@@ -125,7 +125,12 @@ fn check(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
         });
     }
     let (from, to) = (source.fourcc(), destination.fourcc());
-    if vk::format_of(from) != vk::format_of(to) {
+    let same = match (vk::format_of(from), vk::format_of(to)) {
+        (Some(from), Some(to)) => from.same_colours(to),
+        // Refused by the import, which says that Vulkan has no such format.
+        _ => from == to,
+    };
+    if !same {
         return Err(Error::Format { from, to });
     }
     if FormatInfo::of(from).is_some_and(|info| info.planes.len() > 1) {

@@ -12,7 +12,7 @@ mod modifier;
 pub use cache::{Cache, Refusal};
 pub use dmabuf::{DmaBuf, Object, Plane, PlaneFd};
 pub use error::Error;
-pub use format::{FormatInfo, PlaneInfo};
+pub use format::{Colour, FormatInfo, PlaneInfo};
 pub use fourcc::Fourcc;
 pub use id::BufferId;
 pub use layout::Layout;

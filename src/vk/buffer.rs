@@ -99,23 +99,23 @@ fn bytes_of(buffer: &DmaBuf) -> Result<&Object, Error> {
     }
 }
 
-/// The place of a plane in a `VkBuffer`, for copies between it and an image of the plane's pixels.
+/// The place of a plane in a `VkBuffer`, for copies between it and an image of the whole picture
+/// (or, with its aspect changed to COLOR, of the plane).
 ///
 /// [`Error::Misaligned`] where Vulkan cannot copy from there: the stride is counted in pixels, and
 /// the offset is a multiple of them (VUID-vkCmdCopyBufferToImage-dstImage-07975) and of 4 bytes
 /// (VUID-vkCmdCopyBufferToImage-commandBuffer-07737).
 pub fn copy_region(buffer: &DmaBuf, plane: usize) -> Result<vk::BufferImageCopy, Error> {
-    let info = FormatInfo::of(buffer.fourcc()).ok_or(Error::Format(buffer.fourcc()))?;
-    let (Some(info), Some(place)) = (info.planes.get(plane), buffer.planes().get(plane)) else {
-        return Err(Error::PlaneCount {
+    let format = FormatInfo::of(buffer.fourcc()).ok_or(Error::Format(buffer.fourcc()))?;
+    let (Some(info), Some(place)) = (format.planes.get(plane), buffer.planes().get(plane)) else {
+        return Err(Error::NoPlane {
             fourcc: buffer.fourcc(),
-            modifier: buffer.modifier(),
-            expected: info.planes.len() as u32,
-            found: buffer.planes().len(),
+            plane,
+            planes: format.planes.len(),
         });
     };
     let &Plane { offset, stride, .. } = place;
-    let unit = info.bytes_per_pixel;
+    let unit = info.block_bytes;
     if !stride.is_multiple_of(unit) || !offset.is_multiple_of(unit) || !offset.is_multiple_of(4) {
         return Err(Error::Misaligned {
             plane,
@@ -124,12 +124,18 @@ pub fn copy_region(buffer: &DmaBuf, plane: usize) -> Result<vk::BufferImageCopy,
             unit: unit.max(4),
         });
     }
+    let aspect = match (format.planes.len(), plane) {
+        (1, _) => vk::ImageAspectFlags::COLOR,
+        (_, 0) => vk::ImageAspectFlags::PLANE_0,
+        (_, 1) => vk::ImageAspectFlags::PLANE_1,
+        _ => vk::ImageAspectFlags::PLANE_2,
+    };
     Ok(vk::BufferImageCopy::default()
         .buffer_offset(offset.into())
-        .buffer_row_length(stride / unit)
+        .buffer_row_length((stride / unit).saturating_mul(info.block_width))
         .image_subresource(
             vk::ImageSubresourceLayers::default()
-                .aspect_mask(vk::ImageAspectFlags::COLOR)
+                .aspect_mask(aspect)
                 .layer_count(1),
         )
         .image_extent(vk::Extent3D {

@@ -89,6 +89,24 @@ pub enum Error {
     /// No VkFormat has this format's layout.
     #[error("Vulkan has no format for {0}")]
     Format(Fourcc),
+    /// The format is not of the Vulkan version in use.
+    #[error("Vulkan has a format for {fourcc} only with {extension}")]
+    FormatExtension {
+        /// The format.
+        fourcc: Fourcc,
+        /// The extension.
+        extension: String,
+    },
+    /// The format has no such plane that could be a picture of its own.
+    #[error("{fourcc} has {planes} planes of their own, no plane {plane}")]
+    NoPlane {
+        /// The format.
+        fourcc: Fourcc,
+        /// What was asked for.
+        plane: usize,
+        /// How many there are.
+        planes: usize,
+    },
     /// An implicit layout means nothing to another device or API.
     #[error("a buffer without an explicit modifier cannot be shared with Vulkan")]
     ImplicitModifier,

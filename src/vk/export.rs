@@ -4,10 +4,10 @@ use arrayvec::ArrayVec;
 use ash::vk;
 
 use super::buffer::Buffer;
-use super::image::{DMA_BUF, Image, MEMORY_PLANES, create_info, even, kind_of};
+use super::image::{DMA_BUF, Image, MEMORY_PLANES, Pixels, create_info, even, kind_of, known};
 use super::memory::{Dedicated, Memory};
 use super::query;
-use super::{Call, Commands, Device, Error, Feature, ImageUsage, format_of, ownership};
+use super::{Call, Commands, Device, Error, Feature, ImageUsage, ownership};
 use crate::alloc::{self, Allocator, Request};
 use crate::buffer::layout::{Packed, pack};
 use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier};
@@ -36,7 +36,7 @@ impl Device {
             self.require(feature)?;
         }
         let usage = usage.into();
-        let format = format_of(fourcc).ok_or(Error::Format(fourcc))?;
+        let pixels = Pixels::from(known(self, fourcc)?);
         let asked = Layout {
             width,
             height,
@@ -46,13 +46,16 @@ impl Device {
         if width == 0 || height == 0 {
             return Err(crate::buffer::Error::Empty { width, height }.into());
         }
-        even(format, &asked)?;
+        even(
+            &asked,
+            FormatInfo::of(fourcc).map_or((1, 1), |info| info.chroma),
+        )?;
         let chosen = self.exportable(&asked, modifiers, usage)?;
         let raw: Vec<u64> = chosen.iter().map(|modifier| modifier.0).collect();
         let mut list =
             vk::ImageDrmFormatModifierListCreateInfoEXT::default().drm_format_modifiers(&raw);
         let mut external = vk::ExternalMemoryImageCreateInfo::default().handle_types(DMA_BUF);
-        let kind = kind_of(format, Modifier::INVALID, usage, false);
+        let kind = kind_of(&pixels, Modifier::INVALID, usage, false);
         let views = kind.views();
         let mut formats = vk::ImageFormatListCreateInfo::default().view_formats(&views);
         let mut info = create_info(&asked, &kind, &mut external).push_next(&mut list);
@@ -64,7 +67,7 @@ impl Device {
         let raw = unsafe { self.raw().create_image(&info, None) }
             .map_err(self.failed(Call::CreateImage))?;
         // An owner first, so that it does not leak.
-        let unnamed = Image::of(self, raw, asked, &kind);
+        let unnamed = Image::of(self, raw, asked, pixels, &kind);
         let mut properties = vk::ImageDrmFormatModifierPropertiesEXT::default();
         let modifier_functions = &self.functions().modifier;
         // SAFETY: the image is alive, and of this tiling.

@@ -3,9 +3,8 @@ use ash::vk;
 
 use super::memory::{Dedicated, Memory};
 use super::query::{self, Kind};
-use super::view::{chroma, srgb_of};
-use super::{Call, Device, Error, Feature, ImageUsage, format_of, quirks};
-use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier};
+use super::{Call, Device, Error, Feature, ImageFormat, ImageUsage, format_of, quirks};
+use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier, Plane, PlaneInfo};
 
 pub(super) const DMA_BUF: vk::ExternalMemoryHandleTypeFlags =
     vk::ExternalMemoryHandleTypeFlags::DMA_BUF_EXT;
@@ -34,11 +33,129 @@ pub struct Image {
     pub(super) device: Device,
     raw: vk::Image,
     layout: Layout,
-    format: vk::Format,
+    pixels: Pixels,
     usage: ImageUsage,
     disjoint: bool,
     /// Dropped after `drop` below has destroyed the image.
     memories: ArrayVec<Memory, MAX_PLANES>,
+}
+
+/// How Vulkan sees the pixels of an image.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pixels {
+    pub(super) format: vk::Format,
+    pub(super) srgb: Option<vk::Format>,
+    pub(super) components: vk::ComponentMapping,
+    pub(super) ycbcr: bool,
+}
+
+impl Pixels {
+    /// Whether colours are where Vulkan expects them.
+    pub(super) fn in_order(&self) -> bool {
+        let map = self.components;
+        [map.r, map.g, map.b] == [vk::ComponentSwizzle::IDENTITY; 3]
+    }
+}
+
+impl From<&ImageFormat> for Pixels {
+    fn from(known: &ImageFormat) -> Self {
+        Self {
+            format: known.format,
+            srgb: known.srgb,
+            components: known.components,
+            ycbcr: known.ycbcr,
+        }
+    }
+}
+
+/// What is imported: all of a buffer, or one of its planes as a picture of its own.
+struct Picture<'a> {
+    buffer: &'a DmaBuf,
+    /// The size is the picture's.
+    layout: Layout,
+    pixels: Pixels,
+    planes: &'a [Plane],
+    /// What is known of the planes.
+    infos: &'a [PlaneInfo],
+    /// Width and height are multiples of these.
+    chroma: (u32, u32),
+}
+
+impl<'a> Picture<'a> {
+    fn whole(device: &Device, buffer: &'a DmaBuf) -> Result<Self, Error> {
+        let pixels = known(device, buffer.fourcc())?.into();
+        let info = FormatInfo::of(buffer.fourcc());
+        Ok(Self {
+            buffer,
+            layout: *buffer.layout(),
+            pixels,
+            planes: buffer.planes(),
+            infos: info.map_or(&[], |info| info.planes),
+            chroma: info.map_or((1, 1), |info| info.chroma),
+        })
+    }
+
+    fn plane(device: &Device, buffer: &'a DmaBuf, plane: usize) -> Result<Self, Error> {
+        let formats = known(device, buffer.fourcc())?.planes;
+        let info = FormatInfo::of(buffer.fourcc()).ok_or(Error::Format(buffer.fourcc()))?;
+        let (Some(&format), Some(place), Some(one)) = (
+            formats.get(plane),
+            buffer.planes().get(plane..=plane),
+            info.planes.get(plane..=plane),
+        ) else {
+            return Err(Error::NoPlane {
+                fourcc: buffer.fourcc(),
+                plane,
+                planes: formats.len(),
+            });
+        };
+        // Planes beside the format's are a modifier's own, and belong to all of the picture.
+        if buffer.planes().len() != formats.len() {
+            return Err(Error::PlaneCount {
+                fourcc: buffer.fourcc(),
+                modifier: buffer.modifier(),
+                expected: formats.len() as u32,
+                found: buffer.planes().len(),
+            });
+        }
+        Ok(Self {
+            buffer,
+            layout: Layout {
+                width: buffer.width().div_ceil(one[0].horizontal),
+                height: one[0].rows(buffer.height()),
+                ..*buffer.layout()
+            },
+            pixels: Pixels {
+                format,
+                srgb: None,
+                components: vk::ComponentMapping::default(),
+                ycbcr: false,
+            },
+            planes: place,
+            infos: one,
+            chroma: (1, 1),
+        })
+    }
+
+    /// The dma-bufs its planes lie in.
+    fn dma_bufs(&self) -> usize {
+        let used = |object: &usize| self.planes.iter().any(|plane| plane.object == *object);
+        (0..self.buffer.objects().len()).filter(used).count()
+    }
+}
+
+/// The Vulkan format, where the device has it.
+pub(super) fn known(device: &Device, fourcc: Fourcc) -> Result<&'static ImageFormat, Error> {
+    let known = format_of(fourcc).ok_or(Error::Format(fourcc))?;
+    match known.extension {
+        Some(extension) if device.physical().version() < known.core => {
+            Err(Error::FormatExtension {
+                fourcc,
+                extension: extension.to_string_lossy().into_owned(),
+            })
+        }
+        _ => Ok(known),
+    }
 }
 
 impl Device {
@@ -59,12 +176,25 @@ impl Device {
         for feature in Feature::IMAGES {
             self.require(feature)?;
         }
-        let kind = importable(self, buffer, usage.into())?;
-        let image = create(self, buffer, &kind)?;
-        match kind.disjoint {
-            false => bind_whole(image, buffer),
-            true => bind_planes(image, buffer),
+        import(self, &Picture::whole(self, buffer)?, usage.into())
+    }
+
+    /// Imports one plane of a YCbCr buffer as an image of one or two colours and of the plane's
+    /// own size: for programs that convert by themselves, and for devices that do not import the
+    /// whole, as where its planes lie in several dma-bufs.
+    ///
+    /// As [`Self::import_image`] otherwise. [`Error::NoPlane`] for formats that have but one, and
+    /// past the last one. [`Image::layout`] has the whole's format.
+    pub fn import_plane(
+        &self,
+        buffer: &DmaBuf,
+        plane: usize,
+        usage: impl Into<ImageUsage>,
+    ) -> Result<Image, Error> {
+        for feature in Feature::IMAGES {
+            self.require(feature)?;
         }
+        import(self, &Picture::plane(self, buffer, plane)?, usage.into())
     }
 
     /// The modifiers that images of this format and use can be imported with, and for each the
@@ -92,11 +222,11 @@ impl Device {
     ) -> Result<Vec<(Modifier, u32, u32)>, Error> {
         self.require(Feature::DmaBuf)?;
         self.require(Feature::Modifiers)?;
-        let format = format_of(fourcc).ok_or(Error::Format(fourcc))?;
+        let pixels = Pixels::from(known(self, fourcc)?);
         let mut found = Vec::new();
-        for listed in query::modifiers(self, format).iter() {
+        for listed in query::modifiers(self, pixels.format).iter() {
             let modifier = Modifier(listed.drm_format_modifier);
-            let kind = kind_of(format, modifier, usage, false);
+            let kind = kind_of(&pixels, modifier, usage, false);
             if !listed
                 .drm_format_modifier_tiling_features
                 .contains(query::features(&kind))
@@ -115,30 +245,40 @@ impl Device {
 }
 
 pub(super) fn kind_of(
-    format: vk::Format,
+    pixels: &Pixels,
     modifier: Modifier,
     usage: ImageUsage,
     disjoint: bool,
 ) -> Kind {
     Kind {
-        format,
-        twin: srgb_of(format).filter(|_| usage.srgb),
+        format: pixels.format,
+        twin: pixels.srgb.filter(|_| usage.srgb),
         modifier,
         usage,
         disjoint,
     }
 }
 
+fn import(device: &Device, picture: &Picture<'_>, usage: ImageUsage) -> Result<Image, Error> {
+    let kind = importable(device, picture, usage)?;
+    let image = create(device, picture, &kind)?;
+    match kind.disjoint {
+        false => bind_whole(image, picture),
+        true => bind_planes(image, picture),
+    }
+}
+
 /// Whether the device says that it imports such an image, and what kind of image that is.
-fn importable(device: &Device, buffer: &DmaBuf, usage: ImageUsage) -> Result<Kind, Error> {
-    let (fourcc, modifier) = (buffer.fourcc(), buffer.modifier());
+fn importable(device: &Device, picture: &Picture<'_>, usage: ImageUsage) -> Result<Kind, Error> {
+    let Layout {
+        fourcc, modifier, ..
+    } = picture.layout;
     let name = || device.physical().name().to_owned();
     if !modifier.is_explicit() {
         return Err(Error::ImplicitModifier);
     }
-    let format = format_of(fourcc).ok_or(Error::Format(fourcc))?;
-    even(format, buffer.layout())?;
-    let listed = query::modifiers(device, format);
+    even(&picture.layout, picture.chroma)?;
+    let listed = query::modifiers(device, picture.pixels.format);
     let listed = listed
         .iter()
         .find(|listed| listed.drm_format_modifier == modifier.0)
@@ -147,15 +287,15 @@ fn importable(device: &Device, buffer: &DmaBuf, usage: ImageUsage) -> Result<Kin
             fourcc,
             modifier,
         })?;
-    if listed.drm_format_modifier_plane_count as usize != buffer.planes().len() {
+    if listed.drm_format_modifier_plane_count as usize != picture.planes.len() {
         return Err(Error::PlaneCount {
             fourcc,
             modifier,
             expected: listed.drm_format_modifier_plane_count,
-            found: buffer.planes().len(),
+            found: picture.planes.len(),
         });
     }
-    aligned(buffer)?;
+    aligned(picture)?;
     let refused = |result| Error::NotImportable {
         device: name(),
         fourcc,
@@ -163,8 +303,8 @@ fn importable(device: &Device, buffer: &DmaBuf, usage: ImageUsage) -> Result<Kin
         usage: usage.flags,
         result,
     };
-    let dma_bufs = buffer.objects().len();
-    let kind = kind_of(format, modifier, usage, false);
+    let dma_bufs = picture.dma_bufs();
+    let kind = kind_of(&picture.pixels, modifier, usage, false);
     let features = listed.drm_format_modifier_tiling_features;
     let limits = match query::limits(device, kind) {
         Ok(limits) if features.contains(query::features(&kind)) => limits,
@@ -197,10 +337,11 @@ fn importable(device: &Device, buffer: &DmaBuf, usage: ImageUsage) -> Result<Kin
     {
         return Err(refused(vk::Result::ERROR_FORMAT_NOT_SUPPORTED));
     }
-    if buffer.width() > limits.extent.width || buffer.height() > limits.extent.height {
+    let Layout { width, height, .. } = picture.layout;
+    if width > limits.extent.width || height > limits.extent.height {
         return Err(Error::TooLarge {
-            width: buffer.width(),
-            height: buffer.height(),
+            width,
+            height,
             max_width: limits.extent.width,
             max_height: limits.extent.height,
         });
@@ -208,10 +349,9 @@ fn importable(device: &Device, buffer: &DmaBuf, usage: ImageUsage) -> Result<Kin
     Ok(kind)
 }
 
-/// VUID-VkImageCreateInfo-format-04712 and -04713: formats with subsampled chroma have even sizes.
-pub(super) fn even(format: vk::Format, layout: &Layout) -> Result<(), Error> {
-    let (horizontal, vertical) = chroma(format);
-    match layout.width.is_multiple_of(horizontal) && layout.height.is_multiple_of(vertical) {
+/// VUID-VkImageCreateInfo-format-04712 and -04713: subsampled formats have even sizes.
+pub(super) fn even(layout: &Layout, (across, down): (u32, u32)) -> Result<(), Error> {
+    match layout.width.is_multiple_of(across) && layout.height.is_multiple_of(down) {
         true => Ok(()),
         false => Err(Error::OddSize {
             fourcc: layout.fourcc,
@@ -223,14 +363,12 @@ pub(super) fn even(format: vk::Format, layout: &Layout) -> Result<(), Error> {
 
 /// Pixels of LINEAR planes lie at multiples of their own size: nothing Vulkan has reaches others,
 /// and not every driver says so.
-fn aligned(buffer: &DmaBuf) -> Result<(), Error> {
-    let info = match buffer.modifier() {
-        Modifier::LINEAR => FormatInfo::of(buffer.fourcc()),
-        _ => None,
-    };
-    let units = info.map_or(&[][..], |info| info.planes);
-    for (index, (plane, info)) in buffer.planes().iter().zip(units).enumerate() {
-        let unit = info.bytes_per_pixel;
+fn aligned(picture: &Picture<'_>) -> Result<(), Error> {
+    if picture.layout.modifier != Modifier::LINEAR {
+        return Ok(());
+    }
+    for (index, (plane, info)) in picture.planes.iter().zip(picture.infos).enumerate() {
+        let unit = info.block_bytes;
         if !plane.offset.is_multiple_of(unit) || !plane.stride.is_multiple_of(unit) {
             return Err(Error::Misaligned {
                 plane: index,
@@ -269,12 +407,12 @@ pub(super) fn create_info<'a>(
         .push_next(external)
 }
 
-fn create(device: &Device, buffer: &DmaBuf, kind: &Kind) -> Result<Image, Error> {
+fn create(device: &Device, picture: &Picture<'_>, kind: &Kind) -> Result<Image, Error> {
     // `size`, `array_pitch` and `depth_pitch` are zero:
     // VUID-VkImageDrmFormatModifierExplicitCreateInfoEXT-size-02267, -arrayPitch-02268,
     // -depthPitch-02269.
-    let planes: ArrayVec<vk::SubresourceLayout, MAX_PLANES> = buffer
-        .planes()
+    let planes: ArrayVec<vk::SubresourceLayout, MAX_PLANES> = picture
+        .planes
         .iter()
         .map(|plane| {
             vk::SubresourceLayout::default()
@@ -283,12 +421,12 @@ fn create(device: &Device, buffer: &DmaBuf, kind: &Kind) -> Result<Image, Error>
         })
         .collect();
     let mut explicit = vk::ImageDrmFormatModifierExplicitCreateInfoEXT::default()
-        .drm_format_modifier(buffer.modifier().0)
+        .drm_format_modifier(picture.layout.modifier.0)
         .plane_layouts(&planes);
     let mut external = vk::ExternalMemoryImageCreateInfo::default().handle_types(DMA_BUF);
     let views = kind.views();
     let mut list = vk::ImageFormatListCreateInfo::default().view_formats(&views);
-    let mut info = create_info(buffer.layout(), kind, &mut external).push_next(&mut explicit);
+    let mut info = create_info(&picture.layout, kind, &mut external).push_next(&mut explicit);
     if !views.is_empty() {
         info = info.push_next(&mut list);
     }
@@ -297,29 +435,30 @@ fn create(device: &Device, buffer: &DmaBuf, kind: &Kind) -> Result<Image, Error>
     let raw = unsafe { device.raw().create_image(&info, None) }.map_err(|result| match result {
         vk::Result::ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT => Error::PlaneLayout {
             device: device.physical().name().to_owned(),
-            fourcc: buffer.fourcc(),
-            modifier: buffer.modifier(),
+            fourcc: picture.layout.fourcc,
+            modifier: picture.layout.modifier,
         },
         result => device.failed(Call::CreateImage)(result),
     })?;
-    Ok(Image::of(device, raw, *buffer.layout(), kind))
+    Ok(Image::of(device, raw, picture.layout, picture.pixels, kind))
 }
 
-fn bind_whole(mut image: Image, buffer: &DmaBuf) -> Result<Image, Error> {
+fn bind_whole(mut image: Image, picture: &Picture<'_>) -> Result<Image, Error> {
     // SAFETY: the image is alive, and not disjoint.
     let needs = unsafe { image.device.raw().get_image_memory_requirements(image.raw) };
     let dedicated = Dedicated::Image(image.raw);
-    let memory = Memory::import(&image.device, &buffer.objects()[0], needs, dedicated)?;
+    let object = &picture.buffer.objects()[picture.planes[0].object];
+    let memory = Memory::import(&image.device, object, needs, dedicated)?;
     image.bind(memory)?;
     Ok(image)
 }
 
 /// A memory and a binding for each memory plane, also where two lie in one dma-buf.
-fn bind_planes(mut image: Image, buffer: &DmaBuf) -> Result<Image, Error> {
+fn bind_planes(mut image: Image, picture: &Picture<'_>) -> Result<Image, Error> {
     let device = image.device.clone();
-    for (plane, aspect) in buffer.planes().iter().zip(MEMORY_PLANES) {
+    for (plane, aspect) in picture.planes.iter().zip(MEMORY_PLANES) {
         let needs = plane_needs(&image, aspect);
-        let object = &buffer.objects()[plane.object];
+        let object = &picture.buffer.objects()[plane.object];
         image
             .memories
             .push(Memory::import(&device, object, needs, Dedicated::Plane)?);
@@ -358,12 +497,18 @@ fn plane_needs(image: &Image, aspect: vk::ImageAspectFlags) -> vk::MemoryRequire
 
 impl Image {
     /// Takes over a new image without memory.
-    pub(super) fn of(device: &Device, raw: vk::Image, layout: Layout, kind: &Kind) -> Self {
+    pub(super) fn of(
+        device: &Device,
+        raw: vk::Image,
+        layout: Layout,
+        pixels: Pixels,
+        kind: &Kind,
+    ) -> Self {
         Self {
             device: device.clone(),
             raw,
             layout,
-            format: kind.format,
+            pixels,
             usage: kind.usage,
             disjoint: kind.disjoint,
             memories: ArrayVec::new(),
@@ -414,7 +559,11 @@ impl Image {
 
     /// Its Vulkan format.
     pub fn format(&self) -> vk::Format {
-        self.format
+        self.pixels.format
+    }
+
+    pub(super) fn pixels(&self) -> &Pixels {
+        &self.pixels
     }
 
     /// What it can be used for.

@@ -32,7 +32,7 @@ pub(crate) use copy::ImageCopy;
 pub use device::{Device, Host};
 pub use error::{Call, Error};
 pub use export::{Exporter, initialize};
-pub use format::format_of;
+pub use format::{ImageFormat, format_of, fourccs_of};
 pub use image::Image;
 pub use instance::{Instance, Validation};
 pub use ownership::{Transfer, acquire, release};

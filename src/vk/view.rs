@@ -2,53 +2,9 @@
 
 use ash::vk;
 
-use super::{Call, Device, Error, Feature, Image, Use, format_of, query};
-use crate::buffer::{FormatInfo, Fourcc};
-
-/// The format of the same bytes that decodes sRGB when sampled and encodes it when drawn into.
-pub(super) fn srgb_of(format: vk::Format) -> Option<vk::Format> {
-    Some(match format {
-        vk::Format::B8G8R8A8_UNORM => vk::Format::B8G8R8A8_SRGB,
-        vk::Format::R8G8B8A8_UNORM => vk::Format::R8G8B8A8_SRGB,
-        vk::Format::B8G8R8_UNORM => vk::Format::B8G8R8_SRGB,
-        vk::Format::R8G8B8_UNORM => vk::Format::R8G8B8_SRGB,
-        vk::Format::R8_UNORM => vk::Format::R8_SRGB,
-        vk::Format::R8G8_UNORM => vk::Format::R8G8_SRGB,
-        _ => return None,
-    })
-}
-
-/// Pixels that share a chroma sample, across and down; `(1, 1)` for formats without YCbCr.
-pub(super) fn chroma(format: vk::Format) -> (u32, u32) {
-    use vk::Format as F;
-    match format {
-        F::G8_B8_R8_3PLANE_420_UNORM
-        | F::G8_B8R8_2PLANE_420_UNORM
-        | F::G10X6_B10X6_R10X6_3PLANE_420_UNORM_3PACK16
-        | F::G10X6_B10X6R10X6_2PLANE_420_UNORM_3PACK16
-        | F::G12X4_B12X4_R12X4_3PLANE_420_UNORM_3PACK16
-        | F::G12X4_B12X4R12X4_2PLANE_420_UNORM_3PACK16
-        | F::G16_B16_R16_3PLANE_420_UNORM
-        | F::G16_B16R16_2PLANE_420_UNORM => (2, 2),
-        F::G8B8G8R8_422_UNORM
-        | F::B8G8R8G8_422_UNORM
-        | F::G8_B8_R8_3PLANE_422_UNORM
-        | F::G8_B8R8_2PLANE_422_UNORM
-        | F::G10X6B10X6G10X6R10X6_422_UNORM_4PACK16
-        | F::B10X6G10X6R10X6G10X6_422_UNORM_4PACK16
-        | F::G10X6_B10X6_R10X6_3PLANE_422_UNORM_3PACK16
-        | F::G10X6_B10X6R10X6_2PLANE_422_UNORM_3PACK16
-        | F::G12X4B12X4G12X4R12X4_422_UNORM_4PACK16
-        | F::B12X4G12X4R12X4G12X4_422_UNORM_4PACK16
-        | F::G12X4_B12X4_R12X4_3PLANE_422_UNORM_3PACK16
-        | F::G12X4_B12X4R12X4_2PLANE_422_UNORM_3PACK16
-        | F::G16B16G16R16_422_UNORM
-        | F::B16G16R16G16_422_UNORM
-        | F::G16_B16_R16_3PLANE_422_UNORM
-        | F::G16_B16R16_2PLANE_422_UNORM => (2, 1),
-        _ => (1, 1),
-    }
-}
+use super::image::known;
+use super::{Call, Device, Error, Feature, Image, ImageFormat, Use, query};
+use crate::buffer::Fourcc;
 
 /// How a YCbCr picture is to be understood. The default is what most video is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +33,7 @@ pub struct YcbcrSampler {
     device: Device,
     conversion: vk::SamplerYcbcrConversion,
     sampler: vk::Sampler,
-    format: vk::Format,
+    fourcc: Fourcc,
 }
 
 impl YcbcrSampler {
@@ -86,12 +42,17 @@ impl YcbcrSampler {
     pub fn new(device: &Device, fourcc: Fourcc, colors: Colors) -> Result<Self, Error> {
         device.require(Feature::Ycbcr)?;
         device.require(Feature::Modifiers)?;
-        let format = format_of(fourcc).ok_or(Error::Format(fourcc))?;
+        let &ImageFormat {
+            format,
+            components,
+            ycbcr,
+            ..
+        } = known(device, fourcc)?;
         let no = || Error::View {
             format,
             what: "YCbCr",
         };
-        if chroma(format) == (1, 1) {
+        if !ycbcr {
             return Err(no());
         }
         // What all its modifiers can do, as the sampler is to be good for all.
@@ -115,7 +76,7 @@ impl YcbcrSampler {
             .format(format)
             .ycbcr_model(colors.model)
             .ycbcr_range(colors.range)
-            .components(chroma_order(fourcc))
+            .components(components)
             .x_chroma_offset(offset)
             .y_chroma_offset(offset)
             .chroma_filter(filter);
@@ -123,7 +84,7 @@ impl YcbcrSampler {
             device: device.clone(),
             conversion: vk::SamplerYcbcrConversion::null(),
             sampler: vk::Sampler::null(),
-            format,
+            fourcc,
         };
         // SAFETY: `info` lives until the call returns, and the feature is enabled.
         new.conversion = unsafe { device.raw().create_sampler_ycbcr_conversion(&info, None) }
@@ -169,27 +130,6 @@ impl Drop for YcbcrSampler {
     }
 }
 
-/// Formats with Cr before Cb have the Vulkan format with Cb first, and R and B exchanged
-/// (VUID-VkSamplerYcbcrConversionCreateInfo-components-02584 and -02585 allow just that).
-fn chroma_order(fourcc: Fourcc) -> vk::ComponentMapping {
-    const CR_FIRST: [Fourcc; 6] = [
-        Fourcc::new(b"NV21"),
-        Fourcc::new(b"NV61"),
-        Fourcc::new(b"NV42"),
-        Fourcc::new(b"YV12"),
-        Fourcc::new(b"YVYU"),
-        Fourcc::new(b"VYUY"),
-    ];
-    match CR_FIRST.contains(&fourcc) {
-        true => vk::ComponentMapping {
-            r: vk::ComponentSwizzle::B,
-            b: vk::ComponentSwizzle::R,
-            ..Default::default()
-        },
-        false => vk::ComponentMapping::default(),
-    }
-}
-
 /// A view of an [`Image`], of all of it. Destroyed on drop; not to be used after the image.
 #[derive(Debug)]
 pub struct ImageView {
@@ -201,7 +141,8 @@ pub struct ImageView {
 impl Image {
     /// A view for one use.
     ///
-    /// For sampling, formats without alpha read it as one. (Views to draw into or to store to
+    /// For sampling, formats without alpha read it as one, and colours that Vulkan has in another
+    /// order come in the right one. (Views to draw into or to store to
     /// have no such mapping: VUID-VkFramebufferCreateInfo-pAttachments-00884 and
     /// VUID-VkWriteDescriptorSet-descriptorType-00336.) [`Error::View`] for a use the image was
     /// not made for, and for YCbCr formats, which [`Self::ycbcr_view`] is for.
@@ -212,7 +153,7 @@ impl Image {
     /// As [`Self::view`], as sRGB. [`Error::View`] where that was not asked for at import, or the
     /// format has none.
     pub fn srgb_view(&self, used: Use) -> Result<ImageView, Error> {
-        match srgb_of(self.format()).filter(|_| self.usage().srgb) {
+        match self.pixels().srgb.filter(|_| self.usage().srgb) {
             Some(format) => self.plain_view(format, used),
             None => Err(Error::View {
                 format: self.format(),
@@ -223,7 +164,7 @@ impl Image {
 
     /// A view for sampling through a conversion, with that of the same format.
     pub fn ycbcr_view(&self, sampler: &YcbcrSampler) -> Result<ImageView, Error> {
-        let fits = sampler.format == self.format();
+        let fits = self.pixels().ycbcr && sampler.fourcc == self.layout().fourcc;
         if !fits || !self.usage().flags.contains(vk::ImageUsageFlags::SAMPLED) {
             return Err(Error::View {
                 format: self.format(),
@@ -244,14 +185,15 @@ impl Image {
         if !viewable || !self.usage().flags.contains(used.usage()) {
             return Err(no("what it was not imported for"));
         }
-        if chroma(format) != (1, 1) {
+        if self.pixels().ycbcr {
             return Err(no("colour without conversion"));
         }
-        let mut components = vk::ComponentMapping::default();
-        let opaque = FormatInfo::of(self.layout().fourcc).is_some_and(|info| !info.alpha);
-        if used == Use::Sampled && opaque {
-            components.a = vk::ComponentSwizzle::ONE;
-        }
+        let components = match used {
+            Use::Sampled => self.pixels().components,
+            // Only alpha is not what it should be, and what is there does not matter.
+            _ if self.pixels().in_order() => vk::ComponentMapping::default(),
+            _ => return Err(no("something to write to, in its order of colours")),
+        };
         // So that an image which is also for storage can have an sRGB view, which is not.
         let mut usage = vk::ImageViewUsageCreateInfo::default().usage(used.usage());
         let info = self
@@ -297,22 +239,5 @@ impl Drop for ImageView {
     fn drop(&mut self) {
         // SAFETY: nothing uses it any more, as the type's contract says.
         unsafe { self.device.raw().destroy_image_view(self.raw, None) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::image::even;
-    use super::*;
-    use crate::buffer::Layout;
-
-    #[test]
-    fn subsampled_formats_have_even_sizes() {
-        let nv12 = vk::Format::G8_B8R8_2PLANE_420_UNORM;
-        assert!(even(nv12, &Layout::linear(34, 18, Fourcc::NV12)).is_ok());
-        assert!(even(nv12, &Layout::linear(34, 17, Fourcc::NV12)).is_err());
-        let yuyv = vk::Format::G8B8G8R8_422_UNORM;
-        assert!(even(yuyv, &Layout::linear(34, 17, Fourcc::new(b"YUYV"))).is_ok());
-        assert!(even(yuyv, &Layout::linear(33, 17, Fourcc::new(b"YUYV"))).is_err());
     }
 }
