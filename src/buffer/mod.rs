@@ -1,5 +1,6 @@
 //! The device-independent description of a shared buffer: [`DmaBuf`] and its parts.
 
+mod attached;
 mod cache;
 mod dmabuf;
 mod error;
@@ -9,6 +10,7 @@ mod id;
 pub(crate) mod layout;
 mod modifier;
 
+pub(crate) use attached::Attached;
 pub use cache::{Cache, Refusal};
 pub use dmabuf::{DmaBuf, Object, Plane, PlaneFd};
 pub use error::Error;

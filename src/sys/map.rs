@@ -64,6 +64,27 @@ impl Map {
         Some(())
     }
 
+    /// Copies bytes out of another mapping; `None`, and nothing done, where they are not all inside
+    /// both. The mapping must have been made writable.
+    pub(crate) fn copy(
+        &mut self,
+        at: usize,
+        from: &Map,
+        offset: usize,
+        length: usize,
+    ) -> Option<()> {
+        if !self.contains(at, length) || !from.contains(offset, length) {
+            return None;
+        }
+        // SAFETY: as in `read` and `write`. `copy` and not `copy_nonoverlapping`: two mappings may
+        // be of one memory.
+        unsafe {
+            let from = from.address.as_ptr().add(offset);
+            std::ptr::copy(from, self.address.as_ptr().add(at), length);
+        }
+        Some(())
+    }
+
     /// Copies bytes in; `None`, and nothing done, where they are not all inside. The mapping must
     /// have been made writable.
     pub(crate) fn write(&mut self, offset: usize, from: &[u8]) -> Option<()> {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ash::vk;
 
-use super::{Commands, Device, Error, Image, Transfer, Use, acquire, release};
+use super::{Commands, Device, Error, Image, Transfer, Use, acquire, format_of, query, release};
 
 /// A copy of one image to another of the same size and format, recorded once and made as often as
 /// wanted. Drop waits for the copies in flight.
@@ -116,5 +116,35 @@ unsafe fn record(
             &[region],
         );
         release(commands, &transfers);
+    }
+}
+
+impl Image {
+    /// Whether this image can be blitted to the other: their formats and modifiers allow it.
+    pub(crate) fn require_blit(&self, destination: &Image) -> Result<(), Error> {
+        let ends = [
+            (self, vk::FormatFeatureFlags::BLIT_SRC),
+            (destination, vk::FormatFeatureFlags::BLIT_DST),
+        ];
+        for (image, feature) in ends {
+            let modifier = image.layout().modifier;
+            let listed = query::modifiers(&image.device, image.format());
+            let able = listed.iter().any(|properties| {
+                properties.drm_format_modifier == modifier.0
+                    && properties
+                        .drm_format_modifier_tiling_features
+                        .contains(feature)
+            });
+            // Blits go by the components' names, which must then be the right ones.
+            let in_order = format_of(image.layout().fourcc).is_some_and(|f| f.in_order());
+            if !able || !in_order {
+                return Err(Error::Blit {
+                    device: image.device.physical().name().to_owned(),
+                    fourcc: image.layout().fourcc,
+                    modifier,
+                });
+            }
+        }
+        Ok(())
     }
 }

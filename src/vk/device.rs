@@ -198,6 +198,11 @@ impl Device {
         }))
     }
 
+    /// Whether both are clones of one device.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The ash device, for calls of the caller's own.
     pub fn raw(&self) -> &ash::Device {
         &self.0.device

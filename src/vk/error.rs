@@ -294,6 +294,16 @@ pub enum Error {
     /// The command buffer is still being executed.
     #[error("the commands are still being executed")]
     Busy,
+    /// The device does not blit, which a copy to another order of components needs.
+    #[error("{device} does not blit {fourcc} with modifier {modifier}")]
+    Blit {
+        /// The device.
+        device: String,
+        /// The format.
+        fourcc: Fourcc,
+        /// The modifier.
+        modifier: Modifier,
+    },
     /// The wait's time ran out.
     #[error("{device}: the GPU did not finish in {milliseconds} ms")]
     Timeout {
