@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 
 use super::damage::{Rect, prepare};
-use super::engine::{Engine, Frame, Memory, Running, Started};
+use super::engine::{Allowed, Engine, Frame, Memory, Running, Started};
 use super::fence::{Fence, MAX_WAITS, Pool, Promise, Waits, are_ready, wait_for};
 use super::pixels::{Relation, relation};
 use super::strategy::Strategy;
@@ -52,9 +52,9 @@ pub struct Options {
     pub in_flight: usize,
     /// How long a copy waits for its fences, and for the GPU, before it fails.
     pub patience: Duration,
-    /// The only strategy to use, for debugging. The environment variable `PRIMESHARE_BLIT`, with a
-    /// [name](Strategy::name), goes before it.
-    pub force: Option<Strategy>,
+    /// The strategies to choose from, in any order. For debugging, the environment variable
+    /// `PRIMESHARE_BLIT` goes before it: [names](Strategy::name) with commas between them.
+    pub strategies: Vec<Strategy>,
 }
 
 impl Default for Options {
@@ -63,7 +63,7 @@ impl Default for Options {
         Self {
             in_flight: 3,
             patience: Duration::from_secs(10),
-            force: None,
+            strategies: Strategy::ALL.to_vec(),
         }
     }
 }
@@ -83,7 +83,7 @@ pub struct Blitter {
     shared: Arc<Shared>,
     sides: [Side; 2],
     memory: Memory,
-    forced: Option<Strategy>,
+    allowed: Allowed,
     pool: Mutex<Pool>,
     in_flight: usize,
     worker: Option<JoinHandle<()>>,
@@ -112,16 +112,13 @@ struct Job {
 impl Blitter {
     /// Copies from buffers of one side to buffers of the other. Tries nothing yet.
     pub fn new(source: Side, destination: Side, options: &Options) -> Result<Self, Error> {
-        let forced = match std::env::var(VARIABLE) {
-            Ok(name) if !name.is_empty() => Some(name.parse()?),
-            _ => options.force,
-        };
+        let allowed = allowed(options)?;
         let in_flight = options.in_flight.max(1);
         let memory = Memory::default();
         let sides = [source, destination];
         let engine = Engine::new(
             sides.clone(),
-            forced,
+            allowed.clone(),
             in_flight,
             options.patience,
             memory.clone(),
@@ -148,7 +145,7 @@ impl Blitter {
             shared,
             sides,
             memory,
-            forced,
+            allowed,
             pool: Mutex::default(),
             in_flight,
             worker: Some(worker),
@@ -209,7 +206,7 @@ impl Blitter {
         damage: &[Rect],
     ) -> Option<Verdict> {
         let frame = frame(source, destination, damage).ok()?;
-        self.memory.verdict(&self.sides, &frame, self.forced)
+        self.memory.verdict(&self.sides, &frame, &self.allowed)
     }
 
     /// Forgets what works and how fast, so that everything is tried again.
@@ -237,6 +234,18 @@ impl Drop for Blitter {
             log::error!("the blit thread has panicked");
         }
     }
+}
+
+fn allowed(options: &Options) -> Result<Allowed, Error> {
+    let named: Vec<Strategy> = match std::env::var(VARIABLE) {
+        Ok(names) if !names.is_empty() => {
+            let names = names.split(',').map(|name| name.trim().parse());
+            names.collect::<Result<_, _>>()?
+        }
+        _ => options.strategies.clone(),
+    };
+    let all = Strategy::ALL.into_iter();
+    Ok(all.filter(|strategy| named.contains(strategy)).collect())
 }
 
 /// Checks what was given.
@@ -355,6 +364,10 @@ impl Worker {
     }
 
     fn start(&mut self, job: Job) {
+        if job.frame.rects.is_empty() {
+            self.finish_all();
+            return self.keep(job, Ok(()));
+        }
         if !self.engine.is_settled(&job.frame) {
             self.finish_all();
             let made = self.engine.make(&job.frame);

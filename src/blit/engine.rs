@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 
 use super::cpu::Maps;
@@ -45,6 +46,9 @@ enum State {
     Failed(Failure),
     Works { verified: bool, pace: Pace },
 }
+
+/// The strategies that may be used.
+pub(super) type Allowed = ArrayVec<Strategy, { Strategy::ALL.len() }>;
 
 type Records = FxHashMap<Kind, Vec<Rung>>;
 
@@ -127,7 +131,7 @@ pub(super) enum Started {
 pub(super) struct Engine {
     sides: [Side; 2],
     one_gpu: bool,
-    forced: Option<Strategy>,
+    allowed: Allowed,
     memory: Memory,
     /// The source's GPU and the destination's.
     lanes: [Option<Lane>; 2],
@@ -139,7 +143,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn new(
         sides: [Side; 2],
-        forced: Option<Strategy>,
+        allowed: Allowed,
         in_flight: usize,
         patience: Duration,
         memory: Memory,
@@ -158,7 +162,7 @@ impl Engine {
             lanes: [lane(&sides[0])?, lane(&sides[1])?],
             one_gpu,
             sides,
-            forced,
+            allowed,
             memory,
             maps: Maps::new(),
             staging: FxHashMap::default(),
@@ -363,7 +367,7 @@ impl Engine {
             records.clear();
         }
         let rungs = records.entry(kind).or_insert_with(|| self.planned(frame));
-        choose(rungs, self.forced).ok_or(Failure::NoStrategy)
+        choose(rungs, &self.allowed).ok_or(Failure::NoStrategy)
     }
 
     fn failed(&self, frame: &Frame, strategy: Strategy, failure: &Failure) {
@@ -401,8 +405,8 @@ impl Engine {
 
 /// The strategy for the next frame: one that is to be timed, one that is to be tried, or the
 /// fastest.
-fn choose(rungs: &[Rung], forced: Option<Strategy>) -> Option<Choice> {
-    let wanted = |rung: &&Rung| forced.is_none_or(|forced| forced == rung.strategy);
+fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
+    let wanted = |rung: &&Rung| allowed.contains(&rung.strategy);
     let rungs = rungs.iter().filter(wanted);
     let pace = |rung: &Rung| match rung.state {
         State::Works { pace, .. } => Some(pace),
@@ -435,7 +439,7 @@ impl Memory {
         &self,
         sides: &[Side; 2],
         frame: &Frame,
-        forced: Option<Strategy>,
+        allowed: &Allowed,
     ) -> Option<Verdict> {
         let records = self.lock();
         let kind = frame.kind();
@@ -452,7 +456,7 @@ impl Memory {
                 },
             },
         };
-        let chosen = match choose(rungs, forced) {
+        let chosen = match choose(rungs, allowed) {
             Some(Choice::Use(strategy) | Choice::Time(strategy)) => Some(strategy),
             _ => None,
         };

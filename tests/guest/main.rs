@@ -4,6 +4,7 @@
 //! checks of `support`.
 
 mod allocation;
+mod blit;
 mod caches;
 mod devices;
 mod example;
