@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use primeshare::alloc::Dumb;
 use primeshare::buffer::BufferId;
+use primeshare::import::Imported;
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
 
 use crate::measure::{interleaved, median};
@@ -17,7 +20,8 @@ use crate::table::Table;
 const CALLS: u32 = 2000;
 const ROUNDS: usize = 31;
 /// Buffers alive beside the one that is imported.
-const MANY: usize = 20_000;
+const FEW: usize = 10;
+const MANY: usize = 100_000;
 
 pub(crate) fn run(source: &Device, destination: &Device) -> Result<()> {
     let mut table = Table::new(["call", "median ns", "baseline", "median ns", "ratio"]);
@@ -26,6 +30,7 @@ pub(crate) fn run(source: &Device, destination: &Device) -> Result<()> {
     let bytes = many(&mut table, source, destination)?;
     print!("{table}");
     println!("{bytes:.0} bytes of this process's memory per live, imported buffer");
+    threads(source, destination)?;
     Ok(())
 }
 
@@ -148,21 +153,80 @@ fn many(table: &mut Table<5>, source: &Device, destination: &Device) -> Result<f
         )?;
         Ok(median(&times[0]))
     };
+    let _few = crowd_of(FEW, source, destination)?;
     let few = alone()?;
     let before = resident_bytes()?;
-    let crowd = (0..MANY)
-        .map(|_| {
-            let other = buffer_on(source)?;
-            let imported = destination.import(&other)?;
-            Ok((other, imported))
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let crowd = crowd_of(MANY, source, destination)?;
     let each = (resident_bytes()? - before) / MANY as f64;
     let among = alone()?;
     let what = format!("import, among {MANY} others");
-    row(table, &what, among, "alone", few);
+    row(table, &what, among, &format!("among {FEW} others"), few);
     drop(crowd);
     Ok(each)
+}
+
+fn crowd_of(
+    buffers: usize,
+    source: &Device,
+    destination: &Device,
+) -> Result<Vec<(DmaBuf, Imported)>> {
+    let one = |_| {
+        let buffer = buffer_on(source)?;
+        let imported = destination.import(&buffer)?;
+        Ok((buffer, imported))
+    };
+    (0..buffers).map(one).collect()
+}
+
+/// Two threads that import a known buffer each, against one; beside what two threads gain that
+/// share nothing at all, since not every guest runs them at the same time.
+fn threads(source: &Device, destination: &Device) -> Result<()> {
+    let buffers = [buffer_on(source)?, buffer_on(source)?];
+    let _held = [
+        destination.import(&buffers[0])?,
+        destination.import(&buffers[1])?,
+    ];
+    let import = |thread: usize| {
+        for _ in 0..50 * CALLS {
+            black_box(destination.import(&buffers[thread]).ok());
+        }
+    };
+    let alone = |_| {
+        let (mut sum, count) = (0_u64, AtomicU64::new(0));
+        for _ in 0..50 * CALLS {
+            sum = sum.wrapping_mul(31) + count.fetch_add(1, Ordering::Relaxed);
+        }
+        black_box(sum);
+    };
+    println!(
+        "two threads on different buffers do {:.2} times the imports of one (two that share \
+         nothing: {:.2} times)",
+        gain(import)?,
+        gain(alone)?
+    );
+    Ok(())
+}
+
+/// How much more two threads do in a time than one.
+fn gain(work: impl Fn(usize) + Sync) -> Result<f64> {
+    let times = interleaved(
+        ROUNDS,
+        1,
+        &mut [
+            &mut || {
+                work(0);
+                Ok(())
+            },
+            &mut || {
+                thread::scope(|scope| {
+                    scope.spawn(|| work(1));
+                    work(0);
+                });
+                Ok(())
+            },
+        ],
+    )?;
+    Ok(2.0 * median(&times[0]) / median(&times[1]))
 }
 
 fn resident_bytes() -> Result<f64> {

@@ -82,12 +82,9 @@ fn find(devices: &[Device], name: &str) -> Result<usize> {
 /// Any node of a device, or link to one, means the device.
 fn by_path(devices: &[Device], path: &Path) -> Option<usize> {
     let wanted = Device::open(path).ok()?;
-    let (wanted, same_bus) = (wanted.node(), wanted.node().bus.is_some());
-    let is_it = |device: &Device| {
-        let node = device.node();
-        node.id == wanted.id || (same_bus && node.bus == wanted.bus)
-    };
-    devices.iter().position(is_it)
+    devices
+        .iter()
+        .position(|device| device.is_same_device(&wanted))
 }
 
 /// What this machine has, for people.
@@ -96,9 +93,9 @@ pub(crate) fn list() -> Result<String> {
     for node in device::enumerate()? {
         let Node { path, bus, .. } = &node;
         let bus = bus.as_ref().map(ToString::to_string).unwrap_or_default();
-        match Device::open(path) {
-            Ok(device) => {
-                let can = device.capabilities();
+        let opened = Device::open(path).and_then(|d| Ok((d.capabilities()?, d)));
+        match opened {
+            Ok((can, device)) => {
                 let yes = |can| if can { "yes" } else { "no" };
                 let maybe = |can: Option<bool>| can.map_or("untried", yes);
                 writeln!(

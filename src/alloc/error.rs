@@ -68,7 +68,7 @@ pub enum Error {
         path: PathBuf,
         /// Bytes asked for.
         size: u64,
-        /// ENOMEM, or EINVAL above the size of the machine's memory.
+        /// ENOMEM, also for more than the machine has. EMFILE …
         errno: Errno,
     },
     /// `gbm_create_device` failed.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrayvec::ArrayVec;
+use nix::errno::Errno;
 
 use super::cache::{Key, Watcher};
 use super::layout::{self, Placed};
@@ -85,10 +86,10 @@ impl Object {
     /// Checks that an fd is a dma-buf and asks for its identity and size.
     fn examine(plane: usize, fd: OwnedFd) -> Result<Self, Error> {
         let failed = |errno| Error::Examine { plane, errno };
-        if !sys::dma_buf::is_dma_buf(fd.as_fd()).map_err(failed)? {
-            return Err(Error::NotADmaBuf { plane });
-        }
-        let id = BufferId::of(&fd).map_err(failed)?;
+        let id = BufferId::of(&fd).map_err(|errno| match errno {
+            Errno::EINVAL => Error::NotADmaBuf { plane },
+            errno => failed(errno),
+        })?;
         let size = sys::file::size(fd.as_fd()).map_err(failed)?;
         Ok(Self { fd, id, size })
     }
@@ -116,8 +117,8 @@ impl DmaBuf {
     /// Takes the fds: they are closed with the buffer, or before an error returns. Nothing is
     /// trusted: each fd must be a dma-buf, and every plane must lie inside its own. (That every
     /// row does can be said of LINEAR formats that [`FormatInfo`](super::FormatInfo) knows; of
-    /// others only that the plane starts inside.) Costs a `fstat`, a `fstatfs` and an `lseek` per
-    /// plane; does not block.
+    /// others only that the plane starts inside.) Costs a `fstat` and an `lseek` per plane; does
+    /// not block.
     pub fn new(layout: Layout, planes: impl IntoIterator<Item = PlaneFd>) -> Result<Self, Error> {
         let mut objects = ArrayVec::<Object, MAX_PLANES>::new();
         let mut places = ArrayVec::<Plane, MAX_PLANES>::new();

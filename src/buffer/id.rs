@@ -1,17 +1,28 @@
 use std::fmt;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
-use nix::sys::stat::FileStat;
 
 use crate::sys;
+
+/// The device number of the one file system that dma-bufs are on, once one was met; 0 until then,
+/// which is none.
+static FILE_SYSTEM: AtomicU64 = AtomicU64::new(0);
 
 /// The identity of a dma-buf: its device and inode number on the kernel's private dma-buf file
 /// system.
 ///
-/// Since Linux 5.3 the inode is a 64-bit counter that is never reused, and it is the same through
-/// every fd, in every process. Compare ids only while an fd (or a GEM handle) of the buffer is
-/// held open. The fd *number* says nothing: numbers are recycled at once.
+/// It is the same through every fd, in every process. Compare ids only while an fd (or a GEM
+/// handle) of the buffer is held open. The fd *number* says nothing: numbers are recycled at once.
+///
+/// # Where inodes are not to be trusted
+/// An identity rests on the file system that dma-bufs have had since Linux 5.3, so [`Self::of`]
+/// looks for it and gives none elsewhere: before, all dma-bufs were one inode, and on FreeBSD's drm
+/// they have had random ones or 0 (freebsd/drm-kmod pull request 401). Since Linux 5.19 an inode is
+/// a 64-bit counter (`dma_buf_getfile`). In between it came from the kernel's 32-bit one
+/// (`get_next_ino`), and the identity of a buffer that lives while four thousand million others,
+/// pipes and sockets come may be given again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BufferId {
     device: u64,
@@ -19,24 +30,32 @@ pub struct BufferId {
 }
 
 impl BufferId {
-    /// Asks the kernel for the identity behind an fd: one `fstat`.
+    /// Asks the kernel for the identity behind an fd: one `fstat`, and the process's first time a
+    /// `fstatfs`.
     ///
-    /// Does not check that it is a dma-buf; [`DmaBuf::new`](super::DmaBuf::new) does.
+    /// EINVAL: it is no dma-buf, or of a kernel that does not tell them apart.
     pub fn of(fd: impl AsFd) -> Result<Self, Errno> {
-        sys::file::stat(fd.as_fd()).map(|stat| Self::from_stat(&stat))
+        let stat = sys::file::stat(fd.as_fd())?;
+        if FILE_SYSTEM.load(Ordering::Relaxed) != stat.st_dev {
+            if !sys::dma_buf::is_dma_buf(fd.as_fd())? {
+                return Err(Errno::EINVAL);
+            }
+            FILE_SYSTEM.store(stat.st_dev, Ordering::Relaxed);
+        }
+        Ok(Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+
+    pub(crate) fn inode(self) -> u64 {
+        self.inode
     }
 
     /// An identity for models of the kernel.
-    #[cfg(all(test, loom))]
+    #[cfg(test)]
     pub(crate) const fn model(inode: u64) -> Self {
         Self { device: 0, inode }
-    }
-
-    pub(crate) fn from_stat(stat: &FileStat) -> Self {
-        Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        }
     }
 }
 

@@ -8,6 +8,7 @@ mod format;
 mod fourcc;
 mod id;
 pub(crate) mod layout;
+pub(crate) mod message;
 mod modifier;
 
 pub(crate) use attached::Attached;

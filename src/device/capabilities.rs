@@ -2,9 +2,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::Device;
+use super::{Device, Error};
 use crate::buffer::BufferId;
-use crate::sys::udmabuf;
+use crate::gem;
+use crate::sys::{self, udmabuf};
 
 /// What a device can do, by trying it. `DRM_CAP_PRIME` and `DRM_CAP_DUMB_BUFFER` are not
 /// asked: drivers answer them wrongly in both directions.
@@ -20,15 +21,41 @@ pub struct Capabilities {
     pub import: Option<bool>,
 }
 
-pub(super) fn probe(device: &Device) -> Capabilities {
-    let dumb = device.handles().create_dumb(64, 64, 32).ok();
-    Capabilities {
+pub(super) fn probe(device: &Device) -> Result<Capabilities, Error> {
+    let handles = device.handles();
+    let dumb = answer(handles.create_dumb(64, 64, 32))?;
+    let export = match &dumb {
+        Some((object, _)) => Some(answer(object.export())?.is_some()),
+        None => None,
+    };
+    let import = match system_memory() {
+        Ok((fd, id)) => Some(answer(handles.import(fd.as_fd(), id))?.is_some()),
+        Err(errno) if sys::is_passing(errno) => {
+            return Err(Error::Probe {
+                device: device.to_string(),
+                errno,
+            });
+        }
+        Err(_) => None,
+    };
+    Ok(Capabilities {
         dumb: dumb.is_some(),
-        export: dumb.map(|(object, _)| object.export().is_ok()),
-        import: system_memory().ok().map(|(fd, id)| {
-            let imported = device.handles().import(fd.as_fd(), id);
-            imported.is_ok()
-        }),
+        export,
+        import,
+    })
+}
+
+/// What an attempt says of the device; an error where it says nothing.
+fn answer<T>(attempt: Result<T, gem::Error>) -> Result<Option<T>, gem::Error> {
+    use gem::Error::{CreateDumb, Export, Import};
+    match attempt {
+        Ok(done) => Ok(Some(done)),
+        Err(CreateDumb { errno, .. } | Export { errno, .. } | Import { errno, .. })
+            if !sys::is_passing(errno) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -31,6 +31,15 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The kernel could not say whether the fd shares a file description with a `Device` that the
+    /// process has.
+    #[error("{path}: cannot tell whether its file description has a table: {errno}", path = path.display())]
+    Compare {
+        /// The node.
+        path: PathBuf,
+        /// EMFILE, ENOMEM …
+        errno: Errno,
+    },
     /// The device could not be looked up in sysfs.
     #[error("cannot look at {path}: {errno}", path = path.display())]
     Sysfs {
@@ -62,6 +71,14 @@ pub enum Error {
     /// A handle operation failed.
     #[error(transparent)]
     Gem(#[from] crate::gem::Error),
+    /// There was no memory of the machine's own, or no room for its fd, to try an import with.
+    #[error("cannot find out what {device} imports: {errno}")]
+    Probe {
+        /// The device.
+        device: String,
+        /// EMFILE, ENOMEM …
+        errno: Errno,
+    },
     /// The object belongs to another file description.
     #[error("{device}: the object belongs to another file description")]
     WrongDevice {

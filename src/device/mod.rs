@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
@@ -45,7 +46,8 @@ impl Device {
     /// (`drm_master_open`). That is given up at once, so as not to be in a compositor's way; to
     /// set modes, hand in an fd of your own.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        Self::build(open_node(path.as_ref())?, gem::handles_of_new)
+        let file = open_node(path.as_ref())?;
+        Self::build(file, |file, name| Ok(gem::handles_of_new(file, name)))
     }
 
     /// Takes an fd of a DRM node that the program opened, or got from a session manager.
@@ -56,6 +58,14 @@ impl Device {
     /// `drm-client-id` in fdinfo. Where all three are missing or forbidden a dup is taken for
     /// another file description, and a warning logged: make one `Device` only, then.)
     ///
+    /// Nothing is guessed where asking fails: [`Error::Compare`].
+    ///
+    /// A file description may also have come from another process, by a socket or by `exec`. Its
+    /// handles are then shared with that process, whose table cannot be met: each would close what
+    /// the other uses. One process only may have a `Device` on it, and the other can
+    /// [`reopen`](Self::reopen) the node for a file description of its own. The same goes for a
+    /// `Device` that `fork` has copied: the child must neither use it nor drop it.
+    ///
     /// Code of the program that creates, imports, exports or closes handles on this file
     /// description by itself breaks the table, which closes what it takes for its own. Give one of
     /// the two a file description of its own, or do all of it through this `Device`.
@@ -65,16 +75,21 @@ impl Device {
 
     fn build(
         file: OwnedFd,
-        handles: impl FnOnce(OwnedFd, String) -> Handles,
+        handles: impl FnOnce(OwnedFd, String) -> Result<Handles, Errno>,
     ) -> Result<Self, Error> {
         let node = Node::of(file.as_fd())?;
+        let path = || node.path.clone();
         let driver = sys::drm::driver_name(file.as_fd()).map_err(|errno| Error::Version {
-            path: node.path.clone(),
+            path: path(),
             errno,
         })?;
         let name = format!("{driver} ({})", node.path.display());
+        let handles = handles(file, name).map_err(|errno| Error::Compare {
+            path: path(),
+            errno,
+        })?;
         Ok(Self(Arc::new(Inner {
-            handles: handles(file, name),
+            handles,
             node,
             driver,
         })))
@@ -95,8 +110,12 @@ impl Device {
         &self.0.node
     }
 
-    /// What the device can do, found by trying it: a few ioctls and small allocations.
-    pub fn capabilities(&self) -> Capabilities {
+    /// What the device can do, found by trying it: a few ioctls and small allocations. Not
+    /// remembered.
+    ///
+    /// An error where trying failed for a reason that is not the device's: no memory, no room for
+    /// an fd. Or [`gem::Error::Lost`].
+    pub fn capabilities(&self) -> Result<Capabilities, Error> {
         capabilities::probe(self)
     }
 
@@ -108,6 +127,17 @@ impl Device {
     /// Whether both are the same file description, so that handles of one are good on the other.
     pub fn shares_handles_with(&self, other: &Device) -> bool {
         self.0.handles.is(&other.0.handles)
+    }
+
+    /// Whether both are of one device, through whatever node and file description: memory of one
+    /// is no foreign memory on the other, though its handles are.
+    ///
+    /// An import of what was made on another file description of the device is [`gem::Found::New`]:
+    /// the kernel gives it a handle of its own there. (A device that was unplugged is not told from
+    /// what has its place since.)
+    pub fn is_same_device(&self, other: &Device) -> bool {
+        let (node, other) = (self.node(), other.node());
+        node.id == other.id || (node.bus.is_some() && node.bus == other.bus)
     }
 
     /// Makes the library the owner of a handle of this file description that the program got by
@@ -154,6 +184,7 @@ impl fmt::Debug for Device {
             .field("driver", &self.driver())
             .field("node", self.node())
             .field("stats", &self.stats())
+            .field("handles", &self.handles().list())
             .finish()
     }
 }

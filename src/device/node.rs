@@ -22,7 +22,7 @@ pub enum NodeKind {
 }
 
 /// The device number of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId {
     /// 226 on Linux.
     pub major: u64,
@@ -30,9 +30,15 @@ pub struct NodeId {
     pub minor: u64,
 }
 
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeId({}:{})", self.major, self.minor)
+    }
+}
+
 /// Where a device sits: the subsystem and the name it has there, such as `pci` and
 /// `0000:01:00.0`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BusId {
     /// `pci`, `usb`, `platform`, `virtio`, `faux` …
     pub subsystem: String,
@@ -43,6 +49,12 @@ pub struct BusId {
 impl fmt::Display for BusId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.subsystem, self.name)
+    }
+}
+
+impl fmt::Debug for BusId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BusId({self})")
     }
 }
 
@@ -98,18 +110,12 @@ impl Node {
 fn resolve(path: &Path) -> Result<Option<PathBuf>, Error> {
     match path.canonicalize().map_err(sys::errno) {
         Ok(target) => Ok(Some(target)),
-        Err(errno) if is_absence(errno) => Ok(None),
+        Err(errno) if sys::is_absence(errno) => Ok(None),
         Err(errno) => Err(Error::Sysfs {
             path: path.to_owned(),
             errno,
         }),
     }
-}
-
-/// Whether a failed look-up says that there is nothing for us, and not that looking failed.
-fn is_absence(errno: Errno) -> bool {
-    use Errno::{EACCES, ENOENT, ENOTDIR, EPERM};
-    matches!(errno, ENOENT | ENOTDIR | EACCES | EPERM)
 }
 
 fn last_part(path: &Path) -> Option<String> {
@@ -179,7 +185,7 @@ pub fn enumerate() -> Result<Vec<Node>, Error> {
         let stat = match nix::sys::stat::stat(&entry.path()) {
             Ok(stat) => stat,
             // A node may go while we look: hot unplug.
-            Err(errno) if is_absence(errno) => continue,
+            Err(errno) if sys::is_absence(errno) => continue,
             Err(errno) => {
                 return Err(Error::List {
                     path: entry.path(),

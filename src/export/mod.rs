@@ -1,4 +1,8 @@
-//! From a GEM object to a dma-buf that can be given away.
+//! From a GEM object to a dma-buf that can be given away, and to another process.
+
+mod send;
+
+pub use send::{SendError, send};
 
 use crate::buffer::{self, DmaBuf, Layout};
 use crate::gem::{self, Object};

@@ -38,15 +38,18 @@ impl Gbm {
     ///
     /// Of the device's render node where gbm can allocate there: a primary node opened while a
     /// compositor runs is not authenticated, and drivers refuse rendering to it. Mesa's software
-    /// gbm needs the primary node, for dumb buffers.
+    /// gbm needs the primary node, for dumb buffers. (An error of the moment, such as EMFILE, is
+    /// given back: what is made on the primary node for want of an fd would stay there.)
     pub fn new(device: &Device) -> Result<Self, Error> {
         let render = device::render_node_of(device.node())?
             .filter(|path| *path != device.node().path)
             .filter(|_| !SOFTWARE_WITH_RENDER_NODE.contains(&device.driver()));
         if let Some(path) = render {
             match Self::open(&path) {
-                Ok(gbm) => return Ok(gbm),
-                Err(error) => log::debug!("gbm on {}: {error}", path.display()),
+                Err(error) if is_refusal(&error) => {
+                    log::debug!("gbm on {}: {error}", path.display());
+                }
+                made_or_failed => return made_or_failed,
             }
         }
         Self::open(&device.node().path)
@@ -190,6 +193,22 @@ impl Gbm {
     }
 }
 
+/// Whether gbm will never work on this node, as far as an errno can tell: Mesa's may be of something
+/// else that it met (ENOENT of a library, for want of an fd).
+fn is_refusal(error: &Error) -> bool {
+    use Errno::{EACCES, EINVAL, ENODEV, ENOENT, ENOSYS, ENXIO, EOPNOTSUPP, EPERM};
+    let errno = match *error {
+        Error::Device(device::Error::Open { errno: ENOENT, .. }) => return true,
+        Error::Device(device::Error::Open { errno, .. }) => errno,
+        Error::GbmDevice { errno, .. } | Error::GbmCreate { errno, .. } => errno,
+        _ => return false,
+    };
+    matches!(
+        errno,
+        EACCES | EINVAL | ENODEV | ENOSYS | ENXIO | EOPNOTSUPP | EPERM
+    )
+}
+
 /// A `gbm_bo` that was made with modifiers, and which of them it has. Mesa 25.0 says INVALID of a
 /// buffer that it was told to make LINEAR: where only one was asked for, it is that.
 fn named(bo: BufferObject<()>, request: &Request) -> Option<(BufferObject<()>, Modifier)> {
@@ -243,5 +262,52 @@ impl Allocator for Gbm {
 impl std::fmt::Debug for Gbm {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gbm").field("device", &self.device).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(errno: Errno) -> Error {
+        let path = "/dev/dri/renderD128".into();
+        Error::Device(device::Error::Open { path, errno })
+    }
+
+    fn backend(errno: Errno) -> Error {
+        let device = "/dev/dri/renderD128".to_owned();
+        Error::GbmDevice { device, errno }
+    }
+
+    fn create(errno: Errno) -> Error {
+        Error::GbmCreate {
+            device: "/dev/dri/renderD128".to_owned(),
+            width: 64,
+            height: 64,
+            fourcc: Fourcc::XRGB8888,
+            errno,
+        }
+    }
+
+    /// The errors that `Gbm::open` gave on vgem's render node, in the guest with Mesa 26.1.
+    #[test]
+    fn only_a_refusal_sends_gbm_to_the_primary_node() {
+        assert!(is_refusal(&create(Errno::EACCES)));
+        for of_the_moment in [
+            open(Errno::EMFILE),
+            open(Errno::ENOMEM),
+            backend(Errno::EMFILE),
+            backend(Errno::ENOMEM),
+            create(Errno::EMFILE),
+            create(Errno::ENOENT),
+        ] {
+            assert!(!is_refusal(&of_the_moment), "{of_the_moment}");
+        }
+    }
+
+    #[test]
+    fn a_render_node_that_is_not_ours_to_open_is_a_refusal() {
+        assert!(is_refusal(&open(Errno::EACCES)));
+        assert!(is_refusal(&open(Errno::ENOENT)));
     }
 }

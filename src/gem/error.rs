@@ -17,12 +17,13 @@ pub enum Error {
         /// The device.
         device: String,
     },
-    /// `fstat` failed on the dma-buf fd.
+    /// The fd is no dma-buf, or `fstat` failed on it: see
+    /// [`BufferId::of`](crate::buffer::BufferId::of).
     #[error("{device}: cannot identify the dma-buf: {errno}")]
     Identify {
         /// The device.
         device: String,
-        /// EBADF where the fd is not open.
+        /// EINVAL: it is no dma-buf. EBADF where the fd is not open.
         errno: Errno,
     },
     /// PRIME_FD_TO_HANDLE failed.
@@ -30,8 +31,8 @@ pub enum Error {
     Import {
         /// The device.
         device: String,
-        /// EINVAL: no dma-buf (or, on bochs, a foreign one). ENODEV, ENOSYS: the driver does not
-        /// import this exporter's memory. ENOMEM, EMFILE as usual.
+        /// EINVAL (as on bochs), ENODEV, ENOSYS: the driver does not import this exporter's
+        /// memory. ENOMEM as usual.
         errno: Errno,
     },
     /// PRIME_HANDLE_TO_FD failed.

@@ -6,12 +6,17 @@
 //! (`drm_gem_prime_fd_to_handle`, `drm_gem_handle_delete`). So the counting is done here.
 
 mod error;
+mod index;
 mod kernel;
+#[cfg(test)]
+mod model;
 #[cfg(all(test, loom))]
 mod models;
 mod object;
 mod registry;
 mod shared;
+#[cfg(all(test, not(loom)))]
+mod stress;
 mod table;
 
 pub use error::Error;

@@ -2,81 +2,13 @@
 //! kernel's rules. The table is the shipped one; only the kernel and std's synchronisation are
 //! modelled.
 
-use std::collections::BTreeMap;
-
-use loom::sync::Mutex;
 use loom::thread;
 use nix::errno::Errno;
 
-use super::Handle;
 use super::kernel::Kernel;
+use super::model::{A, B, Model, ModelKernel, assert_good, create, import};
 use super::shared::Arc;
 use super::table::{Found, Lease, Table};
-use crate::buffer::BufferId;
-
-type Model = Table<ModelKernel>;
-
-/// The handles of one file description, as `drm_gem.c` and `drm_prime.c` keep them: a dma-buf
-/// that is known here keeps its handle, a new one gets the lowest free number.
-#[derive(Default)]
-struct ModelKernel {
-    /// What each open handle is of.
-    open: Mutex<BTreeMap<u32, BufferId>>,
-}
-
-impl ModelKernel {
-    fn create(&self, id: BufferId) -> u32 {
-        let mut open = self.open.lock().unwrap();
-        let free = (1..).find(|handle| !open.contains_key(handle)).unwrap();
-        open.insert(free, id);
-        free
-    }
-
-    fn handle_of(&self, id: BufferId) -> Option<u32> {
-        let open = self.open.lock().unwrap();
-        open.iter()
-            .find(|(_, is)| **is == id)
-            .map(|(handle, _)| *handle)
-    }
-}
-
-impl Kernel for ModelKernel {
-    type Fd<'a> = BufferId;
-    type OwnedFd = ();
-
-    fn fd_to_handle(&self, id: BufferId) -> Result<u32, Errno> {
-        Ok(self.handle_of(id).unwrap_or_else(|| self.create(id)))
-    }
-
-    fn handle_to_fd(&self, handle: u32) -> Result<((), BufferId), Errno> {
-        let open = self.open.lock().unwrap();
-        open.get(&handle).map(|id| ((), *id)).ok_or(Errno::ENOENT)
-    }
-
-    fn close(&self, handle: u32) -> Result<(), Errno> {
-        let mut open = self.open.lock().unwrap();
-        open.remove(&handle).map(drop).ok_or(Errno::EINVAL)
-    }
-}
-
-const A: BufferId = BufferId::model(1);
-const B: BufferId = BufferId::model(2);
-
-fn import(table: &Arc<Model>, id: BufferId) -> Arc<Lease<ModelKernel>> {
-    Table::import(table, id, id).unwrap().0
-}
-
-/// An object made here; its dma-buf is `id`.
-fn create(table: &Arc<Model>, id: BufferId) -> Arc<Lease<ModelKernel>> {
-    let handle = table.kernel().create(id);
-    Table::created(table, Handle::new(handle).unwrap())
-}
-
-/// What a holder of a lease relies on: the handle is open, and of this dma-buf.
-fn assert_good(lease: &Arc<Lease<ModelKernel>>, id: BufferId) {
-    let (_, exported) = lease.table().export(lease).unwrap();
-    assert_eq!(exported, id);
-}
 
 /// Explores `threads` over one table; at the end nothing is open and every close was right.
 fn explore<const N: usize>(
@@ -103,7 +35,7 @@ fn explore<const N: usize>(
         }
         let stats = table.stats();
         assert_eq!((stats.handles, stats.failed_closes), (0, 0));
-        assert!(table.kernel().open.lock().unwrap().is_empty());
+        assert_eq!(table.kernel().open(), 0);
     });
 }
 

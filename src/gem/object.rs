@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::kernel::File;
 use super::shared::Arc;
-use super::table::{Lease, Table};
+use super::table::{Held, Lease, Table};
 use super::{Error, Found, Stats};
 use crate::buffer::BufferId;
 use crate::sys;
@@ -60,6 +60,10 @@ impl Handles {
 
     pub(crate) fn stats(&self) -> Stats {
         self.0.stats()
+    }
+
+    pub(crate) fn list(&self) -> Vec<Held> {
+        self.0.list()
     }
 
     pub(crate) fn is(&self, other: &Self) -> bool {
@@ -220,6 +224,7 @@ impl Eq for Object {}
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Object")
+            .field("device", &self.0.table().kernel().name)
             .field("handle", &self.handle())
             .finish()
     }

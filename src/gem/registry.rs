@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
+use nix::errno::Errno;
+
 use super::Handles;
 use super::kernel::File;
 use super::shared::{Arc, Weak};
@@ -13,19 +15,21 @@ static TABLES: Mutex<Vec<Weak<Table<File>>>> = Mutex::new(Vec::new());
 
 /// The table of the file description behind `file`: the living one where `file` is a dup of its
 /// fd (and is closed here), else a new one. `name` is the device's, for people.
-pub(crate) fn handles_of(file: OwnedFd, name: String) -> Handles {
+///
+/// An error is one of asking, such as EMFILE: two tables for one file description would close
+/// each other's handles, so none is made on a guess.
+pub(crate) fn handles_of(file: OwnedFd, name: String) -> Result<Handles, Errno> {
     // Outlives the lock: one of these may by now be the last user of its table, and closing a
     // device is no work for under a lock.
     let mut living = Vec::new();
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     living.extend(tables.iter().filter_map(Weak::upgrade).map(Handles));
-    let known = living
-        .iter()
-        .find(|table| same(table.as_fd(), file.as_fd()));
-    match known {
-        Some(table) => table.clone(),
-        None => register(&mut tables, file, name),
+    for table in &living {
+        if same(table.as_fd(), file.as_fd())? {
+            return Ok(table.clone());
+        }
     }
+    Ok(register(&mut tables, file, name))
 }
 
 /// The table of a file description that was just opened and that nobody else can know.
@@ -42,22 +46,22 @@ fn register(tables: &mut Vec<Weak<Table<File>>>, file: OwnedFd, name: String) ->
 }
 
 /// Whether two fds share a file description, by whatever way the kernel lets us know.
-fn same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+fn same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<bool, Errno> {
     if let Some(same) = sys::file::same_description(a, b) {
-        return same;
+        return Ok(same);
     }
-    let node = |fd| sys::file::stat(fd).map(|stat| stat.st_rdev).ok();
-    if node(a) != node(b) {
-        return false;
+    let node = |fd| sys::file::stat(fd).map(|stat| stat.st_rdev);
+    if node(a)? != node(b)? {
+        return Ok(false);
     }
-    match (sys::drm::client_id(a), sys::drm::client_id(b)) {
-        (Some(a), Some(b)) => a == b,
+    match (sys::drm::client_id(a)?, sys::drm::client_id(b)?) {
+        (Some(a), Some(b)) => Ok(a == b),
         _ => {
             log::warn!(
                 "the kernel does not say whether two fds of one DRM node share a file \
                  description (no F_DUPFD_QUERY, no kcmp, no drm-client-id); taking them for two"
             );
-            false
+            Ok(false)
         }
     }
 }

@@ -1,9 +1,11 @@
+use std::fmt;
 use std::sync::PoisonError;
 
 use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
 use super::Handle;
+use super::index::Index;
 use super::kernel::Kernel;
 use super::shared::{Arc, Mutex, MutexGuard, Weak};
 use crate::buffer::BufferId;
@@ -22,19 +24,31 @@ pub enum Found {
 
 /// Where a handle came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+enum Origin {
     /// Made on this file description.
     Created,
     /// Of a dma-buf.
     Imported,
 }
 
+impl Origin {
+    /// What an import meets in a handle from there.
+    fn found(self) -> Found {
+        match self {
+            Self::Created => Found::SelfImport,
+            Self::Imported => Found::AlreadyImported,
+        }
+    }
+}
+
 /// What a table has done so far and what it holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Handles open now.
+    /// Handles open now: one for each live object.
     pub handles: usize,
+    /// Handles whose dma-buf is known, by an import or an export: the entries of the import cache.
+    pub identified: usize,
     /// Imports answered without asking the kernel for a handle.
     pub hits: u64,
     /// PRIME_FD_TO_HANDLE ioctls made.
@@ -50,6 +64,26 @@ pub struct Stats {
     pub resurrected: u64,
 }
 
+/// A handle that is open.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    handle: Handle,
+    origin: Origin,
+    dma_buf: Option<BufferId>,
+    users: usize,
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { handle, users, .. } = self;
+        write!(f, "{:?} {handle:?}", self.origin)?;
+        if let Some(id) = self.dma_buf {
+            write!(f, " of {id:?}")?;
+        }
+        write!(f, " with {users} users")
+    }
+}
+
 /// The handle table of one open file description.
 ///
 /// # How a handle is closed exactly once
@@ -61,6 +95,8 @@ pub struct Stats {
 /// PRIME and GEM_CLOSE ioctls are made with the lock held, so that the kernel's view and the
 /// table's change together. (`models.rs` explores all interleavings of this.)
 ///
+/// A hit takes none of this lock: the [`Index`] gives a lease that has users, or nothing.
+///
 /// # When somebody else closes handles here
 /// That is a bug of the host program, but not one that may show a client another's memory. The
 /// kernel gives the number of a handle closed behind the table's back to the next object, so a
@@ -68,15 +104,12 @@ pub struct Stats {
 /// and what refers to the old one neither exports nor closes any more.
 pub(crate) struct Table<K: Kernel> {
     kernel: K,
+    index: Index<K>,
     state: Mutex<State<K>>,
 }
 
 struct State<K: Kernel> {
     entries: FxHashMap<Handle, Entry<K>>,
-    /// Names entries only. Valid while the handle is open: until GEM_CLOSE the kernel holds the
-    /// dma-buf that belongs to a handle (`drm_prime_add_buf_handle`), so its identity is not
-    /// given to another.
-    by_id: FxHashMap<BufferId, Handle>,
     leases: u64,
     stats: Stats,
 }
@@ -85,6 +118,7 @@ struct Entry<K: Kernel> {
     lease: Weak<Lease<K>>,
     serial: u64,
     origin: Origin,
+    /// Its place in the index.
     id: Option<BufferId>,
 }
 
@@ -92,6 +126,7 @@ struct Entry<K: Kernel> {
 pub(super) struct Lease<K: Kernel> {
     table: Arc<Table<K>>,
     handle: Handle,
+    origin: Origin,
     /// Counts the table's leases: tells this one from another of the same handle.
     serial: u64,
 }
@@ -113,23 +148,6 @@ impl<K: Kernel> Drop for Lease<K> {
 }
 
 impl<K: Kernel> State<K> {
-    fn remove(&mut self, handle: Handle) {
-        let id = self.entries.remove(&handle).and_then(|entry| entry.id);
-        // The dma-buf may have another handle here, by a flink name, and be known by that one.
-        if let Some(id) = id
-            && self.by_id.get(&id) == Some(&handle)
-        {
-            self.by_id.remove(&id);
-        }
-    }
-
-    fn identify(&mut self, handle: Handle, id: BufferId) {
-        if let Some(entry) = self.entries.get_mut(&handle) {
-            entry.id = Some(id);
-            self.by_id.insert(id, handle);
-        }
-    }
-
     /// Whether the entry is this lease's, and not that of a later user of the number.
     fn is_current(&self, lease: &Lease<K>) -> bool {
         let entry = self.entries.get(&lease.handle);
@@ -141,9 +159,9 @@ impl<K: Kernel> Table<K> {
     pub(super) fn new(kernel: K) -> Self {
         Self {
             kernel,
+            index: Index::new(),
             state: Mutex::new(State {
                 entries: FxHashMap::default(),
-                by_id: FxHashMap::default(),
                 leases: 0,
                 stats: Stats::default(),
             }),
@@ -162,10 +180,28 @@ impl<K: Kernel> Table<K> {
 
     pub(super) fn stats(&self) -> Stats {
         let state = self.lock();
+        let (identified, hits) = self.index.count();
         Stats {
             handles: state.entries.len(),
+            identified,
+            hits: state.stats.hits + hits,
             ..state.stats
         }
+    }
+
+    /// The handles open now, for people: in the order of their numbers.
+    pub(super) fn list(&self) -> Vec<Held> {
+        let state = self.lock();
+        let mut held: Vec<Held> = (state.entries.iter())
+            .map(|(&handle, entry)| Held {
+                handle,
+                origin: entry.origin,
+                dma_buf: entry.id,
+                users: entry.lease.strong_count(),
+            })
+            .collect();
+        held.sort_by_key(|held| held.handle);
+        held
     }
 
     /// The lease of a dma-buf, without a system call where this file description has it. The
@@ -175,8 +211,13 @@ impl<K: Kernel> Table<K> {
         fd: K::Fd<'_>,
         id: BufferId,
     ) -> Result<(Arc<Lease<K>>, Found), Errno> {
+        if let Some(lease) = this.index.living(id) {
+            let found = lease.origin.found();
+            return Ok((lease, found));
+        }
         let mut state = this.lock();
-        if let Some(&handle) = state.by_id.get(&id)
+        // Its last user is on the way to the close, or another import was quicker.
+        if let Some(handle) = this.index.handle(id)
             && let Some(known) = Self::lease(this, &mut state, handle)
         {
             state.stats.hits += 1;
@@ -196,7 +237,7 @@ impl<K: Kernel> Table<K> {
             let lease = Self::insert(this, &mut state, handle, Origin::Imported);
             (lease, Found::New)
         });
-        state.identify(handle, id);
+        this.identify(&mut state, handle, id);
         Ok(leased)
     }
 
@@ -233,7 +274,7 @@ impl<K: Kernel> Table<K> {
         let mut state = self.lock();
         let current = state.is_current(lease);
         if current {
-            state.remove(lease.handle);
+            self.remove(&mut state, lease.handle);
         }
         current
     }
@@ -245,8 +286,26 @@ impl<K: Kernel> Table<K> {
         }
         state.stats.exports += 1;
         let (fd, id) = self.kernel.handle_to_fd(lease.handle.raw())?;
-        state.identify(lease.handle, id);
+        let known = state.entries.get(&lease.handle).and_then(|entry| entry.id);
+        if known.is_some_and(|known| known != id) {
+            self.remove(&mut state, lease.handle);
+            return Err(Errno::ENOENT);
+        }
+        self.identify(&mut state, lease.handle, id);
         Ok((fd, id))
+    }
+
+    fn identify(&self, state: &mut State<K>, handle: Handle, id: BufferId) {
+        if let Some(entry) = state.entries.get_mut(&handle) {
+            entry.id = Some(id);
+            self.index.put(id, handle, entry.lease.clone());
+        }
+    }
+
+    fn remove(&self, state: &mut State<K>, handle: Handle) {
+        if let Some(id) = state.entries.remove(&handle).and_then(|entry| entry.id) {
+            self.index.remove(id, handle);
+        }
     }
 
     /// A user for a handle that is in the table: its living lease, or a new one where the last
@@ -257,18 +316,18 @@ impl<K: Kernel> Table<K> {
         handle: Handle,
     ) -> Option<(Arc<Lease<K>>, Found)> {
         let entry = state.entries.get_mut(&handle)?;
-        let found = match entry.origin {
-            Origin::Created => Found::SelfImport,
-            Origin::Imported => Found::AlreadyImported,
-        };
         let lease = entry.lease.upgrade().unwrap_or_else(|| {
             state.leases += 1;
-            let lease = Self::new_lease(this, handle, state.leases);
+            state.stats.resurrected += 1;
+            let lease = Self::new_lease(this, handle, entry.origin, state.leases);
             entry.lease = Arc::downgrade(&lease);
             entry.serial = lease.serial;
-            state.stats.resurrected += 1;
+            if let Some(id) = entry.id {
+                this.index.renew(id, handle, entry.lease.clone());
+            }
             lease
         });
+        let found = lease.origin.found();
         Some((lease, found))
     }
 
@@ -279,9 +338,9 @@ impl<K: Kernel> Table<K> {
         handle: Handle,
         origin: Origin,
     ) -> Arc<Lease<K>> {
-        state.remove(handle);
+        this.remove(state, handle);
         state.leases += 1;
-        let lease = Self::new_lease(this, handle, state.leases);
+        let lease = Self::new_lease(this, handle, origin, state.leases);
         let entry = Entry {
             lease: Arc::downgrade(&lease),
             serial: lease.serial,
@@ -292,10 +351,11 @@ impl<K: Kernel> Table<K> {
         lease
     }
 
-    fn new_lease(this: &Arc<Self>, handle: Handle, serial: u64) -> Arc<Lease<K>> {
+    fn new_lease(this: &Arc<Self>, handle: Handle, origin: Origin, serial: u64) -> Arc<Lease<K>> {
         Arc::new(Lease {
             table: this.clone(),
             handle,
+            origin,
             serial,
         })
     }
@@ -306,7 +366,7 @@ impl<K: Kernel> Table<K> {
         if !state.is_current(lease) {
             return;
         }
-        state.remove(lease.handle);
+        self.remove(&mut state, lease.handle);
         state.stats.closes += 1;
         if let Err(errno) = self.kernel.close(lease.handle.raw()) {
             state.stats.failed_closes += 1;

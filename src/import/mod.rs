@@ -1,4 +1,9 @@
-//! From a dma-buf to GEM objects on a device.
+//! From a dma-buf to GEM objects on a device, and from another process to a dma-buf.
+
+mod receive;
+
+pub use crate::buffer::message::Malformed;
+pub use receive::{ReceiveError, receive};
 
 use std::os::fd::AsFd;
 

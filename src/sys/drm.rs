@@ -72,12 +72,31 @@ pub(crate) fn map_dumb(device: BorrowedFd<'_>, handle: u32) -> Result<u64, Errno
 }
 
 /// The number that the kernel gives every open file description of a DRM node
-/// (`drm-client-id` of `Documentation/gpu/drm-usage-stats.rst`). `None` where the driver or the
-/// kernel does not say.
-pub(crate) fn client_id(device: BorrowedFd<'_>) -> Option<u64> {
-    let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", device.as_raw_fd())).ok()?;
-    let id = info
-        .lines()
-        .find_map(|line| line.strip_prefix("drm-client-id:"))?;
-    id.trim().parse().ok()
+/// (`drm-client-id` of `Documentation/gpu/drm-usage-stats.rst`). `None` where the driver does not
+/// say, as most without a GPU do not, or there is no `/proc` to ask. Takes an fd for a moment.
+pub(crate) fn client_id(device: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+    let path = format!("/proc/self/fdinfo/{}", device.as_raw_fd());
+    match std::fs::read_to_string(path).map_err(errno) {
+        Ok(info) => Ok(client_id_in(&info)),
+        Err(errno) if super::is_absence(errno) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn client_id_in(fdinfo: &str) -> Option<u64> {
+    let id = |line: &str| line.strip_prefix("drm-client-id:")?.trim().parse().ok();
+    fdinfo.lines().find_map(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_id_is_found_among_the_other_lines() {
+        let info = "pos:\t0\nflags:\t02100002\ndrm-driver:\tamdgpu\ndrm-client-id:\t17\n";
+        assert_eq!(client_id_in(info), Some(17));
+        assert_eq!(client_id_in("pos:\t0\nflags:\t02100002\n"), None);
+        assert_eq!(client_id_in("drm-client-id:\tnone\n"), None);
+    }
 }

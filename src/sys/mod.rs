@@ -7,6 +7,7 @@ pub(crate) mod dma_heap;
 pub(crate) mod drm;
 pub(crate) mod file;
 pub(crate) mod map;
+pub(crate) mod socket;
 pub(crate) mod udmabuf;
 
 use nix::errno::Errno;
@@ -30,6 +31,19 @@ pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Re
             other => return other,
         }
     }
+}
+
+/// Whether a failed look-up says that there is nothing for us, and not that looking failed.
+pub(crate) fn is_absence(errno: Errno) -> bool {
+    use Errno::{EACCES, ENOENT, ENOTDIR, EPERM};
+    matches!(errno, ENOENT | ENOTDIR | EACCES | EPERM)
+}
+
+/// Whether an errno is of the moment, a lack of memory or of room for fds, and says nothing of
+/// what was asked for: the same call may succeed later.
+pub(crate) fn is_passing(errno: Errno) -> bool {
+    use Errno::{EAGAIN, EINTR, EMFILE, ENFILE, ENOMEM, ENOSPC};
+    matches!(errno, EAGAIN | EINTR | EMFILE | ENFILE | ENOMEM | ENOSPC)
 }
 
 /// The errno inside an I/O error; EIO where it carries none.

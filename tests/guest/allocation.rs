@@ -199,6 +199,19 @@ fn impossible_requests_are_refused_with_the_reason() {
     });
 }
 
+#[test]
+fn a_heap_is_not_asked_for_more_than_the_machine_has() {
+    in_guest(|_| {
+        // The kernel would give all it has, and then end this process.
+        let huge = Request::new(60_000, 60_000, Fourcc::XRGB8888);
+        let refused = DmaHeap::system().unwrap().allocate(&huge).unwrap_err();
+        assert!(
+            matches!(refused, Error::DmaHeap { errno, .. } if errno == Errno::ENOMEM),
+            "{refused}"
+        );
+    });
+}
+
 /// The same buffer from dups of its fds alone.
 fn received(buffer: &DmaBuf) -> DmaBuf {
     let planes: Vec<_> = (0..)

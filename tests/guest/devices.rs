@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use primeshare::device::{self, NodeKind};
 use primeshare::gem::Found;
 use primeshare::{Device, Errno};
@@ -61,6 +63,54 @@ fn a_dup_is_the_same_device_and_an_open_another() {
 }
 
 #[test]
+fn the_same_device_by_another_file_is_told_from_another_device() {
+    in_guest(|guest| {
+        for (device, other) in [
+            (guest.vgem(), guest.vkms()),
+            (guest.vkms(), guest.vgem()),
+            (guest.third(), guest.vgem()),
+        ] {
+            let opened = guest.open(&device.node().path);
+            assert!(opened.is_same_device(&device) && device.is_same_device(&device));
+            assert!(!opened.shares_handles_with(&device));
+            assert!(!other.is_same_device(&device) && !other.shares_handles_with(&device));
+            // What was made on the one is new to the other, under a handle of its own ...
+            let buffer = buffer_on(&device);
+            let imported = opened.import(&buffer).unwrap();
+            assert_eq!(imported.found(), Found::New);
+            assert_eq!((device.stats().handles, opened.stats().handles), (1, 1));
+            // ... which is of the device's own memory: it can be mapped through its file.
+            let page = 4096.try_into().unwrap();
+            assert!(opened.map_dumb(imported.object(), page).is_ok());
+            let foreign = other.import(&buffer).unwrap();
+            assert!(other.map_dumb(foreign.object(), page).is_err());
+        }
+        assert!(guest.render_node().is_same_device(&guest.vgem()));
+        assert!(!guest.render_node().is_same_device(&guest.vkms()));
+        // The second vkms is another device, if there is one.
+        assert_eq!(
+            guest.third().is_same_device(&guest.vkms()),
+            guest.is_compat()
+        );
+    });
+}
+
+#[test]
+fn an_fd_that_answers_no_ioctl_is_refused_with_the_reason() {
+    in_guest(|guest| {
+        let path = guest.vgem().node().path.clone();
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let fd = nix::fcntl::open(&path, flags, Mode::empty()).unwrap();
+        let refused = Device::from_fd(fd).unwrap_err();
+        let version = device::Error::Version {
+            path,
+            errno: Errno::EBADF,
+        };
+        assert_eq!(refused, version);
+    });
+}
+
+#[test]
 fn what_is_no_drm_node_is_refused() {
     in_guest(|_| {
         let file = std::fs::File::open("/dev/null").unwrap();
@@ -83,12 +133,12 @@ fn what_is_no_drm_node_is_refused() {
 fn capabilities_are_found_by_trying() {
     in_guest(|guest| {
         // vgem refuses to be asked for DRM_CAP_DUMB_BUFFER, yet has them.
-        let can = guest.vgem().capabilities();
+        let can = guest.vgem().capabilities().unwrap();
         assert!(can.dumb);
         assert_eq!((can.export, can.import), (Some(true), Some(true)));
         let nodes = device::enumerate().unwrap();
         let render = nodes.iter().find(|n| n.kind == NodeKind::Render).unwrap();
-        let can = Device::open(&render.path).unwrap().capabilities();
+        let can = Device::open(&render.path).unwrap().capabilities().unwrap();
         assert!(!can.dumb);
         assert_eq!((can.export, can.import), (None, Some(true)));
     });

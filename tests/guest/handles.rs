@@ -147,7 +147,7 @@ fn a_known_buffer_is_imported_without_asking_the_kernel() {
         let known = vkms.import(&buffer).unwrap();
         drop(known);
         // Only read, write and exit are left to the child: any other system call kills it.
-        let ended = crate::kernel::in_strict_seccomp(|| {
+        let ended = crate::kernel::seccomp::in_strict_mode(|| {
             (0..1000).all(|_| {
                 let known = vkms.import(&buffer);
                 matches!(known, Ok(known) if known.found() == Found::AlreadyImported)
@@ -155,7 +155,7 @@ fn a_known_buffer_is_imported_without_asking_the_kernel() {
         });
         assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
         // An unknown fd costs one, so the trap works.
-        let ended = crate::kernel::in_strict_seccomp(|| {
+        let ended = crate::kernel::seccomp::in_strict_mode(|| {
             vkms.import_fd(buffer.plane_fd(0).unwrap()).is_ok()
         });
         let killed = matches!(ended, WaitStatus::Signaled(_, Signal::SIGKILL, _));
@@ -240,7 +240,7 @@ fn what_is_no_dma_buf_is_refused_with_the_reason() {
         let error = vgem.import_fd(&file).unwrap_err();
         assert_eq!(
             error,
-            primeshare::gem::Error::Import {
+            primeshare::gem::Error::Identify {
                 device: vgem.to_string(),
                 errno: Errno::EINVAL
             }

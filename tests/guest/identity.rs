@@ -1,11 +1,12 @@
 //! Which buffer is which: identity, re-export, access modes.
 
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd};
 
-use primeshare::buffer::BufferId;
+use primeshare::buffer::{BufferId, PlaneFd};
 use primeshare::gem::Found;
 use primeshare::sync::{Access, Mapping};
-use primeshare::{Errno, Fourcc};
+use primeshare::{DmaBuf, Errno, Fourcc, Layout, Modifier};
 
 use crate::support::{buffer_on, in_guest};
 
@@ -162,5 +163,85 @@ fn only_dma_bufs_are_mapped() {
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         let refused = Mapping::new(&file).unwrap_err();
         assert_eq!(refused, primeshare::sync::Error::NotADmaBuf);
+    });
+}
+
+/// The same dma-bufs described in another way.
+fn described(layout: Layout, planes: &[(&DmaBuf, u32, u32)]) -> DmaBuf {
+    let plane = |(buffer, offset, stride): &(&DmaBuf, u32, u32)| PlaneFd {
+        fd: buffer.objects()[0].as_fd().try_clone_to_owned().unwrap(),
+        offset: *offset,
+        stride: *stride,
+    };
+    DmaBuf::new(layout, planes.iter().map(plane)).unwrap()
+}
+
+#[test]
+// What is mutable in a buffer is no part of its identity.
+#[expect(clippy::mutable_key_type)]
+fn buffers_are_equal_by_memory_and_layout() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let (one, other) = (buffer_on(&vgem), buffer_on(&vgem));
+        let tiled = Layout {
+            modifier: Modifier(0x0100_0000_0000_0001),
+            ..Layout::linear(32, 32, Fourcc::XRGB8888)
+        };
+        let planes = [(&one, 0, 128), (&other, 64, 128)];
+        let description = described(tiled, &planes);
+        // Anything that is another makes another buffer ...
+        let others = [
+            described(Layout { width: 31, ..tiled }, &planes),
+            described(
+                Layout {
+                    height: 31,
+                    ..tiled
+                },
+                &planes,
+            ),
+            described(
+                Layout {
+                    fourcc: Fourcc::ARGB8888,
+                    ..tiled
+                },
+                &planes,
+            ),
+            described(
+                Layout {
+                    modifier: Modifier::INVALID,
+                    ..tiled
+                },
+                &planes,
+            ),
+            described(tiled, &[(&one, 0, 128), (&other, 65, 128)]),
+            described(tiled, &[(&one, 0, 128), (&other, 64, 129)]),
+            described(tiled, &[(&one, 0, 128), (&one, 64, 128)]),
+            described(tiled, &[(&other, 0, 128), (&one, 64, 128)]),
+            described(tiled, &[(&one, 0, 128)]),
+            described(tiled, &[(&one, 0, 128), (&other, 64, 128), (&one, 0, 128)]),
+        ];
+        let mut known = HashSet::from([description.clone()]);
+        for (number, another) in others.into_iter().enumerate() {
+            assert_ne!(another, description, "number {number}");
+            assert!(known.insert(another), "number {number}");
+        }
+        // ... and nothing else does: not the fds, not who described it.
+        let again = described(tiled, &planes);
+        assert_eq!(again, description);
+        assert!(!known.insert(again));
+    });
+}
+
+#[test]
+fn an_identity_is_found_again_in_a_map() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let buffers: Vec<_> = (0..100).map(|_| buffer_on(&vgem)).collect();
+        let by_id: HashMap<_, _> = (0..).zip(&buffers).map(|(n, b)| (b.id(), n)).collect();
+        assert_eq!(by_id.len(), buffers.len());
+        for (number, buffer) in buffers.iter().enumerate() {
+            let dup = buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap();
+            assert_eq!(by_id[&BufferId::of(&dup).unwrap()], number);
+        }
     });
 }

@@ -1,37 +1,97 @@
 //! Raw kernel calls that the tests make behind the library's back.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+pub(crate) mod dma_buf;
+pub(crate) mod fence;
+pub(crate) mod seccomp;
 
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
-use primeshare::{Device, DmaBuf};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use primeshare::{Device, DmaBuf, Errno};
+
+/// The errno of a bare call.
+pub(crate) fn errno(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().expect("a system call's error"))
+}
+
+/// The bare ioctls of a file description: numbers in, numbers and errnos out.
+#[derive(Clone, Copy)]
+pub(crate) struct Gem<'a>(pub(crate) BorrowedFd<'a>);
+
+impl Gem<'_> {
+    /// MODE_CREATE_DUMB: a handle for 64 times 64 pixels of 4 bytes.
+    pub(crate) fn create(self) -> Result<u32, Errno> {
+        let dumb = drm_ffi::mode::dumbbuffer::create(self.0, 64, 64, 32, 0);
+        dumb.map(|dumb| dumb.handle).map_err(errno)
+    }
+
+    /// MODE_MAP_DUMB.
+    pub(crate) fn map_dumb(self, handle: u32) -> Result<u64, Errno> {
+        let map = drm_ffi::mode::dumbbuffer::map(self.0, handle, 0, 0);
+        map.map(|map| map.offset).map_err(errno)
+    }
+
+    /// PRIME_HANDLE_TO_FD.
+    pub(crate) fn export(self, handle: u32, flags: i32) -> Result<OwnedFd, Errno> {
+        let prime = drm_ffi::gem::handle_to_fd(self.0, handle, flags as u32).map_err(errno)?;
+        // SAFETY: a new fd that nobody else knows.
+        Ok(unsafe { OwnedFd::from_raw_fd(prime.fd) })
+    }
+
+    /// As the library exports.
+    pub(crate) fn export_writable(self, handle: u32) -> Result<OwnedFd, Errno> {
+        self.export(handle, libc::O_CLOEXEC | libc::O_RDWR)
+    }
+
+    /// PRIME_FD_TO_HANDLE of whatever number.
+    pub(crate) fn import_number(self, fd: RawFd) -> Result<u32, Errno> {
+        let mut prime = Prime {
+            handle: 0,
+            flags: 0,
+            fd,
+        };
+        // SAFETY: the structure is the ioctl's (`include/uapi/drm/drm.h`) and outlives the call.
+        unsafe { prime_fd_to_handle(self.0.as_raw_fd(), &mut prime) }?;
+        Ok(prime.handle)
+    }
+
+    /// PRIME_FD_TO_HANDLE.
+    pub(crate) fn import(self, fd: impl AsFd) -> Result<u32, Errno> {
+        self.import_number(fd.as_fd().as_raw_fd())
+    }
+
+    /// GEM_CLOSE.
+    pub(crate) fn close(self, handle: u32) -> Result<(), Errno> {
+        drm_ffi::gem::close(self.0, handle).map(drop).map_err(errno)
+    }
+
+    /// GEM_FLINK.
+    pub(crate) fn flink(self, handle: u32) -> Result<u32, Errno> {
+        let mut flink = Flink { handle, name: 0 };
+        // SAFETY: the structure is the ioctl's (`include/uapi/drm/drm.h`) and outlives the call.
+        unsafe { gem_flink(self.0.as_raw_fd(), &mut flink) }?;
+        Ok(flink.name)
+    }
+
+    /// GEM_OPEN.
+    pub(crate) fn open_name(self, name: u32) -> Result<u32, Errno> {
+        let opened = drm_ffi::gem::open(self.0, name).map_err(errno)?;
+        Ok(opened.handle)
+    }
+}
+
+#[repr(C)]
+struct Prime {
+    handle: u32,
+    flags: u32,
+    fd: i32,
+}
+
+nix::ioctl_readwrite!(prime_fd_to_handle, b'd', 0x2e, Prime);
 
 /// PRIME_HANDLE_TO_FD with flags of the caller's choice.
 pub(crate) fn export(device: BorrowedFd<'_>, handle: u32, flags: i32) -> OwnedFd {
-    let prime = drm_ffi::gem::handle_to_fd(device, handle, flags as u32).unwrap();
-    // SAFETY: a new fd that nobody else knows.
-    unsafe { OwnedFd::from_raw_fd(prime.fd) }
-}
-
-/// Runs `work` in a child that the kernel kills at any system call but read, write and exit, and
-/// says how it ended: status 0 where `work` was true.
-pub(crate) fn in_strict_seccomp(work: impl FnOnce() -> bool) -> WaitStatus {
-    // SAFETY: the child makes no system call, takes no lock that another thread may hold but the
-    // table's (tests run one at a time), and leaves without running destructors.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Parent { child } => waitpid(child, None).unwrap(),
-        ForkResult::Child => {
-            // SAFETY: prctl and exit take integers. Not exit_group, which strict mode forbids.
-            unsafe {
-                if libc::prctl(libc::PR_SET_SECCOMP, 1) != 0 {
-                    libc::_exit(77);
-                }
-                let status = if work() { 0 } else { 1 };
-                libc::syscall(libc::SYS_exit, status);
-            }
-            unreachable!("exit does not return")
-        }
-    }
+    Gem(device).export(handle, flags).unwrap()
 }
 
 /// Whether an fd is close-on-exec, and whether it can be read and written.
@@ -59,10 +119,7 @@ nix::ioctl_readwrite!(gem_flink, b'd', 0x0a, Flink);
 
 /// GEM_FLINK: a global name for an object.
 pub(crate) fn flink(device: BorrowedFd<'_>, handle: u32) -> u32 {
-    let mut flink = Flink { handle, name: 0 };
-    // SAFETY: the structure is the ioctl's (`include/uapi/drm/drm.h`) and outlives the call.
-    unsafe { gem_flink(device.as_raw_fd(), &mut flink) }.unwrap();
-    flink.name
+    Gem(device).flink(handle).unwrap()
 }
 
 /// A framebuffer of a buffer's first plane; removed on drop.

@@ -10,8 +10,11 @@ use std::sync::{Mutex, PoisonError};
 
 use primeshare::alloc::{Allocator, Dumb, Request};
 use primeshare::buffer::PlaneFd;
+use primeshare::device::{Node, NodeKind};
 use primeshare::vk::{self, Instance, Select, Validation};
 use primeshare::{Device, DmaBuf, Fourcc, Layout};
+
+use crate::kernel::Gem;
 
 /// The checks look at the whole process and kernel, so tests run one after another.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -30,6 +33,16 @@ pub(crate) fn in_guest(test: impl FnOnce(&Guest)) {
         std::env::var_os("PRIMESHARE_GUEST").is_some(),
         "these tests need the guest's devices and root: run them by cargo, without PRIMESHARE_RUN"
     );
+    run(true, test);
+}
+
+/// As [`in_guest`], for the other process of a test, beside which the first one works on: without
+/// the check on the kernel's dma-bufs.
+pub(crate) fn in_other_process(test: impl FnOnce(&Guest)) {
+    run(false, test);
+}
+
+fn run(alone: bool, test: impl FnOnce(&Guest)) {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let fds = open_fds();
     let dma_bufs = kernel_dma_bufs();
@@ -52,18 +65,18 @@ pub(crate) fn in_guest(test: impl FnOnce(&Guest)) {
         fds,
         "fds are left, or closed that were not ours"
     );
-    assert_eq!(kernel_dma_bufs(), dma_bufs, "dma-bufs are left");
+    if alone {
+        assert_eq!(kernel_dma_bufs(), dma_bufs, "dma-bufs are left");
+    }
 }
 
 impl Guest {
     /// A file description of its own of the `index`-th device with this driver.
     pub(crate) fn nth(&self, driver: &str, index: usize) -> Device {
-        let primary =
-            |node: &primeshare::device::Node| node.kind == primeshare::device::NodeKind::Primary;
         let nodes = primeshare::device::enumerate().unwrap();
         nodes
             .iter()
-            .filter(|node| primary(node))
+            .filter(|node| node.kind == NodeKind::Primary)
             .map(|node| self.open(&node.path))
             .filter(|device| device.driver() == driver)
             .nth(index)
@@ -90,6 +103,18 @@ impl Guest {
     /// the first with handles of its own.
     pub(crate) fn third(&self) -> Device {
         self.nth("vkms", usize::from(!self.is_compat()))
+    }
+
+    /// A file description of each device.
+    pub(crate) fn devices(&self) -> [Device; 3] {
+        [self.vgem(), self.vkms(), self.third()]
+    }
+
+    /// The render node, of vgem.
+    pub(crate) fn render_node(&self) -> Device {
+        let nodes = primeshare::device::enumerate().unwrap();
+        let is_render = |node: &&Node| node.kind == NodeKind::Render;
+        Device::open(&nodes.iter().find(is_render).unwrap().path).unwrap()
     }
 
     /// Whether this is the compatibility guest: the oldest kernel and Mesa that are supported, one
@@ -166,10 +191,11 @@ pub(crate) fn kernel_dma_bufs() -> usize {
 }
 
 /// The handle the kernel gives next on a file description: 1 where there is none.
-fn next_handle(file: &OwnedFd) -> u32 {
-    let dumb = drm_ffi::mode::dumbbuffer::create(file.as_fd(), 64, 64, 32, 0).unwrap();
-    drm_ffi::gem::close(file.as_fd(), dumb.handle).unwrap();
-    dumb.handle
+pub(crate) fn next_handle(file: impl AsFd) -> u32 {
+    let gem = Gem(file.as_fd());
+    let handle = gem.create().unwrap();
+    gem.close(handle).unwrap();
+    handle
 }
 
 /// The checks themselves: each must see what it is for.

@@ -42,6 +42,9 @@ pub(crate) enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Run the tests under AddressSanitizer, in the guest, and the handle table under ThreadSanitizer; needs the nightly
+    /// toolchain. `test` does this too where there is one.
+    Sanitize,
     /// Ends a guest whose own `xtask` was killed; started by `xtask` itself.
     #[command(hide = true)]
     Watch,

@@ -12,6 +12,7 @@ mod host;
 mod progress;
 mod repository;
 mod runner;
+mod sanitize;
 mod soak;
 mod test;
 
@@ -43,6 +44,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Test { arguments } => test::run(&arguments),
         Command::Demo => demo::run(),
         Command::Soak { arguments } => soak::run(&arguments),
+        Command::Sanitize => sanitize::run(),
         Command::Bench { arguments } => bench::run(&arguments),
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::guest::kind::{self, Kind};
 use crate::progress::seconds;
-use crate::{cargo, guest, host};
+use crate::{cargo, guest, host, sanitize};
 
 /// Prepares the machine, then checks one thing after the other; the exit status of the first that fails.
 pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
@@ -80,6 +80,13 @@ fn steps(arguments: &[OsString]) -> Vec<(&'static str, Command)> {
         // Only the tests on drivers: the others would find the same.
         let compat = tests(Kind::Compat, "--test=guest");
         steps.push(("tests, compatibility guest", compat));
+    }
+    // With arguments, somebody looks for something; without, everything has to hold.
+    match arguments.is_empty() && sanitize::is_possible() {
+        true => steps.extend(sanitize::steps()),
+        false => {
+            eprintln!("left out: sanitizers (they need a nightly toolchain, and no arguments)")
+        }
     }
     steps
 }

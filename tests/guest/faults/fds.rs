@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 /// Runs `work` with room for so many more fds: the next one is EMFILE.
-pub(super) fn with_room_for<R>(fds: usize, work: impl FnOnce() -> R) -> R {
+pub(crate) fn with_room_for<R>(fds: usize, work: impl FnOnce() -> R) -> R {
     // The limit is on numbers, and the lowest free one is taken: there may be gaps.
     let fill: Vec<_> = (0..=fds)
         .map(|_| io::stdin().as_fd().try_clone_to_owned().unwrap())

@@ -15,10 +15,10 @@ const KNOBS: [(&str, &str); 6] = [
 ];
 
 /// The calling thread's `fail-nth`, held open so that using it allocates nothing.
-pub(super) struct FailNth(File);
+pub(crate) struct FailNth(File);
 
 impl FailNth {
-    pub(super) fn here() -> Self {
+    pub(crate) fn here() -> Self {
         for (knob, value) in KNOBS {
             let path = format!("/sys/kernel/debug/{knob}");
             fs::write(&path, value).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -29,7 +29,7 @@ impl FailNth {
 
     /// Runs `work` with the `n`-th allocation of this thread failing, and says whether there were
     /// so many.
-    pub(super) fn nth<R>(&self, n: u32, work: impl FnOnce() -> R) -> (R, bool) {
+    pub(crate) fn nth<R>(&self, n: u32, work: impl FnOnce() -> R) -> (R, bool) {
         let disarm = Disarm(&self.0);
         self.0.write_all_at(n.to_string().as_bytes(), 0).unwrap();
         let result = work();

@@ -1,20 +1,19 @@
 //! The operations, and what is true of what they give.
 
-use std::error::Error;
-use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
-use primeshare::alloc::{Dumb, Udmabuf};
+use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::buffer::BufferId;
-use primeshare::device::{self, Capabilities};
+use primeshare::device;
 use primeshare::gbm::Gbm;
 use primeshare::gem::{Found, Handle, Object};
 use primeshare::sync::{Access, Mapping};
-use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, export, import};
 
 use super::operation::{Needs, Operation};
 use super::world::{World, dup, plane};
+use crate::peer::pair;
 
 impl World {
     /// All of them.
@@ -23,6 +22,7 @@ impl World {
         all.extend(self.allocation());
         all.extend(self.gbm());
         all.extend(self.sharing());
+        all.extend(self.transfer());
         all.extend(self.access());
         all
     }
@@ -53,17 +53,12 @@ impl World {
             Operation::new("device::enumerate", Both, device::enumerate, move |nodes| {
                 *nodes == self.nodes
             }),
-            // It has no error to give. Nor is it remembered: it may be wrong, but not for good.
             Operation::new(
                 "Device::capabilities",
                 Both,
-                move || match self.vkms.capabilities() {
-                    right if right == self.capabilities => Ok(()),
-                    wrong => Err(Wrong(wrong)),
-                },
-                move |()| true,
-            )
-            .without_reason(),
+                move || self.vkms.capabilities(),
+                move |can| *can == self.capabilities,
+            ),
         ]
     }
 
@@ -94,6 +89,15 @@ impl World {
                 "Udmabuf::allocate",
                 Both,
                 move || self.udmabuf.allocate(&rgb()),
+                is_new,
+            ),
+            Operation::new("DmaHeap::system", Both, DmaHeap::system, move |heap| {
+                heap.allocate(&rgb()).is_ok()
+            }),
+            Operation::new(
+                "DmaHeap::allocate",
+                Both,
+                move || self.heap.allocate(&rgb()),
                 is_new,
             ),
         ]
@@ -149,6 +153,16 @@ impl World {
                 Fds,
                 move || self.known_object.export(),
                 move |(_, id)| *id == self.known.id(),
+            ),
+            Operation::new(
+                "export::export",
+                Fds,
+                move || {
+                    let plane = self.known.planes()[0];
+                    let places = [(plane.offset, plane.stride)];
+                    export::export(&self.known_object, *self.known.layout(), places)
+                },
+                move |buffer| *buffer == self.known,
             ),
             Operation::new(
                 "Device::import of a new buffer",
@@ -227,6 +241,33 @@ impl World {
         ]
     }
 
+    /// To another process and back.
+    fn transfer(&self) -> Vec<Operation<'_>> {
+        use Needs::*;
+        vec![
+            Operation::with(
+                "export::send",
+                Memory,
+                pair,
+                move |(ours, theirs)| export::send(&ours, &self.both).map(|()| theirs),
+                move |theirs| import::receive(theirs).is_ok_and(|buffer| buffer == self.both),
+            ),
+            // The kernel says that fds were lost, and not why.
+            Operation::with(
+                "import::receive",
+                Fds,
+                move || {
+                    let (ours, theirs) = pair();
+                    export::send(&ours, &self.both).unwrap();
+                    theirs
+                },
+                move |theirs| import::receive(&theirs),
+                move |buffer| *buffer == self.both,
+            )
+            .without_reason(),
+        ]
+    }
+
     fn access(&self) -> Vec<Operation<'_>> {
         use Needs::*;
         let map = move || Mapping::new(&self.foreign.objects()[0]);
@@ -265,15 +306,3 @@ impl World {
 fn is_new(buffer: &DmaBuf) -> bool {
     buffer.width() == 64 && Mapping::new(&buffer.objects()[0]).is_ok()
 }
-
-/// An answer that is not the right one.
-#[derive(Debug)]
-struct Wrong(Capabilities);
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-impl Error for Wrong {}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
-use primeshare::alloc::Udmabuf;
+use primeshare::alloc::{DmaHeap, Udmabuf};
 use primeshare::buffer::PlaneFd;
 use primeshare::device::{self, Capabilities};
 use primeshare::gbm::Gbm;
@@ -40,6 +40,7 @@ pub(super) struct World {
     /// Its flink name.
     pub(super) name: u32,
     pub(super) udmabuf: Udmabuf,
+    pub(super) heap: DmaHeap,
     pub(super) gbm: Gbm,
     pub(super) nodes: Vec<device::Node>,
     pub(super) capabilities: Capabilities,
@@ -64,9 +65,10 @@ impl World {
             name: crate::kernel::flink(vkms.as_fd(), own_object.handle().raw()),
             own_object,
             udmabuf: Udmabuf::open().unwrap(),
+            heap: DmaHeap::system().unwrap(),
             gbm: Gbm::new(&vkms).unwrap(),
             nodes: device::enumerate().unwrap(),
-            capabilities: vkms.capabilities(),
+            capabilities: vkms.capabilities().unwrap(),
             mesa_leaks: guest.is_compat(),
             vgem,
             vkms,

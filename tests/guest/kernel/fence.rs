@@ -26,7 +26,7 @@ nix::ioctl_write_ptr!(ioctl_signal, b'd', 0x42, Signal);
 
 /// Puts a fence on a buffer of vgem, as if something wrote to it: until [`signal`], or for ten
 /// seconds.
-pub(super) fn attach(vgem: &Device, handle: u32) -> u32 {
+pub(crate) fn attach(vgem: &Device, handle: u32) -> u32 {
     let mut attach = Attach {
         handle,
         flags: WRITE,
@@ -38,7 +38,7 @@ pub(super) fn attach(vgem: &Device, handle: u32) -> u32 {
     attach.out_fence
 }
 
-pub(super) fn signal(vgem: &Device, fence: u32) {
+pub(crate) fn signal(vgem: &Device, fence: u32) {
     let signal = Signal { fence, flags: 0 };
     // SAFETY: as in `attach`.
     unsafe { ioctl_signal(vgem.as_fd().as_raw_fd(), &signal) }.unwrap();

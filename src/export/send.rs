@@ -1,0 +1,61 @@
+use std::os::fd::AsFd;
+
+use arrayvec::ArrayVec;
+use nix::errno::Errno;
+
+use crate::buffer::{DmaBuf, MAX_PLANES, message};
+use crate::sys::socket;
+
+const _: () = assert!(MAX_PLANES <= socket::MAX_FDS);
+
+/// Why a buffer was not sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The socket does not keep messages apart.
+    #[error("only a SOCK_SEQPACKET socket takes buffers")]
+    SocketType,
+    /// `getsockopt` or `sendmsg` failed.
+    #[error("sendmsg: {errno}")]
+    Send {
+        /// EAGAIN: the peer has too many messages to read; poll for POLLOUT. EPIPE, ECONNRESET: it
+        /// is gone. ETOOMANYREFS: more fds are on their way than RLIMIT_NOFILE. ENOTSOCK, ENOBUFS …
+        errno: Errno,
+    },
+}
+
+/// Sends a buffer to another process: one message of its layout and a dup of the fd of each plane,
+/// for [`import::receive`](crate::import::receive) at the other end.
+///
+/// The socket is a connected Unix one of the SOCK_SEQPACKET kind, which keeps messages apart.
+/// Messages of other kinds may go over it as well, if both ends know which comes when. Never
+/// waits, whatever the socket's mode; what was not sent whole was not sent. The buffer may go as
+/// soon as this returns: the memory lives on in the message. Thread-safe.
+///
+/// # The message
+/// 64 bytes, and beside them an fd for each plane (SCM_RIGHTS), in their order and also where
+/// planes share a dma-buf. Numbers are little-endian and of 4 bytes unless said otherwise.
+///
+/// | byte | |
+/// | --- | --- |
+/// | 0 | `dma-buf`, and the format's version in an eighth byte: 1 |
+/// | 8 | width in pixels |
+/// | 12 | height in pixels |
+/// | 16 | format: a [`Fourcc`](crate::Fourcc) |
+/// | 20 | number of planes, 1 to 4 |
+/// | 24 | [`Modifier`](crate::Modifier), 8 bytes |
+/// | 32 | offset and stride in bytes of each plane; zeroes after the last one |
+pub fn send(socket: impl AsFd, buffer: &DmaBuf) -> Result<(), SendError> {
+    let failed = |errno| SendError::Send { errno };
+    if !socket::is_seqpacket(socket.as_fd()).map_err(failed)? {
+        return Err(SendError::SocketType);
+    }
+    let planes = buffer.planes();
+    let places: ArrayVec<_, MAX_PLANES> = planes.iter().map(|p| (p.offset, p.stride)).collect();
+    let fds: ArrayVec<_, MAX_PLANES> = planes
+        .iter()
+        .map(|plane| buffer.objects()[plane.object].as_fd())
+        .collect();
+    let bytes = message::encode(buffer.layout(), &places);
+    socket::send(socket.as_fd(), &bytes, &fds).map_err(failed)
+}

@@ -1,0 +1,85 @@
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+
+use crate::buffer::message::{self, Malformed};
+use crate::buffer::{self, DmaBuf, PlaneFd};
+use crate::sys::socket;
+
+/// Why no buffer was received. Every fd that came has been closed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The socket does not keep messages apart.
+    #[error("only a SOCK_SEQPACKET socket gives buffers")]
+    SocketType,
+    /// Nothing has come yet: poll for POLLIN.
+    #[error("no message has come")]
+    Empty,
+    /// The peer has closed the socket, or sent a message of no bytes.
+    #[error("the peer has closed the socket")]
+    Closed,
+    /// `getsockopt` or `recvmsg` failed.
+    #[error("recvmsg: {errno}")]
+    Receive {
+        /// ECONNRESET: the peer is gone and had not read all. ENOTSOCK, ENOTCONN …
+        errno: Errno,
+    },
+    /// The message is not of a buffer. It has been taken from the socket.
+    #[error("the message is not of a buffer: {0}")]
+    Malformed(#[from] Malformed),
+    /// Fds of the message were lost: too many were sent, or this process may not open so many
+    /// (RLIMIT_NOFILE), of which the kernel says no more (MSG_CTRUNC).
+    #[error("fds were lost: too many were sent, or there is no room for them here")]
+    FdsLost,
+    /// There is an fd for every plane.
+    #[error("{found} fds came with a buffer of {expected} planes")]
+    FdCount {
+        /// Planes.
+        expected: usize,
+        /// Fds that came.
+        found: usize,
+    },
+    /// The description is not one of these dma-bufs, or they are none.
+    #[error(transparent)]
+    Buffer(#[from] buffer::Error),
+}
+
+/// Receives a buffer from another process that called [`export::send`](crate::export::send).
+///
+/// Nothing that comes is trusted: message and fds are checked as [`DmaBuf::new`] does, and the
+/// message is refused if anything is missing, left over or wrong. One message is taken with every
+/// call that does not answer [`ReceiveError::Empty`]. The fds are the buffer's, and close-on-exec.
+/// Never waits, whatever the socket's mode. Thread-safe.
+///
+/// What is not checked, since it cannot be, is what the peer does with the memory: it may go on
+/// writing to it.
+pub fn receive(socket: impl AsFd) -> Result<DmaBuf, ReceiveError> {
+    let failed = |errno| match errno {
+        Errno::EAGAIN => ReceiveError::Empty,
+        errno => ReceiveError::Receive { errno },
+    };
+    if !socket::is_seqpacket(socket.as_fd()).map_err(failed)? {
+        return Err(ReceiveError::SocketType);
+    }
+    let mut bytes = [0; message::LENGTH];
+    let received = socket::receive(socket.as_fd(), &mut bytes).map_err(failed)?;
+    match received.length {
+        0 => return Err(ReceiveError::Closed),
+        message::LENGTH => {}
+        other => return Err(Malformed::Length(other).into()),
+    }
+    let (layout, places) = message::decode(&bytes)?;
+    if received.fds_lost {
+        return Err(ReceiveError::FdsLost);
+    }
+    if received.fds.len() != places.len() {
+        return Err(ReceiveError::FdCount {
+            expected: places.len(),
+            found: received.fds.len(),
+        });
+    }
+    let plane = |(fd, (offset, stride))| PlaneFd { fd, offset, stride };
+    let planes = received.fds.into_iter().zip(places).map(plane);
+    Ok(DmaBuf::new(layout, planes)?)
+}

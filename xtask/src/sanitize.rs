@@ -1,0 +1,91 @@
+//! `cargo xtask sanitize`: tests under the compiler's sanitizers, which stable Rust does not have.
+//!
+//! AddressSanitizer goes with the tests in the guest, on real drivers. ThreadSanitizer would need a std that is built
+//! for it, and rustup has none: the table of handles is loaded outside of the guest instead, over a model of the
+//! kernel, with synchronisation that the sanitizer can follow (`--cfg tsan`).
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+use crate::guest::kind::Kind;
+use crate::{cargo, guest, host, repository};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Tests that mean nothing, or cannot work, beside AddressSanitizer: it gives up where no memory can be had, keeps freed
+/// memory for a while, and example programs are started from where cargo puts them without it.
+const NOT_WITH_ADDRESSES: &[&str] = &["faults::", "caches::memory_is_as_before", "example::"];
+
+/// Runs both; the exit status of the first that fails.
+pub(crate) fn run() -> Result<u8> {
+    if !is_possible() {
+        bail!(
+            "sanitizers need the nightly toolchain beside the stable one: rustup toolchain install nightly"
+        );
+    }
+    host::prepare_for_library()?;
+    guest::prepare(Kind::Current, false)?;
+    for (name, mut command) in steps() {
+        eprintln!("\n== {name}");
+        let status = cargo::run(&mut command)?;
+        if !status.success() {
+            return Ok(cargo::code(status).max(1));
+        }
+    }
+    Ok(0)
+}
+
+/// Whether there is a nightly toolchain.
+pub(crate) fn is_possible() -> bool {
+    let mut nightly = Command::new("rustup");
+    nightly.args(["run", "nightly", "rustc", "--version"]);
+    nightly.stdin(Stdio::null()).stdout(Stdio::null());
+    let status = nightly.stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+pub(crate) fn steps() -> [(&'static str, Command); 2] {
+    let mut addresses = nightly("target/asan", "-Zsanitizer=address");
+    addresses.args(["--test=guest", "--"]);
+    for test in NOT_WITH_ADDRESSES {
+        addresses.args(["--skip", test]);
+    }
+    addresses
+        .env("PRIMESHARE_GUEST_TIMEOUT", "300")
+        // Leaks are the tests' own business: it would need ptrace in the guest. Quarantine is what is freed and kept;
+        // beyond some size it makes thousands of Vulkan imports crawl.
+        .env("ASAN_OPTIONS", "detect_leaks=0:quarantine_size_mb=16");
+    let suppressions = repository::root().join("xtask/tsan.supp");
+    let flags = "--cfg tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer";
+    let mut threads = nightly("target/tsan", flags);
+    threads
+        .args(["--lib", "stress"])
+        .env("PRIMESHARE_RUN", "host")
+        .env(
+            "TSAN_OPTIONS",
+            format!("suppressions={}", suppressions.display()),
+        );
+    [
+        ("address sanitizer", addresses),
+        ("thread sanitizer", threads),
+    ]
+}
+
+/// `cargo test` of the nightly toolchain.
+fn nightly(directory: &str, flags: &str) -> Command {
+    let mut command = Command::new("rustup");
+    command
+        .args(["run", "nightly", "cargo", "test", "--target", TARGET])
+        .args(["--target-dir", directory])
+        .current_dir(repository::root())
+        .env("RUSTFLAGS", flags);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text == "CARGO" || text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_")
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
