@@ -280,6 +280,14 @@ pub enum Error {
         /// Bytes from row to row.
         stride: u64,
     },
+    /// The driver says that planes of its new buffer lie in the same place.
+    #[error("{device} puts planes of a new {fourcc} over each other")]
+    OverlappingPlanes {
+        /// The device.
+        device: String,
+        /// The format.
+        fourcc: Fourcc,
+    },
     /// The image cannot be viewed so.
     #[error("{format:?} has no view as {what}")]
     View {

@@ -1,5 +1,8 @@
 //! Vulkan: import, copy, refuse; with the validation layer's silence.
 
+mod bytes;
+mod matrix;
+
 use std::os::fd::AsFd;
 use std::time::Duration;
 
