@@ -8,6 +8,7 @@ mod host;
 mod matrix;
 mod refusals;
 mod shared;
+mod views;
 
 use std::time::Duration;
 
