@@ -263,3 +263,36 @@ fn nodes_of(drm: &vk::PhysicalDeviceDrmPropertiesEXT<'_>) -> DrmNodes {
         render: node(drm.has_render, drm.render_major, drm.render_minor),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(minor: u64) -> NodeId {
+        NodeId { major: 226, minor }
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_render_node_and_by_a_display_controllers_primary_node() {
+        // As v3dv says it: the primary node is vc4's, the render node v3d's.
+        let nodes = DrmNodes {
+            primary: Some(node(1)),
+            render: Some(node(128)),
+        };
+        assert!(nodes.has(node(1)) && nodes.has(node(128)));
+        assert!(!nodes.has(node(0)));
+        let hidden = vk::PhysicalDeviceDrmPropertiesEXT::default()
+            .has_render(true)
+            .render_major(226)
+            .render_minor(129)
+            .primary_major(226)
+            .primary_minor(3);
+        assert_eq!(
+            nodes_of(&hidden),
+            DrmNodes {
+                primary: None,
+                render: Some(node(129))
+            }
+        );
+    }
+}
