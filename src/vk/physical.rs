@@ -31,7 +31,6 @@ struct Inner {
     version: u32,
     nodes: Option<DrmNodes>,
     max_allocation: u64,
-    extensions: Vec<CString>,
     capabilities: Capabilities,
 }
 
@@ -131,7 +130,6 @@ impl PhysicalDevice {
             version,
             nodes: has_drm.then(|| nodes_of(&drm)),
             max_allocation: sizes.max_memory_allocation_size,
-            extensions,
             capabilities,
         })))
     }
@@ -206,11 +204,6 @@ impl PhysicalDevice {
     /// `None` where it does not say.
     pub(super) fn driver(&self) -> Option<vk::DriverId> {
         self.0.driver
-    }
-
-    pub(super) fn has(&self, extension: &CStr) -> bool {
-        let mut known = self.0.extensions.iter();
-        known.any(|known| known.as_c_str() == extension)
     }
 
     /// Bytes of the largest allocation (`maxMemoryAllocationSize`).
