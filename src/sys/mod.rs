@@ -8,6 +8,7 @@ pub(crate) mod drm;
 pub(crate) mod file;
 pub(crate) mod map;
 pub(crate) mod socket;
+pub(crate) mod sync_file;
 pub(crate) mod udmabuf;
 
 use nix::errno::Errno;

@@ -280,6 +280,14 @@ pub enum Error {
         /// Bytes from row to row.
         stride: u64,
     },
+    /// The driver says that planes of its new buffer lie in the same place.
+    #[error("{device} puts planes of a new {fourcc} over each other")]
+    OverlappingPlanes {
+        /// The device.
+        device: String,
+        /// The format.
+        fourcc: Fourcc,
+    },
     /// The image cannot be viewed so.
     #[error("{format:?} has no view as {what}")]
     View {
@@ -291,6 +299,9 @@ pub enum Error {
     /// The fd could not be duplicated for the driver.
     #[error("cannot duplicate the dma-buf fd: {0}")]
     Duplicate(nix::errno::Errno),
+    /// The fd is no sync file.
+    #[error("the fd is not a sync file: {0}")]
+    NotASyncFile(nix::errno::Errno),
     /// The command buffer is still being executed.
     #[error("the commands are still being executed")]
     Busy,

@@ -175,7 +175,22 @@ impl Device {
                     stride: layout.row_pitch,
                 })
         };
-        MEMORY_PLANES.iter().take(count).map(plane).collect()
+        let planes: ArrayVec<(u32, u32), MAX_PLANES> = MEMORY_PLANES
+            .iter()
+            .take(count)
+            .map(plane)
+            .collect::<Result<_, _>>()?;
+        // lavapipe answers with the first plane's place for all (Mesa 26.1.6, seen).
+        let same = |(index, plane): (usize, &(u32, u32))| {
+            planes[..index].iter().any(|before| before.0 == plane.0)
+        };
+        match planes.iter().enumerate().any(same) {
+            true => Err(Error::OverlappingPlanes {
+                device: self.physical().name().to_owned(),
+                fourcc: image.layout().fourcc,
+            }),
+            false => Ok(planes),
+        }
     }
 }
 

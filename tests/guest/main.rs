@@ -16,6 +16,7 @@ mod handles;
 mod handover;
 mod identity;
 mod kernel;
+mod negotiation;
 mod peer;
 mod planes;
 mod processes;
