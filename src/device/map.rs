@@ -1,10 +1,11 @@
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
+use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
 use super::{Device, Error};
-use crate::gem::Object;
+use crate::gem::{self, Object};
 use crate::sys::map::Map;
 
 /// A dumb buffer's memory, mapped for reading through its own device (MODE_MAP_DUMB and `mmap` of
@@ -30,11 +31,16 @@ impl Device {
                 device: self.to_string(),
             });
         }
-        let failed = |errno| Error::Map {
-            device: self.to_string(),
-            handle: object.handle().raw(),
-            length: length.get(),
-            errno,
+        let failed = |errno| match errno {
+            Errno::ENODEV if gem::is_lost(self.as_fd()) => Error::Gem(gem::Error::Lost {
+                device: self.to_string(),
+            }),
+            _ => Error::Map {
+                device: self.to_string(),
+                handle: object.handle().raw(),
+                length: length.get(),
+                errno,
+            },
         };
         let offset = object.map_offset()?;
         let map = Map::new(self.as_fd(), offset, length, ProtFlags::PROT_READ).map_err(failed)?;

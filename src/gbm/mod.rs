@@ -153,6 +153,10 @@ impl Gbm {
                 allocator: "gbm",
                 modifiers: request.modifiers.clone(),
             },
+            Some(_) if gem::is_lost(gbm.as_fd()) => {
+                let device = self.device.clone();
+                gem::Error::Lost { device }.into()
+            }
             Some(error) => Error::GbmCreate {
                 device: self.device.clone(),
                 width,

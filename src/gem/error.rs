@@ -6,6 +6,9 @@ use nix::errno::Errno;
 pub enum Error {
     /// The device was unplugged. What is left of it can only be dropped; one that is plugged in
     /// again is another device.
+    ///
+    /// The kernel closes the handles, and lets go of imported memory, with the file description:
+    /// drop the [`Device`](crate::Device) too.
     #[error("{device} was unplugged")]
     Lost {
         /// The device.

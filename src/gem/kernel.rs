@@ -46,7 +46,7 @@ impl Kernel for File {
 
     fn close(&self, handle: u32) -> Result<(), Errno> {
         match drm::close(self.fd.as_fd(), handle) {
-            // The device was unplugged, and its handles are gone with it.
+            // The device was unplugged: the kernel closes its handles with the file description.
             Err(Errno::ENODEV) if self.is_lost() => Ok(()),
             closed => closed,
         }
@@ -54,9 +54,13 @@ impl Kernel for File {
 }
 
 impl File {
-    /// Whether the device is gone: then the kernel answers ENODEV to every ioctl
-    /// (`drm_dev_is_unplugged`), and not only to the imports that its driver cannot do.
     pub(super) fn is_lost(&self) -> bool {
-        drm::driver_name(self.fd.as_fd()) == Err(Errno::ENODEV)
+        is_lost(self.fd.as_fd())
     }
+}
+
+/// Whether the device is gone: then the kernel answers ENODEV to every ioctl
+/// (`drm_dev_is_unplugged`), and not only to the imports that its driver cannot do.
+pub(crate) fn is_lost(device: BorrowedFd<'_>) -> bool {
+    drm::driver_name(device) == Err(Errno::ENODEV)
 }

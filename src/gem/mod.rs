@@ -23,10 +23,13 @@ pub use error::Error;
 pub use object::{Handle, Object};
 pub use table::{Found, Stats};
 
+pub(crate) use kernel::is_lost;
 pub(crate) use object::Handles;
 pub(crate) use registry::{handles_of, handles_of_new};
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
 
 use crate::sys;
 
@@ -39,9 +42,15 @@ pub(crate) fn export_unowned(
     name: &str,
     handle: u32,
 ) -> Result<OwnedFd, Error> {
-    sys::drm::handle_to_fd(device, handle).map_err(|errno| Error::Export {
-        device: name.to_owned(),
-        handle,
-        errno,
+    sys::drm::handle_to_fd(device, handle).map_err(|errno| {
+        let name = name.to_owned();
+        match errno {
+            Errno::ENODEV if is_lost(device) => Error::Lost { device: name },
+            _ => Error::Export {
+                device: name,
+                handle,
+                errno,
+            },
+        }
     })
 }

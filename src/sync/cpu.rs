@@ -1,61 +1,40 @@
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
+use super::{Deadline, Error, poll};
 use crate::sys::map::Map;
+use crate::sys::poll::Event;
 use crate::sys::{self, dma_buf};
 
-/// Why CPU access failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The fd could not be duplicated or asked for its size.
-    #[error("cannot examine the dma-buf: {errno}")]
-    Examine {
-        /// The kernel's reason.
-        errno: Errno,
-    },
-    /// The fd is open but not a dma-buf.
-    #[error("the fd is not a dma-buf")]
-    NotADmaBuf,
-    /// `mmap` failed.
-    #[error("cannot map a dma-buf of {size} bytes: {errno}")]
-    Map {
-        /// Bytes of the dma-buf.
-        size: u64,
-        /// EACCES: exported without `DRM_RDWR`, so it is read-only for good.
-        errno: Errno,
-    },
-    /// DMA_BUF_IOCTL_SYNC failed.
-    #[error("DMA_BUF_IOCTL_SYNC: {errno}")]
-    Sync {
-        /// The kernel's reason.
-        errno: Errno,
-    },
-    /// The bytes asked for are not all inside the buffer.
-    #[error("bytes {start}..{end} are not all in a mapping of {size}")]
-    Range {
-        /// First byte.
-        start: u64,
-        /// First byte after.
-        end: u64,
-        /// Bytes mapped.
-        size: u64,
-    },
-    /// Writing to what was mapped, or access that was begun, for reading only.
-    #[error("mapped or begun for reading only")]
-    ReadOnly,
-}
-
-/// What the CPU is about to do.
+/// What somebody is about to do with a buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Read: waits for devices that write.
+    /// Read: waits for those who write.
     Read,
-    /// Write (and read): waits for devices that read or write.
+    /// Write (and read): waits for those who read or write.
     Write,
+}
+
+impl Access {
+    /// The direction flags of the dma-buf ioctls.
+    pub(super) fn flags(self) -> u64 {
+        match self {
+            Self::Read => dma_buf::SYNC_READ,
+            Self::Write => dma_buf::SYNC_READ | dma_buf::SYNC_WRITE,
+        }
+    }
+
+    /// What to poll a dma-buf for.
+    pub(super) fn event(self) -> Event {
+        match self {
+            Self::Read => Event::In,
+            Self::Write => Event::Out,
+        }
+    }
 }
 
 /// A dma-buf mapped into the process.
@@ -111,24 +90,60 @@ impl Mapping {
 
     /// Begins an access, after waiting for the devices that are in its way: those that have left
     /// a fence in the dma-buf, as drivers with implicit synchronisation do. Vulkan does not; work
-    /// submitted there, a [`Blit`](crate::blit::Blit) included, is to be waited for first.
+    /// submitted there, a [`Blit`](crate::blit::Blit) included, is to be waited for first, or its
+    /// fence [left there](super::implicit::import).
     ///
-    /// [`Error::ReadOnly`] for writing to a mapping for reading.
+    /// There is no end to the wait but the fences' own: see [`Self::begin_wait_until`].
+    /// [`Error::ReadOnly`] for writing to a mapping for reading. After an error there is no access
+    /// and nothing to end.
     pub fn begin_wait(&mut self, access: Access) -> Result<MappingGuard<'_>, Error> {
-        if access == Access::Write && !self.writable {
-            return Err(Error::ReadOnly);
-        }
-        let direction = match access {
-            Access::Read => dma_buf::SYNC_READ,
-            Access::Write => dma_buf::SYNC_READ | dma_buf::SYNC_WRITE,
-        };
-        dma_buf::sync(self.fd.as_fd(), dma_buf::SYNC_START | direction)
-            .map_err(|errno| Error::Sync { errno })?;
+        self.start_wait(access)?;
         Ok(MappingGuard {
             mapping: self,
             access,
-            direction,
         })
+    }
+
+    /// As [`Self::begin_wait`], but [`Error::TimedOut`] where devices are in the way until the
+    /// deadline. One that has passed begins only what has not to wait.
+    ///
+    /// The ioctl knows no deadline, so this polls before it: what a device begins to do between
+    /// the two is waited for without one.
+    pub fn begin_wait_until(
+        &mut self,
+        access: Access,
+        deadline: impl Into<Deadline>,
+    ) -> Result<MappingGuard<'_>, Error> {
+        self.poll_wait(access, deadline.into())?;
+        self.begin_wait(access)
+    }
+
+    /// Waits for the devices that are in the way.
+    pub(super) fn poll_wait(&self, access: Access, deadline: Deadline) -> Result<(), Error> {
+        poll::wait(self.fd.as_fd(), access.event(), deadline)
+    }
+
+    /// START. Where it succeeds [`Self::end`] has to follow.
+    pub(super) fn start_wait(&self, access: Access) -> Result<(), Error> {
+        if access == Access::Write && !self.writable {
+            return Err(Error::ReadOnly);
+        }
+        dma_buf::sync(self.fd.as_fd(), dma_buf::SYNC_START | access.flags())
+            .map_err(|errno| Error::Sync { errno })
+    }
+
+    /// END.
+    pub(super) fn end(&self, access: Access) -> Result<(), Error> {
+        dma_buf::sync(self.fd.as_fd(), dma_buf::SYNC_END | access.flags())
+            .map_err(|errno| Error::SyncEnd { errno })
+    }
+
+    pub(super) fn memory(&self) -> &Map {
+        &self.map
+    }
+
+    pub(super) fn memory_mut(&mut self) -> &mut Map {
+        &mut self.map
     }
 }
 
@@ -137,7 +152,6 @@ impl Mapping {
 pub struct MappingGuard<'a> {
     mapping: &'a mut Mapping,
     access: Access,
-    direction: u64,
 }
 
 impl MappingGuard<'_> {
@@ -174,22 +188,35 @@ impl MappingGuard<'_> {
         copied.ok_or_else(|| self.out_of_range(at.max(offset), length))
     }
 
+    /// Ends the access, and says whether devices will see what was written; dropping the guard
+    /// only logs where not.
+    pub fn end(self) -> Result<(), Error> {
+        let guard = ManuallyDrop::new(self);
+        guard.mapping.end(guard.access)
+    }
+
     fn out_of_range(&self, offset: usize, length: usize) -> Error {
-        Error::Range {
-            start: offset as u64,
-            end: (offset as u64).saturating_add(length as u64),
-            size: self.mapping.size() as u64,
-        }
+        out_of_range(offset, length, self.mapping.size())
     }
 }
 
 impl Drop for MappingGuard<'_> {
     fn drop(&mut self) {
-        let flags = dma_buf::SYNC_END | self.direction;
-        if let Err(errno) = dma_buf::sync(self.mapping.fd.as_fd(), flags) {
-            // The first END on a udmabuf is EINVAL where no device has it attached; there is
-            // nothing to undo in either case.
-            log::debug!("DMA_BUF_IOCTL_SYNC END: {errno}");
-        }
+        log_end(self.mapping.end(self.access));
+    }
+}
+
+/// Nothing can be undone after a failed END.
+pub(super) fn log_end(ended: Result<(), Error>) {
+    if let Err(error) = ended {
+        log::warn!("{error}");
+    }
+}
+
+pub(super) fn out_of_range(offset: usize, length: usize, size: usize) -> Error {
+    Error::Range {
+        start: offset as u64,
+        end: (offset as u64).saturating_add(length as u64),
+        size: size as u64,
     }
 }

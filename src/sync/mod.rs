@@ -1,5 +1,22 @@
-//! Ordering of access to a buffer: so far, the CPU's.
+//! Ordering of access to a buffer: fences, and the CPU's own access.
+//!
+//! Nothing here waits unless its name says so, and what waits takes a [`Deadline`] (but
+//! [`Mapping::begin_wait`], whose ioctl has none).
 
 mod cpu;
+mod deadline;
+mod error;
+mod fence;
+pub mod implicit;
+mod planes;
+mod poll;
+mod sync_file;
+mod syncobj;
 
-pub use cpu::{Access, Error, Mapping, MappingGuard};
+pub use cpu::{Access, Mapping, MappingGuard};
+pub use deadline::Deadline;
+pub use error::Error;
+pub use fence::{Fence, Polled};
+pub use planes::{BufferAccess, BufferMapping, Plane, PlaneMut, Row, RowMut};
+pub use sync_file::{FenceInfo, Info, Status, SyncFile};
+pub use syncobj::{Stage, Syncobj, SyncobjSupport};

@@ -1,6 +1,6 @@
 //! `include/uapi/linux/dma-buf.h` and `include/uapi/linux/magic.h`.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::statfs::FsType;
@@ -18,7 +18,15 @@ pub(crate) struct Sync {
     flags: u64,
 }
 
+#[repr(C)]
+pub(crate) struct SyncFile {
+    flags: u32,
+    fd: i32,
+}
+
 nix::ioctl_write_ptr!(ioctl_sync, b'b', 0, Sync);
+nix::ioctl_readwrite!(ioctl_export_sync_file, b'b', 2, SyncFile);
+nix::ioctl_write_ptr!(ioctl_import_sync_file, b'b', 3, SyncFile);
 
 /// `DMA_BUF_IOCTL_SYNC`: one end of a CPU access bracket. May wait for the buffer's fences.
 pub(crate) fn sync(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
@@ -28,6 +36,35 @@ pub(crate) fn sync(fd: BorrowedFd<'_>, flags: u64) -> Result<(), Errno> {
         unsafe { ioctl_sync(fd.as_raw_fd(), &arg) }
     })
     .map(drop)
+}
+
+/// `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`, Linux 6.0: the fences that somebody who is about to read
+/// (`SYNC_READ`) or write (`SYNC_WRITE`) has to wait for, as a sync_file. Close-on-exec. Does not
+/// wait.
+pub(crate) fn export_sync_file(fd: BorrowedFd<'_>, flags: u64) -> Result<OwnedFd, Errno> {
+    let mut arg = SyncFile {
+        flags: flags as u32,
+        fd: -1,
+    };
+    // SAFETY: the fd is open for the call, and `arg` outlives it.
+    super::retry(|| unsafe { ioctl_export_sync_file(fd.as_raw_fd(), &mut arg) })?;
+    // SAFETY: the ioctl succeeded, so this is a new fd that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(arg.fd) })
+}
+
+/// `DMA_BUF_IOCTL_IMPORT_SYNC_FILE`, Linux 6.0: adds the fences of somebody who reads
+/// (`SYNC_READ`) or writes (`SYNC_WRITE`).
+pub(crate) fn import_sync_file(
+    fd: BorrowedFd<'_>,
+    sync_file: BorrowedFd<'_>,
+    flags: u64,
+) -> Result<(), Errno> {
+    let arg = SyncFile {
+        flags: flags as u32,
+        fd: sync_file.as_raw_fd(),
+    };
+    // SAFETY: both fds are open for the call, and `arg` outlives it.
+    super::retry(|| unsafe { ioctl_import_sync_file(fd.as_raw_fd(), &arg) }).map(drop)
 }
 
 /// Whether the fd is a dma-buf at all.

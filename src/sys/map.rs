@@ -1,5 +1,6 @@
 //! `mmap(2)` of memory that devices share, so that it is never a Rust reference.
 
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
@@ -43,25 +44,29 @@ impl Map {
         self.length.get()
     }
 
-    /// Whether `length` bytes from `offset` are all inside.
-    fn contains(&self, offset: usize, length: usize) -> bool {
-        offset
-            .checked_add(length)
-            .is_some_and(|end| end <= self.length())
+    /// The bytes from `offset`; `None` where they are not all inside.
+    pub(crate) fn region(&self, offset: usize, length: usize) -> Option<Region<'_>> {
+        let all = Region {
+            address: self.address,
+            length: self.length(),
+            map: PhantomData,
+        };
+        all.part(offset, length)
+    }
+
+    /// As [`Self::region`], to write to. The mapping must have been made writable.
+    pub(crate) fn region_mut(&mut self, offset: usize, length: usize) -> Option<RegionMut<'_>> {
+        let region = self.region(offset, length)?;
+        Some(RegionMut {
+            address: region.address,
+            length,
+            map: PhantomData,
+        })
     }
 
     /// Copies bytes out; `None`, and nothing done, where they are not all inside.
     pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> Option<()> {
-        if !self.contains(offset, into.len()) {
-            return None;
-        }
-        // SAFETY: the range was just checked, the mapping lives as long as `self`, and a Rust
-        // slice cannot overlap it. If something writes meanwhile the bytes are a mixture.
-        unsafe {
-            let from = self.address.as_ptr().add(offset);
-            std::ptr::copy_nonoverlapping(from, into.as_mut_ptr(), into.len());
-        }
-        Some(())
+        self.region(offset, into.len())?.read(0, into)
     }
 
     /// Copies bytes out of another mapping; `None`, and nothing done, where they are not all inside
@@ -73,30 +78,14 @@ impl Map {
         offset: usize,
         length: usize,
     ) -> Option<()> {
-        if !self.contains(at, length) || !from.contains(offset, length) {
-            return None;
-        }
-        // SAFETY: as in `read` and `write`. `copy` and not `copy_nonoverlapping`: two mappings may
-        // be of one memory.
-        unsafe {
-            let from = from.address.as_ptr().add(offset);
-            std::ptr::copy(from, self.address.as_ptr().add(at), length);
-        }
-        Some(())
+        let from = from.region(offset, length)?;
+        self.region_mut(at, length)?.copy(0, from)
     }
 
     /// Copies bytes in; `None`, and nothing done, where they are not all inside. The mapping must
     /// have been made writable.
     pub(crate) fn write(&mut self, offset: usize, from: &[u8]) -> Option<()> {
-        if !self.contains(offset, from.len()) {
-            return None;
-        }
-        // SAFETY: as in `read`, and the mapping is writable.
-        unsafe {
-            let into = self.address.as_ptr().add(offset);
-            std::ptr::copy_nonoverlapping(from.as_ptr(), into, from.len());
-        }
-        Some(())
+        self.region_mut(offset, from.len())?.write(0, from)
     }
 }
 
@@ -107,5 +96,176 @@ impl Drop for Map {
         if let Err(errno) = unmapped {
             log::error!("munmap: {errno}");
         }
+    }
+}
+
+/// Bytes of a mapping.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Region<'a> {
+    address: NonNull<u8>,
+    length: usize,
+    map: PhantomData<&'a Map>,
+}
+
+/// Bytes of a mapping that nobody else in the process has borrowed.
+#[derive(Debug)]
+pub(crate) struct RegionMut<'a> {
+    address: NonNull<u8>,
+    length: usize,
+    map: PhantomData<&'a mut Map>,
+}
+
+// SAFETY: as a reference to the mapping, which is `Sync`.
+unsafe impl Send for Region<'_> {}
+// SAFETY: as above; a shared reference only reads.
+unsafe impl Sync for Region<'_> {}
+// SAFETY: as a unique reference to the mapping, which is `Send`.
+unsafe impl Send for RegionMut<'_> {}
+// SAFETY: a shared reference only reads.
+unsafe impl Sync for RegionMut<'_> {}
+
+impl<'a> Region<'a> {
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn address(&self) -> *const u8 {
+        self.address.as_ptr()
+    }
+
+    /// The bytes from `offset`; `None` where they are not all inside.
+    pub(crate) fn part(self, offset: usize, length: usize) -> Option<Self> {
+        let end = offset.checked_add(length)?;
+        (end <= self.length).then(|| Self {
+            // SAFETY: inside of the region, which is inside of the mapping.
+            address: unsafe { self.address.add(offset) },
+            length,
+            map: PhantomData,
+        })
+    }
+
+    /// Copies bytes out; `None`, and nothing done, where they are not all inside.
+    pub(crate) fn read(&self, offset: usize, into: &mut [u8]) -> Option<()> {
+        let from = self.part(offset, into.len())?;
+        // SAFETY: the region is inside of a mapping that lives as long as it, and a Rust slice
+        // cannot overlap that. If something writes meanwhile the bytes are a mixture.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.address(), into.as_mut_ptr(), into.len());
+        }
+        Some(())
+    }
+}
+
+impl<'a> RegionMut<'a> {
+    pub(crate) fn length(&self) -> usize {
+        self.length
+    }
+
+    pub(crate) fn address(&mut self) -> *mut u8 {
+        self.address.as_ptr()
+    }
+
+    /// The same bytes, for reading.
+    pub(crate) fn as_region(&self) -> Region<'_> {
+        Region {
+            address: self.address,
+            length: self.length,
+            map: PhantomData,
+        }
+    }
+
+    /// The bytes from `offset`; `None` where they are not all inside.
+    pub(crate) fn part_mut(&mut self, offset: usize, length: usize) -> Option<RegionMut<'_>> {
+        let part = self.as_region().part(offset, length)?;
+        Some(RegionMut {
+            address: part.address,
+            length,
+            map: PhantomData,
+        })
+    }
+
+    /// Two regions: the first `length` bytes, and the rest. `None` where there are not so many.
+    pub(crate) fn split(self, length: usize) -> Option<(Self, Self)> {
+        let rest = self.length.checked_sub(length)?;
+        let part = |address, length| Self {
+            address,
+            length,
+            map: PhantomData,
+        };
+        // SAFETY: inside of the region, or its end.
+        let middle = unsafe { self.address.add(length) };
+        Some((part(self.address, length), part(middle, rest)))
+    }
+
+    /// Copies bytes in; `None`, and nothing done, where they are not all inside.
+    pub(crate) fn write(&mut self, offset: usize, from: &[u8]) -> Option<()> {
+        let into = self.as_region().part(offset, from.len())?;
+        // SAFETY: as in `Region::read`, and the mapping is writable.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.as_ptr(), into.address.as_ptr(), from.len());
+        }
+        Some(())
+    }
+
+    /// Copies bytes of another region in; `None`, and nothing done, where they are not all
+    /// inside.
+    pub(crate) fn copy(&mut self, offset: usize, from: Region<'_>) -> Option<()> {
+        let into = self.as_region().part(offset, from.length)?;
+        // SAFETY: as in `write`. This region is borrowed for itself alone, so in the process's
+        // address space the other does not overlap it, though it may be the same memory.
+        unsafe {
+            std::ptr::copy_nonoverlapping(from.address(), into.address.as_ptr(), from.length);
+        }
+        Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// Sixteen bytes, each its own number.
+    fn map() -> Map {
+        let memory = crate::sys::udmabuf::memory(16).unwrap();
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let length = NonZeroUsize::new(16).unwrap();
+        let mut map = Map::new(memory.as_fd(), 0, length, protection).unwrap();
+        let bytes: [u8; 16] = std::array::from_fn(|number| number as u8);
+        map.write(0, &bytes).unwrap();
+        map
+    }
+
+    fn bytes(region: Region<'_>) -> Vec<u8> {
+        let mut bytes = vec![0; region.length()];
+        region.read(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_region_ends_where_it_was_said_to() {
+        let map = map();
+        let region = map.region(4, 8).unwrap();
+        assert_eq!(bytes(region.part(6, 2).unwrap()), [10, 11]);
+        assert_eq!(region.part(8, 0).unwrap().length(), 0);
+        assert!(region.part(6, 3).is_none() && region.part(9, 0).is_none());
+        assert!(region.part(usize::MAX, 2).is_none());
+        assert!(map.region(9, 8).is_none() && map.region(1, usize::MAX).is_none());
+    }
+
+    #[test]
+    fn split_regions_are_written_apart() {
+        let mut map = map();
+        let (mut left, mut right) = map.region_mut(0, 8).unwrap().split(3).unwrap();
+        left.write(2, &[90]).unwrap();
+        right.copy(0, left.as_region()).unwrap();
+        assert!(left.write(3, &[1]).is_none());
+        assert!(right.copy(3, left.as_region()).is_none());
+        assert!(right.split(6).is_none());
+        assert_eq!(
+            bytes(map.region(0, 9).unwrap()),
+            [0, 1, 90, 0, 1, 90, 6, 7, 8]
+        );
     }
 }

@@ -7,8 +7,10 @@ pub(crate) mod dma_heap;
 pub(crate) mod drm;
 pub(crate) mod file;
 pub(crate) mod map;
+pub(crate) mod poll;
 pub(crate) mod socket;
 pub(crate) mod sync_file;
+pub(crate) mod syncobj;
 pub(crate) mod udmabuf;
 
 use nix::errno::Errno;

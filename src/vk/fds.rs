@@ -85,7 +85,7 @@ fn probe(device: &Device) -> Result<bool, Error> {
         }
         Err(_) => {
             // Nobody else has this dma-buf, so if the number still means it, it is our own fd.
-            let now = sys::file::stat_number(number).map(|stat| BufferId::from_stat(&stat));
+            let now = BufferId::of_number(number);
             let kept = now == Ok(id);
             if kept {
                 // SAFETY: as just found out, it is ours.

@@ -6,7 +6,7 @@ pub(crate) mod memory;
 mod operation;
 mod operations;
 mod planes;
-mod signals;
+pub(crate) mod signals;
 mod world;
 
 use std::os::fd::AsFd;
@@ -17,7 +17,7 @@ use primeshare::gem::Object;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
-use crate::kernel::fence;
+use crate::fences::vgem::Fence;
 use crate::support::{buffer_on, in_guest};
 use memory::FailNth;
 use operation::{Attempt, Needs, Operation, Outcome};
@@ -249,16 +249,15 @@ fn signals_stop_no_operation() {
 fn a_wait_that_signals_interrupt_goes_on() {
     in_guest(|guest| {
         let world = World::new(guest);
-        let object = world.vgem.import(&world.foreign).unwrap().object().clone();
         let mut mapping = Mapping::new(world.foreign.plane_fd(0).unwrap()).unwrap();
-        let fence = fence::attach(&world.vgem, object.handle().raw());
+        let fence = Fence::attach(&world.vgem, &world.foreign, Access::Write);
         let signals = signals::under(|received| {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     while received() < SIGNALS {
                         std::thread::yield_now();
                     }
-                    fence::signal(&world.vgem, fence);
+                    fence.signal();
                 });
                 drop(mapping.begin_wait(Access::Read).unwrap());
                 received()

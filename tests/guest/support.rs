@@ -105,14 +105,26 @@ impl Guest {
         self.nth("vgem", 0)
     }
 
+    /// A device with a display that takes everybody's memory: vkms, or in the QEMU guest, whose
+    /// kernel has none, cirrus.
     pub(crate) fn vkms(&self) -> Device {
-        self.nth("vkms", 0)
+        self.nth(self.display(), 0)
     }
 
     /// A third device: the second vkms, or where the kernel cannot make one, a file description of
     /// the first with handles of its own.
     pub(crate) fn third(&self) -> Device {
-        self.nth("vkms", usize::from(!self.is_compat()))
+        self.nth(self.display(), usize::from(self.has_third()))
+    }
+
+    /// Whether [`third`](Self::third) is a device of its own.
+    pub(crate) fn has_third(&self) -> bool {
+        !self.is_compat() && !self.in_qemu()
+    }
+
+    /// The driver of [`vkms`](Self::vkms).
+    pub(crate) fn display(&self) -> &'static str {
+        if self.in_qemu() { "cirrus" } else { "vkms" }
     }
 
     /// A file description of each device.
@@ -131,6 +143,16 @@ impl Guest {
     /// vkms and one CPU.
     pub(crate) fn is_compat(&self) -> bool {
         std::env::var_os("PRIMESHARE_GUEST_KIND").is_some_and(|kind| kind == "compat")
+    }
+
+    /// Whether Mesa is the oldest that is supported, 25.0.
+    pub(crate) fn has_old_mesa(&self) -> bool {
+        self.is_compat() || self.in_qemu()
+    }
+
+    /// Whether this is the guest in QEMU: Debian's own kernel, with Mesa 25.0.
+    pub(crate) fn in_qemu(&self) -> bool {
+        std::env::var_os("PRIMESHARE_GUEST_KIND").is_some_and(|kind| kind == "qemu")
     }
 
     /// Vulkan with the validation layer; any message fails the test.

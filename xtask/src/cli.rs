@@ -18,11 +18,11 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// The guest: a Linux kernel with vgem, vkms and udmabuf that runs as an ordinary process.
+    /// The guest: a Linux kernel with real DRM drivers and without a GPU, as an ordinary process or in QEMU.
     #[command(subcommand)]
     Guest(GuestCommand),
     /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the
-    /// compatibility guest.
+    /// compatibility guest and in the QEMU guest.
     Test {
         /// Passed on to `cargo test`.
         #[arg(last = true)]
@@ -51,7 +51,7 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Watch,
     /// Cargo's runner: decides where a built program runs (PRIMESHARE_RUN=guest|host|auto), and in which guest
-    /// (PRIMESHARE_GUEST_KIND=current|compat).
+    /// (PRIMESHARE_GUEST_KIND=current|compat|qemu).
     #[command(hide = true)]
     Runner {
         /// The program.
@@ -85,7 +85,9 @@ pub(crate) enum Guests {
     Current,
     /// The oldest kernel and Mesa that are supported: those of the Debian release itself.
     Compat,
-    /// Both.
+    /// Debian's own kernel, for QEMU.
+    Qemu,
+    /// All of them.
     All,
 }
 
@@ -94,6 +96,7 @@ impl Guests {
         match self {
             Guests::Current => &[Kind::Current],
             Guests::Compat => &[Kind::Compat],
+            Guests::Qemu => &[Kind::Qemu],
             Guests::All => &Kind::ALL,
         }
     }
@@ -107,7 +110,7 @@ impl Guests {
 #[command(verbatim_doc_comment)]
 pub(crate) struct RunArguments {
     /// In which guest (default: PRIMESHARE_GUEST_KIND, else current).
-    #[arg(long, value_enum)]
+    #[arg(long, visible_alias = "tier", value_enum)]
     pub(crate) guest: Option<Kind>,
     /// End the guest after this many seconds (default: PRIMESHARE_GUEST_TIMEOUT, else no limit).
     #[arg(long, value_name = "SECONDS")]

@@ -1,6 +1,8 @@
 //! The guest: a Linux kernel with the drivers vgem, vkms and udmabuf that runs as an ordinary process, with a Debian
-//! root file system that has Mesa. There are two, a current one and one as old as is supported: see [`kind`].
+//! root file system that has Mesa. There are several, a current one, one as old as is supported, and one that runs in
+//! QEMU because its drivers need devices: see [`kind`].
 
+mod accelerator;
 mod console;
 mod debian;
 pub(crate) mod init;
@@ -11,10 +13,12 @@ pub(crate) mod kind;
 mod launch;
 mod limits;
 pub(crate) mod outcome;
+mod qemu;
 mod rootfs;
 mod scratch;
 mod serial;
 mod tree;
+mod uml;
 mod visible;
 mod vkms;
 pub(crate) mod watch;
@@ -22,13 +26,19 @@ pub(crate) mod watch;
 use anyhow::Result;
 
 use crate::cli::RunArguments;
+use crate::host;
+use accelerator::Accelerator;
 use kind::Kind;
 use limits::Limits;
 
 /// What a guest is started from.
 pub(crate) struct Guest {
+    /// The directory with the kernel and what belongs to it.
     kernel: std::path::PathBuf,
+    /// The directory with the root file system.
     root: std::path::PathBuf,
+    /// How QEMU runs the kernel; none where the kernel runs by itself.
+    accelerator: Option<Accelerator>,
 }
 
 /// Builds what the cache lacks, or everything.
@@ -38,21 +48,35 @@ pub(crate) fn build(kinds: &[Kind], force: bool) -> Result<u8> {
         println!("{}", kind.title());
         println!("    kernel: {}", guest.kernel.display());
         println!("    root:   {}", guest.root.display());
+        if let Some(accelerator) = guest.accelerator {
+            println!("    runs by {}", accelerator.name());
+        }
     }
     Ok(0)
 }
 
 /// A guest that is ready to start, built first if need be.
 pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
-    let (kernel, root) = (kernel::entry(kind)?, rootfs::entry(kind)?);
-    if force || kernel.get().is_none() || root.get().is_none() {
-        crate::host::prepare_for_guest()?;
+    let (kernel, root) = (kernel::entry(kind)?, rootfs::entry(kind.root())?);
+    if kind.in_qemu() {
+        // Unlike the guest, it is not in the cache.
+        host::prepare_for_qemu()?;
     }
-    let root = root.get_or_make(force, |at, log| rootfs::make(kind, at, log))?;
+    if force || kernel.get().is_none() || root.get().is_none() {
+        host::prepare_to_build_guest(kind)?;
+    }
+    // A root file system that it shares is the other guest's to build anew.
+    let force_root = force && kind.root() == kind;
+    let root = root.get_or_make(force_root, |at, log| rootfs::make(kind.root(), at, log))?;
     let kernel = kernel.get_or_make(force, |at, log| kernel::make(kind, at, log))?;
+    let accelerator = match kind.in_qemu() {
+        true => Some(accelerator::choose(&kernel)?),
+        false => None,
+    };
     Ok(Guest {
-        kernel: kernel.join("linux"),
+        kernel,
         root,
+        accelerator,
     })
 }
 

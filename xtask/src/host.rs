@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::cache;
+use crate::guest::kind::{Kernel, Kind};
 use crate::progress::{Log, Step};
 
 /// How to see that a package is there, without asking a package manager that may not exist.
@@ -13,6 +14,8 @@ enum Sign {
     Tool(&'static str),
     File(&'static str),
     PkgConfig(&'static str),
+    /// QEMU has this device, perhaps in a module.
+    QemuDevice(&'static str),
 }
 
 /// Something that has to be there: its sign, and Debian's and Ubuntu's name of the package that brings it.
@@ -25,8 +28,20 @@ const fn need(sign: Sign, package: &'static str) -> Need {
     Need { sign, package }
 }
 
-/// To build the guest.
+/// To build any guest.
 const GUEST: &[Need] = &[
+    need(Sign::Tool("cpio"), "cpio"),
+    need(Sign::Tool("tar"), "tar"),
+    need(Sign::Tool("xz"), "xz-utils"),
+    need(Sign::Tool("mmdebstrap"), "mmdebstrap"),
+    need(
+        Sign::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+        "debian-archive-keyring",
+    ),
+];
+
+/// To build a kernel from its source.
+const KERNEL_SOURCE: &[Need] = &[
     need(Sign::Tool("gcc"), "gcc"),
     need(
         Sign::File("/usr/include/x86_64-linux-gnu/sys/types.h"),
@@ -36,16 +51,17 @@ const GUEST: &[Need] = &[
     need(Sign::Tool("flex"), "flex"),
     need(Sign::Tool("bison"), "bison"),
     need(Sign::Tool("bc"), "bc"),
-    need(Sign::Tool("cpio"), "cpio"),
     need(Sign::Tool("perl"), "perl"),
-    need(Sign::Tool("tar"), "tar"),
-    need(Sign::Tool("xz"), "xz-utils"),
-    need(Sign::Tool("mmdebstrap"), "mmdebstrap"),
-    need(
-        Sign::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
-        "debian-archive-keyring",
-    ),
 ];
+
+/// To take a kernel that is built as it is needed.
+const KERNEL_STOCK: &[Need] = &[
+    need(Sign::Tool("depmod"), "kmod"),
+    need(Sign::Tool("zstd"), "zstd"),
+];
+
+/// What runs a guest whose kernel is no program.
+pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
 /// To build the guest's root file system as an ordinary user.
 const UNPRIVILEGED: &[Need] = &[need(Sign::Tool("newuidmap"), "uidmap")];
@@ -57,17 +73,40 @@ const LIBRARY: &[Need] = &[
 ];
 
 /// Makes sure that the guest can be built here.
-pub(crate) fn prepare_for_guest() -> Result<()> {
+pub(crate) fn prepare_to_build_guest(kind: Kind) -> Result<()> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
         bail!(
             "the guest is a Linux kernel that runs as an x86-64 Linux process: it needs an x86-64 Linux machine"
         );
     }
-    let mut needs: Vec<&Need> = GUEST.iter().collect();
+    let kernel = match kind.kernel() {
+        Kernel::Source { .. } => KERNEL_SOURCE,
+        Kernel::Stock { .. } => KERNEL_STOCK,
+    };
+    let mut needs: Vec<&Need> = GUEST.iter().chain(kernel).collect();
     if !is_root() {
         needs.extend(UNPRIVILEGED);
     }
-    provide(&needs)
+    provide(&needs)?;
+    if kind.in_qemu() {
+        prepare_devices_of_qemu()?;
+    }
+    Ok(())
+}
+
+/// Makes sure that QEMU can be started here.
+pub(crate) fn prepare_for_qemu() -> Result<()> {
+    if has_tool(QEMU) {
+        return Ok(());
+    }
+    provide(&[&need(Sign::Tool(QEMU), "qemu-system-x86")])?;
+    prepare_devices_of_qemu()
+}
+
+/// Makes sure that QEMU has all the devices of the guest, which takes a moment to find out.
+fn prepare_devices_of_qemu() -> Result<()> {
+    // Some releases have it in a package of its own, which others do not know.
+    provide(&[&need(Sign::QemuDevice("qxl"), "qemu-system-modules-spice")])
 }
 
 /// Makes sure that the library can be built here.
@@ -120,6 +159,10 @@ fn is_there(sign: &Sign) -> bool {
     match sign {
         Sign::Tool(name) => has_tool(name),
         Sign::File(path) => Path::new(path).exists(),
+        Sign::QemuDevice(name) => {
+            let help = format!("{name},help");
+            succeeds(Command::new(QEMU).args(["-device", &help]))
+        }
         Sign::PkgConfig(name) => succeeds(Command::new("pkg-config").args(["--exists", name])),
     }
 }

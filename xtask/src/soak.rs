@@ -11,7 +11,7 @@ use crate::{cargo, guest, host};
 const VARIABLE: &str = "PRIMESHARE_SOAK";
 
 /// The tests that have one.
-const TESTS: &[&str] = &["soak::", "caches::memory", "removal::"];
+const TESTS: &[&str] = &["soak::", "caches::memory", "removal::", "unplug::"];
 
 /// Runs them, or those that `arguments` name; the exit status.
 pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use support::{COMPAT, Session, TempDir, guest, shell, text};
+use support::{COMPAT, QEMU, Session, TempDir, guest, shell, text};
 
 #[test]
 fn exit_status_is_the_programs() {
@@ -51,7 +51,7 @@ fn streams_are_apart_and_exact() {
     let script = r#"binmode STDOUT; binmode STDERR; $all = pack("C*", 0..255);
         for (1..40) { syswrite STDOUT, $all x 500; syswrite STDERR, reverse($all) x 500; }"#;
     let command = ["perl", "-e", script];
-    for kind in ["current", COMPAT.1] {
+    for kind in ["current", COMPAT.1, QEMU.1] {
         let output = guest(&command).env(COMPAT.0, kind).output().unwrap();
         assert!(output.status.success());
         let forth: Vec<u8> = (0..=255).collect();
@@ -100,7 +100,14 @@ fn processes_left_behind_do_not_keep_the_guest() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_guest() {
+    for kind in ["current", QEMU.1] {
+        ends_without_reader(kind);
+    }
+}
+
+fn ends_without_reader(kind: &str) {
     let mut child = guest(&["yes"])
+        .env(QEMU.0, kind)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -157,18 +164,26 @@ fn a_complaint_of_the_kernel_is_no_success() {
 
 #[test]
 fn signals_leave_no_process_behind() {
-    leaves_no_process_behind("current");
+    leaves_no_process_behind("current", &SIGNALS);
 }
 
 /// Its kernel runs programs in another way, as processes that it traces.
 #[test]
 fn signals_leave_no_process_of_the_compatibility_guest_behind() {
-    leaves_no_process_behind(COMPAT.1);
+    leaves_no_process_behind(COMPAT.1, &SIGNALS);
 }
 
-fn leaves_no_process_behind(kind: &str) {
-    // Killed several times: helpers that are just being made at that moment are the hard case.
-    for signal in ["INT", "TERM", "HUP", "KILL", "KILL", "KILL", "KILL", "KILL"] {
+/// There, all is one process.
+#[test]
+fn signals_leave_no_qemu_behind() {
+    leaves_no_process_behind(QEMU.1, &["TERM", "KILL"]);
+}
+
+/// Killed several times: helpers that are just being made at that moment are the hard case.
+const SIGNALS: [&str; 8] = ["INT", "TERM", "HUP", "KILL", "KILL", "KILL", "KILL", "KILL"];
+
+fn leaves_no_process_behind(kind: &str, signals: &[&str]) {
+    for &signal in signals {
         // A process that has threads and children of its own, so that there is something to be left behind.
         let mut child = guest(&["sh", "-c", "sleep 61 & sleep 62 & echo up; wait"])
             .env(COMPAT.0, kind)
@@ -182,8 +197,9 @@ fn leaves_no_process_behind(kind: &str) {
             .unwrap()
             .read_exact(&mut [0; 3])
             .unwrap();
+        let expected = if kind == QEMU.1 { 1 } else { 2 };
         assert!(
-            session.processes().len() > 1,
+            session.processes().len() >= expected,
             "the session was not found: {session:?}"
         );
         support::send(&child, signal);
@@ -197,18 +213,21 @@ fn leaves_no_process_behind(kind: &str) {
 
 #[test]
 fn repository_is_writable_and_the_root_is_not() {
-    let name = format!("target/xtask-test-{}", std::process::id());
-    let output = shell(&format!(
-        "echo content > {name}; pwd; touch /no /usr/no /etc/no 2>/dev/null || echo refused"
-    ));
-    let root = support::repository();
-    let written = fs::read_to_string(root.join(&name));
-    let _ = fs::remove_file(root.join(&name));
-    assert_eq!(written.unwrap(), "content\n");
-    assert_eq!(
-        text(&output.stdout),
-        format!("{}\nrefused\n", root.display())
-    );
+    for kind in ["current", QEMU.1] {
+        let name = format!("target/xtask-test-{}", std::process::id());
+        let script = format!(
+            "echo content > {name}; pwd; touch /no /usr/no /etc/no 2>/dev/null || echo refused"
+        );
+        let output = guest(&["sh", "-c", &script]).env(QEMU.0, kind).output();
+        let root = support::repository();
+        let written = fs::read_to_string(root.join(&name));
+        let _ = fs::remove_file(root.join(&name));
+        assert_eq!(written.unwrap(), "content\n");
+        assert_eq!(
+            text(&output.unwrap().stdout),
+            format!("{}\nrefused\n", root.display())
+        );
+    }
 }
 
 #[test]
@@ -294,13 +313,36 @@ fn the_compatibility_guest_is_older() {
 }
 
 #[test]
-fn a_complaint_of_the_compatibility_guests_kernel_is_no_success() {
-    for complain in [
-        "echo 'WARNING: CPU: 0 made up for a test' > /dev/kmsg",
-        "echo c > /proc/sysrq-trigger",
-    ] {
-        let output = guest(&["sh", "-c", complain]).envs([COMPAT]).output();
-        assert_eq!(output.unwrap().status.code(), Some(125));
+fn the_qemu_guest_has_drivers_that_refuse_each_other() {
+    let script = r#"uname -r | grep -o '+deb.*'; nproc; echo $PRIMESHARE_GUEST,$PRIMESHARE_GUEST_KIND
+        for number in 0 1 2 3 4; do
+            test -c /dev/dri/card$number && cut -d' ' -f1 /sys/kernel/debug/dri/$number/name
+        done
+        test -c /dev/dri/renderD129 && test -c /dev/udmabuf && test -c /dev/dma_heap/system &&
+        test -e /sys/kernel/debug/dma_buf/bufinfo && exit 7"#;
+    // The same by its other name.
+    let output = guest(&[])
+        .args(["--tier", "qemu", "--", "sh", "-c", script])
+        .output()
+        .unwrap();
+    assert_eq!(
+        text(&output.stdout),
+        "+deb13-amd64\n2\nqemu,qemu\nvgem\nvirtio_gpu\nbochs-drm\nqxl\ncirrus\n",
+        "{output:?}"
+    );
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+}
+
+#[test]
+fn a_complaint_of_another_guests_kernel_is_no_success() {
+    for kind in [COMPAT, QEMU] {
+        for complain in [
+            "echo 'WARNING: CPU: 0 made up for a test' > /dev/kmsg",
+            "echo c > /proc/sysrq-trigger",
+        ] {
+            let output = guest(&["sh", "-c", complain]).envs([kind]).output();
+            assert_eq!(output.unwrap().status.code(), Some(125));
+        }
     }
 }
 
@@ -309,5 +351,5 @@ fn a_guest_that_does_not_exist_is_an_error() {
     let output = guest(&["true"]).env(COMPAT.0, "old").output().unwrap();
     assert_eq!(output.status.code(), Some(125));
     let error = text(&output.stderr);
-    assert!(error.contains("must be current or compat"), "{error}");
+    assert!(error.contains("must be current, compat or qemu"), "{error}");
 }

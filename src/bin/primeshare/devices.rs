@@ -98,7 +98,10 @@ fn vulkan(device: &PhysicalDevice) -> Vulkan {
     Vulkan {
         name: device.name().to_owned(),
         software: device.is_software(),
-        nodes: nodes.flatten().map(|node| node.to_string()).collect(),
+        nodes: nodes
+            .flatten()
+            .map(|node| format!("{}:{}", node.major, node.minor))
+            .collect(),
         features: Feature::ALL.into_iter().map(feature).collect(),
     }
 }

@@ -75,7 +75,9 @@ unsafe extern "system" fn with_late_failures(
         *SUBMIT.lock().unwrap() = Some(own);
         let ours: vk::PFN_vkQueueSubmit = submit_and_fail_late;
         // SAFETY: the caller calls it by its right type.
-        return unsafe { std::mem::transmute::<*const c_void, _>(ours as *const c_void) };
+        return unsafe {
+            std::mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(ours as *const c_void)
+        };
     }
     own
 }
@@ -90,7 +92,9 @@ unsafe extern "system" fn with_empty_copies(
     if name == c"vkCmdCopyImage" {
         let ours: vk::PFN_vkCmdCopyImage = copy_nothing;
         // SAFETY: as above.
-        return unsafe { std::mem::transmute::<*const c_void, _>(ours as *const c_void) };
+        return unsafe {
+            std::mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(ours as *const c_void)
+        };
     }
     own
 }

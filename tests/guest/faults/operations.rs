@@ -2,18 +2,20 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::buffer::BufferId;
 use primeshare::device;
 use primeshare::gbm::Gbm;
 use primeshare::gem::{Found, Handle, Object};
-use primeshare::sync::{Access, Mapping};
+use primeshare::sync::{Access, BufferMapping, Mapping, Polled, SyncFile, implicit};
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, export, import};
 
 use super::operation::{Needs, Operation};
 use super::world::{World, dup, plane};
 use crate::peer::pair;
+use crate::support::buffer_on;
 
 impl World {
     /// All of them.
@@ -24,6 +26,7 @@ impl World {
         all.extend(self.sharing());
         all.extend(self.transfer());
         all.extend(self.access());
+        all.extend(self.fences());
         all
     }
 
@@ -298,6 +301,61 @@ impl World {
                     Ok::<_, primeshare::sync::Error>(mapping)
                 },
                 readable,
+            ),
+            Operation::new(
+                "BufferMapping::new of two dma-bufs",
+                Both,
+                move || BufferMapping::new(&self.both),
+                move |mapping| mapping.planes() == 2,
+            ),
+        ]
+    }
+
+    fn fences(&self) -> Vec<Operation<'_>> {
+        use Needs::*;
+        let signalled = move |fence: &SyncFile| fence.is_signalled() == Ok(true);
+        let export = move |access| implicit::export(&self.both, access);
+        vec![
+            Operation::new("SyncFile::signalled", Both, SyncFile::signalled, signalled),
+            Operation::with(
+                "SyncFile::merge",
+                Both,
+                move || SyncFile::signalled().unwrap(),
+                move |fence: SyncFile| fence.merge(&fence),
+                signalled,
+            ),
+            Operation::with(
+                "SyncFile::try_clone",
+                Fds,
+                move || SyncFile::signalled().unwrap(),
+                move |fence: SyncFile| fence.try_clone(),
+                signalled,
+            ),
+            Operation::with(
+                "SyncFile::wait",
+                Nothing,
+                move || SyncFile::signalled().unwrap(),
+                move |fence: SyncFile| fence.wait(Duration::ZERO),
+                move |()| true,
+            ),
+            Operation::new(
+                "implicit::export of two dma-bufs",
+                Both,
+                move || export(Access::Write),
+                signalled,
+            ),
+            Operation::with(
+                "implicit::import into a new buffer",
+                Memory,
+                move || (buffer_on(&self.vgem), SyncFile::signalled().unwrap()),
+                move |(buffer, fence)| implicit::import(&buffer, &fence, Access::Write),
+                move |()| true,
+            ),
+            Operation::new(
+                "Polled::new",
+                Both,
+                move || Polled::new(&self.both, Access::Write),
+                move |polled| polled.is_signalled() == Ok(true),
             ),
         ]
     }

@@ -18,7 +18,7 @@ extern "C" fn count(_: libc::c_int) {
 /// ask how many signals have come, to any thread.
 ///
 /// System calls are not restarted: what waits gets EINTR.
-pub(super) fn under<R>(work: impl FnOnce(&(dyn Fn() -> u64 + Sync)) -> R) -> R {
+pub(crate) fn under<R>(work: impl FnOnce(&(dyn Fn() -> u64 + Sync)) -> R) -> R {
     let before = RECEIVED.load(Ordering::Relaxed);
     let _handler = Handler::install();
     let _timer = Timer::start();

@@ -27,9 +27,18 @@ nix::ioctl_write_ptr!(ioctl_signal, b'd', 0x42, Signal);
 /// Puts a fence on a buffer of vgem, as if something wrote to it: until [`signal`], or for ten
 /// seconds.
 pub(crate) fn attach(vgem: &Device, handle: u32) -> u32 {
+    attach_with(vgem, handle, WRITE)
+}
+
+/// As [`attach`], as if something read it.
+pub(crate) fn attach_reader(vgem: &Device, handle: u32) -> u32 {
+    attach_with(vgem, handle, 0)
+}
+
+fn attach_with(vgem: &Device, handle: u32, flags: u32) -> u32 {
     let mut attach = Attach {
         handle,
-        flags: WRITE,
+        flags,
         out_fence: 0,
         pad: 0,
     };

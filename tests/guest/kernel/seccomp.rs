@@ -1,5 +1,7 @@
 //! System calls that are forbidden to this process.
 
+use std::thread;
+
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use primeshare::Errno;
@@ -56,9 +58,51 @@ pub(crate) fn forbid_dupfd_query() {
     assert_eq!((refused, Errno::last()), (-1, Errno::EINVAL));
 }
 
+/// Runs `work` in a thread to which the kernel answers each of these ioctls with an errno, as if it
+/// had no code for it.
+pub(crate) fn without_ioctls<R: Send>(
+    commands: &[u32],
+    errno: Errno,
+    work: impl FnOnce() -> R + Send,
+) -> R {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            for &command in commands {
+                install(&[
+                    load(NUMBER),
+                    skip_unless(libc::SYS_ioctl as u32, 3),
+                    load(SECOND_ARGUMENT),
+                    skip_unless(command, 1),
+                    deny(errno as i32),
+                    allow(),
+                ]);
+            }
+            work()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// Has this thread get SIGSYS in place of an ioctl, for good, unless the call has a certain fourth
+/// argument, of which ioctl has no use.
+pub(crate) fn trap_ioctl(command: u32, unless_fourth: u32) {
+    install(&[
+        load(NUMBER),
+        skip_unless(libc::SYS_ioctl as u32, 6),
+        load(SECOND_ARGUMENT),
+        skip_unless(command, 4),
+        load(FOURTH_ARGUMENT),
+        skip_unless(unless_fourth, 1),
+        allow(),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_TRAP),
+        allow(),
+    ]);
+}
+
 /// Places in `struct seccomp_data`, on a little-endian machine.
 const NUMBER: u32 = 0;
 const SECOND_ARGUMENT: u32 = 24;
+const FOURTH_ARGUMENT: u32 = 40;
 
 fn load(offset: u32) -> libc::sock_filter {
     instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, offset)

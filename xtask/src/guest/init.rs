@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitStatus, wait, waitpid};
 use nix::unistd::Pid;
 
 use super::job::Job;
+use super::kind::Kind;
 use super::outcome::{End, Report};
 use super::{serial, tree, vkms};
 
@@ -34,42 +35,49 @@ pub(crate) fn is_wanted() -> bool {
 /// Does all of it.
 pub(crate) fn main() -> ! {
     let job = PathBuf::from(std::env::var_os(JOB).unwrap_or_default());
-    if let Err(error) = live(&job) {
+    match live(&job) {
+        Ok(kind) if kind.in_qemu() => loop {
+            // QEMU may still hold output, which would be lost at power-off: the host ends it when all has arrived.
+            nix::unistd::pause();
+        },
+        Ok(_) => {}
         // On the console, which the host shows when it finds no report.
-        eprintln!("guest init: {error:#}");
+        Err(error) => eprintln!("guest init: {error:#}"),
     }
-    nix::unistd::sync();
     // Only fails without the privilege, which the first process has.
     let _ = reboot(RebootMode::RB_POWER_OFF);
     std::process::exit(1)
 }
 
-fn live(job: &Path) -> Result<()> {
+fn live(job: &Path) -> Result<Kind> {
     let scratch = job.parent().context("the job has no directory")?;
-    tree::mount_host(scratch, scratch, MsFlags::empty())?;
+    let job = Job::decode(&fs::read(job).context("cannot read the job")?)?;
+    tree::mount_host(job.guest, scratch, scratch, MsFlags::empty())?;
     // Opened now: once the guest has its own tree, the host's is out of reach.
     let mut report_file = File::create(scratch.join(REPORT)).context("cannot create the report")?;
-    let report = set_up(job, &scratch.join(TREE))
-        .and_then(|job| run(&job))
+    let report = set_up(&job, &scratch.join(TREE))
+        .and_then(|()| run(&job))
         .unwrap_or_else(|error| Report {
             end: End::Failed(format!("{error:#}")),
             written: [0, 0],
             taint: 0,
         });
+    // The report says that all is done.
+    nix::unistd::sync();
     report_file.write_all(report.encode().as_bytes())?;
-    report_file.sync_all().context("cannot write the report")
+    report_file.sync_all().context("cannot write the report")?;
+    Ok(job.guest)
 }
 
-fn set_up(job: &Path, at: &Path) -> Result<Job> {
-    let job = Job::decode(&fs::read(job).context("cannot read the job")?)?;
-    tree::build(&job, at)?;
+fn set_up(job: &Job, at: &Path) -> Result<()> {
+    tree::build(job, at)?;
     if job.guest.has_second_vkms() {
         vkms::add(at, "second")?;
     }
     tree::enter(at)?;
     // As distributions have it: programs that need more descriptors may raise their own limit.
     setrlimit(Resource::RLIMIT_NOFILE, 1024, 524_288)?;
-    Ok(job)
+    Ok(())
 }
 
 fn run(job: &Job) -> Result<Report> {
@@ -85,7 +93,8 @@ fn run(job: &Job) -> Result<Report> {
         .stdin(Stdio::null())
         .stdout(output_end)
         .stderr(error_end);
-    let pumps = [pump(output, "/dev/ttyS0")?, pump(error, "/dev/ttyS1")?];
+    let [output_line, error_line] = job.guest.lines();
+    let pumps = [pump(output, output_line)?, pump(error, error_line)?];
 
     std::env::set_current_dir(&job.directory).with_context(|| {
         format!(

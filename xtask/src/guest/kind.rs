@@ -16,10 +16,12 @@ pub(crate) enum Kind {
     Current,
     /// The oldest kernel and Mesa that are supported: those of the Debian release itself.
     Compat,
+    /// Debian's own kernel in QEMU, with drivers that refuse each other's buffers: virtio-gpu, bochs, qxl, cirrus.
+    Qemu,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 2] = [Kind::Current, Kind::Compat];
+    pub(crate) const ALL: [Kind; 3] = [Kind::Current, Kind::Compat, Kind::Qemu];
 
     /// What the environment asks for.
     pub(crate) fn from_environment() -> Result<Self> {
@@ -29,8 +31,9 @@ impl Kind {
     fn asked_for(value: Option<&OsStr>) -> Result<Self> {
         match value.map(|value| value.to_string_lossy()).as_deref() {
             None | Some("") => Ok(Kind::default()),
-            Some(name) => Self::named(name)
-                .with_context(|| format!("{VARIABLE} must be current or compat, not {name:?}")),
+            Some(name) => Self::named(name).with_context(|| {
+                format!("{VARIABLE} must be current, compat or qemu, not {name:?}")
+            }),
         }
     }
 
@@ -47,6 +50,7 @@ impl Kind {
         match self {
             Kind::Current => "current",
             Kind::Compat => "compat",
+            Kind::Qemu => "qemu",
         }
     }
 
@@ -55,6 +59,7 @@ impl Kind {
         match self {
             Kind::Current => "Guest",
             Kind::Compat => "Compatibility guest",
+            Kind::Qemu => "QEMU guest",
         }
     }
 
@@ -62,7 +67,15 @@ impl Kind {
     pub(crate) fn name_of(self, part: &str) -> String {
         match self {
             Kind::Current => part.to_owned(),
-            Kind::Compat => format!("{part}-{}", self.name()),
+            Kind::Compat | Kind::Qemu => format!("{part}-{}", self.name()),
+        }
+    }
+
+    /// The guest whose root file system this one has too.
+    pub(crate) fn root(self) -> Kind {
+        match self {
+            Kind::Current => Kind::Current,
+            Kind::Compat | Kind::Qemu => Kind::Compat,
         }
     }
 
@@ -71,33 +84,48 @@ impl Kind {
         self == Kind::Current
     }
 
-    /// The package with the kernel's source.
-    pub(crate) fn kernel_source(self) -> &'static str {
+    /// Where the kernel comes from.
+    pub(crate) fn kernel(self) -> Kernel {
         match self {
-            Kind::Current => "linux-source",
-            Kind::Compat => "linux-source-6.12",
+            Kind::Current => Kernel::Source {
+                package: "linux-source",
+                config: "",
+            },
+            Kind::Compat => Kernel::Source {
+                package: "linux-source-6.12",
+                config: include_str!("../../../guest/compat.config"),
+            },
+            Kind::Qemu => Kernel::Stock {
+                package: "linux-image-amd64",
+            },
         }
     }
 
-    /// What the kernel's configuration has besides `guest/kernel.config`.
-    pub(crate) fn kernel_config(self) -> &'static str {
-        match self {
-            Kind::Current => "",
-            Kind::Compat => include_str!("../../../guest/compat.config"),
+    /// Whether it runs in QEMU, and not as User-Mode Linux.
+    pub(crate) fn in_qemu(self) -> bool {
+        matches!(self.kernel(), Kernel::Stock { .. })
+    }
+
+    /// The devices in the guest through which output leaves it: standard output, standard error.
+    pub(crate) fn lines(self) -> [&'static str; 2] {
+        if self.in_qemu() {
+            ["/dev/vport0p1", "/dev/vport0p2"]
+        } else {
+            ["/dev/ttyS0", "/dev/ttyS1"]
         }
     }
 
     /// Whether the kernel can use several CPUs. Those that can also know the faster way to run programs, by seccomp
     /// instead of ptrace.
     pub(crate) fn has_several_cpus(self) -> bool {
-        self == Kind::Current
+        self != Kind::Compat
     }
 
     /// What programs find in their environment besides what they find in every guest.
     pub(crate) fn environment(self) -> &'static [(&'static str, &'static str)] {
-        match self {
+        match self.root() {
             Kind::Current => &[],
-            Kind::Compat => &[(
+            Kind::Compat | Kind::Qemu => &[(
                 // The validation layer asks the driver by VkDrmFormatModifierPropertiesList2EXT whether images with a
                 // modifier can be copied. Mesa's lavapipe 25.0 only answers the structure before that one, so the
                 // layer complains of every copy.
@@ -114,6 +142,19 @@ impl Kind {
     }
 }
 
+/// A guest's kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kernel {
+    /// Built for User-Mode Linux from the source in `package`.
+    Source {
+        package: &'static str,
+        /// What its configuration has besides `guest/kernel.config`.
+        config: &'static str,
+    },
+    /// Taken from `package` as Debian has built it.
+    Stock { package: &'static str },
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,7 +168,7 @@ mod tests {
         assert_eq!(Kind::asked_for(None)?, Kind::Current);
         assert_eq!(Kind::asked_for(Some(OsStr::new("")))?, Kind::Current);
         let refused = Kind::asked_for(Some(OsStr::new("old")));
-        assert!(refused.is_err_and(|error| error.to_string().contains("current or compat")));
+        assert!(refused.is_err_and(|error| error.to_string().contains("current, compat or qemu")));
         Ok(())
     }
 }

@@ -5,7 +5,9 @@ use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -21,10 +23,13 @@ use super::judge::judge;
 use super::kind::Kind;
 use super::limits::Limits;
 use super::outcome::{GUEST_FAILED, Report, TIMED_OUT};
-use super::scratch::{self, Scratch};
+use super::scratch::Scratch;
 use super::watch::Watcher;
-use super::{Guest, init};
+use super::{Guest, init, qemu, uml};
 use crate::progress::last_lines;
+
+/// How often to look for what comes without a signal.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the wait for the guest ended.
 enum Waited {
@@ -60,16 +65,14 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     let watched = watcher.watch(child.id());
     drop((output_end, error_end));
     let pumps = [
-        pump(output, std::io::stdout()),
-        pump(error, std::io::stderr()),
+        Pump::start(output, std::io::stdout()),
+        Pump::start(error, std::io::stderr()),
     ];
-    let waited = wait(&mut child, &signals, limits.timeout, &pumps);
+    let is_done = || job.guest.in_qemu() && has_arrived(directory, &pumps);
+    let waited = wait(&mut child, &signals, limits.timeout, &pumps, is_done);
     end(&mut child, watcher);
     watched?;
-    let passed = pumps.map(|pump| {
-        pump.join()
-            .unwrap_or_else(|_| Err(std::io::Error::other("a pump panicked")))
-    });
+    let passed = pumps.map(Pump::join);
     let waited = waited?;
 
     let messages = String::from_utf8_lossy(&fs::read(directory.join("console"))?).into_owned();
@@ -103,19 +106,26 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
         passed.map(|passed| passed.context("cannot pass on the program's output"));
     let passed = [output?, error?];
 
-    let report = fs::read_to_string(directory.join(init::REPORT)).ok();
-    let report = match report
-        .context("no report")
-        .and_then(|text| Report::decode(&text))
-    {
-        Ok(report) => report,
-        Err(_) => {
-            say("the guest died before the program's end; its last messages:");
-            eprint!("{}", last_lines(&directory.join("console"), 40));
-            return Ok(GUEST_FAILED);
-        }
+    let Some(report) = report(directory) else {
+        say("the guest died before the program's end; its last messages:");
+        eprint!("{}", last_lines(&directory.join("console"), 40));
+        return Ok(GUEST_FAILED);
     };
     judge(&report, passed, &messages, &job.program)
+}
+
+/// What the guest has written down, if it has come to its end.
+fn report(directory: &Path) -> Option<Report> {
+    let text = fs::read_to_string(directory.join(init::REPORT)).ok()?;
+    Report::decode(&text).ok()
+}
+
+/// Whether the guest has come to its end and all that its program printed is here.
+fn has_arrived(directory: &Path, pumps: &[Pump; 2]) -> bool {
+    report(directory).is_some_and(|report| {
+        let mut both = pumps.iter().zip(report.written);
+        both.all(|(pump, written)| pump.passed.load(Ordering::Relaxed) >= written)
+    })
 }
 
 /// This binary is the guest's first process too.
@@ -160,36 +170,11 @@ fn start(
     output: [&PipeWriter; 2],
 ) -> Result<Child> {
     let console = File::create(directory.join("console"))?;
+    let mut command = match guest.accelerator {
+        Some(accelerator) => qemu::command(guest, accelerator, directory, limits, output),
+        None => uml::command(guest, kind, directory, limits, output)?,
+    };
     let lines = output.map(|end| end.as_raw_fd());
-    let mut command = Command::new(&guest.kernel);
-    command.args([
-        format!("mem={}M", limits.memory >> 20),
-        "rootfstype=hostfs".to_owned(),
-        "rootflags=/".to_owned(),
-        "ro".to_owned(),
-        format!("init={}", directory.join("init").display()),
-        format!("{}={}", init::JOB, directory.join("job").display()),
-        format!("uml_dir={}/", directory.display()),
-        "umid=uml".to_owned(),
-        "con=null".to_owned(),
-        "con0=null,fd:1".to_owned(),
-        "ssl=null".to_owned(),
-        format!("ssl0=null,fd:{}", lines[0]),
-        format!("ssl1=null,fd:{}", lines[1]),
-        "oops=panic".to_owned(),
-        "hostname=guest".to_owned(),
-        "udmabuf.size_limit_mb=1024".to_owned(),
-    ]);
-    if kind.has_several_cpus() {
-        command.args([
-            format!("ncpus={}", limits.processors),
-            "seccomp=auto".to_owned(),
-        ]);
-    }
-    command
-        .env_clear()
-        .env("HOME", directory)
-        .env("TMPDIR", scratch::memory_directory(limits.memory)?);
     command
         .current_dir(directory)
         .stdin(Stdio::null())
@@ -200,7 +185,7 @@ fn start(
     unsafe { command.pre_exec(move || prepare(lines, parent)) };
     command
         .spawn()
-        .with_context(|| format!("cannot start the guest's kernel {}", guest.kernel.display()))
+        .with_context(|| format!("cannot start {}", command.get_program().display()))
 }
 
 /// In the child, before it becomes the guest.
@@ -222,50 +207,68 @@ fn prepare(lines: [RawFd; 2], parent: Pid) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Passes everything on at once, to the end; the number of bytes.
-fn pump(
-    mut from: PipeReader,
-    mut to: impl Write + Send + 'static,
-) -> JoinHandle<std::io::Result<u64>> {
-    thread::spawn(move || {
-        let mut buffer = vec![0; 64 << 10];
-        let mut total = 0;
-        loop {
-            let count = match from.read(&mut buffer) {
-                Ok(0) => return Ok(total),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            };
-            to.write_all(&buffer[..count])?;
-            to.flush()?;
-            total += count as u64;
+/// Passes on one of the guest's lines.
+struct Pump {
+    thread: JoinHandle<std::io::Result<()>>,
+    /// The number of bytes.
+    passed: Arc<AtomicU64>,
+}
+
+impl Pump {
+    /// Passes everything on at once, to the end.
+    fn start(mut from: PipeReader, mut to: impl Write + Send + 'static) -> Self {
+        let passed = Arc::new(AtomicU64::new(0));
+        let count_up = Arc::clone(&passed);
+        let thread = thread::spawn(move || {
+            let mut buffer = vec![0; 64 << 10];
+            loop {
+                let count = match from.read(&mut buffer) {
+                    Ok(0) => return Ok(()),
+                    Ok(count) => count,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(error),
+                };
+                to.write_all(&buffer[..count])?;
+                to.flush()?;
+                count_up.fetch_add(count as u64, Ordering::Relaxed);
+            }
+        });
+        Pump { thread, passed }
+    }
+
+    /// Waits for the end; the number of bytes.
+    fn join(self) -> std::io::Result<u64> {
+        match self.thread.join() {
+            Ok(ended) => ended.map(|()| self.passed.load(Ordering::Relaxed)),
+            Err(_) => Err(std::io::Error::other("a pump panicked")),
         }
-    })
+    }
 }
 
 fn wait(
     child: &mut Child,
     signals: &SigSet,
     timeout: Option<Duration>,
-    pumps: &[JoinHandle<std::io::Result<u64>>],
+    pumps: &[Pump],
+    is_done: impl Fn() -> bool,
 ) -> Result<Waited> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     loop {
         if child.try_wait()?.is_some() {
             return Ok(Waited::Ended);
         }
-        if pumps.iter().any(JoinHandle::is_finished) {
+        if pumps.iter().any(|pump| pump.thread.is_finished()) {
             // A pump ends with the guest, or because its output cannot be written any more.
+            return Ok(Waited::Ended);
+        }
+        if is_done() {
             return Ok(Waited::Ended);
         }
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(Waited::TimedOut);
         }
-        let pause = left
-            .unwrap_or(Duration::MAX)
-            .min(Duration::from_millis(500));
+        let pause = left.unwrap_or(Duration::MAX).min(PAUSE);
         match next_signal(signals, pause)? {
             None | Some(Signal::SIGCHLD) => {}
             Some(signal) => return Ok(Waited::Interrupted(signal)),

@@ -1,7 +1,8 @@
-//! The guest's serial lines: how the program's output leaves it, byte for byte.
+//! How the program's output leaves the guest, byte for byte: by lines that are terminals on User-Mode Linux, and
+//! ports of a virtio device in QEMU.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -17,6 +18,9 @@ pub(crate) fn open(path: &Path) -> Result<File> {
         .custom_flags(O_NOCTTY)
         .open(path);
     let line = line.with_context(|| format!("cannot open {}", path.display()))?;
+    if !line.is_terminal() {
+        return Ok(line);
+    }
     let mut settings = tcgetattr(&line)?;
     cfmakeraw(&mut settings);
     tcsetattr(&line, SetArg::TCSANOW, &settings)?;
@@ -37,7 +41,9 @@ pub(crate) fn pump(mut from: impl Read, mut line: File) -> Result<u64> {
         line.write_all(&buffer[..count])?;
         total += count as u64;
     }
-    // What the kernel still holds would be lost at power-off.
-    tcdrain(&line)?;
+    if line.is_terminal() {
+        // What the kernel still holds would be lost at power-off. (Where it is no terminal, the host waits.)
+        tcdrain(&line)?;
+    }
     Ok(total)
 }

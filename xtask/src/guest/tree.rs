@@ -1,7 +1,7 @@
 //! The guest's file system tree, as its first process puts it together.
 //!
 //! A tmpfs holds the mount points. The cached root's directories are mounted on it read-only, the shared directories
-//! of the host writable; both by hostfs, which passes file operations on to the host.
+//! of the host writable. File operations on both are passed on to the host, by hostfs or by 9p.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 
 use super::job::Job;
+use super::kind::Kind;
 
 /// Directories that are the guest's own: (path, mode).
 const OWN: &[(&str, u32)] = &[
@@ -59,7 +60,7 @@ pub(crate) fn build(job: &Job, at: &Path) -> Result<()> {
         .map(|(path, _)| Path::new("/").join(path))
         .collect();
     inside.extend(job.shared.iter().cloned());
-    fill(&job.root, at, Path::new("/"), &inside)?;
+    fill(job, at, Path::new("/"), &inside)?;
     for (path, mode) in OWN {
         let path = at.join(path);
         fs::create_dir_all(&path)?;
@@ -79,7 +80,7 @@ pub(crate) fn build(job: &Job, at: &Path) -> Result<()> {
     for directory in &shared {
         let path = within(at, directory);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        mount_host(directory, &path, MsFlags::empty())?;
+        mount_host(job.guest, directory, &path, MsFlags::empty())?;
     }
     for file in &job.copies {
         let path = within(at, file);
@@ -110,8 +111,13 @@ pub(crate) fn enter(at: &Path) -> Result<()> {
 }
 
 /// Mounts a directory of the host.
-pub(crate) fn mount_host(host: &Path, at: &Path, flags: MsFlags) -> Result<()> {
-    mount(Some("hostfs"), at, Some("hostfs"), flags, Some(host)).with_context(|| {
+pub(crate) fn mount_host(kind: Kind, host: &Path, at: &Path, flags: MsFlags) -> Result<()> {
+    let mounted = if kind.in_qemu() {
+        bind(host, at, flags)
+    } else {
+        mount(Some("hostfs"), at, Some("hostfs"), flags, Some(host))
+    };
+    mounted.with_context(|| {
         format!(
             "cannot mount the host's {} on {}",
             host.display(),
@@ -120,17 +126,28 @@ pub(crate) fn mount_host(host: &Path, at: &Path, flags: MsFlags) -> Result<()> {
     })
 }
 
+/// For a first process whose root is the host's file system, and writable.
+fn bind(host: &Path, at: &Path, flags: MsFlags) -> nix::Result<()> {
+    let (none, bind) = (None::<&str>, MsFlags::MS_BIND);
+    mount(Some(host), at, none, bind, none)?;
+    if flags.is_empty() {
+        return Ok(());
+    }
+    // Flags are for a mount that is there.
+    mount(none, at, none, bind | MsFlags::MS_REMOUNT | flags, none)
+}
+
 fn mount_at(source: &str, kind: &str, at: &Path, flags: MsFlags, options: &str) -> Result<()> {
     let mounted = mount(Some(source), at, Some(kind), flags, Some(options));
     mounted.with_context(|| format!("cannot mount {kind} on {}", at.display()))
 }
 
-/// Fills the directory `path` of the tree at `at` from the same directory below `root`.
+/// Fills the directory `path` of the tree at `at` from the same directory of the root file system.
 ///
 /// A directory in which something else is to be mounted (`inside`) is made here and filled in turn, because nothing
 /// can be created in a read-only mount; any other is mounted whole.
-fn fill(root: &Path, at: &Path, path: &Path, inside: &[PathBuf]) -> Result<()> {
-    for entry in fs::read_dir(within(root, path))? {
+fn fill(job: &Job, at: &Path, path: &Path, inside: &[PathBuf]) -> Result<()> {
+    for entry in fs::read_dir(within(&job.root, path))? {
         let entry = entry?;
         let name = path.join(entry.file_name());
         let target = within(at, &name);
@@ -142,9 +159,9 @@ fn fill(root: &Path, at: &Path, path: &Path, inside: &[PathBuf]) -> Result<()> {
             if inside.contains(&name) {
                 // Something is mounted right on it.
             } else if inside.iter().any(|other| other.starts_with(&name)) {
-                fill(root, at, &name, inside)?;
+                fill(job, at, &name, inside)?;
             } else {
-                mount_host(&entry.path(), &target, MsFlags::MS_RDONLY)?;
+                mount_host(job.guest, &entry.path(), &target, MsFlags::MS_RDONLY)?;
             }
         } else {
             fs::copy(entry.path(), &target)?;

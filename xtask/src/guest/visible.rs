@@ -58,7 +58,6 @@ const OWN: &[(&str, &str)] = &[
     ("VK_ICD_FILENAMES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
     // What Mesa's loader would arrive at by itself, after a complaint for every device that is on no bus it knows.
     ("MESA_LOADER_DRIVER_OVERRIDE", "kms_swrast"),
-    ("PRIMESHARE_GUEST", "uml"),
 ];
 
 /// The job for a program, which is a bare name (looked for in the guest) or a path.
@@ -152,6 +151,8 @@ fn merged(
         caller.filter(|(name, _)| is_passed(name)).collect();
     let own = OWN.iter().chain(kind.environment());
     merged.extend(own.map(|(name, value)| (name.into(), value.into())));
+    let machine = if kind.in_qemu() { "qemu" } else { "uml" };
+    merged.push(("PRIMESHARE_GUEST".into(), machine.into()));
     merged.push((kind::VARIABLE.into(), kind.name().into()));
     for pair in asked {
         let bytes = pair.as_bytes();

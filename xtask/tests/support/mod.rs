@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What chooses the compatibility guest.
 pub(crate) const COMPAT: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "compat");
 
+/// What chooses the guest in QEMU.
+pub(crate) const QEMU: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "qemu");
+
 /// The root of the repository, where all the tests' programs run.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

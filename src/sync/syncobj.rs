@@ -1,0 +1,329 @@
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
+
+use super::{Deadline, Error, Status, SyncFile};
+use crate::device::Device;
+use crate::sys::{poll, syncobj};
+
+/// The longest that one ioctl waits. Nothing wakes a waiter when a device is unplugged before the
+/// point was submitted, but the next ioctl is refused.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// The binary fence of a syncobj, in place of a point.
+const BINARY: u64 = 0;
+
+/// What a device has in the way of syncobjs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SyncobjSupport {
+    /// None, as vgem and vkms.
+    None,
+    /// Binary ones.
+    Binary,
+    /// Timelines too.
+    Timeline,
+}
+
+/// Up to where to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The work is known: the point has a fence, which can be taken out as a sync_file.
+    Submitted,
+    /// The work is done.
+    Signalled,
+}
+
+/// A DRM syncobj of a device: a place for a fence, or for one at each point of a timeline
+/// (`drivers/gpu/drm/drm_syncobj.c`, Overview).
+///
+/// A point is a number that grows; once it is signalled, so are all before it. Point 0 stands for
+/// the one fence of a syncobj that is used as a binary one; use a syncobj as either. The handle is
+/// closed on drop, and like a GEM handle it is one of the device's file description. Other devices
+/// and processes get the same syncobj by [`export`](Self::export) and [`import`](Self::import), so
+/// that it can be signalled on one and waited for on another.
+///
+/// Which syncobjs there are is found by trying: [`support`](Self::support). Thread-safe.
+pub struct Syncobj {
+    device: Device,
+    handle: u32,
+}
+
+impl Syncobj {
+    /// A syncobj without a fence, at point 0 of its timeline. [`Error::NoSyncobj`] where the
+    /// driver has none.
+    pub fn new(device: &Device) -> Result<Self, Error> {
+        Self::create(device, false)
+    }
+
+    /// A binary syncobj that is signalled.
+    pub fn signalled(device: &Device) -> Result<Self, Error> {
+        Self::create(device, true)
+    }
+
+    fn create(device: &Device, signalled: bool) -> Result<Self, Error> {
+        let created = syncobj::create(device.as_fd(), signalled);
+        Self::of(device, "SYNCOBJ_CREATE", created)
+    }
+
+    /// What the device has, by trying it: two or three ioctls.
+    pub fn support(device: &Device) -> Result<SyncobjSupport, Error> {
+        match Self::new(device).and_then(|syncobj| syncobj.signal(1)) {
+            Ok(()) => Ok(SyncobjSupport::Timeline),
+            Err(Error::NoTimeline { .. }) => Ok(SyncobjSupport::Binary),
+            Err(Error::NoSyncobj { .. }) => Ok(SyncobjSupport::None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The syncobj behind an fd of [`Self::export`], from this or another device or process.
+    /// Borrows the fd.
+    pub fn import(device: &Device, fd: impl AsFd) -> Result<Self, Error> {
+        let imported = syncobj::fd_to_handle(device.as_fd(), fd.as_fd());
+        Self::of(device, "SYNCOBJ_FD_TO_HANDLE", imported)
+    }
+
+    fn of(device: &Device, ioctl: &'static str, handle: Result<u32, Errno>) -> Result<Self, Error> {
+        match handle {
+            Ok(handle) => Ok(Self {
+                device: device.clone(),
+                handle,
+            }),
+            Err(Errno::EOPNOTSUPP) => Err(Error::NoSyncobj {
+                device: device.to_string(),
+            }),
+            Err(errno) => Err(failed(device, ioctl, errno)),
+        }
+    }
+
+    /// An fd of the syncobj itself, close-on-exec, for [`Self::import`] or an interface such as
+    /// `linux-drm-syncobj-v1`. It says nothing to an event loop.
+    pub fn export(&self) -> Result<OwnedFd, Error> {
+        let exported = syncobj::handle_to_fd(self.device.as_fd(), self.handle, false);
+        self.check("SYNCOBJ_HANDLE_TO_FD", exported)
+    }
+
+    /// The device it is of.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The kernel's number for it on this file description, for an ioctl of a driver. It is good
+    /// while the `Syncobj` is alive; never destroy it.
+    pub fn handle(&self) -> u32 {
+        self.handle
+    }
+
+    /// Puts a fence at a point, or in the place of the binary one (0). Does not wait: what waits
+    /// for the point waits for the fence from now on.
+    pub fn import_sync_file(&self, point: u64, fence: &SyncFile) -> Result<(), Error> {
+        if point != BINARY {
+            // The kernel does this in one step, but only since Linux 6.16.
+            let binary = Self::new(&self.device)?;
+            binary.import_sync_file(BINARY, fence)?;
+            return binary.transfer(BINARY, self, point);
+        }
+        let fd = self.device.as_fd();
+        let imported = syncobj::import_sync_file(fd, self.handle, fence.as_fd());
+        self.check("SYNCOBJ_FD_TO_HANDLE", imported)
+    }
+
+    /// The fence at a point, or the binary one (0), as it is now. Does not wait:
+    /// [`Error::NotSubmitted`] where there is none yet.
+    pub fn export_sync_file(&self, point: u64) -> Result<SyncFile, Error> {
+        if point != BINARY {
+            let binary = Self::new(&self.device)?;
+            self.transfer(point, &binary, BINARY)?;
+            return binary.export_sync_file(BINARY);
+        }
+        match syncobj::handle_to_fd(self.device.as_fd(), self.handle, true) {
+            Err(Errno::EINVAL) => Err(self.not_submitted(point)),
+            exported => self
+                .check("SYNCOBJ_HANDLE_TO_FD", exported)
+                .map(SyncFile::of_kernel),
+        }
+    }
+
+    /// Puts the fence of one of its points at a point of another syncobj of the same file
+    /// description; 0 is the binary one of either. Does not wait: [`Error::NotSubmitted`] where
+    /// there is no fence yet. Needs timelines.
+    pub fn transfer(&self, point: u64, to: &Self, to_point: u64) -> Result<(), Error> {
+        if !self.device.shares_handles_with(&to.device) {
+            return Err(Error::OtherDevice {
+                device: self.device.to_string(),
+            });
+        }
+        let places = ((self.handle, point), (to.handle, to_point));
+        match syncobj::transfer(self.device.as_fd(), places.0, places.1) {
+            Err(Errno::EINVAL) => Err(self.not_submitted(point)),
+            transferred => self.check("SYNCOBJ_TRANSFER", transferred),
+        }
+    }
+
+    /// Signals a point from the CPU, and with it those before; or the binary fence (0).
+    pub fn signal(&self, point: u64) -> Result<(), Error> {
+        let fd = self.device.as_fd();
+        if point == BINARY {
+            self.check("SYNCOBJ_SIGNAL", syncobj::signal(fd, self.handle))
+        } else {
+            let signalled = syncobj::timeline_signal(fd, self.handle, point);
+            self.check("SYNCOBJ_TIMELINE_SIGNAL", signalled)
+        }
+    }
+
+    /// Takes out whatever fences it has. Who waits for them already goes on waiting for them.
+    pub fn reset(&self) -> Result<(), Error> {
+        let reset = syncobj::reset(self.device.as_fd(), self.handle);
+        self.check("SYNCOBJ_RESET", reset)
+    }
+
+    /// The last point of the timeline that has come so far. Does not wait.
+    pub fn query(&self, stage: Stage) -> Result<u64, Error> {
+        let submitted = stage == Stage::Submitted;
+        let point = syncobj::query(self.device.as_fd(), self.handle, submitted);
+        self.check("SYNCOBJ_QUERY", point)
+    }
+
+    /// Waits for a point, or the binary fence (0), to come so far; first, if need be, for somebody
+    /// to submit it.
+    ///
+    /// [`Error::TimedOut`] where it does not by the deadline; [`Error::Lost`] within a second of
+    /// the device being unplugged. [`Error::Failed`] where a binary fence was signalled with an
+    /// error; a timeline does not remember the errors of its points, so to learn of those wait for
+    /// [`Stage::Submitted`], then for [`Self::export_sync_file`]'s fence. Signals do not end the
+    /// wait.
+    pub fn wait(
+        &self,
+        point: u64,
+        stage: Stage,
+        deadline: impl Into<Deadline>,
+    ) -> Result<(), Error> {
+        let deadline = deadline.into();
+        loop {
+            let left = deadline.left();
+            let slice = left.map_or(SLICE, |left| left.min(SLICE));
+            match self.wait_once(point, stage, slice) {
+                Ok(()) => break,
+                Err((_, Errno::ETIME)) if left.is_some_and(|left| left <= slice) => {
+                    return Err(Error::TimedOut);
+                }
+                Err((_, Errno::ETIME)) => {}
+                Err((ioctl, errno)) => return Err(self.failed(ioctl, errno)),
+            }
+        }
+        if point != BINARY || stage == Stage::Submitted {
+            return Ok(());
+        }
+        match self.export_sync_file(BINARY).map(|fence| fence.status()) {
+            Ok(Ok(Status::Failed(errno))) => Err(Error::Failed { errno }),
+            // Somebody has put another fence there or taken it out since.
+            Ok(Ok(_)) | Err(Error::NotSubmitted { .. }) => Ok(()),
+            Ok(Err(error)) | Err(error) => Err(error),
+        }
+    }
+
+    fn wait_once(
+        &self,
+        point: u64,
+        stage: Stage,
+        time: Duration,
+    ) -> Result<(), (&'static str, Errno)> {
+        let fd = self.device.as_fd();
+        let until = syncobj::monotonic_ns()
+            .map(|now| now.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)))
+            .map_err(|errno| ("clock_gettime", errno))?;
+        // Drivers without timelines have the first one only.
+        if point == BINARY && stage == Stage::Signalled {
+            syncobj::wait(fd, self.handle, until).map_err(|errno| ("SYNCOBJ_WAIT", errno))
+        } else {
+            let available = stage == Stage::Submitted;
+            syncobj::timeline_wait(fd, self.handle, point, until, available)
+                .map_err(|errno| ("SYNCOBJ_TIMELINE_WAIT", errno))
+        }
+    }
+
+    /// Whether a point, or the binary fence (0), has come so far. Does not wait.
+    pub fn has_come(&self, point: u64, stage: Stage) -> Result<bool, Error> {
+        match self.wait_once(point, stage, Duration::ZERO) {
+            Ok(()) => Ok(true),
+            Err((_, Errno::ETIME)) => Ok(false),
+            Err((ioctl, errno)) => Err(self.failed(ioctl, errno)),
+        }
+    }
+
+    /// A new eventfd, close-on-exec and non-blocking, that is readable once a point, or the binary
+    /// fence (0), has come so far: for event loops, where the point may not be submitted yet.
+    ///
+    /// One whose device is unplugged before may never be readable. Linux 6.6
+    /// ([`Error::Unsupported`] before), and timelines.
+    pub fn eventfd(&self, point: u64, stage: Stage) -> Result<OwnedFd, Error> {
+        let eventfd = poll::eventfd().map_err(|errno| Error::Poll { errno })?;
+        self.notify(point, stage, &eventfd)?;
+        Ok(eventfd)
+    }
+
+    /// As [`Self::eventfd`], for an eventfd of the caller's, which is borrowed: one is added to it.
+    pub fn notify(&self, point: u64, stage: Stage, eventfd: impl AsFd) -> Result<(), Error> {
+        const IOCTL: &str = "SYNCOBJ_EVENTFD";
+        let (fd, available) = (self.device.as_fd(), stage == Stage::Submitted);
+        match syncobj::eventfd(fd, self.handle, point, eventfd.as_fd(), available) {
+            // What DRM says to ioctls that it does not know.
+            Err(errno @ (Errno::EINVAL | Errno::ENOTTY)) => Err(Error::Unsupported {
+                ioctl: IOCTL,
+                errno,
+            }),
+            registered => self.check(IOCTL, registered),
+        }
+    }
+
+    fn check<T>(&self, ioctl: &'static str, result: Result<T, Errno>) -> Result<T, Error> {
+        result.map_err(|errno| self.failed(ioctl, errno))
+    }
+
+    fn failed(&self, ioctl: &'static str, errno: Errno) -> Error {
+        match errno {
+            Errno::EOPNOTSUPP => Error::NoTimeline {
+                device: self.device.to_string(),
+            },
+            _ => failed(&self.device, ioctl, errno),
+        }
+    }
+
+    fn not_submitted(&self, point: u64) -> Error {
+        Error::NotSubmitted {
+            device: self.device.to_string(),
+            point,
+        }
+    }
+}
+
+/// ENODEV is what the kernel says to everything once the device was unplugged; no syncobj ioctl
+/// says it otherwise.
+fn failed(device: &Device, ioctl: &'static str, errno: Errno) -> Error {
+    let device = device.to_string();
+    match errno {
+        Errno::ENODEV => Error::Lost { device },
+        _ => Error::Syncobj {
+            device,
+            ioctl,
+            errno,
+        },
+    }
+}
+
+impl Drop for Syncobj {
+    fn drop(&mut self) {
+        match syncobj::destroy(self.device.as_fd(), self.handle) {
+            // An unplugged device's handles are gone when its file description is closed.
+            Ok(()) | Err(Errno::ENODEV) => {}
+            Err(errno) => log::error!("{self:?}: SYNCOBJ_DESTROY: {errno}"),
+        }
+    }
+}
+
+impl fmt::Debug for Syncobj {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Syncobj({} on {})", self.handle, self.device)
+    }
+}

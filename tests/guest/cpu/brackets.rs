@@ -1,0 +1,104 @@
+//! The DMA_BUF_IOCTL_SYNC calls that a thread makes, seen by `seccomp(2)`, and told apart from
+//! those of the same thread that go through.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+
+use primeshare::Errno;
+
+use crate::kernel::seccomp::trap_ioctl;
+
+/// `DMA_BUF_IOCTL_SYNC`.
+const SYNC: u32 = 0x4008_6200;
+/// Fourth argument of the call that [`on_call`] makes for the program; ioctl takes three.
+const ALLOWED: u32 = 0x5059_4e43;
+
+/// A call: the flags that it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    StartRead,
+    StartWrite,
+    EndRead,
+    EndWrite,
+}
+
+const MOST: usize = 64;
+static CALLS: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Errnos that the next calls get instead of being made, the first of them first; 0 makes one.
+static ANSWERS: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
+/// The statics are one test's at a time.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Runs `work` in a thread of its own, and gives the SYNC calls it made. The first of them get the
+/// `answers` (`None`: the kernel's own).
+pub(super) fn of<R: Send>(
+    answers: &[Option<Errno>],
+    work: impl FnOnce() -> R + Send,
+) -> (R, Vec<Call>) {
+    let _alone = ONE_AT_A_TIME.lock().unwrap();
+    COUNT.store(0, Ordering::SeqCst);
+    for (number, answer) in ANSWERS.iter().enumerate() {
+        let errno = answers.get(number).copied().flatten();
+        answer.store(errno.map_or(0, |errno| errno as i32), Ordering::SeqCst);
+    }
+    let result = thread::scope(|scope| {
+        let traced = scope.spawn(move || {
+            trace();
+            work()
+        });
+        traced.join().unwrap()
+    });
+    let calls = CALLS[..COUNT.load(Ordering::SeqCst)].iter();
+    let calls = calls.map(|flags| match flags.load(Ordering::SeqCst) {
+        1 => Call::StartRead,
+        3 => Call::StartWrite,
+        5 => Call::EndRead,
+        7 => Call::EndWrite,
+        other => panic!("flags {other}"),
+    });
+    (result, calls.collect())
+}
+
+/// Makes the call of a system call that was stopped, or answers it.
+extern "C" fn on_call(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel gives a context that is this handler's until it returns, and the
+    // registers in it are those of an ioctl, whose argument points to the flags.
+    unsafe {
+        let context = &mut *context.cast::<libc::ucontext_t>();
+        let registers = &mut context.uc_mcontext.gregs;
+        let [fd, argument] = [libc::REG_RDI, libc::REG_RDX].map(|it| registers[it as usize]);
+        let flags = *(argument as *const u64);
+        let number = COUNT.fetch_add(1, Ordering::SeqCst);
+        if let Some(call) = CALLS.get(number) {
+            call.store(flags, Ordering::SeqCst);
+        }
+        let answer = ANSWERS
+            .get(number)
+            .map_or(0, |it| it.load(Ordering::SeqCst));
+        registers[libc::REG_RAX as usize] = if answer != 0 {
+            -i64::from(answer)
+        } else {
+            let made = libc::syscall(libc::SYS_ioctl, fd, SYNC, argument, ALLOWED);
+            if made < 0 {
+                -i64::from(*libc::__errno_location())
+            } else {
+                made
+            }
+        };
+    }
+}
+
+/// For this thread, for good.
+fn trace() {
+    // SAFETY: zeroes are an empty mask; the handler makes one system call and touches atomics.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_flags = libc::SA_SIGINFO;
+        action.sa_sigaction = on_call as *const () as libc::sighandler_t;
+        let set = libc::sigaction(libc::SIGSYS, &action, std::ptr::null_mut());
+        assert_eq!(set, 0);
+    }
+    trap_ioctl(SYNC, ALLOWED);
+}

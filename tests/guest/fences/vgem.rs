@@ -1,0 +1,29 @@
+//! vgem's fences, by buffer.
+
+use primeshare::sync::Access;
+use primeshare::{Device, DmaBuf};
+
+use crate::kernel::fence;
+
+/// A fence on a buffer of vgem, which signals it by itself after ten seconds.
+pub(crate) struct Fence<'a> {
+    vgem: &'a Device,
+    number: u32,
+}
+
+impl<'a> Fence<'a> {
+    /// As if something used the buffer, until [`signal`](Self::signal).
+    pub(crate) fn attach(vgem: &'a Device, buffer: &DmaBuf, access: Access) -> Self {
+        let imported = vgem.import(buffer).unwrap();
+        let handle = imported.object().handle().raw();
+        let number = match access {
+            Access::Read => fence::attach_reader(vgem, handle),
+            Access::Write => fence::attach(vgem, handle),
+        };
+        Self { vgem, number }
+    }
+
+    pub(crate) fn signal(self) {
+        fence::signal(self.vgem, self.number);
+    }
+}
