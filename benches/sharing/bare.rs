@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use primeshare::DmaBuf;
 use primeshare::vk::ash::{self, vk};
-use primeshare::vk::{Device, Image, Use, acquire};
+use primeshare::vk::{Device, Image, Transfer, Use, acquire};
 
 /// vkCmdCopyImage and nothing else, in command buffers recorded once, with a fence each.
 pub(crate) struct Copies {
@@ -58,11 +58,17 @@ impl Copies {
         // all copies.
         unsafe {
             raw.begin_command_buffer(*setup, &begin)?;
-            acquire(*setup, [&images.0, &images.1]);
+            acquire(
+                *setup,
+                &[
+                    Transfer::image(&images.0, Use::Source),
+                    Transfer::image(&images.1, Use::Destination),
+                ],
+            );
             raw.end_command_buffer(*setup)?;
             let setup = [*setup];
             let submission = [vk::SubmitInfo::default().command_buffers(&setup)];
-            raw.queue_submit(*device.queue(), &submission, vk::Fence::null())?;
+            raw.queue_submit(*device.queue()?, &submission, vk::Fence::null())?;
             for buffer in buffers {
                 raw.begin_command_buffer(*buffer, &begin)?;
                 record(&raw, *buffer, &images);
@@ -90,7 +96,7 @@ impl Copies {
                 self.raw.wait_for_fences(&[fence], true, u64::MAX)?;
                 self.raw.reset_fences(&[fence])?;
                 self.raw
-                    .queue_submit(*self.device.queue(), &submission, fence)?;
+                    .queue_submit(*self.device.queue()?, &submission, fence)?;
             }
         }
         self.wait()

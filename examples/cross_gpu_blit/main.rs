@@ -164,6 +164,7 @@ fn vulkan_for(instance: &Instance, device: &Device, options: &Options) -> Result
 /// Uploads the picture through Vulkan.
 fn fill(device: &vk::Device, buffer: &DmaBuf, picture: &Picture) -> Result<()> {
     let image = device.import_image(buffer, Use::Destination)?;
+    let transfer = [vk::Transfer::image(&image, Use::Destination)];
     let mut staging = Staging::upload(device, picture.bytes().len())?;
     staging.write(0, picture.bytes())?;
     let mut commands = Commands::new(device)?;
@@ -178,15 +179,15 @@ fn fill(device: &vk::Device, buffer: &DmaBuf, picture: &Picture) -> Result<()> {
     // and the bytes of the picture, tightly packed.
     unsafe {
         commands.record(|raw, buffer| {
-            vk::acquire(buffer, [&image]);
+            vk::acquire(buffer, &transfer);
             raw.cmd_copy_buffer_to_image(
                 buffer,
                 staging.raw(),
                 image.raw(),
-                image.used_as().layout(),
+                Use::Destination.layout(),
                 &[region],
             );
-            vk::release(buffer, [&image]);
+            vk::release(buffer, &transfer);
         })?;
         commands.submit()?;
     }

@@ -118,11 +118,7 @@ pub(crate) fn list() -> Result<String> {
         .inspect_err(|e| log::info!("{e}"))
         .unwrap_or_default()
     {
-        let missing: Vec<_> = device
-            .missing_extensions()
-            .iter()
-            .map(|name| name.to_string_lossy())
-            .collect();
+        let missing = device.missing_extensions();
         let able = match missing.is_empty() {
             true => "shares dma-bufs".to_owned(),
             false => format!("lacks {}", missing.join(", ")),

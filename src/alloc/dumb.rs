@@ -44,8 +44,13 @@ impl Allocator for Dumb {
     fn allocate(&self, request: &Request) -> Result<DmaBuf, Error> {
         let info = request.linear_format(self.name())?;
         let packed = layout::pack(request.width, request.height, info)?;
-        match info.planes {
-            [plane] => self.single(request, &packed, plane.bytes_per_pixel),
+        // Others are not a whole number of times in a stride, or are no pixels that drivers know.
+        let pixel = match info.planes {
+            [plane] => plane.bytes_per_pixel(),
+            _ => None,
+        };
+        match pixel {
+            Some(bytes) if bytes.is_power_of_two() => self.single(request, &packed, bytes),
             _ => self.planar(request, packed),
         }
     }

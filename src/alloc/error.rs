@@ -93,6 +93,9 @@ pub enum Error {
         /// Mesa's reason.
         errno: Errno,
     },
+    /// Vulkan does not allocate this; [`vk::Exporter::create_wait`](crate::vk::Exporter::create_wait) tells why as a type.
+    #[error("Vulkan: {0}")]
+    Vulkan(String),
     /// gbm's buffer has a number of planes that no buffer has.
     #[error("gbm made a buffer of {0} planes")]
     GbmPlanes(u32),

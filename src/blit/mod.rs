@@ -1,12 +1,36 @@
-//! Copies between shared buffers on a GPU.
+//! Getting pictures from the buffers of one device into those of another.
 //!
-//! So far one way: a Vulkan device imports both buffers and copies image to image. With the
-//! destination's device that is a direct pull, with the source's a direct push.
+//! [`Blitter`] does it between any two devices, by the best way that truly works: it tries what is
+//! possible, looks whether the picture arrived, measures, falls back when something fails, and can
+//! say why it does what it does ([`Verdict`]). [`Blit`] is one prepared copy by one GPU, for those
+//! who know what works.
+
+mod blitter;
+mod cpu;
+mod damage;
+mod engine;
+mod fence;
+mod gpu;
+mod pixels;
+mod plan;
+mod prepared;
+mod strategy;
+mod verdict;
+
+pub use blitter::{Blitter, Options, Side};
+pub use damage::Rect;
+pub use fence::Fence;
+pub use plan::WhyNot;
+pub use prepared::Blit;
+pub use strategy::{Carrier, End, Strategy, UnknownStrategy};
+pub use verdict::{Attempt, Outcome, Verdict};
 
 use std::time::Duration;
 
-use crate::buffer::{DmaBuf, FormatInfo, Fourcc};
-use crate::vk::{self, Device, Image, ImageCopy, Use};
+use nix::errno::Errno;
+
+use crate::buffer::{BufferId, DmaBuf, Fourcc};
+use crate::{alloc, sync, vk};
 
 /// Why a copy cannot be made or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,70 +74,63 @@ pub enum Error {
     /// As many copies as were asked for are in flight: wait for one.
     #[error("all {0} copies are in flight")]
     Busy(usize),
+    /// More fds to wait for than one copy takes.
+    #[error("a copy waits for up to {most} fds, not {given}")]
+    Waits {
+        /// How many there were.
+        given: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// An eventfd, a dup or the worker's thread could not be had.
+    #[error("cannot prepare a copy: {0}")]
+    System(Errno),
+    /// `PRIMESHARE_BLIT` names no strategy.
+    #[error("PRIMESHARE_BLIT: {0}")]
+    Strategy(#[from] UnknownStrategy),
 }
 
-/// A copy from one shared buffer to another, prepared once and made as often as wanted.
-///
-/// The copies of one `Blit` happen in the order of their submission. Drop waits for those in
-/// flight. Nothing orders them with what others do to the buffers: wait for a writer of the source
-/// before [`Self::submit`], and for the copy before the destination is used. (A fence in the
-/// dma-buf is neither waited for nor left.)
-#[derive(Debug)]
-pub struct Blit {
-    copy: ImageCopy,
+/// Why a copy that was started did not end well, or a strategy does not work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The GPU or its driver.
+    #[error(transparent)]
+    Vulkan(vk::Error),
+    /// The mappings.
+    #[error(transparent)]
+    Cpu(sync::Error),
+    /// The memory that both devices were to import could not be had.
+    #[error("no staging memory: {0}")]
+    Allocate(alloc::Error),
+    /// All went well, and something else arrived.
+    #[error("the picture did not arrive: plane {plane} differs in row {row}, byte {byte}")]
+    Unlike {
+        /// Format plane.
+        plane: usize,
+        /// Its row.
+        row: u32,
+        /// Byte of what was copied of the row.
+        byte: usize,
+    },
+    /// Nothing that could be tried works: see the [`Verdict`].
+    #[error("no strategy works")]
+    NoStrategy,
+    /// What the copy was to wait for did not happen in time.
+    #[error("the fences that the copy waits for were not signalled in {} ms", .0.as_millis())]
+    Deadline(Duration),
+    /// The copy was not done in the time given to [`Fence::wait`].
+    #[error("the copy was not done in {} ms", .0.as_millis())]
+    TimedOut(Duration),
+    /// Waiting failed.
+    #[error("poll: {0}")]
+    Poll(Errno),
+    /// The [`Blitter`] has gone before the copy was made.
+    #[error("cancelled")]
+    Cancelled,
 }
 
-impl Blit {
-    /// Imports both buffers into `device` and records the copy, for up to `in_flight` (at least
-    /// one) copies at a time.
-    pub fn new(
-        device: &Device,
-        source: &DmaBuf,
-        destination: &DmaBuf,
-        in_flight: usize,
-    ) -> Result<Self, Error> {
-        check(source, destination)?;
-        let source = device
-            .import_image(source, Use::Source)
-            .map_err(Error::Source)?;
-        let destination = device
-            .import_image(destination, Use::Destination)
-            .map_err(Error::Destination)?;
-        Ok(Self {
-            copy: ImageCopy::new(device, source, destination, in_flight)?,
-        })
-    }
-
-    /// The imported images: source and destination.
-    pub fn images(&self) -> (&Image, &Image) {
-        self.copy.images()
-    }
-
-    /// Starts a copy and returns at once. [`Error::Busy`] while as many as were asked for are in
-    /// flight.
-    pub fn submit(&mut self) -> Result<(), Error> {
-        self.copy.submit().map_err(|error| match error {
-            vk::Error::Busy => Error::Busy(self.copy.slots()),
-            error => error.into(),
-        })
-    }
-
-    /// Whether all copies are made. Does not wait.
-    pub fn is_done(&mut self) -> Result<bool, Error> {
-        Ok(self.copy.is_done()?)
-    }
-
-    /// Waits until another copy can be submitted: for the oldest in flight, if all are.
-    pub fn wait_for_slot(&mut self, timeout: Duration) -> Result<(), Error> {
-        Ok(self.copy.wait_for_slot(timeout)?)
-    }
-
-    /// Waits until all copies are made, for up to `timeout` each.
-    pub fn wait(&mut self, timeout: Duration) -> Result<(), Error> {
-        Ok(self.copy.wait(timeout)?)
-    }
-}
-
+/// What copies of any kind ask of two buffers.
 fn check(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
     let size = |buffer: &DmaBuf| (buffer.width(), buffer.height());
     if size(source) != size(destination) {
@@ -124,16 +141,12 @@ fn check(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
             height: destination.height(),
         });
     }
-    let (from, to) = (source.fourcc(), destination.fourcc());
-    if vk::format_of(from) != vk::format_of(to) {
-        return Err(Error::Format { from, to });
+    let ids = |buffer: &'_ DmaBuf| -> arrayvec::ArrayVec<BufferId, 4> {
+        buffer.objects().iter().map(|object| object.id()).collect()
+    };
+    let others = ids(destination);
+    match ids(source).iter().any(|id| others.contains(id)) {
+        true => Err(Error::SameBuffer),
+        false => Ok(()),
     }
-    if FormatInfo::of(from).is_some_and(|info| info.planes.len() > 1) {
-        return Err(Error::Planar(from));
-    }
-    let mut objects = source.objects().iter();
-    if objects.any(|a| destination.objects().iter().any(|b| a.id() == b.id())) {
-        return Err(Error::SameBuffer);
-    }
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The device-independent description of a shared buffer: [`DmaBuf`] and its parts.
 
+mod attached;
 mod cache;
 mod dmabuf;
 mod error;
@@ -10,10 +11,11 @@ pub(crate) mod layout;
 pub(crate) mod message;
 mod modifier;
 
+pub(crate) use attached::Attached;
 pub use cache::{Cache, Refusal};
 pub use dmabuf::{DmaBuf, Object, Plane, PlaneFd};
 pub use error::Error;
-pub use format::{FormatInfo, PlaneInfo};
+pub use format::{Colour, FormatInfo, PlaneInfo};
 pub use fourcc::Fourcc;
 pub use id::BufferId;
 pub use layout::Layout;

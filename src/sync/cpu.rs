@@ -173,6 +173,21 @@ impl MappingGuard<'_> {
         written.ok_or_else(|| self.out_of_range(offset, from.len()))
     }
 
+    /// Copies bytes of another buffer in, at `at`. [`Error::ReadOnly`] for access begun for reading.
+    pub fn copy_from(
+        &mut self,
+        at: usize,
+        from: &MappingGuard<'_>,
+        offset: usize,
+        length: usize,
+    ) -> Result<(), Error> {
+        if self.access != Access::Write {
+            return Err(Error::ReadOnly);
+        }
+        let copied = self.mapping.map.copy(at, &from.mapping.map, offset, length);
+        copied.ok_or_else(|| self.out_of_range(at.max(offset), length))
+    }
+
     /// Ends the access, and says whether devices will see what was written; dropping the guard
     /// only logs where not.
     pub fn end(self) -> Result<(), Error> {

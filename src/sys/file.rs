@@ -1,6 +1,6 @@
 //! Identity and size of open files: `fcntl(2)`, `kcmp(2)`, `fstat(2)`, `lseek(2)`.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
@@ -39,6 +39,15 @@ pub(crate) fn same_description(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Option<b
 /// `fstat`, which EINTR cannot interrupt on the files this library meets.
 pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<FileStat, Errno> {
     nix::sys::stat::fstat(fd)
+}
+
+/// `fstat` of whatever has this number now, if anything.
+pub(crate) fn stat_number(number: RawFd) -> Result<FileStat, Errno> {
+    let mut stat = std::mem::MaybeUninit::uninit();
+    // SAFETY: `stat` has room for what is written; any number may be asked about.
+    Errno::result(unsafe { libc::fstat(number, stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, and so filled it in.
+    Ok(unsafe { stat.assume_init() })
 }
 
 /// The size of a dma-buf in bytes: the one seek it allows.

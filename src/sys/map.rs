@@ -69,6 +69,19 @@ impl Map {
         self.region(offset, into.len())?.read(0, into)
     }
 
+    /// Copies bytes out of another mapping; `None`, and nothing done, where they are not all inside
+    /// both. The mapping must have been made writable.
+    pub(crate) fn copy(
+        &mut self,
+        at: usize,
+        from: &Map,
+        offset: usize,
+        length: usize,
+    ) -> Option<()> {
+        let from = from.region(offset, length)?;
+        self.region_mut(at, length)?.copy(0, from)
+    }
+
     /// Copies bytes in; `None`, and nothing done, where they are not all inside. The mapping must
     /// have been made writable.
     pub(crate) fn write(&mut self, offset: usize, from: &[u8]) -> Option<()> {

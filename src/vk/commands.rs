@@ -1,8 +1,10 @@
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ash::vk;
 
-use super::{Call, Device, Error};
+use super::semaphore::nanoseconds;
+use super::{Call, Device, Error, Point, Semaphore};
 
 /// A command buffer that is recorded once and submitted as often as wanted, and the fence that
 /// tells when it is done. Waits for that on drop.
@@ -13,6 +15,8 @@ pub struct Commands {
     buffer: vk::CommandBuffer,
     fence: vk::Fence,
     submitted: bool,
+    /// What the submission waits for and signals, kept until it is done.
+    points: Vec<Point>,
 }
 
 impl Commands {
@@ -27,6 +31,7 @@ impl Commands {
             buffer: vk::CommandBuffer::null(),
             fence: vk::Fence::null(),
             submitted: false,
+            points: Vec::new(),
         };
         let pool = vk::CommandPoolCreateInfo::default().queue_family_index(device.queue_family());
         // SAFETY: the family is the device's; each structure lives until its call returns.
@@ -79,21 +84,78 @@ impl Commands {
     /// # Safety
     /// Something has been recorded, and all it uses is alive until it is done.
     pub unsafe fn submit(&mut self) -> Result<(), Error> {
+        // SAFETY: as the caller promises.
+        unsafe { self.submit_with(&[], &[]) }
+    }
+
+    /// As [`Self::submit`], to be executed after the first points and to signal the second ones.
+    /// They are kept until then.
+    ///
+    /// # Safety
+    /// As for [`Self::submit`]. Points are of the same device; binary ones to wait for are
+    /// signalled or about to be, by a submission made before, and nothing else waits for them;
+    /// those to signal are unsignalled, or a value not reached by then
+    /// (VUID-vkQueueSubmit-pWaitSemaphores-03238, -pSignalSemaphores-00067,
+    /// VUID-VkSubmitInfo-pSignalSemaphores-03242).
+    pub unsafe fn submit_with(&mut self, after: &[Point], signal: &[Point]) -> Result<(), Error> {
         if !self.is_done()? {
             return Err(Error::Busy);
         }
+        let raw = |points: &[Point]| points.iter().map(Point::raw).collect::<Vec<_>>();
+        let values = |points: &[Point]| points.iter().map(Point::value).collect::<Vec<_>>();
+        let (waits, signals) = (raw(after), raw(signal));
+        let (wait_values, signal_values) = (values(after), values(signal));
+        let stages = vec![vk::PipelineStageFlags::ALL_COMMANDS; waits.len()];
+        let mut timeline = vk::TimelineSemaphoreSubmitInfo::default()
+            .wait_semaphore_values(&wait_values)
+            .signal_semaphore_values(&signal_values);
         let buffers = [self.buffer];
-        let submission = [vk::SubmitInfo::default().command_buffers(&buffers)];
-        // SAFETY: the fence is not in use, and the queue is locked for the call.
+        let mut submission = vk::SubmitInfo::default()
+            .command_buffers(&buffers)
+            .wait_semaphores(&waits)
+            .wait_dst_stage_mask(&stages)
+            .signal_semaphores(&signals);
+        if after.iter().chain(signal).any(Point::is_timeline) {
+            submission = submission.push_next(&mut timeline);
+        }
+        // SAFETY: the fence is not in use, and the queue is locked for the call; the rest is as
+        // the caller promises.
         unsafe {
             let raw = self.device.raw();
+            let queue = self.device.queue()?;
             raw.reset_fences(&[self.fence])
                 .map_err(self.device.failed(Call::ResetFences))?;
-            raw.queue_submit(*self.device.queue(), &submission, self.fence)
+            raw.queue_submit(*queue, &[submission], self.fence)
                 .map_err(self.device.failed(Call::QueueSubmit))?;
         }
         self.submitted = true;
+        self.points = [after, signal].concat();
         Ok(())
+    }
+
+    /// As [`Self::submit`], to be executed after these sync files, and with a sync file that is
+    /// signalled when it is done; `None` where it is already.
+    ///
+    /// Takes the fds, also when it fails. lavapipe, up to 26.1 at least, gives a sync file only
+    /// when it is signalled, and so waits here.
+    ///
+    /// # Safety
+    /// As for [`Self::submit`].
+    pub unsafe fn submit_after(
+        &mut self,
+        files: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<Option<OwnedFd>, Error> {
+        let waits = files
+            .into_iter()
+            .map(|file| Semaphore::from_sync_file(&self.device, Some(file)).map(Point::Binary))
+            .collect::<Result<Vec<_>, _>>()?;
+        let done = Semaphore::new(&self.device)?;
+        // SAFETY: imported semaphores are signalled or about to be, and new; so is `done`, which
+        // nothing waits for.
+        unsafe {
+            self.submit_with(&waits, &[Point::Binary(done.clone())])?;
+            done.export()
+        }
     }
 
     /// Whether nothing submitted is being executed. Does not wait.
@@ -102,6 +164,9 @@ impl Commands {
             // SAFETY: the fence is alive.
             let done = unsafe { self.device.raw().get_fence_status(self.fence) };
             self.submitted = !done.map_err(self.device.failed(Call::GetFenceStatus))?;
+            if !self.submitted {
+                self.points.clear();
+            }
         }
         Ok(!self.submitted)
     }
@@ -109,21 +174,15 @@ impl Commands {
     /// Waits until nothing submitted is being executed, for as long as `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Result<(), Error> {
         if self.submitted {
-            let nanoseconds = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
             // SAFETY: the fence is alive.
             unsafe {
                 self.device
                     .raw()
-                    .wait_for_fences(&[self.fence], true, nanoseconds)
-                    .map_err(|result| match result {
-                        vk::Result::TIMEOUT => Error::Timeout {
-                            device: self.device.physical().name().to_owned(),
-                            milliseconds: timeout.as_millis(),
-                        },
-                        result => self.device.failed(Call::WaitForFences)(result),
-                    })?;
+                    .wait_for_fences(&[self.fence], true, nanoseconds(timeout))
+                    .map_err(|result| self.device.waited(Call::WaitForFences, timeout, result))?;
             }
             self.submitted = false;
+            self.points.clear();
         }
         Ok(())
     }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use ash::vk;
 
-use super::{Commands, Device, Error, Image, acquire, release};
+use super::{Commands, Device, Error, Image, Transfer, Use, acquire, format_of, query, release};
 
 /// A copy of one image to another of the same size and format, recorded once and made as often as
 /// wanted. Drop waits for the copies in flight.
@@ -93,6 +93,10 @@ unsafe fn record(
     source: &Image,
     destination: &Image,
 ) {
+    let transfers = [
+        Transfer::image(source, Use::Source),
+        Transfer::image(destination, Use::Destination),
+    ];
     let whole = vk::ImageSubresourceLayers::default()
         .aspect_mask(vk::ImageAspectFlags::COLOR)
         .layer_count(1);
@@ -102,15 +106,45 @@ unsafe fn record(
         .extent(source.extent());
     // SAFETY: the caller promises valid images, of one size, and commands.
     unsafe {
-        acquire(commands, [source, destination]);
+        acquire(commands, &transfers);
         raw.cmd_copy_image(
             commands,
             source.raw(),
-            source.used_as().layout(),
+            Use::Source.layout(),
             destination.raw(),
-            destination.used_as().layout(),
+            Use::Destination.layout(),
             &[region],
         );
-        release(commands, [source, destination]);
+        release(commands, &transfers);
+    }
+}
+
+impl Image {
+    /// Whether this image can be blitted to the other: their formats and modifiers allow it.
+    pub(crate) fn require_blit(&self, destination: &Image) -> Result<(), Error> {
+        let ends = [
+            (self, vk::FormatFeatureFlags::BLIT_SRC),
+            (destination, vk::FormatFeatureFlags::BLIT_DST),
+        ];
+        for (image, feature) in ends {
+            let modifier = image.layout().modifier;
+            let listed = query::modifiers(&image.device, image.format());
+            let able = listed.iter().any(|properties| {
+                properties.drm_format_modifier == modifier.0
+                    && properties
+                        .drm_format_modifier_tiling_features
+                        .contains(feature)
+            });
+            // Blits go by the components' names, which must then be the right ones.
+            let in_order = format_of(image.layout().fourcc).is_some_and(|f| f.in_order());
+            if !able || !in_order {
+                return Err(Error::Blit {
+                    device: image.device.physical().name().to_owned(),
+                    fourcc: image.layout().fourcc,
+                    modifier,
+                });
+            }
+        }
+        Ok(())
     }
 }

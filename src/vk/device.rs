@@ -1,40 +1,110 @@
+use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ash::{khr, vk};
+use ash::{ext, khr, vk};
 use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 
-use super::physical::REQUIRED;
-use super::{Call, Error, PhysicalDevice};
+use super::cache::Images;
+use super::capabilities::Brought;
+use super::query::Answers;
+use super::{Call, Capabilities, Error, Feature, PhysicalDevice};
 
-/// A logical device with what sharing dma-bufs needs, and one queue.
+/// A logical device that shares memory, and a queue of it: made here, or the host program's.
 ///
-/// Cheap to clone; destroyed when the last clone and the last image of it have gone. `Send` and
-/// `Sync`: the queue is locked for submissions.
+/// Cheap to clone. One that was made here is destroyed when the last clone and everything made of
+/// it has gone. `Send` and `Sync`: the queue is locked for submissions.
 #[derive(Clone)]
 pub struct Device(Arc<Inner>);
 
 struct Inner {
     physical: PhysicalDevice,
     device: ash::Device,
-    memory_fd: khr::external_memory_fd::Device,
+    capabilities: Capabilities,
+    functions: Functions,
     queue_family: u32,
-    queue: Mutex<vk::Queue>,
-    /// Taken out, and so freed, before the device is destroyed.
+    queue: Option<Arc<Mutex<vk::Queue>>>,
+    answers: Answers,
+    images: Images,
+    closes_refused_fds: OnceLock<bool>,
+    /// Made when first used. Taken out, and so freed, before the device is destroyed.
     staging: Mutex<Option<Allocator>>,
+    owner: Owner,
+}
+
+/// Who destroys the device.
+enum Owner {
+    Here,
+    /// The host program, which may want something dropped when we are done.
+    Host {
+        _keep: Option<Box<dyn Any + Send + Sync>>,
+    },
+}
+
+/// Functions of extensions. Those of an extension that is not enabled must not be called.
+pub(super) struct Functions {
+    pub(super) memory_fd: khr::external_memory_fd::Device,
+    pub(super) semaphore_fd: khr::external_semaphore_fd::Device,
+    pub(super) fence_fd: khr::external_fence_fd::Device,
+    pub(super) modifier: ext::image_drm_format_modifier::Device,
+    pub(super) timeline: khr::timeline_semaphore::DeviceFn,
+}
+
+impl Functions {
+    fn load(instance: &ash::Instance, device: &ash::Device) -> Self {
+        let handle = device.handle();
+        let timeline = khr::timeline_semaphore::DeviceFn::load(|name| {
+            // SAFETY: device and name are valid.
+            let address =
+                |name: &CStr| unsafe { instance.get_device_proc_addr(handle, name.as_ptr()) };
+            // Vulkan 1.2 has them by their plain names, and by these only with the extension.
+            let plain = name.to_bytes().strip_suffix(b"KHR").unwrap_or_default();
+            let plain = std::ffi::CString::new(plain).unwrap_or_default();
+            let found = address(name).or_else(|| address(&plain));
+            found.map_or(std::ptr::null(), |function| function as *const _)
+        });
+        Self {
+            memory_fd: khr::external_memory_fd::Device::new(instance, device),
+            semaphore_fd: khr::external_semaphore_fd::Device::new(instance, device),
+            fence_fd: khr::external_fence_fd::Device::new(instance, device),
+            modifier: ext::image_drm_format_modifier::Device::new(instance, device),
+            timeline,
+        }
+    }
+}
+
+/// A device that the host program made, for [`Device::wrap`].
+pub struct Host<'a> {
+    /// What it was made of: see [`Instance::wrap`](super::Instance::wrap).
+    pub physical: PhysicalDevice,
+    /// The device.
+    pub device: ash::Device,
+    /// The extensions it was created with.
+    pub extensions: &'a [&'a CStr],
+    /// Whether it was created with feature `samplerYcbcrConversion`.
+    pub ycbcr: bool,
+    /// Whether it was created with feature `timelineSemaphore`.
+    pub timeline: bool,
+    /// The queue family that takes part: what is recorded is for a queue of it.
+    pub queue_family: u32,
+    /// A queue of that family to submit to, which the host program locks for its own use too.
+    /// `None`: everything that submits answers [`Error::NoQueue`], and the host submits what is
+    /// recorded into its command buffers.
+    pub queue: Option<Arc<Mutex<vk::Queue>>>,
+    /// Dropped when the library is done with the device: for a host program whose device goes
+    /// when the last user of it does.
+    pub keep: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Device {
-    /// Creates the device. [`Error::MissingExtensions`] says what it cannot do.
+    /// Creates a device, with all that [`PhysicalDevice::capabilities`] has.
+    ///
+    /// [`Error::Missing`] where it cannot share images.
     pub fn new(physical: &PhysicalDevice) -> Result<Self, Error> {
-        let missing = physical.missing_extensions();
-        if !missing.is_empty() {
-            let names: Vec<_> = missing.iter().map(|name| name.to_string_lossy()).collect();
-            return Err(Error::MissingExtensions {
-                device: physical.name().to_owned(),
-                missing: names.join(", "),
-            });
+        let capabilities = physical.capabilities().clone();
+        for feature in Feature::IMAGES {
+            require(physical, &capabilities, feature)?;
         }
         let instance = physical.instance().raw();
         let queue_family = queue_family(physical)?;
@@ -42,34 +112,93 @@ impl Device {
         let queues = [vk::DeviceQueueCreateInfo::default()
             .queue_family_index(queue_family)
             .queue_priorities(&priorities)];
-        let extensions = REQUIRED.map(CStr::as_ptr);
-        let info = vk::DeviceCreateInfo::default()
+        // VUID-vkCreateDevice-ppEnabledExtensionNames-01387: what else these need is in Vulkan 1.1.
+        let extensions = capabilities.extensions(physical.version()).into_iter();
+        let extensions: Vec<_> = extensions.map(CStr::as_ptr).collect();
+        let mut ycbcr = vk::PhysicalDeviceSamplerYcbcrConversionFeatures::default()
+            .sampler_ycbcr_conversion(capabilities.has(Feature::Ycbcr));
+        let mut timeline =
+            vk::PhysicalDeviceTimelineSemaphoreFeatures::default().timeline_semaphore(true);
+        let mut info = vk::DeviceCreateInfo::default()
             .queue_create_infos(&queues)
-            .enabled_extension_names(&extensions);
+            .enabled_extension_names(&extensions)
+            .push_next(&mut ycbcr);
+        if capabilities.has(Feature::Timeline) {
+            info = info.push_next(&mut timeline);
+        }
         // SAFETY: the handle is of the instance, and `info` lives until the call returns.
         let device = unsafe { instance.create_device(physical.raw(), &info, None) }
             .map_err(failed(physical, Call::CreateDevice))?;
         // SAFETY: the queue was asked for above.
         let queue = unsafe { device.get_device_queue(queue_family, 0) };
-        let inner = Inner {
-            memory_fd: khr::external_memory_fd::Device::new(instance, &device),
-            physical: physical.clone(),
+        let queue = Some(Arc::new(Mutex::new(queue)));
+        Ok(Self::build(
+            physical.clone(),
             device,
+            capabilities,
             queue_family,
-            queue: Mutex::new(queue),
+            queue,
+            Owner::Here,
+        ))
+    }
+
+    /// Takes part in the host program's device. Operations that need what it was not created with
+    /// answer [`Error::Missing`]; [`Self::capabilities`] tells beforehand.
+    ///
+    /// # Safety
+    /// - `device` was made of `physical`, with `extensions` and the features as said, and with a
+    ///   queue of `queue_family`, which `queue` is; the queue was not created protected.
+    /// - It is alive until the last clone of what is returned, and everything made of it, has
+    ///   gone, or until `keep` is dropped. The host program destroys it; nothing here does.
+    /// - The host program locks `queue` whenever it uses that queue itself
+    ///   (VUID-vkQueueSubmit-queue-parameter's external synchronisation).
+    pub unsafe fn wrap(host: Host<'_>) -> Self {
+        let Host { physical, .. } = host;
+        let offered = physical.capabilities();
+        let capabilities = Capabilities::of(&Brought {
+            version: physical.version(),
+            has: &|name| host.extensions.contains(&name),
+            ycbcr: host.ycbcr,
+            timeline: host.timeline,
+            semaphore_fd: offered.has(Feature::SyncFdSemaphores),
+            fence_fd: offered.has(Feature::SyncFdFences),
+        });
+        Self::build(
+            physical,
+            host.device,
+            capabilities,
+            host.queue_family,
+            host.queue,
+            Owner::Host { _keep: host.keep },
+        )
+    }
+
+    fn build(
+        physical: PhysicalDevice,
+        device: ash::Device,
+        capabilities: Capabilities,
+        queue_family: u32,
+        queue: Option<Arc<Mutex<vk::Queue>>>,
+        owner: Owner,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            functions: Functions::load(physical.instance().raw(), &device),
+            physical,
+            device,
+            capabilities,
+            queue_family,
+            queue,
+            answers: Answers::default(),
+            images: Images::default(),
+            closes_refused_fds: OnceLock::new(),
             staging: Mutex::new(None),
-        };
-        let allocator = Allocator::new(&AllocatorCreateDesc {
-            instance: instance.clone(),
-            device: inner.device.clone(),
-            physical_device: physical.raw(),
-            debug_settings: Default::default(),
-            buffer_device_address: false,
-            allocation_sizes: Default::default(),
-        })
-        .map_err(|error| Error::StagingMemory(error.to_string()))?;
-        *inner.staging() = Some(allocator);
-        Ok(Self(Arc::new(inner)))
+            owner,
+        }))
+    }
+
+    /// Whether both are clones of one device.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The ash device, for calls of the caller's own.
@@ -82,14 +211,25 @@ impl Device {
         &self.0.physical
     }
 
+    /// What this device was created able to do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
     /// The family of the queue.
     pub fn queue_family(&self) -> u32 {
         self.0.queue_family
     }
 
     /// The queue, for submissions of the caller's own. Others wait while it is held.
-    pub fn queue(&self) -> MutexGuard<'_, vk::Queue> {
-        self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// [`Error::NoQueue`] where the host program keeps its queues to itself.
+    pub fn queue(&self) -> Result<MutexGuard<'_, vk::Queue>, Error> {
+        match &self.0.queue {
+            Some(queue) => Ok(queue.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => Err(Error::NoQueue {
+                device: self.physical().name().to_owned(),
+            }),
+        }
     }
 
     /// The error of a call on this device, for `map_err`.
@@ -97,8 +237,28 @@ impl Device {
         failed(self.physical(), call)
     }
 
-    pub(super) fn memory_fd(&self) -> &khr::external_memory_fd::Device {
-        &self.0.memory_fd
+    /// [`Error::Missing`] where the device lacks the feature.
+    pub(super) fn require(&self, feature: Feature) -> Result<(), Error> {
+        require(self.physical(), self.capabilities(), feature)
+    }
+
+    pub(super) fn functions(&self) -> &Functions {
+        &self.0.functions
+    }
+
+    /// What the driver has answered before.
+    pub(super) fn answers(&self) -> &Answers {
+        &self.0.answers
+    }
+
+    /// What has been imported before.
+    pub(super) fn images(&self) -> &Images {
+        &self.0.images
+    }
+
+    /// See [`super::fds`].
+    pub(super) fn closes_refused_fds(&self) -> &OnceLock<bool> {
+        &self.0.closes_refused_fds
     }
 
     /// Does something with the allocator of staging memory.
@@ -106,13 +266,29 @@ impl Device {
         &self,
         work: impl FnOnce(&mut Allocator) -> gpu_allocator::Result<T>,
     ) -> Result<T, Error> {
-        match self.0.staging().as_mut() {
-            Some(allocator) => {
-                work(allocator).map_err(|error| Error::StagingMemory(error.to_string()))
-            }
-            None => Err(Error::StagingMemory("the device is going".to_owned())),
-        }
+        let mut staging = self.0.staging();
+        let allocator = match staging.as_mut() {
+            Some(allocator) => allocator,
+            None => staging.insert(self.new_allocator()?),
+        };
+        work(allocator).map_err(staging_error)
     }
+
+    fn new_allocator(&self) -> Result<Allocator, Error> {
+        Allocator::new(&AllocatorCreateDesc {
+            instance: self.physical().instance().raw().clone(),
+            device: self.raw().clone(),
+            physical_device: self.physical().raw(),
+            debug_settings: Default::default(),
+            buffer_device_address: false,
+            allocation_sizes: Default::default(),
+        })
+        .map_err(staging_error)
+    }
+}
+
+fn staging_error(error: gpu_allocator::AllocationError) -> Error {
+    Error::StagingMemory(error.to_string())
 }
 
 impl Inner {
@@ -126,6 +302,21 @@ fn failed(physical: &PhysicalDevice, call: Call) -> impl Fn(vk::Result) -> Error
         device: physical.name().to_owned(),
         call,
         result,
+    }
+}
+
+fn require(
+    physical: &PhysicalDevice,
+    capabilities: &Capabilities,
+    feature: Feature,
+) -> Result<(), Error> {
+    match capabilities.missing(feature) {
+        [] => Ok(()),
+        missing => Err(Error::Missing {
+            device: physical.name().to_owned(),
+            feature,
+            missing: missing.join(", "),
+        }),
     }
 }
 
@@ -149,9 +340,11 @@ fn queue_family(physical: &PhysicalDevice) -> Result<u32, Error> {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.staging().take();
-        // SAFETY: everything made from the device holds it, so nothing is left, and whoever
-        // submitted work has waited for it before dropping what it uses.
-        unsafe { self.device.destroy_device(None) };
+        if matches!(self.owner, Owner::Here) {
+            // SAFETY: everything made from the device holds it, so nothing is left, and whoever
+            // submitted work has waited for it before dropping what it uses.
+            unsafe { self.device.destroy_device(None) };
+        }
     }
 }
 

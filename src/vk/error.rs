@@ -2,6 +2,7 @@ use std::fmt;
 
 use ash::vk;
 
+use super::Feature;
 use crate::buffer::{Fourcc, Modifier};
 
 /// Why a Vulkan operation failed or a buffer was refused. Nothing was leaked; no fd of the caller
@@ -29,16 +30,32 @@ pub enum Error {
         /// The names of those there are.
         found: String,
     },
-    /// The device cannot share dma-bufs.
-    #[error("{device} lacks {missing}")]
-    MissingExtensions {
+    /// The host program's instance is of Vulkan 1.0.
+    #[error("the instance is of Vulkan {major}.{minor}, below 1.1")]
+    InstanceVersion {
+        /// Its version.
+        major: u32,
+        /// Its version.
+        minor: u32,
+    },
+    /// The device is of Vulkan 1.0.
+    #[error("{device} is below Vulkan 1.1")]
+    DeviceVersion {
         /// The device.
         device: String,
-        /// The extensions.
+    },
+    /// The device cannot do this, or was created without it.
+    #[error("{device}: no {feature}: lacks {missing}")]
+    Missing {
+        /// The device.
+        device: String,
+        /// What was wanted.
+        feature: Feature,
+        /// The extensions, features or kinds of handles that it lacks.
         missing: String,
     },
-    /// The device has no queue for transfers.
-    #[error("{device} has no queue for graphics or compute")]
+    /// The device has no queue for graphics or compute, or the host program keeps it to itself.
+    #[error("{device} has no queue to submit to")]
     NoQueue {
         /// The device.
         device: String,
@@ -72,6 +89,24 @@ pub enum Error {
     /// No VkFormat has this format's layout.
     #[error("Vulkan has no format for {0}")]
     Format(Fourcc),
+    /// The format is not of the Vulkan version in use.
+    #[error("Vulkan has a format for {fourcc} only with {extension}")]
+    FormatExtension {
+        /// The format.
+        fourcc: Fourcc,
+        /// The extension.
+        extension: String,
+    },
+    /// The format has no such plane that could be a picture of its own.
+    #[error("{fourcc} has {planes} planes of their own, no plane {plane}")]
+    NoPlane {
+        /// The format.
+        fourcc: Fourcc,
+        /// What was asked for.
+        plane: usize,
+        /// How many there are.
+        planes: usize,
+    },
     /// An implicit layout means nothing to another device or API.
     #[error("a buffer without an explicit modifier cannot be shared with Vulkan")]
     ImplicitModifier,
@@ -107,7 +142,7 @@ pub enum Error {
         /// The modifier.
         modifier: Modifier,
         /// The use.
-        usage: super::Use,
+        usage: vk::ImageUsageFlags,
         /// `VK_ERROR_FORMAT_NOT_SUPPORTED`, or a failure of the query.
         result: vk::Result,
     },
@@ -133,31 +168,153 @@ pub enum Error {
         /// Height in pixels.
         height: u32,
     },
+    /// Offset and stride are not whole pixels.
+    #[error("plane {plane}: offset {offset} and stride {stride} are not multiples of {unit} bytes")]
+    Misaligned {
+        /// Plane index.
+        plane: usize,
+        /// Bytes before the plane.
+        offset: u32,
+        /// Bytes from row to row.
+        stride: u32,
+        /// Bytes that both must be a multiple of.
+        unit: u32,
+    },
+    /// The driver does not take planes that lie so
+    /// (`VK_ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT`).
+    #[error("{device} does not take the offsets and strides of {fourcc} with {modifier}")]
+    PlaneLayout {
+        /// The device.
+        device: String,
+        /// The format.
+        fourcc: Fourcc,
+        /// The modifier.
+        modifier: Modifier,
+    },
     /// The planes lie in several dma-bufs, which needs a disjoint image.
-    #[error("the buffer's planes lie in {0} dma-bufs; disjoint images are not supported")]
-    Disjoint(usize),
+    #[error(
+        "the planes lie in {dma_bufs} dma-bufs; {device} has no disjoint {fourcc} with {modifier}"
+    )]
+    Disjoint {
+        /// The device.
+        device: String,
+        /// The format.
+        fourcc: Fourcc,
+        /// The modifier.
+        modifier: Modifier,
+        /// The number of dma-bufs.
+        dma_bufs: usize,
+    },
     /// The image needs more memory than the dma-buf has.
-    #[error("the image needs {needed} bytes, the dma-buf has {available}")]
+    #[error("{needed} bytes are needed, the dma-buf has {available}")]
     TooSmall {
         /// What the driver asks for.
         needed: u64,
         /// What there is.
         available: u64,
     },
-    /// The dma-buf's memory types and the image's have none in common.
-    #[error("no memory type suits both the dma-buf ({dma_buf:#x}) and the image ({image:#x})")]
+    /// More memory than the device allocates or imports at once.
+    #[error("{size} bytes are more than the device's {most} in one allocation")]
+    TooManyBytes {
+        /// Bytes needed.
+        size: u64,
+        /// Bytes allowed.
+        most: u64,
+    },
+    /// The memory types of both sides have none in common.
+    #[error("no memory type suits both the dma-buf ({dma_buf:#x}) and the use ({needed:#x})")]
     NoMemoryType {
         /// Memory type bits of the dma-buf.
         dma_buf: u32,
-        /// Memory type bits of the image.
-        image: u32,
+        /// Memory type bits of the image or buffer.
+        needed: u32,
+    },
+    /// The dma-buf is read-only, for good, and the driver wants to map it for writing.
+    #[error("{device}: the dma-buf was exported read-only (without DRM_RDWR)")]
+    ReadOnly {
+        /// The device.
+        device: String,
+    },
+    /// Only memory whose rows follow each other means anything as a buffer.
+    #[error("a buffer with modifier {0} is not bytes in rows")]
+    NotLinear(Modifier),
+    /// A `VkBuffer` is of one memory.
+    #[error("the planes lie in {0} dma-bufs, a VkBuffer in one")]
+    SeveralDmaBufs(usize),
+    /// Both ways to import it were refused.
+    #[error("as an image: {image}; as a buffer: {buffer}")]
+    NeitherImageNorBuffer {
+        /// Why it is no image.
+        image: Box<Error>,
+        /// Why it is no buffer.
+        buffer: Box<Error>,
+    },
+    /// The device does not share buffers of this usage.
+    #[error("{device} does not share buffers for {usage:?}")]
+    BufferUsage {
+        /// The device.
+        device: String,
+        /// The usage.
+        usage: vk::BufferUsageFlags,
+    },
+    /// None of the modifiers can be exported.
+    #[error("{device} exports {fourcc} with none of {modifiers:?} for {usage:?}")]
+    NotExportable {
+        /// The device.
+        device: String,
+        /// The format.
+        fourcc: Fourcc,
+        /// What was asked for.
+        modifiers: Vec<Modifier>,
+        /// The usage.
+        usage: vk::ImageUsageFlags,
+    },
+    /// The driver's new buffer cannot be described.
+    #[error("a new buffer: {0}")]
+    Describe(#[from] crate::buffer::Error),
+    /// The driver put a plane where no description reaches.
+    #[error("a new buffer's plane at {offset}, of stride {stride}, is out of reach of 32 bits")]
+    PlaneOutOfReach {
+        /// First byte.
+        offset: u64,
+        /// Bytes from row to row.
+        stride: u64,
+    },
+    /// The driver says that planes of its new buffer lie in the same place.
+    #[error("{device} puts planes of a new {fourcc} over each other")]
+    OverlappingPlanes {
+        /// The device.
+        device: String,
+        /// The format.
+        fourcc: Fourcc,
+    },
+    /// The image cannot be viewed so.
+    #[error("{format:?} has no view as {what}")]
+    View {
+        /// The image's format.
+        format: vk::Format,
+        /// What was asked for.
+        what: &'static str,
     },
     /// The fd could not be duplicated for the driver.
     #[error("cannot duplicate the dma-buf fd: {0}")]
     Duplicate(nix::errno::Errno),
+    /// The fd is no sync file.
+    #[error("the fd is not a sync file: {0}")]
+    NotASyncFile(nix::errno::Errno),
     /// The command buffer is still being executed.
     #[error("the commands are still being executed")]
     Busy,
+    /// The device does not blit, which a copy to another order of components needs.
+    #[error("{device} does not blit {fourcc} with modifier {modifier}")]
+    Blit {
+        /// The device.
+        device: String,
+        /// The format.
+        fourcc: Fourcc,
+        /// The modifier.
+        modifier: Modifier,
+    },
     /// The wait's time ran out.
     #[error("{device}: the GPU did not finish in {milliseconds} ms")]
     Timeout {
@@ -168,6 +325,24 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Whether the same may work next time: a lack of memory or of fds, or work under way.
+    pub fn is_passing(&self) -> bool {
+        use vk::Result as R;
+        match self {
+            Self::Call { result, .. } | Self::NotImportable { result, .. } => matches!(
+                *result,
+                R::ERROR_OUT_OF_HOST_MEMORY
+                    | R::ERROR_OUT_OF_DEVICE_MEMORY
+                    | R::ERROR_TOO_MANY_OBJECTS
+                    | R::ERROR_DEVICE_LOST
+            ),
+            Self::Duplicate(_) | Self::Busy | Self::Timeout { .. } | Self::StagingMemory(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// The Vulkan calls that [`Error::Call`] reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each is the Vulkan call of its name")]
@@ -175,6 +350,20 @@ pub enum Error {
 pub enum Call {
     CreateDevice,
     CreateBuffer,
+    CreateImageView,
+    CreateSamplerYcbcrConversion,
+    CreateSampler,
+    CreateSemaphore,
+    AllocateMemory,
+    GetMemoryFd,
+    GetImageDrmFormatModifierProperties,
+    ImportSemaphoreFd,
+    GetSemaphoreFd,
+    ImportFenceFd,
+    GetFenceFd,
+    WaitSemaphores,
+    SignalSemaphore,
+    GetSemaphoreCounterValue,
     BindBufferMemory,
     CreateImage,
     GetMemoryFdProperties,

@@ -19,17 +19,29 @@ pub enum Validation {
     On,
 }
 
-/// A Vulkan instance. Cheap to clone; destroyed with the last clone and the last device of it.
+/// The version of the instances made here, and the least that a host's must have.
+const VERSION: u32 = vk::API_VERSION_1_1;
+
+/// A Vulkan instance: one made here, which is destroyed with the last clone and the last device of
+/// it, or the host program's. Cheap to clone, `Send` and `Sync`.
 #[derive(Clone)]
 pub struct Instance(Arc<Inner>);
 
 struct Inner {
     instance: ash::Instance,
+    version: u32,
     messenger: Option<(ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
     /// Shared with the messenger, which holds its address.
     messages: Arc<Messages>,
-    /// Unloads the loader last.
-    _entry: ash::Entry,
+    owner: Owner,
+}
+
+/// Who destroys the instance.
+enum Owner {
+    /// We do. The loader is unloaded afterwards.
+    Here { _entry: ash::Entry },
+    /// The host program does.
+    Host,
 }
 
 impl Instance {
@@ -40,7 +52,7 @@ impl Instance {
             unsafe { ash::Entry::load() }.map_err(|error| Error::Load(error.to_string()))?;
         let application = vk::ApplicationInfo::default()
             .application_name(c"primeshare")
-            .api_version(vk::API_VERSION_1_1);
+            .api_version(VERSION);
         let messages = Arc::<Messages>::default();
         let mut messenger = validation::messenger(&messages);
         let enabled = [vk::ValidationFeatureEnableEXT::SYNCHRONIZATION_VALIDATION];
@@ -67,12 +79,15 @@ impl Instance {
             })?;
         let mut inner = Inner {
             instance,
+            version: VERSION,
             messenger: None,
             messages,
-            _entry: entry,
+            owner: Owner::Here {
+                _entry: entry.clone(),
+            },
         };
         if validation == Validation::On {
-            let utils = ext::debug_utils::Instance::new(&inner._entry, &inner.instance);
+            let utils = ext::debug_utils::Instance::new(&entry, &inner.instance);
             let info = validation::messenger(&inner.messages);
             // SAFETY: the extension is enabled, and the messages outlive the messenger.
             let messenger = unsafe { utils.create_debug_utils_messenger(&info, None) }
@@ -82,12 +97,51 @@ impl Instance {
         Ok(Self(Arc::new(inner)))
     }
 
+    /// Wraps the host program's instance, of the `apiVersion` it was created with: 1.1 at least
+    /// ([`Error::InstanceVersion`]).
+    ///
+    /// # Safety
+    /// The instance stays alive until the last clone of what is returned, and of every
+    /// [`PhysicalDevice`] and [`Device`](super::Device) of it, has gone; it is not destroyed here.
+    pub unsafe fn wrap(instance: ash::Instance, version: u32) -> Result<Self, Error> {
+        if version < VERSION {
+            return Err(Error::InstanceVersion {
+                major: vk::api_version_major(version),
+                minor: vk::api_version_minor(version),
+            });
+        }
+        Ok(Self(Arc::new(Inner {
+            instance,
+            version,
+            messenger: None,
+            messages: Arc::default(),
+            owner: Owner::Host,
+        })))
+    }
+
+    /// The version of Vulkan it may be used with.
+    pub(super) fn version(&self) -> u32 {
+        self.0.version
+    }
+
+    /// One of its physical devices, as the host program chose it. [`Error::DeviceVersion`] below
+    /// version 1.1.
+    ///
+    /// # Safety
+    /// The handle is of this instance.
+    pub unsafe fn physical_device(
+        &self,
+        handle: vk::PhysicalDevice,
+    ) -> Result<PhysicalDevice, Error> {
+        PhysicalDevice::describe(self, handle)
+    }
+
     /// The ash instance, for calls of the caller's own.
     pub fn raw(&self) -> &ash::Instance {
         &self.0.instance
     }
 
-    /// Everything the validation layer has complained of so far.
+    /// Everything the validation layer has complained of so far; nothing for a host's instance.
     pub fn validation_messages(&self) -> Vec<String> {
         self.0.messages.all()
     }
@@ -100,7 +154,7 @@ impl Instance {
         let mut devices = Vec::new();
         for handle in handles {
             match PhysicalDevice::describe(self, handle) {
-                Ok(device) => devices.extend(device),
+                Ok(device) => devices.push(device),
                 // One broken driver is no reason to do without the others.
                 Err(error) => log::warn!("a Vulkan device is left out: {error}"),
             }
@@ -129,13 +183,15 @@ impl Instance {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // SAFETY: devices hold the instance, so there are none any more; the messenger is
-        // destroyed first and once.
+        // SAFETY: devices hold the instance, so there are none any more. The messenger is
+        // destroyed first and once; a host's instance is the host's.
         unsafe {
             if let Some((utils, messenger)) = self.messenger.take() {
                 utils.destroy_debug_utils_messenger(messenger, None);
             }
-            self.instance.destroy_instance(None);
+            if matches!(self.owner, Owner::Here { .. }) {
+                self.instance.destroy_instance(None);
+            }
         }
     }
 }

@@ -1,26 +1,48 @@
-//! Vulkan: finding the device that goes with a DRM node, and sharing memory with it through
-//! `VK_EXT_external_memory_dma_buf` and `VK_EXT_image_drm_format_modifier`.
+//! Vulkan: finding the device that goes with a DRM node, or taking part in the host program's, and
+//! sharing memory with it through `VK_EXT_external_memory_dma_buf` and
+//! `VK_EXT_image_drm_format_modifier`.
+//!
+//! [`Device::image`] gives a buffer's image, [`acquire`] and [`release`] hand it over, and
+//! [`Commands`] runs what is recorded, after sync files and with one where that is wanted.
+//! [`Device::create_image`] goes the other way. [`Capabilities`] says what a device lacks for what.
 
+mod buffer;
+mod cache;
+mod capabilities;
 mod commands;
 mod copy;
 mod device;
 mod error;
+mod export;
+mod fds;
 mod format;
 mod image;
 mod instance;
+mod memory;
 mod ownership;
 mod physical;
+mod query;
+mod quirks;
+mod semaphore;
 mod staging;
+mod usage;
 mod validation;
+mod view;
 
 pub use ash;
+pub use buffer::{Buffer, ImageOrBuffer, copy_region};
+pub use capabilities::{Capabilities, Feature};
 pub use commands::Commands;
 pub(crate) use copy::ImageCopy;
-pub use device::Device;
+pub use device::{Device, Host};
 pub use error::{Call, Error};
-pub use format::format_of;
-pub use image::{Image, Use};
+pub use export::{Exporter, initialize};
+pub use format::{ImageFormat, format_of, fourccs_of};
+pub use image::Image;
 pub use instance::{Instance, Validation};
-pub use ownership::{acquire, release};
+pub use ownership::{Transfer, acquire, release};
 pub use physical::{DrmNodes, PhysicalDevice, Select};
+pub use semaphore::{Fence, Point, Semaphore, Timeline};
 pub use staging::Staging;
+pub use usage::{ImageUsage, Use};
+pub use view::{Colors, ImageView, YcbcrSampler};

@@ -1,109 +1,224 @@
-//! Handing images over between the outside world and a Vulkan queue.
+//! Handing images and buffers over between the outside world and a Vulkan queue.
 
 use ash::vk;
 
-use super::{Image, Use};
+use super::{Buffer, Device, Feature, Image, Use};
 
-/// Records the taking over of images from the outside world (`VK_QUEUE_FAMILY_FOREIGN_EXT`),
-/// contents kept, each into the layout of its use. One barrier for all of them.
-///
-/// # Safety
-/// `commands` is being recorded, on the device of the images and for its queue family. No other
-/// access by the outside happens until [`release`] has been executed.
-pub unsafe fn acquire<const N: usize>(commands: vk::CommandBuffer, images: [&Image; N]) {
-    // The first stage is ALL_COMMANDS so that this follows what earlier submissions released.
-    let barriers =
-        images.map(|image| from_foreign(image.raw(), image.used_as(), image.device.queue_family()));
-    let stages = [
-        vk::PipelineStageFlags::ALL_COMMANDS,
-        vk::PipelineStageFlags::TRANSFER,
-    ];
-    // SAFETY: as the caller promises.
-    unsafe { record(commands, images, stages, &barriers) };
+/// All of an image as it is shared.
+pub(super) const WHOLE: vk::ImageSubresourceRange = vk::ImageSubresourceRange {
+    aspect_mask: vk::ImageAspectFlags::COLOR,
+    base_mip_level: 0,
+    level_count: 1,
+    base_array_layer: 0,
+    layer_count: 1,
+};
+
+/// An image or a buffer that changes hands, and what the queue does with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer<'a> {
+    what: What<'a>,
+    used: Use,
+    unmodified: bool,
 }
 
-/// Records the handing back of images to the outside world, in layout GENERAL.
+#[derive(Clone, Copy, Debug)]
+enum What<'a> {
+    Image(&'a Image),
+    Buffer(&'a Buffer),
+}
+
+impl<'a> Transfer<'a> {
+    /// An image. It must have been imported for this use.
+    pub fn image(image: &'a Image, used: Use) -> Self {
+        Self {
+            what: What::Image(image),
+            used,
+            unmodified: false,
+        }
+    }
+
+    /// A buffer, for [`Use::Source`], [`Use::Destination`] or [`Use::Storage`].
+    pub fn buffer(buffer: &'a Buffer, used: Use) -> Self {
+        Self {
+            what: What::Buffer(buffer),
+            used,
+            unmodified: false,
+        }
+    }
+
+    /// Says, for an acquisition, that nobody has written to it since this device released it, which
+    /// spares work where the device has VK_EXT_external_memory_acquire_unmodified. Untrue, it is
+    /// undefined what is read.
+    pub fn unmodified(self) -> Self {
+        Self {
+            unmodified: true,
+            ..self
+        }
+    }
+
+    fn device(&self) -> &'a Device {
+        match self.what {
+            What::Image(image) => &image.device,
+            What::Buffer(buffer) => &buffer.device,
+        }
+    }
+}
+
+/// Records the taking over from the outside world (`VK_QUEUE_FAMILY_FOREIGN_EXT`), contents kept,
+/// of images into the layout of their use. One barrier for all of them.
 ///
 /// # Safety
-/// As for [`acquire`], which has been recorded before for each of them.
-pub unsafe fn release<const N: usize>(commands: vk::CommandBuffer, images: [&Image; N]) {
-    let barriers =
-        images.map(|image| to_foreign(image.raw(), image.used_as(), image.device.queue_family()));
-    let stages = [
-        vk::PipelineStageFlags::TRANSFER,
+/// `commands` is being recorded, outside a render pass, on the device of all that is given and for
+/// its queue family. No other access by the outside happens until [`release`] has been executed.
+pub unsafe fn acquire(commands: vk::CommandBuffer, transfers: &[Transfer<'_>]) {
+    // The first stage is ALL_COMMANDS so that this follows what earlier submissions released.
+    let stages = transfers.iter().map(|t| t.used.stages());
+    let stages = (
         vk::PipelineStageFlags::ALL_COMMANDS,
-    ];
+        stages.fold(vk::PipelineStageFlags::empty(), |a, b| a | b),
+    );
     // SAFETY: as the caller promises.
-    unsafe { record(commands, images, stages, &barriers) };
+    unsafe { record(commands, transfers, stages, Direction::Acquire) };
+}
+
+/// Records the handing back to the outside world, of images in layout GENERAL.
+///
+/// # Safety
+/// As for [`acquire`], which has been recorded before for each of them, with the same use.
+pub unsafe fn release(commands: vk::CommandBuffer, transfers: &[Transfer<'_>]) {
+    let stages = transfers.iter().map(|t| t.used.stages());
+    let stages = (
+        stages.fold(vk::PipelineStageFlags::empty(), |a, b| a | b),
+        vk::PipelineStageFlags::ALL_COMMANDS,
+    );
+    // SAFETY: as the caller promises.
+    unsafe { record(commands, transfers, stages, Direction::Release) };
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Acquire,
+    Release,
 }
 
 /// # Safety
 /// As for [`acquire`].
-unsafe fn record<const N: usize>(
+unsafe fn record(
     commands: vk::CommandBuffer,
-    images: [&Image; N],
-    [first, second]: [vk::PipelineStageFlags; 2],
-    barriers: &[vk::ImageMemoryBarrier<'_>],
+    transfers: &[Transfer<'_>],
+    (first, second): (vk::PipelineStageFlags, vk::PipelineStageFlags),
+    direction: Direction,
 ) {
-    let Some(image) = images.first() else {
+    let Some(device) = transfers.first().map(Transfer::device) else {
         return;
     };
-    // SAFETY: the caller promises a command buffer of the images' device.
+    let family = device.queue_family();
+    let knows_unmodified = device.capabilities().has(Feature::AcquireUnmodified);
+    let mut said: Vec<_> = transfers
+        .iter()
+        .map(|_| vk::ExternalMemoryAcquireUnmodifiedEXT::default().acquire_unmodified_memory(true))
+        .collect();
+    let (mut images, mut buffers) = (Vec::new(), Vec::new());
+    for (transfer, said) in transfers.iter().zip(&mut said) {
+        let says = knows_unmodified && transfer.unmodified && direction == Direction::Acquire;
+        match transfer.what {
+            What::Image(image) => {
+                let barrier = image_barrier(image.raw(), transfer.used, family, direction);
+                images.push(match says {
+                    true => barrier.push_next(said),
+                    false => barrier,
+                });
+            }
+            What::Buffer(buffer) => {
+                let barrier = buffer_barrier(buffer.raw(), transfer.used, family, direction);
+                buffers.push(match says {
+                    true => barrier.push_next(said),
+                    false => barrier,
+                });
+            }
+        }
+    }
+    // SAFETY: the caller promises a command buffer of this device.
     unsafe {
-        image.device.raw().cmd_pipeline_barrier(
+        device.raw().cmd_pipeline_barrier(
             commands,
             first,
             second,
             vk::DependencyFlags::empty(),
             &[],
-            &[],
-            barriers,
+            &buffers,
+            &images,
         );
     }
 }
 
-/// The old layout is GENERAL and not UNDEFINED, which would allow the contents to be lost.
-fn from_foreign(image: vk::Image, used_as: Use, family: u32) -> vk::ImageMemoryBarrier<'static> {
-    barrier(image)
-        .src_queue_family_index(vk::QUEUE_FAMILY_FOREIGN_EXT)
-        .dst_queue_family_index(family)
-        .old_layout(vk::ImageLayout::GENERAL)
-        .new_layout(used_as.layout())
-        .dst_access_mask(used_as.access())
-}
-
-fn to_foreign(image: vk::Image, used_as: Use, family: u32) -> vk::ImageMemoryBarrier<'static> {
-    barrier(image)
-        .src_queue_family_index(family)
-        .dst_queue_family_index(vk::QUEUE_FAMILY_FOREIGN_EXT)
-        .old_layout(used_as.layout())
-        .new_layout(vk::ImageLayout::GENERAL)
-        .src_access_mask(used_as.access())
-}
-
-fn barrier(image: vk::Image) -> vk::ImageMemoryBarrier<'static> {
-    vk::ImageMemoryBarrier::default()
+/// The outside's layout is GENERAL and not UNDEFINED, which would allow the contents to be lost.
+fn image_barrier<'a>(
+    image: vk::Image,
+    used: Use,
+    family: u32,
+    direction: Direction,
+) -> vk::ImageMemoryBarrier<'a> {
+    let barrier = vk::ImageMemoryBarrier::default()
         .image(image)
-        .subresource_range(
-            vk::ImageSubresourceRange::default()
-                .aspect_mask(vk::ImageAspectFlags::COLOR)
-                .level_count(1)
-                .layer_count(1),
-        )
+        .subresource_range(WHOLE);
+    match direction {
+        Direction::Acquire => barrier
+            .src_queue_family_index(vk::QUEUE_FAMILY_FOREIGN_EXT)
+            .dst_queue_family_index(family)
+            .old_layout(vk::ImageLayout::GENERAL)
+            .new_layout(used.layout())
+            .dst_access_mask(used.access()),
+        Direction::Release => barrier
+            .src_queue_family_index(family)
+            .dst_queue_family_index(vk::QUEUE_FAMILY_FOREIGN_EXT)
+            .old_layout(used.layout())
+            .new_layout(vk::ImageLayout::GENERAL)
+            .src_access_mask(used.access()),
+    }
+}
+
+fn buffer_barrier<'a>(
+    buffer: vk::Buffer,
+    used: Use,
+    family: u32,
+    direction: Direction,
+) -> vk::BufferMemoryBarrier<'a> {
+    let barrier = vk::BufferMemoryBarrier::default()
+        .buffer(buffer)
+        .size(vk::WHOLE_SIZE);
+    match direction {
+        Direction::Acquire => barrier
+            .src_queue_family_index(vk::QUEUE_FAMILY_FOREIGN_EXT)
+            .dst_queue_family_index(family)
+            .dst_access_mask(used.access()),
+        Direction::Release => barrier
+            .src_queue_family_index(family)
+            .dst_queue_family_index(vk::QUEUE_FAMILY_FOREIGN_EXT)
+            .src_access_mask(used.access()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const USES: [Use; 5] = [
+        Use::Source,
+        Use::Destination,
+        Use::Sampled,
+        Use::Attachment,
+        Use::Storage,
+    ];
+
     // lavapipe keeps the contents whatever the barrier says, so no picture shows these.
 
     #[test]
     fn acquiring_keeps_the_contents() {
-        for used_as in [Use::Source, Use::Destination] {
-            let barrier = from_foreign(vk::Image::null(), used_as, 3);
+        for used in USES {
+            let barrier = image_barrier(vk::Image::null(), used, 3, Direction::Acquire);
             assert_eq!(barrier.old_layout, vk::ImageLayout::GENERAL);
-            assert_eq!(barrier.new_layout, used_as.layout());
+            assert_eq!(barrier.new_layout, used.layout());
             let families = (
                 barrier.src_queue_family_index,
                 barrier.dst_queue_family_index,
@@ -114,18 +229,25 @@ mod tests {
 
     #[test]
     fn releasing_undoes_acquiring_and_publishes_writes() {
-        let acquired = from_foreign(vk::Image::null(), Use::Destination, 3);
-        let released = to_foreign(vk::Image::null(), Use::Destination, 3);
-        assert_eq!(released.old_layout, acquired.new_layout);
-        assert_eq!(released.new_layout, acquired.old_layout);
-        assert_eq!(
-            released.src_queue_family_index,
-            acquired.dst_queue_family_index
-        );
-        assert_eq!(
-            released.dst_queue_family_index,
-            acquired.src_queue_family_index
-        );
-        assert_eq!(released.src_access_mask, vk::AccessFlags::TRANSFER_WRITE);
+        for used in USES {
+            let acquired = image_barrier(vk::Image::null(), used, 3, Direction::Acquire);
+            let released = image_barrier(vk::Image::null(), used, 3, Direction::Release);
+            assert_eq!(released.old_layout, acquired.new_layout);
+            assert_eq!(released.new_layout, acquired.old_layout);
+            assert_eq!(
+                (
+                    released.src_queue_family_index,
+                    released.dst_queue_family_index
+                ),
+                (
+                    acquired.dst_queue_family_index,
+                    acquired.src_queue_family_index
+                )
+            );
+            assert_eq!(released.src_access_mask, used.access());
+            let bytes = buffer_barrier(vk::Buffer::null(), used, 3, Direction::Release);
+            assert_eq!(bytes.src_access_mask, released.src_access_mask);
+            assert_eq!(bytes.dst_queue_family_index, vk::QUEUE_FAMILY_FOREIGN_EXT);
+        }
     }
 }

@@ -1,20 +1,12 @@
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt;
+use std::sync::Arc;
 
 use ash::{ext, khr, vk};
 
-use super::{Error, Instance};
-use crate::device::{self, NodeId, NodeKind};
-
-/// What sharing dma-bufs needs of a device.
-pub(super) const REQUIRED: [&CStr; 5] = [
-    khr::external_memory_fd::NAME,
-    ext::external_memory_dma_buf::NAME,
-    // Of Vulkan 1.2, and what image_drm_format_modifier needs on 1.1.
-    khr::image_format_list::NAME,
-    ext::image_drm_format_modifier::NAME,
-    ext::queue_family_foreign::NAME,
-];
+use super::capabilities::Brought;
+use super::{Capabilities, Error, Feature, Instance};
+use crate::device::{self, NodeId};
 
 /// The DRM nodes of a Vulkan device (VK_EXT_physical_device_drm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +17,21 @@ pub struct DrmNodes {
     pub render: Option<NodeId>,
 }
 
-/// A Vulkan device that could be used.
+/// A Vulkan device that could be used. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct PhysicalDevice {
+pub struct PhysicalDevice(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     instance: Instance,
     handle: vk::PhysicalDevice,
     name: String,
     kind: vk::PhysicalDeviceType,
+    driver: Option<vk::DriverId>,
+    version: u32,
     nodes: Option<DrmNodes>,
-    missing: Vec<&'static CStr>,
+    max_allocation: u64,
+    capabilities: Capabilities,
 }
 
 /// Which Vulkan device to take.
@@ -52,7 +50,7 @@ impl Select<'_> {
         match self {
             Self::Drm(drm) => device.drives(drm),
             Self::Software => device.is_software(),
-            Self::Name(part) => device.name.to_lowercase().contains(&part.to_lowercase()),
+            Self::Name(part) => device.name().to_lowercase().contains(&part.to_lowercase()),
         }
     }
 }
@@ -68,84 +66,180 @@ impl fmt::Display for Select<'_> {
 }
 
 impl PhysicalDevice {
-    /// `None` for a device below version 1.1.
-    pub(super) fn describe(
-        instance: &Instance,
-        handle: vk::PhysicalDevice,
-    ) -> Result<Option<Self>, Error> {
+    /// [`Error::DeviceVersion`] for a device below version 1.1.
+    pub(super) fn describe(instance: &Instance, handle: vk::PhysicalDevice) -> Result<Self, Error> {
         let raw = instance.raw();
         // SAFETY: the handle is of this instance.
         let extensions = unsafe { raw.enumerate_device_extension_properties(handle) }
             .map_err(Error::Enumerate)?;
-        let has = |name: &CStr| {
-            let named = |e: &vk::ExtensionProperties| e.extension_name_as_c_str() == Ok(name);
-            extensions.iter().any(named)
-        };
+        let extensions: Vec<CString> = extensions
+            .iter()
+            .filter_map(|e| Some(e.extension_name_as_c_str().ok()?.to_owned()))
+            .collect();
+        let has = |name: &CStr| extensions.iter().any(|known| known.as_c_str() == name);
         // SAFETY: as above.
-        let version = unsafe { raw.get_physical_device_properties(handle) }.api_version;
-        if version < vk::API_VERSION_1_1 {
-            return Ok(None);
+        let properties = unsafe { raw.get_physical_device_properties(handle) };
+        let name = properties
+            .device_name_as_c_str()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if properties.api_version < vk::API_VERSION_1_1 {
+            return Err(Error::DeviceVersion { device: name });
         }
-        let mut drm = vk::PhysicalDeviceDrmPropertiesEXT::default();
+        let version = properties.api_version.min(instance.version());
         let has_drm = has(ext::physical_device_drm::NAME);
-        let mut properties = vk::PhysicalDeviceProperties2::default();
+        let has_driver = version >= vk::API_VERSION_1_2 || has(khr::driver_properties::NAME);
+        let has_timeline = version >= vk::API_VERSION_1_2 || has(khr::timeline_semaphore::NAME);
+        let mut drm = vk::PhysicalDeviceDrmPropertiesEXT::default();
+        let mut driver = vk::PhysicalDeviceDriverProperties::default();
+        let mut sizes = vk::PhysicalDeviceMaintenance3Properties::default();
+        let mut more = vk::PhysicalDeviceProperties2::default().push_next(&mut sizes);
         if has_drm {
-            properties = properties.push_next(&mut drm);
+            more = more.push_next(&mut drm);
         }
-        // SAFETY: the device is of version 1.1, and what is chained is of an extension it has.
-        unsafe { raw.get_physical_device_properties2(handle, &mut properties) };
-        let properties = properties.properties;
-        Ok(Some(Self {
+        if has_driver {
+            more = more.push_next(&mut driver);
+        }
+        let mut ycbcr = vk::PhysicalDeviceSamplerYcbcrConversionFeatures::default();
+        let mut timeline = vk::PhysicalDeviceTimelineSemaphoreFeatures::default();
+        let mut features = vk::PhysicalDeviceFeatures2::default().push_next(&mut ycbcr);
+        if has_timeline {
+            features = features.push_next(&mut timeline);
+        }
+        // SAFETY: the device is of version 1.1, and what is chained is of that version or of an
+        // extension it has.
+        unsafe {
+            raw.get_physical_device_properties2(handle, &mut more);
+            raw.get_physical_device_features2(handle, &mut features);
+        }
+        let capabilities = Capabilities::of(&Brought {
+            version,
+            has: &has,
+            ycbcr: ycbcr.sampler_ycbcr_conversion == vk::TRUE,
+            timeline: timeline.timeline_semaphore == vk::TRUE,
+            semaphore_fd: semaphore_fd(raw, handle),
+            fence_fd: fence_fd(raw, handle),
+        });
+        Ok(Self(Arc::new(Inner {
             instance: instance.clone(),
             handle,
-            name: properties
-                .device_name_as_c_str()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned(),
+            name,
             kind: properties.device_type,
+            driver: has_driver.then_some(driver.driver_id),
+            version,
             nodes: has_drm.then(|| nodes_of(&drm)),
-            missing: REQUIRED.into_iter().filter(|name| !has(name)).collect(),
-        }))
+            max_allocation: sizes.max_memory_allocation_size,
+            capabilities,
+        })))
     }
 
     /// The ash handle.
     pub fn raw(&self) -> vk::PhysicalDevice {
-        self.handle
+        self.0.handle
     }
 
     /// The instance it belongs to.
     pub fn instance(&self) -> &Instance {
-        &self.instance
+        &self.0.instance
     }
 
     /// The name the driver gives.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.0.name
     }
 
     /// Whether it computes on the CPU.
     pub fn is_software(&self) -> bool {
-        self.kind == vk::PhysicalDeviceType::CPU
+        self.0.kind == vk::PhysicalDeviceType::CPU
     }
 
     /// Its DRM nodes. `None` where the driver does not say.
     pub fn drm_nodes(&self) -> Option<DrmNodes> {
-        self.nodes
+        self.0.nodes
     }
 
-    /// Whether it drives this DRM device.
+    /// Whether it drives this DRM device: one of its nodes is the device's, or another node of the
+    /// same device.
+    ///
+    /// So a render node finds the Vulkan device that names only a primary one and the other way
+    /// about, and a Vulkan device whose render node is one device's and whose primary node is a
+    /// display controller's (as on many SoCs) is found by either.
     pub fn drives(&self, device: &device::Device) -> bool {
+        let Some(nodes) = self.0.nodes else {
+            return false;
+        };
         let node = device.node();
-        self.nodes.is_some_and(|nodes| match node.kind {
-            NodeKind::Primary => nodes.primary == Some(node.id),
-            NodeKind::Render => nodes.render == Some(node.id),
-        })
+        if nodes.has(node.id) {
+            return true;
+        }
+        let Some(bus) = node.bus.as_ref() else {
+            return false;
+        };
+        let all = device::enumerate().unwrap_or_else(|error| {
+            log::warn!("{error}");
+            Vec::new()
+        });
+        let same = |other: &&device::Node| other.bus.as_ref() == Some(bus);
+        all.iter().filter(same).any(|other| nodes.has(other.id))
     }
 
-    /// The extensions it lacks for sharing dma-bufs.
-    pub fn missing_extensions(&self) -> &[&'static CStr] {
-        &self.missing
+    /// What it can do for sharing, and what it lacks.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.0.capabilities
+    }
+
+    /// What it lacks for sharing images: extensions. Empty: nothing.
+    pub fn missing_extensions(&self) -> Vec<&str> {
+        let missing = |feature| self.0.capabilities.missing(feature);
+        let all = Feature::IMAGES.into_iter().flat_map(missing);
+        all.map(String::as_str).collect()
+    }
+
+    /// The version of Vulkan to use it with.
+    pub(super) fn version(&self) -> u32 {
+        self.0.version
+    }
+
+    /// `None` where it does not say.
+    pub(super) fn driver(&self) -> Option<vk::DriverId> {
+        self.0.driver
+    }
+
+    /// Bytes of the largest allocation (`maxMemoryAllocationSize`).
+    pub(super) fn max_allocation(&self) -> u64 {
+        self.0.max_allocation
+    }
+}
+
+fn semaphore_fd(instance: &ash::Instance, device: vk::PhysicalDevice) -> bool {
+    let info = vk::PhysicalDeviceExternalSemaphoreInfo::default()
+        .handle_type(vk::ExternalSemaphoreHandleTypeFlags::SYNC_FD);
+    let mut answer = vk::ExternalSemaphoreProperties::default();
+    // SAFETY: the device is of version 1.1.
+    unsafe {
+        instance.get_physical_device_external_semaphore_properties(device, &info, &mut answer);
+    }
+    answer.external_semaphore_features.contains(
+        vk::ExternalSemaphoreFeatureFlags::IMPORTABLE
+            | vk::ExternalSemaphoreFeatureFlags::EXPORTABLE,
+    )
+}
+
+fn fence_fd(instance: &ash::Instance, device: vk::PhysicalDevice) -> bool {
+    let info = vk::PhysicalDeviceExternalFenceInfo::default()
+        .handle_type(vk::ExternalFenceHandleTypeFlags::SYNC_FD);
+    let mut answer = vk::ExternalFenceProperties::default();
+    // SAFETY: the device is of version 1.1.
+    unsafe { instance.get_physical_device_external_fence_properties(device, &info, &mut answer) };
+    answer.external_fence_features.contains(
+        vk::ExternalFenceFeatureFlags::IMPORTABLE | vk::ExternalFenceFeatureFlags::EXPORTABLE,
+    )
+}
+
+impl DrmNodes {
+    fn has(&self, node: NodeId) -> bool {
+        self.primary == Some(node) || self.render == Some(node)
     }
 }
 
@@ -160,5 +254,38 @@ fn nodes_of(drm: &vk::PhysicalDeviceDrmPropertiesEXT<'_>) -> DrmNodes {
     DrmNodes {
         primary: node(drm.has_primary, drm.primary_major, drm.primary_minor),
         render: node(drm.has_render, drm.render_major, drm.render_minor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(minor: u64) -> NodeId {
+        NodeId { major: 226, minor }
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_render_node_and_by_a_display_controllers_primary_node() {
+        // As v3dv says it: the primary node is vc4's, the render node v3d's.
+        let nodes = DrmNodes {
+            primary: Some(node(1)),
+            render: Some(node(128)),
+        };
+        assert!(nodes.has(node(1)) && nodes.has(node(128)));
+        assert!(!nodes.has(node(0)));
+        let hidden = vk::PhysicalDeviceDrmPropertiesEXT::default()
+            .has_render(true)
+            .render_major(226)
+            .render_minor(129)
+            .primary_major(226)
+            .primary_minor(3);
+        assert_eq!(
+            nodes_of(&hidden),
+            DrmNodes {
+                primary: None,
+                render: Some(node(129))
+            }
+        );
     }
 }

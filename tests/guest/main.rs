@@ -4,6 +4,7 @@
 //! checks of `support`.
 
 mod allocation;
+mod blit;
 mod caches;
 mod closing;
 mod cpu;
@@ -17,6 +18,7 @@ mod handles;
 mod handover;
 mod identity;
 mod kernel;
+mod negotiation;
 mod peer;
 mod planes;
 mod processes;

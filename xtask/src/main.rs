@@ -9,6 +9,7 @@ mod cli;
 mod demo;
 mod guest;
 mod host;
+mod matrix;
 mod progress;
 mod repository;
 mod runner;
@@ -46,5 +47,6 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Soak { arguments } => soak::run(&arguments),
         Command::Sanitize => sanitize::run(),
         Command::Bench { arguments } => bench::run(&arguments),
+        Command::Matrix => matrix::run(),
     }
 }

@@ -1,0 +1,73 @@
+//! `primeshare devices` and `primeshare matrix`: what this machine's devices can do for each
+//! other.
+
+mod devices;
+mod matrix;
+mod print;
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use primeshare::Device;
+use primeshare::device::{self, NodeKind};
+
+/// Tells what the GPUs and displays of this machine can do for each other.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Print JSON instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List DRM and Vulkan devices, and what they can do for sharing.
+    Devices,
+    /// Try, for every ordered pair of DRM devices, every way of getting a picture across.
+    Matrix(matrix::Arguments),
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Devices => devices::run(cli.json),
+        Command::Matrix(arguments) => matrix::run(&arguments, cli.json),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has had enough of it.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("primeshare: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// A `Device` for each DRM device of the machine, by its primary node or, where that cannot be
+/// opened, its render node; and why others could not be opened.
+fn open_all() -> Result<(Vec<Device>, Vec<String>)> {
+    let (mut devices, mut failed) = (Vec::<Device>::new(), Vec::new());
+    for node in device::enumerate()? {
+        let known = |d: &Device| node.bus.is_some() && d.node().bus == node.bus;
+        if node.kind == NodeKind::Render && devices.iter().any(known) {
+            continue;
+        }
+        match Device::open(&node.path) {
+            Ok(device) => devices.push(device),
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    Ok((devices, failed))
+}

@@ -1,0 +1,305 @@
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use primeshare::alloc::Dumb;
+use primeshare::blit::{Blitter, Options, Outcome, Side, Strategy, Verdict};
+use primeshare::gbm::Gbm;
+use primeshare::vk::{self, Instance, Select, Validation};
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
+use serde::Serialize;
+
+use crate::{open_all, print};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the pictures are.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Width and height in pixels.
+    #[arg(long, default_value = "1920x1080", value_parser = size)]
+    size: (u32, u32),
+    /// Pixel format, by its four characters.
+    #[arg(long, default_value = "XR24", value_parser = fourcc)]
+    format: Fourcc,
+    /// Leave out Vulkan devices that compute on the CPU.
+    #[arg(long)]
+    no_software: bool,
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let parsed = text.split_once('x').and_then(|(width, height)| {
+        let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
+        Some((number(width)?, number(height)?))
+    });
+    parsed.ok_or_else(|| "not of the form 1920x1080".to_owned())
+}
+
+fn fourcc(text: &str) -> Result<Fourcc, String> {
+    let code = text.as_bytes().try_into();
+    code.map(Fourcc::new)
+        .map_err(|_| "not of four characters".to_owned())
+}
+
+#[derive(Serialize)]
+struct Report {
+    width: u32,
+    height: u32,
+    format: String,
+    pairs: Vec<Pair>,
+    /// What could not be opened or asked.
+    failed: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Pair {
+    source: String,
+    destination: String,
+    /// What the destination's driver says to the source's memory: nothing, or why not.
+    import: Result<(), String>,
+    /// Why there was nothing to try.
+    error: Option<String>,
+    chosen: Option<&'static str>,
+    strategies: BTreeMap<&'static str, Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    works: bool,
+    /// Whether what arrived was compared with what was sent.
+    verified: bool,
+    bytes_per_second: Option<f64>,
+    reason: Option<String>,
+}
+
+/// A device with what it takes part by.
+struct Member {
+    device: Device,
+    vulkan: Option<vk::Device>,
+    buffer: Result<DmaBuf, String>,
+}
+
+pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
+    let (devices, mut failed) = open_all()?;
+    if devices.is_empty() {
+        bail!(
+            "there is no DRM device that can be opened (/dev/dri)\n{}",
+            failed.join("\n")
+        );
+    }
+    let instance = match Instance::new(Validation::Off) {
+        Ok(instance) => Some(instance),
+        Err(error) => {
+            failed.push(error.to_string());
+            None
+        }
+    };
+    let members: Vec<Member> = devices
+        .into_iter()
+        .map(|device| member(device, instance.as_ref(), arguments, &mut failed))
+        .collect();
+    let progress = progress(members.len() * members.len());
+    let mut pairs = Vec::new();
+    for source in &members {
+        for destination in &members {
+            progress.set_message(format!("{} to {}", source.device, destination.device));
+            pairs.push(pair(source, destination, arguments)?);
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    let report = Report {
+        width: arguments.size.0,
+        height: arguments.size.1,
+        format: arguments.format.to_string(),
+        pairs,
+        failed,
+    };
+    if json {
+        return print::json(&report);
+    }
+    show(&report)
+}
+
+/// On a terminal only.
+fn progress(pairs: usize) -> ProgressBar {
+    let target = match stderr().is_terminal() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    let style = ProgressStyle::with_template("[{pos}/{len}] {msg}");
+    ProgressBar::with_draw_target(Some(pairs as u64), target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn member(
+    device: Device,
+    instance: Option<&Instance>,
+    arguments: &Arguments,
+    failed: &mut Vec<String>,
+) -> Member {
+    let own = |instance: &Instance| {
+        let software = || match arguments.no_software {
+            true => None,
+            false => instance.select(&Select::Software).ok(),
+        };
+        instance
+            .select(&Select::Drm(&device))
+            .ok()
+            .or_else(software)
+    };
+    let vulkan = instance.and_then(own).and_then(|physical| {
+        let made = vk::Device::new(&physical);
+        made.map_err(|error| failed.push(error.to_string())).ok()
+    });
+    let buffer = allocate(&device, arguments).map_err(|error| format!("{error:#}"));
+    Member {
+        device,
+        vulkan,
+        buffer,
+    }
+}
+
+/// A buffer of the device's own.
+fn allocate(device: &Device, arguments: &Arguments) -> Result<DmaBuf> {
+    let (width, height) = arguments.size;
+    let request = Request::new(width, height, arguments.format);
+    let dumb = Dumb::new(device).allocate(&request);
+    dumb.or_else(|dumb| {
+        let gbm = Gbm::new(device).context(dumb)?;
+        Ok(gbm.allocate(&request)?)
+    })
+}
+
+fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<Pair> {
+    let mut pair = Pair {
+        source: source.device.to_string(),
+        destination: destination.device.to_string(),
+        import: Ok(()),
+        error: None,
+        chosen: None,
+        strategies: BTreeMap::new(),
+    };
+    // A buffer of its own at the destination: within one device, too, something is to be copied.
+    let buffers = (source.buffer.clone()).and_then(|from| {
+        Ok((
+            from,
+            allocate(&destination.device, arguments).map_err(text)?,
+        ))
+    });
+    let (from, to) = match buffers {
+        Ok(buffers) => buffers,
+        Err(why) => {
+            pair.error = Some(why);
+            return Ok(pair);
+        }
+    };
+    let import = destination.device.import(&from);
+    pair.import = import.map(drop).map_err(|error| error.to_string());
+    let sides = [source, destination].map(|m| Side::new(&m.device, m.vulkan.as_ref()));
+    let [a, b] = sides;
+    let blitter = Blitter::new(a, b, &Options::default())?;
+    // Each strategy is tried once and timed three times.
+    for _ in 0..4 * Strategy::ALL.len() {
+        if let Err(failure) = blitter.blit(&from, &to, &[], &[])?.wait(PATIENCE) {
+            pair.error = Some(failure.to_string());
+            break;
+        }
+    }
+    if let Some(verdict) = blitter.verdict(&from, &to, &[]) {
+        pair.chosen = verdict.chosen.map(Strategy::name);
+        pair.strategies = lines(&verdict);
+    }
+    Ok(pair)
+}
+
+fn text(error: anyhow::Error) -> String {
+    format!("{error:#}")
+}
+
+fn lines(verdict: &Verdict) -> BTreeMap<&'static str, Line> {
+    let line = |outcome: &Outcome| match outcome {
+        Outcome::Works {
+            verified,
+            bytes_per_second,
+        } => Line {
+            works: true,
+            verified: *verified,
+            bytes_per_second: *bytes_per_second,
+            reason: None,
+        },
+        other => Line {
+            works: false,
+            verified: false,
+            bytes_per_second: None,
+            reason: Some(other.to_string()),
+        },
+    };
+    let attempts = verdict.attempts.iter();
+    attempts
+        .map(|a| (a.strategy.name(), line(&a.outcome)))
+        .collect()
+}
+
+fn show(report: &Report) -> Result<()> {
+    print::line(&format!(
+        "{}x{} {}, LINEAR; * is what is used",
+        report.width, report.height, report.format
+    ))?;
+    let head: Vec<&str> = ["from", "to", "import"]
+        .into_iter()
+        .chain(Strategy::ALL.map(Strategy::name))
+        .collect();
+    let mut table = print::table(&head);
+    // Reasons are long, and mostly the same: they are numbered, and told below.
+    let mut reasons: Vec<String> = Vec::new();
+    let mut number = |reason: &str| {
+        let known = reasons.iter().position(|known| known == reason);
+        let at = known.unwrap_or_else(|| {
+            reasons.push(reason.to_owned());
+            reasons.len() - 1
+        });
+        format!("[{}]", at + 1)
+    };
+    for pair in &report.pairs {
+        let mut row = vec![pair.source.clone(), pair.destination.clone()];
+        row.push(match &pair.import {
+            Ok(()) if pair.error.is_some() && pair.strategies.is_empty() => "-".to_owned(),
+            Ok(()) => "yes".to_owned(),
+            Err(why) => number(why),
+        });
+        for strategy in Strategy::ALL {
+            let mark = match pair.chosen == Some(strategy.name()) {
+                true => "*",
+                false => "",
+            };
+            row.push(match pair.strategies.get(strategy.name()) {
+                Some(Line {
+                    works: true,
+                    bytes_per_second,
+                    ..
+                }) => format!(
+                    "{mark}{}",
+                    bytes_per_second.map_or("yes".into(), print::rate)
+                ),
+                Some(line) => number(line.reason.as_deref().unwrap_or("no reason")),
+                None => number(pair.error.as_deref().unwrap_or("no reason")),
+            });
+        }
+        table.add_row(row);
+    }
+    print::show(&table)?;
+    if !reasons.is_empty() {
+        print::line("")?;
+    }
+    for (index, reason) in reasons.iter().enumerate() {
+        print::line(&format!("[{}] {reason}", index + 1))?;
+    }
+    for failed in &report.failed {
+        print::line(failed)?;
+    }
+    Ok(())
+}

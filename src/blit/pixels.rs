@@ -1,0 +1,271 @@
+//! Formats whose pixels differ only in the order of their components or in their alpha. Pure.
+
+use crate::buffer::{FormatInfo, Fourcc};
+
+/// How pixels of one format become those of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relation {
+    /// The same bytes.
+    Same,
+    /// The same components in another order, or with an alpha that has to be set to one.
+    Rearranged(Rearrangement),
+    /// Another thing altogether.
+    Different,
+}
+
+/// Where the components of a pixel go: for words of the size of a pixel, little-endian as DRM's
+/// formats are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rearrangement {
+    bytes: usize,
+    /// From which bit, to which bit, and how many.
+    moves: [(u32, u32, u32); 4],
+    /// Alpha that the source does not have.
+    set: u64,
+    /// Whether the components change places.
+    pub(super) reorders: bool,
+    /// Whether alpha is set.
+    pub(super) sets_alpha: bool,
+}
+
+/// The components of a pixel in one word: lowest bit and number of bits of R, G, B and A or X.
+#[derive(Clone, Copy)]
+struct Word {
+    bytes: usize,
+    components: [(u32, u32); 4],
+}
+
+/// What the formats have to do with each other.
+pub(super) fn relation(from: Fourcc, to: Fourcc) -> Relation {
+    if from == to {
+        return Relation::Same;
+    }
+    let (Some(source), Some(destination)) = (FormatInfo::of(from), FormatInfo::of(to)) else {
+        return Relation::Different;
+    };
+    let (Some(a), Some(b)) = (word(from), word(to)) else {
+        return Relation::Different;
+    };
+    let widths = |word: &Word| word.components.map(|(_, bits)| bits);
+    if a.bytes != b.bytes || widths(&a) != widths(&b) || source.colour != destination.colour {
+        return Relation::Different;
+    }
+    let reorders = a.components != b.components;
+    let sets_alpha = destination.alpha && !source.alpha;
+    if !reorders && !sets_alpha {
+        return Relation::Same;
+    }
+    let mut moves = [(0, 0, 0); 4];
+    for (index, (&(first, bits), &(second, _))) in
+        a.components.iter().zip(&b.components).enumerate()
+    {
+        let is_alpha = index == 3;
+        moves[index] = match is_alpha && sets_alpha {
+            true => (first, second, 0),
+            false => (first, second, bits),
+        };
+    }
+    let (lowest, bits) = b.components[3];
+    // One is all bits set, or 1.0 as a half float.
+    let one = match source.colour {
+        crate::buffer::Colour::RgbFloat => 0x3c00,
+        _ => mask(bits),
+    };
+    Relation::Rearranged(Rearrangement {
+        bytes: a.bytes,
+        moves,
+        set: if sets_alpha { one << lowest } else { 0 },
+        reorders,
+        sets_alpha,
+    })
+}
+
+impl Rearrangement {
+    /// Rearranges whole pixels in place.
+    pub(super) fn apply(&self, pixels: &mut [u8]) {
+        match self.bytes {
+            2 => self.words::<2>(pixels),
+            4 => self.words::<4>(pixels),
+            _ => self.words::<8>(pixels),
+        }
+    }
+
+    fn words<const N: usize>(&self, pixels: &mut [u8]) {
+        for pixel in pixels.as_chunks_mut::<N>().0 {
+            let mut wide = [0; 8];
+            wide[..N].copy_from_slice(pixel);
+            let old = u64::from_le_bytes(wide);
+            let new = self.moves.iter().fold(self.set, |new, &(from, to, bits)| {
+                new | ((old >> from) & mask(bits)) << to
+            });
+            pixel.copy_from_slice(&new.to_le_bytes()[..N]);
+        }
+    }
+}
+
+/// Bits of a format's pixels that mean nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unused {
+    bytes: usize,
+    bits: u64,
+}
+
+/// The bits that a picture in this format does without.
+pub(super) fn unused(fourcc: Fourcc) -> Unused {
+    let alpha = FormatInfo::of(fourcc).is_none_or(|info| info.alpha);
+    let none = Unused { bytes: 1, bits: 0 };
+    word(fourcc).filter(|_| !alpha).map_or(none, |word| {
+        let (lowest, bits) = word.components[3];
+        Unused {
+            bytes: word.bytes,
+            bits: mask(bits) << lowest,
+        }
+    })
+}
+
+impl Unused {
+    /// Sets them to zero in whole pixels.
+    pub(super) fn clear(&self, pixels: &mut [u8]) {
+        let bits = self.bits.to_le_bytes();
+        if self.bits != 0 {
+            for pixel in pixels.chunks_exact_mut(self.bytes) {
+                pixel
+                    .iter_mut()
+                    .zip(bits)
+                    .for_each(|(byte, bits)| *byte &= !bits);
+            }
+        }
+    }
+}
+
+fn mask(bits: u32) -> u64 {
+    (1 << bits) - 1
+}
+
+/// The components of formats of four components in one word.
+fn word(fourcc: Fourcc) -> Option<Word> {
+    // From the most significant bit, as the formats' names have them.
+    let place = |bytes: usize, order: &[u8; 4], bits: [u32; 4]| {
+        let mut components = [(0, 0); 4];
+        let mut end = bytes as u32 * 8;
+        for (name, bits) in order.iter().zip(bits) {
+            end -= bits;
+            let index = match name {
+                b'R' => 0,
+                b'G' => 1,
+                b'B' => 2,
+                _ => 3,
+            };
+            components[index] = (end, bits);
+        }
+        Some(Word { bytes, components })
+    };
+    const EIGHTS: [u32; 4] = [8; 4];
+    const TENS: [u32; 4] = [2, 10, 10, 10];
+    const SIXTEENS: [u32; 4] = [16; 4];
+    match fourcc {
+        Fourcc::XRGB8888 | Fourcc::ARGB8888 => place(4, b"XRGB", EIGHTS),
+        Fourcc::XBGR8888 | Fourcc::ABGR8888 => place(4, b"XBGR", EIGHTS),
+        Fourcc::RGBX8888 | Fourcc::RGBA8888 => place(4, b"RGBX", EIGHTS),
+        Fourcc::BGRX8888 | Fourcc::BGRA8888 => place(4, b"BGRX", EIGHTS),
+        Fourcc::XRGB2101010 | Fourcc::ARGB2101010 => place(4, b"XRGB", TENS),
+        Fourcc::XBGR2101010 | Fourcc::ABGR2101010 => place(4, b"XBGR", TENS),
+        Fourcc::RGBX1010102 | Fourcc::RGBA1010102 => place(4, b"RGBX", [10, 10, 10, 2]),
+        Fourcc::BGRX1010102 | Fourcc::BGRA1010102 => place(4, b"BGRX", [10, 10, 10, 2]),
+        Fourcc::XRGB16161616 | Fourcc::ARGB16161616 => place(8, b"XRGB", SIXTEENS),
+        Fourcc::XBGR16161616 | Fourcc::ABGR16161616 => place(8, b"XBGR", SIXTEENS),
+        Fourcc::XRGB16161616F | Fourcc::ARGB16161616F => place(8, b"XRGB", SIXTEENS),
+        Fourcc::XBGR16161616F | Fourcc::ABGR16161616F => place(8, b"XBGR", SIXTEENS),
+        Fourcc::XRGB4444 | Fourcc::ARGB4444 => place(2, b"XRGB", [4; 4]),
+        Fourcc::XBGR4444 | Fourcc::ABGR4444 => place(2, b"XBGR", [4; 4]),
+        Fourcc::XRGB1555 | Fourcc::ARGB1555 => place(2, b"XRGB", [1, 5, 5, 5]),
+        Fourcc::XBGR1555 | Fourcc::ABGR1555 => place(2, b"XBGR", [1, 5, 5, 5]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn converted<const N: usize>(from: Fourcc, to: Fourcc, mut pixel: [u8; N]) -> [u8; N] {
+        match relation(from, to) {
+            Relation::Rearranged(rearrangement) => rearrangement.apply(&mut pixel),
+            Relation::Same => {}
+            Relation::Different => panic!("{from} to {to}"),
+        }
+        pixel
+    }
+
+    #[test]
+    fn dropping_alpha_is_a_plain_copy_and_inventing_it_is_not() {
+        use Relation::Same;
+        assert_eq!(relation(Fourcc::ARGB8888, Fourcc::XRGB8888), Same);
+        assert_eq!(relation(Fourcc::NV12, Fourcc::NV12), Same);
+        let opaque = converted(Fourcc::XRGB8888, Fourcc::ARGB8888, [1, 2, 3, 77]);
+        assert_eq!(opaque, [1, 2, 3, 255]);
+    }
+
+    #[test]
+    fn components_change_places() {
+        let swapped = converted(Fourcc::ARGB8888, Fourcc::ABGR8888, [1, 2, 3, 4]);
+        assert_eq!(swapped, [3, 2, 1, 4]);
+        let turned = converted(Fourcc::ARGB8888, Fourcc::RGBA8888, [1, 2, 3, 4]);
+        assert_eq!(turned, [4, 1, 2, 3]);
+        // A, R, G, B from the top: 2, 10, 10, 10 bits.
+        let word = |a: u32, b: u32, c: u32, d: u32| (a << 30 | b << 20 | c << 10 | d).to_le_bytes();
+        let ten = converted(
+            Fourcc::ARGB2101010,
+            Fourcc::ABGR2101010,
+            word(2, 1023, 5, 9),
+        );
+        assert_eq!(ten, word(2, 9, 5, 1023));
+    }
+
+    #[test]
+    fn unused_bits_do_not_make_pictures_differ() {
+        let mut pixels = [1, 2, 3, 4, 5, 6, 7, 8];
+        unused(Fourcc::ARGB8888).clear(&mut pixels);
+        assert_eq!(pixels, [1, 2, 3, 4, 5, 6, 7, 8]);
+        unused(Fourcc::XRGB8888).clear(&mut pixels);
+        assert_eq!(pixels, [1, 2, 3, 0, 5, 6, 7, 0]);
+    }
+
+    #[test]
+    fn alpha_of_half_floats_is_one_point_zero() {
+        let pixel = converted(Fourcc::XBGR16161616F, Fourcc::ABGR16161616F, [9; 8]);
+        assert_eq!(pixel, [9, 9, 9, 9, 9, 9, 0x00, 0x3c]);
+    }
+
+    #[test]
+    fn other_depths_and_kinds_are_different() {
+        for (from, to) in [
+            (Fourcc::XRGB8888, Fourcc::XRGB2101010),
+            (Fourcc::XRGB8888, Fourcc::RGB565),
+            (Fourcc::NV12, Fourcc::NV21),
+            (Fourcc::XBGR16161616, Fourcc::XBGR16161616F),
+            (Fourcc(1), Fourcc(2)),
+        ] {
+            assert_eq!(relation(from, to), Relation::Different, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn there_and_back_again_is_the_same_picture() {
+        let pixels: Vec<u8> = (0..64).map(|byte| byte * 3).collect();
+        for (from, to) in [
+            (Fourcc::ARGB8888, Fourcc::BGRA8888),
+            (Fourcc::RGBA1010102, Fourcc::ABGR2101010),
+            (Fourcc::ARGB4444, Fourcc::ABGR4444),
+            (Fourcc::ARGB16161616, Fourcc::ABGR16161616),
+        ] {
+            let mut changed = pixels.clone();
+            for (from, to) in [(from, to), (to, from)] {
+                if let Relation::Rearranged(rearrangement) = relation(from, to) {
+                    rearrangement.apply(&mut changed);
+                }
+            }
+            assert_eq!(changed, pixels, "{from} to {to}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The ways there are of getting a picture across.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Which of the two devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// The one whose buffer is read.
+    Source,
+    /// The one whose buffer is written.
+    Destination,
+}
+
+/// Where memory that both devices import comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// A LINEAR buffer of the destination's device.
+    Destination,
+    /// A LINEAR buffer of the source's device.
+    Source,
+    /// Anonymous memory of the system, by `/dev/udmabuf`.
+    Udmabuf,
+    /// Memory of the system, by `/dev/dma_heap/system`.
+    DmaHeap,
+}
+
+/// A way of getting a picture across.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Strategy {
+    /// The destination's GPU imports the source as an image and reads it.
+    Pull,
+    /// The source's GPU imports the destination as an image and writes it.
+    Push,
+    /// As [`Self::Pull`] with the source as plain bytes (`VkBuffer`).
+    PullBytes,
+    /// As [`Self::Push`] with the destination as plain bytes.
+    PushBytes,
+    /// The source's GPU writes, and the destination's reads, memory that both import.
+    Staged(Carrier),
+    /// The processor copies, through two mappings.
+    Cpu,
+}
+
+impl Strategy {
+    /// All of them, from the one that moves the fewest bytes to the one that always works.
+    pub const ALL: [Self; 9] = [
+        Self::Pull,
+        Self::Push,
+        Self::PullBytes,
+        Self::PushBytes,
+        Self::Staged(Carrier::Destination),
+        Self::Staged(Carrier::Source),
+        Self::Staged(Carrier::Udmabuf),
+        Self::Staged(Carrier::DmaHeap),
+        Self::Cpu,
+    ];
+
+    /// Its name, for people and for `PRIMESHARE_BLIT`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pull => "pull",
+            Self::Push => "push",
+            Self::PullBytes => "pull-bytes",
+            Self::PushBytes => "push-bytes",
+            Self::Staged(Carrier::Destination) => "staged-destination",
+            Self::Staged(Carrier::Source) => "staged-source",
+            Self::Staged(Carrier::Udmabuf) => "staged-udmabuf",
+            Self::Staged(Carrier::DmaHeap) => "staged-dma-heap",
+            Self::Cpu => "cpu",
+        }
+    }
+}
+
+impl fmt::Display for Strategy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// No strategy has this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no blit strategy; there are {names}", names = names())]
+pub struct UnknownStrategy(pub String);
+
+fn names() -> String {
+    Strategy::ALL.map(Strategy::name).join(", ")
+}
+
+impl FromStr for Strategy {
+    type Err = UnknownStrategy;
+
+    fn from_str(name: &str) -> Result<Self, UnknownStrategy> {
+        let found = Self::ALL.into_iter().find(|known| known.name() == name);
+        found.ok_or_else(|| UnknownStrategy(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_strategy_is_found_by_its_name() {
+        for strategy in Strategy::ALL {
+            assert_eq!(strategy.name().parse(), Ok(strategy));
+        }
+        let unknown = "teleport".parse::<Strategy>().unwrap_err();
+        assert!(unknown.to_string().contains("staged-udmabuf"), "{unknown}");
+    }
+}

@@ -1,0 +1,222 @@
+use std::ffi::CStr;
+use std::fmt;
+
+use ash::{ext, khr, vk};
+
+/// What a Vulkan device may be able to do for sharing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Feature {
+    /// Memory from dma-bufs, and dma-bufs from memory.
+    DmaBuf,
+    /// Images with DRM format modifiers.
+    Modifiers,
+    /// Handing memory over to devices that are not Vulkan's.
+    Foreign,
+    /// Sampling of YCbCr formats with conversion.
+    Ycbcr,
+    /// Taking back what nobody has written meanwhile, without its contents being lost.
+    AcquireUnmodified,
+    /// Binary semaphores from and to sync files.
+    SyncFdSemaphores,
+    /// Fences from and to sync files.
+    SyncFdFences,
+    /// Timeline semaphores.
+    Timeline,
+}
+
+impl Feature {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::DmaBuf,
+        Self::Modifiers,
+        Self::Foreign,
+        Self::Ycbcr,
+        Self::AcquireUnmodified,
+        Self::SyncFdSemaphores,
+        Self::SyncFdFences,
+        Self::Timeline,
+    ];
+    /// Those that sharing images does not work without.
+    pub const IMAGES: [Self; 3] = [Self::DmaBuf, Self::Modifiers, Self::Foreign];
+
+    /// The device extensions it is made of, at this Vulkan version.
+    fn extensions(self, version: u32) -> Vec<&'static CStr> {
+        let core_since = |promoted: u32, name| (version < promoted).then_some(name);
+        match self {
+            Self::DmaBuf => vec![
+                khr::external_memory_fd::NAME,
+                ext::external_memory_dma_buf::NAME,
+            ],
+            Self::Modifiers => [
+                Some(ext::image_drm_format_modifier::NAME),
+                core_since(vk::API_VERSION_1_2, khr::image_format_list::NAME),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+            Self::Foreign => vec![ext::queue_family_foreign::NAME],
+            // Of Vulkan 1.1, as a feature that a device need not have.
+            Self::Ycbcr => Vec::new(),
+            Self::AcquireUnmodified => vec![ext::external_memory_acquire_unmodified::NAME],
+            Self::SyncFdSemaphores => vec![khr::external_semaphore_fd::NAME],
+            Self::SyncFdFences => vec![khr::external_fence_fd::NAME],
+            Self::Timeline => Vec::from_iter(core_since(
+                vk::API_VERSION_1_2,
+                khr::timeline_semaphore::NAME,
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Feature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DmaBuf => "dma-bufs",
+            Self::Modifiers => "images with modifiers",
+            Self::Foreign => "foreign queues",
+            Self::Ycbcr => "YCbCr conversion",
+            Self::AcquireUnmodified => "unmodified acquisition",
+            Self::SyncFdSemaphores => "sync file semaphores",
+            Self::SyncFdFences => "sync file fences",
+            Self::Timeline => "timeline semaphores",
+        })
+    }
+}
+
+/// What a device brings: of its own, or as the host enabled it.
+pub(super) struct Brought<'a> {
+    /// The lower of the instance's and the device's.
+    pub(super) version: u32,
+    pub(super) has: &'a dyn Fn(&CStr) -> bool,
+    /// Feature `samplerYcbcrConversion`.
+    pub(super) ycbcr: bool,
+    /// Feature `timelineSemaphore`.
+    pub(super) timeline: bool,
+    /// SYNC_FD can be imported and exported.
+    pub(super) semaphore_fd: bool,
+    pub(super) fence_fd: bool,
+}
+
+/// What a device can do for sharing and, of what it cannot, what is missing for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    missing: Vec<(Feature, Vec<String>)>,
+}
+
+impl Capabilities {
+    pub(super) fn of(brought: &Brought<'_>) -> Self {
+        let missing = |feature: Feature| {
+            let extensions = feature.extensions(brought.version).into_iter();
+            let mut missing: Vec<String> = extensions
+                .filter(|name| !(brought.has)(name))
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect();
+            let mut need = |there: bool, what: &str| {
+                if !there {
+                    missing.push(what.to_owned());
+                }
+            };
+            match feature {
+                Feature::Ycbcr => need(brought.ycbcr, "feature samplerYcbcrConversion"),
+                Feature::Timeline => need(brought.timeline, "feature timelineSemaphore"),
+                Feature::SyncFdSemaphores => {
+                    need(
+                        brought.semaphore_fd,
+                        "import and export of SYNC_FD semaphores",
+                    );
+                }
+                Feature::SyncFdFences => {
+                    need(brought.fence_fd, "import and export of SYNC_FD fences");
+                }
+                _ => {}
+            }
+            missing
+        };
+        Self {
+            missing: Feature::ALL
+                .into_iter()
+                .map(|feature| (feature, missing(feature)))
+                .filter(|(_, missing)| !missing.is_empty())
+                .collect(),
+        }
+    }
+
+    /// Whether it is there.
+    pub fn has(&self, feature: Feature) -> bool {
+        self.missing(feature).is_empty()
+    }
+
+    /// What is missing for it: extensions, features and kinds of handles. Empty: nothing is.
+    pub fn missing(&self, feature: Feature) -> &[String] {
+        let entry = self.missing.iter().find(|(missing, _)| *missing == feature);
+        entry.map_or(&[], |(_, missing)| missing)
+    }
+
+    /// The extensions to enable for all that is there.
+    pub(super) fn extensions(&self, version: u32) -> Vec<&'static CStr> {
+        let there = Feature::ALL
+            .into_iter()
+            .filter(|feature| self.has(*feature));
+        there
+            .flat_map(|feature| feature.extensions(version))
+            .collect()
+    }
+}
+
+impl fmt::Display for Capabilities {
+    /// A line per feature.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for feature in Feature::ALL {
+            match self.missing(feature) {
+                [] => writeln!(f, "{feature}: yes")?,
+                missing => writeln!(f, "{feature}: no, lacks {}", missing.join(", "))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn brought<'a>(version: u32, has: &'a dyn Fn(&CStr) -> bool) -> Brought<'a> {
+        Brought {
+            version,
+            has,
+            ycbcr: true,
+            timeline: true,
+            semaphore_fd: true,
+            fence_fd: false,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_for_each_feature() {
+        let has = |name: &CStr| name != ext::image_drm_format_modifier::NAME;
+        let some = Capabilities::of(&brought(vk::API_VERSION_1_1, &has));
+        assert!(some.has(Feature::DmaBuf) && some.has(Feature::Timeline));
+        assert_eq!(
+            some.missing(Feature::Modifiers),
+            ["VK_EXT_image_drm_format_modifier"]
+        );
+        assert!(
+            some.to_string()
+                .contains("sync file fences: no, lacks import and export")
+        );
+    }
+
+    #[test]
+    fn what_a_version_has_in_its_core_needs_no_extension() {
+        let has = |name: &CStr| name == ext::image_drm_format_modifier::NAME;
+        let old = Capabilities::of(&brought(vk::API_VERSION_1_1, &has));
+        assert_eq!(
+            old.missing(Feature::Modifiers),
+            ["VK_KHR_image_format_list"]
+        );
+        assert!(!old.has(Feature::Timeline));
+        let new = Capabilities::of(&brought(vk::API_VERSION_1_2, &has));
+        assert!(new.has(Feature::Modifiers) && new.has(Feature::Timeline));
+    }
+}

@@ -1,0 +1,191 @@
+//! Device memory that is, or becomes, a dma-buf.
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use ash::vk;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+
+use super::image::DMA_BUF;
+use super::{Call, Device, Error, fds, query};
+use crate::buffer::Object;
+
+/// Freed on drop, which must come after that of what is bound to it.
+#[derive(Debug)]
+pub(super) struct Memory {
+    device: Device,
+    raw: vk::DeviceMemory,
+}
+
+/// What an allocation is for alone.
+#[derive(Clone, Copy)]
+pub(super) enum Dedicated {
+    Image(vk::Image),
+    Buffer(vk::Buffer),
+    /// One plane of a disjoint image, for which there is no dedicated allocation:
+    /// VUID-VkMemoryDedicatedAllocateInfo-image-01797.
+    Plane,
+}
+
+impl Dedicated {
+    fn info(self) -> Option<vk::MemoryDedicatedAllocateInfo<'static>> {
+        let info = vk::MemoryDedicatedAllocateInfo::default();
+        match self {
+            Self::Image(image) => Some(info.image(image)),
+            Self::Buffer(buffer) => Some(info.buffer(buffer)),
+            Self::Plane => None,
+        }
+    }
+}
+
+impl Memory {
+    /// Imports a dma-buf of at least the needed size. Its fd stays its own: the driver gets a dup.
+    pub(super) fn import(
+        device: &Device,
+        object: &Object,
+        needs: vk::MemoryRequirements,
+        dedicated: Dedicated,
+    ) -> Result<Self, Error> {
+        if needs.size > object.size() {
+            return Err(Error::TooSmall {
+                needed: needs.size,
+                available: object.size(),
+            });
+        }
+        fits(device, needs.size)?;
+        let types = query::memory_types(device, object.as_fd())?;
+        let memory_type = common_type(types, needs.memory_type_bits)?;
+        let fd = fds::duplicate(object.as_fd())?;
+        let mut import = vk::ImportMemoryFdInfoKHR::default()
+            .handle_type(DMA_BUF)
+            .fd(fd.as_raw_fd());
+        let mut dedicated = dedicated.info();
+        let mut info = vk::MemoryAllocateInfo::default()
+            .allocation_size(needs.size)
+            .memory_type_index(memory_type)
+            .push_next(&mut import);
+        if let Some(dedicated) = &mut dedicated {
+            info = info.push_next(dedicated);
+        }
+        // SAFETY: `info` lives until the call returns, and the fd is ours to give.
+        match unsafe { device.raw().allocate_memory(&info, None) } {
+            Ok(raw) => {
+                // The driver's from now on.
+                let _ = fd.into_raw_fd();
+                Ok(Self {
+                    device: device.clone(),
+                    raw,
+                })
+            }
+            Err(result) => {
+                fds::take_back(device, fd, result);
+                Err(refused(device, object, result))
+            }
+        }
+    }
+
+    /// Allocates memory that can be exported.
+    pub(super) fn exportable(
+        device: &Device,
+        needs: vk::MemoryRequirements,
+        dedicated: Dedicated,
+    ) -> Result<Self, Error> {
+        fits(device, needs.size)?;
+        let memory_type = common_type(u32::MAX, needs.memory_type_bits)?;
+        let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(DMA_BUF);
+        let mut dedicated = dedicated.info();
+        let mut info = vk::MemoryAllocateInfo::default()
+            .allocation_size(needs.size)
+            .memory_type_index(memory_type)
+            .push_next(&mut export);
+        if let Some(dedicated) = &mut dedicated {
+            info = info.push_next(dedicated);
+        }
+        // SAFETY: `info` lives until the call returns.
+        let raw = unsafe { device.raw().allocate_memory(&info, None) }
+            .map_err(device.failed(Call::AllocateMemory))?;
+        Ok(Self {
+            device: device.clone(),
+            raw,
+        })
+    }
+
+    /// A new fd of the memory's dma-buf, closed by exec.
+    pub(super) fn export(&self) -> Result<OwnedFd, Error> {
+        let info = vk::MemoryGetFdInfoKHR::default()
+            .memory(self.raw)
+            .handle_type(DMA_BUF);
+        // SAFETY: the memory was made for export as this.
+        let fd = unsafe { self.device.functions().memory_fd.get_memory_fd(&info) }
+            .map_err(self.device.failed(Call::GetMemoryFd))?;
+        // SAFETY: the call succeeded, so this is a new fd that nobody else knows.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        close_on_exec(&fd)?;
+        Ok(fd)
+    }
+
+    pub(super) fn raw(&self) -> vk::DeviceMemory {
+        self.raw
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
+        unsafe { self.device.raw().free_memory(self.raw, None) };
+    }
+}
+
+/// Sees to it that exec closes a driver's fd: lavapipe up to 26.1 forgets it.
+pub(super) fn close_on_exec(fd: &OwnedFd) -> Result<(), Error> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+        .map(drop)
+        .map_err(Error::Duplicate)
+}
+
+/// Refuses what is larger than any allocation (VUID-vkAllocateMemory-pAllocateInfo-01713 and
+/// `maxMemoryAllocationSize`).
+fn fits(device: &Device, size: u64) -> Result<(), Error> {
+    let most = device.physical().max_allocation();
+    match size > most {
+        true => Err(Error::TooManyBytes { size, most }),
+        false => Ok(()),
+    }
+}
+
+/// The first type that suits both.
+fn common_type(dma_buf: u32, needed: u32) -> Result<u32, Error> {
+    match dma_buf & needed {
+        0 => Err(Error::NoMemoryType { dma_buf, needed }),
+        types => Ok(types.trailing_zeros()),
+    }
+}
+
+/// The error of an import, and its reason where that can be seen.
+fn refused(device: &Device, object: &Object, result: vk::Result) -> Error {
+    let mode = fcntl(object.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
+    let read_only = mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY);
+    match result == vk::Result::ERROR_INVALID_EXTERNAL_HANDLE && read_only {
+        true => Error::ReadOnly {
+            device: device.physical().name().to_owned(),
+        },
+        false => device.failed(Call::ImportMemory)(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_type_must_suit_both_sides() {
+        assert_eq!(common_type(0b1110, 0b0110), Ok(1));
+        assert_eq!(common_type(1 << 31, u32::MAX), Ok(31));
+        assert_eq!(
+            common_type(0b1000, 0b0110),
+            Err(Error::NoMemoryType {
+                dma_buf: 0b1000,
+                needed: 0b0110
+            })
+        );
+    }
+}

@@ -1,0 +1,222 @@
+//! What a driver says it imports and exports, asked once per device and question.
+
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ash::vk;
+use rustc_hash::FxHashMap;
+
+use super::image::DMA_BUF;
+use super::{Call, Device, Error, ImageUsage};
+use crate::buffer::Modifier;
+
+/// A kind of image.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    pub(super) format: vk::Format,
+    /// The format of other views, where there are to be some.
+    pub(super) twin: Option<vk::Format>,
+    pub(super) modifier: Modifier,
+    pub(super) usage: ImageUsage,
+    pub(super) disjoint: bool,
+}
+
+impl Kind {
+    pub(super) fn flags(&self) -> vk::ImageCreateFlags {
+        let mut flags = vk::ImageCreateFlags::empty();
+        if self.twin.is_some() {
+            flags |= vk::ImageCreateFlags::MUTABLE_FORMAT;
+        }
+        if self.disjoint {
+            flags |= vk::ImageCreateFlags::DISJOINT;
+        }
+        flags
+    }
+
+    /// The formats of its views: VUID-VkImageCreateInfo-tiling-02353 wants them named.
+    pub(super) fn views(&self) -> Vec<vk::Format> {
+        Vec::from_iter(
+            self.twin
+                .map(|twin| [self.format, twin])
+                .into_iter()
+                .flatten(),
+        )
+    }
+}
+
+/// The largest images of a kind, and what can be done with them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) extent: vk::Extent3D,
+    pub(super) features: vk::ExternalMemoryFeatureFlags,
+}
+
+type Listed = Arc<[vk::DrmFormatModifierPropertiesEXT]>;
+
+/// The answers so far. A device's answers do not change; a lack of memory is not remembered.
+#[derive(Default)]
+pub(super) struct Answers {
+    modifiers: Memo<vk::Format, Listed>,
+    limits: Memo<Kind, Result<Limits, vk::Result>>,
+    buffers: Memo<vk::BufferUsageFlags, vk::ExternalMemoryFeatureFlags>,
+}
+
+struct Memo<K, V>(Mutex<FxHashMap<K, V>>);
+
+impl<K, V> Default for Memo<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq, V: Clone> Memo<K, V> {
+    /// The driver is asked without the lock.
+    fn get(&self, question: K, ask: impl FnOnce(&K) -> V, keep: impl FnOnce(&V) -> bool) -> V {
+        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().get(&question).cloned();
+        known.unwrap_or_else(|| {
+            let answer = ask(&question);
+            if keep(&answer) {
+                lock().insert(question, answer.clone());
+            }
+            answer
+        })
+    }
+}
+
+/// The modifiers that the device lists for a format.
+pub(super) fn modifiers(device: &Device, format: vk::Format) -> Listed {
+    let ask = |format: &vk::Format| ask_modifiers(device, *format);
+    device.answers().modifiers.get(format, ask, |_| true)
+}
+
+/// The limits for images of this kind, shared as dma-bufs.
+pub(super) fn limits(device: &Device, kind: Kind) -> Result<Limits, vk::Result> {
+    let final_answer = |answer: &Result<Limits, vk::Result>| {
+        matches!(answer, Ok(_) | Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED))
+    };
+    let ask = |kind: &Kind| ask_limits(device, kind);
+    device.answers().limits.get(kind, ask, final_answer)
+}
+
+/// What can be done with buffers of this usage, shared as dma-bufs.
+pub(super) fn buffers(
+    device: &Device,
+    usage: vk::BufferUsageFlags,
+) -> vk::ExternalMemoryFeatureFlags {
+    let ask = |usage: &vk::BufferUsageFlags| ask_buffers(device, *usage);
+    device.answers().buffers.get(usage, ask, |_| true)
+}
+
+/// The features of a format that a usage needs.
+pub(super) fn features(kind: &Kind) -> vk::FormatFeatureFlags {
+    use vk::{FormatFeatureFlags as F, ImageUsageFlags as U};
+    let needs = [
+        (U::TRANSFER_SRC, F::TRANSFER_SRC),
+        (U::TRANSFER_DST, F::TRANSFER_DST),
+        (U::SAMPLED, F::SAMPLED_IMAGE),
+        (U::STORAGE, F::STORAGE_IMAGE),
+        (U::COLOR_ATTACHMENT, F::COLOR_ATTACHMENT),
+    ];
+    let mut features = match kind.disjoint {
+        true => F::DISJOINT,
+        false => F::empty(),
+    };
+    for (usage, feature) in needs {
+        if kind.usage.flags.contains(usage) {
+            features |= feature;
+        }
+    }
+    features
+}
+
+fn ask_modifiers(device: &Device, format: vk::Format) -> Listed {
+    let query = |list: &mut vk::DrmFormatModifierPropertiesListEXT<'_>| {
+        let mut properties = vk::FormatProperties2::default().push_next(list);
+        let physical = device.physical();
+        // SAFETY: the device has VK_EXT_image_drm_format_modifier.
+        unsafe {
+            physical
+                .instance()
+                .raw()
+                .get_physical_device_format_properties2(physical.raw(), format, &mut properties);
+        }
+    };
+    let mut count = vk::DrmFormatModifierPropertiesListEXT::default();
+    query(&mut count);
+    let count = count.drm_format_modifier_count as usize;
+    let mut listed = vec![vk::DrmFormatModifierPropertiesEXT::default(); count];
+    let mut list = vk::DrmFormatModifierPropertiesListEXT::default()
+        .drm_format_modifier_properties(&mut listed);
+    query(&mut list);
+    let filled = list.drm_format_modifier_count as usize;
+    listed.truncate(filled);
+    listed.into()
+}
+
+fn ask_limits(device: &Device, kind: &Kind) -> Result<Limits, vk::Result> {
+    let mut external = vk::PhysicalDeviceExternalImageFormatInfo::default().handle_type(DMA_BUF);
+    let mut drm = vk::PhysicalDeviceImageDrmFormatModifierInfoEXT::default()
+        .drm_format_modifier(kind.modifier.0)
+        .sharing_mode(vk::SharingMode::EXCLUSIVE);
+    let views = kind.views();
+    let mut list = vk::ImageFormatListCreateInfo::default().view_formats(&views);
+    let mut info = vk::PhysicalDeviceImageFormatInfo2::default()
+        .format(kind.format)
+        .ty(vk::ImageType::TYPE_2D)
+        .tiling(vk::ImageTiling::DRM_FORMAT_MODIFIER_EXT)
+        .usage(kind.usage.flags)
+        .flags(kind.flags())
+        .push_next(&mut external)
+        .push_next(&mut drm);
+    if !views.is_empty() {
+        info = info.push_next(&mut list);
+    }
+    let mut external = vk::ExternalImageFormatProperties::default();
+    let mut properties = vk::ImageFormatProperties2::default().push_next(&mut external);
+    let physical = device.physical();
+    // SAFETY: the device has the extensions whose structures are chained.
+    unsafe {
+        physical
+            .instance()
+            .raw()
+            .get_physical_device_image_format_properties2(physical.raw(), &info, &mut properties)?;
+    }
+    Ok(Limits {
+        extent: properties.image_format_properties.max_extent,
+        features: external.external_memory_properties.external_memory_features,
+    })
+}
+
+fn ask_buffers(device: &Device, usage: vk::BufferUsageFlags) -> vk::ExternalMemoryFeatureFlags {
+    let info = vk::PhysicalDeviceExternalBufferInfo::default()
+        .usage(usage)
+        .handle_type(DMA_BUF);
+    let mut answer = vk::ExternalBufferProperties::default();
+    let physical = device.physical();
+    // SAFETY: the device has VK_EXT_external_memory_dma_buf.
+    unsafe {
+        physical
+            .instance()
+            .raw()
+            .get_physical_device_external_buffer_properties(physical.raw(), &info, &mut answer);
+    }
+    answer.external_memory_properties.external_memory_features
+}
+
+/// The memory types that a dma-buf can be imported as.
+///
+/// Mesa's lavapipe says so of any file, a dma-buf or not.
+pub(super) fn memory_types(device: &Device, fd: std::os::fd::BorrowedFd<'_>) -> Result<u32, Error> {
+    use std::os::fd::AsRawFd;
+    let mut properties = vk::MemoryFdPropertiesKHR::default();
+    // SAFETY: the device has VK_KHR_external_memory_fd; the fd is open and stays the caller's.
+    unsafe {
+        device
+            .functions()
+            .memory_fd
+            .get_memory_fd_properties(DMA_BUF, fd.as_raw_fd(), &mut properties)
+            .map_err(device.failed(Call::GetMemoryFdProperties))?;
+    }
+    Ok(properties.memory_type_bits)
+}

@@ -1,0 +1,251 @@
+//! Drivers that fail late, or say yes and do nothing. Vulkan's own interface is the seam: the
+//! blitter is given a host program's device, whose functions are partly the test's.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use primeshare::blit::{Blitter, Failure, Options, Outcome, Side, Strategy};
+use primeshare::vk::ash::{self, vk};
+use primeshare::vk::{self as shared, Select};
+
+use super::{PATIENCE, assert_shows, blit, write};
+use crate::support::{Guest, buffer_on, in_guest};
+
+/// How many submissions go well until some do not. Negative: all do.
+static GOOD_SUBMISSIONS: AtomicI64 = AtomicI64::new(-1);
+/// How many of those then do not.
+static BAD_SUBMISSIONS: AtomicI64 = AtomicI64::new(0);
+/// The driver's own functions. (The loader comes and goes with its instances.)
+static SUBMIT: Mutex<Option<vk::PFN_vkQueueSubmit>> = Mutex::new(None);
+static LOOKUP: Mutex<Option<vk::PFN_vkGetDeviceProcAddr>> = Mutex::new(None);
+
+fn fail_after(good: i64, bad: i64) {
+    BAD_SUBMISSIONS.store(bad, Ordering::SeqCst);
+    GOOD_SUBMISSIONS.store(good, Ordering::SeqCst);
+}
+
+unsafe extern "system" fn submit_and_fail_late(
+    queue: vk::Queue,
+    count: u32,
+    submissions: *const vk::SubmitInfo<'_>,
+    fence: vk::Fence,
+) -> vk::Result {
+    let good = GOOD_SUBMISSIONS.load(Ordering::SeqCst);
+    if good > 0 {
+        GOOD_SUBMISSIONS.store(good - 1, Ordering::SeqCst);
+    }
+    if good == 0 && BAD_SUBMISSIONS.fetch_sub(1, Ordering::SeqCst) > 0 {
+        return vk::Result::ERROR_DEVICE_LOST;
+    }
+    let own = SUBMIT.lock().unwrap().unwrap();
+    // SAFETY: the driver's function, with what was meant for it.
+    unsafe { own(queue, count, submissions, fence) }
+}
+
+unsafe extern "system" fn copy_nothing(
+    _: vk::CommandBuffer,
+    _: vk::Image,
+    _: vk::ImageLayout,
+    _: vk::Image,
+    _: vk::ImageLayout,
+    _: u32,
+    _: *const vk::ImageCopy,
+) {
+}
+
+/// # Safety
+/// As for vkGetDeviceProcAddr.
+unsafe fn look_up(device: vk::Device, name: *const c_char) -> vk::PFN_vkVoidFunction {
+    let own = LOOKUP.lock().unwrap().unwrap();
+    // SAFETY: as the caller promises.
+    unsafe { own(device, name) }
+}
+
+/// What the driver has, but for submissions that fail late.
+unsafe extern "system" fn with_late_failures(
+    device: vk::Device,
+    name: *const c_char,
+) -> vk::PFN_vkVoidFunction {
+    // SAFETY: the driver's function, with what was meant for it; names end in zero.
+    let (own, name) = unsafe { (look_up(device, name), CStr::from_ptr(name)) };
+    if name == c"vkQueueSubmit" {
+        // SAFETY: it is of this type.
+        let own: vk::PFN_vkQueueSubmit = unsafe { std::mem::transmute(own.unwrap()) };
+        *SUBMIT.lock().unwrap() = Some(own);
+        let ours: vk::PFN_vkQueueSubmit = submit_and_fail_late;
+        // SAFETY: the caller calls it by its right type.
+        return unsafe {
+            std::mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(ours as *const c_void)
+        };
+    }
+    own
+}
+
+/// What the driver has, but for image copies that do nothing.
+unsafe extern "system" fn with_empty_copies(
+    device: vk::Device,
+    name: *const c_char,
+) -> vk::PFN_vkVoidFunction {
+    // SAFETY: as above.
+    let (own, name) = unsafe { (look_up(device, name), CStr::from_ptr(name)) };
+    if name == c"vkCmdCopyImage" {
+        let ours: vk::PFN_vkCmdCopyImage = copy_nothing;
+        // SAFETY: as above.
+        return unsafe {
+            std::mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(ours as *const c_void)
+        };
+    }
+    own
+}
+
+/// A device of the host program's, whose functions are looked up by `lookup`.
+fn device(guest: &Guest, lookup: vk::PFN_vkGetDeviceProcAddr) -> shared::Device {
+    let instance = guest.instance();
+    let physical = instance.select(&Select::Software).unwrap();
+    // The library's own device, for its list of extensions and its end.
+    let whole = shared::Device::new(&physical).unwrap();
+    *LOOKUP.lock().unwrap() = Some(instance.raw().fp_v1_0().get_device_proc_addr);
+    let functions = ash::InstanceFnV1_0 {
+        get_device_proc_addr: lookup,
+        ..instance.raw().fp_v1_0().clone()
+    };
+    // SAFETY: the device is alive; `keep` holds it for as long as this one is used.
+    let raw = unsafe { ash::Device::load(&functions, whole.raw().handle()) };
+    let queue = *whole.queue().unwrap();
+    let names: Vec<&CStr> = vec![
+        ash::khr::external_memory_fd::NAME,
+        ash::ext::external_memory_dma_buf::NAME,
+        ash::ext::image_drm_format_modifier::NAME,
+        ash::ext::queue_family_foreign::NAME,
+        ash::khr::image_format_list::NAME,
+    ];
+    let host = shared::Host {
+        physical,
+        device: raw,
+        extensions: &names,
+        ycbcr: false,
+        timeline: false,
+        queue_family: whole.queue_family(),
+        queue: Some(Arc::new(Mutex::new(queue))),
+        keep: Some(Box::new(whole)),
+    };
+    // SAFETY: as above; nobody else uses the queue.
+    unsafe { shared::Device::wrap(host) }
+}
+
+#[test]
+fn a_driver_that_fails_at_the_thousandth_frame_loses_none() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(1000, 1);
+        let gpu = device(guest, with_late_failures);
+        let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+        let options = Options {
+            strategies: vec![Strategy::Pull, Strategy::PullBytes],
+            ..Options::default()
+        };
+        let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        for frame in 0..1100_u32 {
+            write(&from, frame as u8);
+            blit(&blitter, &from, &to, &[], &[]).unwrap();
+            if frame % 50 == 0 || frame > 980 {
+                assert_shows(&to, frame as u8, "the picture");
+            }
+        }
+        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        println!("{verdict}");
+        let failed = |strategy| matches!(verdict.outcome(strategy), Some(Outcome::Failed(_)));
+        let [pull, bytes] = [Strategy::Pull, Strategy::PullBytes].map(failed);
+        assert!(pull != bytes, "one of them has failed: {verdict}");
+        assert!(verdict.to_string().contains("vkQueueSubmit"), "{verdict}");
+        fail_after(-1, 0);
+    });
+}
+
+#[test]
+fn a_gpu_that_is_lost_for_good_leaves_the_processor() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(2, i64::MAX);
+        let gpu = device(guest, with_late_failures);
+        let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+        let blitter = Blitter::new(sides.0, sides.1, &Options::default()).unwrap();
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        for seed in 0..20 {
+            write(&from, seed);
+            blit(&blitter, &from, &to, &[], &[]).unwrap();
+            assert_shows(&to, seed, "the picture");
+        }
+        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        println!("{verdict}");
+        assert_eq!(verdict.chosen, Some(Strategy::Cpu));
+        fail_after(-1, 0);
+    });
+}
+
+#[test]
+fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(-1, 0);
+        let gpu = device(guest, with_late_failures);
+        let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+        let options = Options {
+            in_flight: 4,
+            strategies: vec![Strategy::Pull, Strategy::PullBytes],
+            ..Options::default()
+        };
+        let sources = [(); 4].map(|()| buffer_on(&vgem));
+        let destinations = [(); 4].map(|()| buffer_on(&vkms));
+        for good in 0..5 {
+            let (a, b) = (sides.0.clone(), sides.1.clone());
+            let blitter = Blitter::new(a, b, &options).unwrap();
+            for seed in 0..10 {
+                write(&sources[0], seed);
+                blit(&blitter, &sources[0], &destinations[0], &[], &[]).unwrap();
+            }
+            fail_after(good, 1);
+            for (index, source) in sources.iter().enumerate() {
+                write(source, 10 * good as u8 + index as u8);
+            }
+            let pairs = sources.iter().zip(&destinations);
+            let fences: Vec<_> = pairs
+                .map(|(from, to)| blitter.blit(from, to, &[], &[]).unwrap())
+                .collect();
+            for (index, fence) in fences.iter().enumerate() {
+                fence.wait(PATIENCE).unwrap();
+                let seed = 10 * good as u8 + index as u8;
+                assert_shows(&destinations[index], seed, "in order");
+            }
+            fail_after(-1, 0);
+        }
+    });
+}
+
+#[test]
+fn a_driver_that_says_yes_and_does_nothing_is_found_out() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpu = device(guest, with_empty_copies);
+        let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+        let blitter = Blitter::new(sides.0, sides.1, &Options::default()).unwrap();
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        write(&to, 255);
+        for seed in 0..10 {
+            write(&from, seed);
+            blit(&blitter, &from, &to, &[], &[]).unwrap();
+            assert_shows(&to, seed, "the next strategy");
+        }
+        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        println!("{verdict}");
+        assert!(
+            matches!(
+                verdict.outcome(Strategy::Pull),
+                Some(Outcome::Failed(Failure::Unlike { .. }))
+            ),
+            "{verdict}"
+        );
+    });
+}

@@ -1,0 +1,241 @@
+use primeshare::alloc::{Dumb, Udmabuf};
+use primeshare::blit::{Blitter, Error, Options, Outcome, Side, Strategy};
+use primeshare::buffer::PlaneFd;
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Layout, Request};
+
+use super::{assert_shows, blit, blitter, forced, read, write};
+use crate::support::{buffer_on, in_guest};
+
+fn pair(
+    (source, destination): (&Device, &Device),
+    (from, to): (Fourcc, Fourcc),
+    (width, height): (u32, u32),
+) -> (DmaBuf, DmaBuf) {
+    let on = |device: &Device, fourcc| {
+        let request = Request::new(width, height, fourcc);
+        Dumb::new(device).allocate(&request).unwrap()
+    };
+    (on(source, from), on(destination, to))
+}
+
+/// The same rows further apart.
+fn with_wide_rows(width: u32, height: u32) -> DmaBuf {
+    let memory = Udmabuf::open().unwrap();
+    let wide = Request::new(width + 100, height, Fourcc::XRGB8888);
+    let wide = memory.allocate(&wide).unwrap();
+    let plane = PlaneFd {
+        fd: wide.plane_fd(0).unwrap().try_clone_to_owned().unwrap(),
+        offset: 256,
+        stride: wide.planes()[0].stride,
+    };
+    // One row less: the picture begins later in the memory.
+    let layout = Layout::linear(width, height - 1, Fourcc::XRGB8888);
+    DmaBuf::new(layout, [plane]).unwrap()
+}
+
+#[test]
+fn every_strategy_copies_bit_by_bit() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.third());
+        let mut seed = 0;
+        for strategy in Strategy::ALL {
+            for (source, destination) in [(&vgem, &vkms), (&vkms, &vgem)] {
+                let blitter = blitter(guest, source, destination, &forced(strategy));
+                for size in [(1, 1), (33, 17), (1000, 100), (256, 256)] {
+                    let formats = (Fourcc::XRGB8888, Fourcc::XRGB8888);
+                    let (from, to) = pair((source, destination), formats, size);
+                    // Twice: the second time everything is there already.
+                    for _ in 0..2 {
+                        seed += 1;
+                        write(&from, seed);
+                        let what = format!("{strategy}, {size:?}");
+                        let done = blit(&blitter, &from, &to, &[], &[]);
+                        done.unwrap_or_else(|failure| panic!("{what}: {failure}"));
+                        assert_shows(&to, seed, &what);
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn every_strategy_copes_with_rows_further_apart() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        for strategy in Strategy::ALL {
+            let blitter = blitter(guest, &vgem, &vkms, &forced(strategy));
+            let wide = with_wide_rows(64, 33);
+            let request = Request::new(64, 32, Fourcc::XRGB8888);
+            let tight = Dumb::new(&vkms).allocate(&request).unwrap();
+            for (from, to, seed) in [(&wide, &tight, 7), (&tight, &wide, 99)] {
+                write(from, seed);
+                blit(&blitter, from, to, &[], &[])
+                    .unwrap_or_else(|failure| panic!("{strategy}: {failure}"));
+                assert_shows(to, seed, strategy.name());
+            }
+        }
+    });
+}
+
+#[test]
+fn components_change_places_and_alpha_is_set_on_the_way() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let able = |from, to| -> &[Strategy] {
+            match (from, to) {
+                (Fourcc::XRGB8888, Fourcc::ARGB8888) => &[Strategy::Cpu],
+                _ => &[Strategy::Pull, Strategy::Push, Strategy::Cpu],
+            }
+        };
+        for (from, to) in [
+            (Fourcc::ARGB8888, Fourcc::ABGR8888),
+            (Fourcc::XBGR8888, Fourcc::XRGB8888),
+            (Fourcc::XRGB8888, Fourcc::ARGB8888),
+            (Fourcc::ARGB8888, Fourcc::XRGB8888),
+        ] {
+            for &strategy in able(from, to) {
+                let blitter = blitter(guest, &vgem, &vkms, &forced(strategy));
+                let (source, destination) = pair((&vgem, &vkms), (from, to), (50, 20));
+                write(&source, 3);
+                blit(&blitter, &source, &destination, &[], &[])
+                    .unwrap_or_else(|failure| panic!("{strategy}, {from} to {to}: {failure}"));
+                // B, G, R, A in memory for ARGB; R, G, B, A for ABGR.
+                let is_swapped = |fourcc| matches!(fourcc, Fourcc::ABGR8888 | Fourcc::XBGR8888);
+                let swap = is_swapped(from) != is_swapped(to);
+                for (sent, arrived) in read(&source).iter().zip(read(&destination)) {
+                    for (sent, arrived) in sent.chunks(4).zip(arrived.chunks(4)) {
+                        let mut wanted = [sent[0], sent[1], sent[2], sent[3]];
+                        if swap {
+                            wanted.swap(0, 2);
+                        }
+                        if to == Fourcc::ARGB8888 && from == Fourcc::XRGB8888 {
+                            wanted[3] = 255;
+                        }
+                        let looked_at = match to {
+                            Fourcc::XRGB8888 => 3,
+                            _ => 4,
+                        };
+                        assert_eq!(arrived[..looked_at], wanted[..looked_at], "{strategy}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn pictures_of_several_planes_arrive() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        for fourcc in [Fourcc::NV12, Fourcc::YUV420] {
+            let blitter = blitter(guest, &vgem, &vkms, &Options::default());
+            let (from, to) = pair((&vgem, &vkms), (fourcc, fourcc), (64, 32));
+            for seed in 0..40 {
+                write(&from, seed);
+                blit(&blitter, &from, &to, &[], &[]).unwrap();
+                assert_shows(&to, seed, &fourcc.to_string());
+            }
+            let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+            println!("{verdict}");
+            assert!(verdict.chosen.is_some());
+        }
+    });
+}
+
+#[test]
+fn between_any_two_devices_all_is_tried_and_the_fastest_is_used() {
+    in_guest(|guest| {
+        let devices = [guest.vgem(), guest.vkms(), guest.third()];
+        for source in &devices {
+            for destination in &devices {
+                let blitter = blitter(guest, source, destination, &Options::default());
+                let (from, to) = (buffer_on(source), buffer_on(destination));
+                for seed in 0..40 {
+                    write(&from, seed);
+                    blit(&blitter, &from, &to, &[], &[]).unwrap();
+                    assert_shows(&to, seed, "while it finds out");
+                }
+                let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+                println!("{verdict}");
+                let rate = |strategy| match verdict.outcome(strategy) {
+                    Some(Outcome::Works {
+                        verified: true,
+                        bytes_per_second: Some(rate),
+                    }) => *rate,
+                    other => panic!("{strategy}: {other:?}"),
+                };
+                let chosen = rate(verdict.chosen.unwrap());
+                for strategy in Strategy::ALL {
+                    assert!(rate(strategy) <= chosen, "{strategy} is faster");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn without_vulkan_the_processor_copies() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let sides = (Side::new(&vgem, None), Side::new(&vkms, None));
+        let blitter = Blitter::new(sides.0, sides.1, &Options::default()).unwrap();
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        write(&from, 9);
+        blit(&blitter, &from, &to, &[], &[]).unwrap();
+        assert_shows(&to, 9, "by the processor");
+        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        assert_eq!(verdict.chosen, Some(Strategy::Cpu));
+        assert!(
+            verdict.to_string().contains("no Vulkan device"),
+            "{verdict}"
+        );
+    });
+}
+
+#[test]
+fn on_one_gpu_it_is_a_plain_copy() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpu = guest.vulkan();
+        let sides = (Side::new(&vgem, Some(&gpu)), Side::new(&vkms, Some(&gpu)));
+        let blitter = Blitter::new(sides.0, sides.1, &Options::default()).unwrap();
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        for seed in 0..20 {
+            write(&from, seed);
+            blit(&blitter, &from, &to, &[], &[]).unwrap();
+            assert_shows(&to, seed, "on one GPU");
+        }
+        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        for strategy in Strategy::ALL {
+            let offered = !matches!(verdict.outcome(strategy), Some(Outcome::NotOffered(_)));
+            let wanted = [
+                Strategy::Pull,
+                Strategy::PullBytes,
+                Strategy::PushBytes,
+                Strategy::Cpu,
+            ];
+            assert_eq!(offered, wanted.contains(&strategy), "{verdict}");
+        }
+    });
+}
+
+#[test]
+fn pictures_that_do_not_go_together_are_refused() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let blitter = blitter(guest, &vgem, &vkms, &Options::default());
+        let small = buffer_on(&vgem);
+        let same = (Fourcc::XRGB8888, Fourcc::XRGB8888);
+        let (_, large) = pair((&vgem, &vkms), same, (65, 64));
+        let refused = |from: &DmaBuf, to: &DmaBuf| blitter.blit(from, to, &[], &[]).unwrap_err();
+        assert!(matches!(refused(&small, &large), Error::Size { .. }));
+        assert_eq!(refused(&small, &small.clone()), Error::SameBuffer);
+        let (_, other) = pair((&vgem, &vkms), (same.0, Fourcc::RGB565), (64, 64));
+        let formats = Error::Format {
+            from: Fourcc::XRGB8888,
+            to: Fourcc::RGB565,
+        };
+        assert_eq!(refused(&small, &other), formats);
+    });
+}
