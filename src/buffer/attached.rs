@@ -68,11 +68,12 @@ impl<V: Send + Sync + 'static> Attached<V> {
             entry.buffers += usize::from(buffer.watch(&watcher));
             return Ok(entry.value.clone());
         }
+        // Made by two at once, the one not wanted ends after the lock.
         let made = Arc::new(make()?);
         let mut entries = self.shared.lock();
         let is_new = buffer.watch(&watcher);
-        let entry = entries.entry(key).or_insert(Entry {
-            value: made,
+        let entry = entries.entry(key).or_insert_with(|| Entry {
+            value: made.clone(),
             buffers: 0,
         });
         entry.buffers += usize::from(is_new);

@@ -33,7 +33,7 @@ pub enum Refusal<E> {
 /// A cache of things made of buffers: imports, framebuffers, images.
 ///
 /// It keeps nothing alive: it refers weakly to what was made, and an entry goes when the last
-/// [`DmaBuf`] of the same memory and layout goes that the cache has seen. It can remember that
+/// [`DmaBuf`] of the same memory and layout goes that [`Self::get_or_make`] was asked with. It can remember that
 /// nothing can be made of a buffer, and forgets that with the buffer too. Thread-safe; clones share
 /// the entries.
 pub struct Cache<V, E> {
@@ -110,7 +110,12 @@ where
         buffer: &DmaBuf,
         make: impl FnOnce() -> Result<V, Refusal<E>>,
     ) -> Result<Arc<V>, E> {
-        if let Some(answer) = self.get(buffer) {
+        let key = buffer.key();
+        let watcher: Arc<dyn Watcher> = self.shared.clone();
+        if let Some(entry) = self.shared.lock().get_mut(&key)
+            && let Some(answer) = entry.known.answer()
+        {
+            entry.buffers += usize::from(buffer.watch(&watcher));
             return answer;
         }
         let made = match make() {
@@ -118,14 +123,13 @@ where
             Err(Refusal::Lasting(why)) => Err(why),
             Ok(made) => Ok(Arc::new(made)),
         };
-        let watcher: Arc<dyn Watcher> = self.shared.clone();
-        let is_new = buffer.watch(&watcher);
         let mut entries = self.shared.lock();
-        let entry = entries.entry(buffer.key()).or_insert(Entry {
+        let entry = entries.entry(key).or_insert(Entry {
             known: Known::Nothing,
             buffers: 0,
         });
-        entry.buffers += usize::from(is_new);
+        // With the lock held, so that nobody finds the entry before its buffer is counted.
+        entry.buffers += usize::from(buffer.watch(&watcher));
         if let Some(answer) = entry.known.answer() {
             // The one not wanted is dropped after the lock, which its end may need.
             drop(entries);

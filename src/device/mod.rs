@@ -46,8 +46,14 @@ impl Device {
     /// (`drm_master_open`). That is given up at once, so as not to be in a compositor's way; to
     /// set modes, hand in an fd of your own.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let file = open_node(path.as_ref())?;
-        Self::build(file, |file, name| Ok(gem::handles_of_new(file, name)))
+        let path = path.as_ref();
+        let file = open_node(path)?;
+        // By the name it was opened by: a container may have given it another than the kernel's.
+        let node = Node {
+            path: path.to_owned(),
+            ..Node::of(file.as_fd())?
+        };
+        Self::build(file, node, |file, name| Ok(gem::handles_of_new(file, name)))
     }
 
     /// Takes an fd of a DRM node that the program opened, or got from a session manager.
@@ -70,18 +76,24 @@ impl Device {
     /// description by itself breaks the table, which closes what it takes for its own. Give one of
     /// the two a file description of its own, or do all of it through this `Device`.
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
-        Self::build(fd, gem::handles_of)
+        let node = Node::of(fd.as_fd())?;
+        Self::build(fd, node, gem::handles_of)
     }
 
     fn build(
         file: OwnedFd,
+        node: Node,
         handles: impl FnOnce(OwnedFd, String) -> Result<Handles, Errno>,
     ) -> Result<Self, Error> {
-        let node = Node::of(file.as_fd())?;
         let path = || node.path.clone();
-        let driver = sys::drm::driver_name(file.as_fd()).map_err(|errno| Error::Version {
-            path: path(),
-            errno,
+        let driver = sys::drm::driver_name(file.as_fd()).map_err(|errno| match errno {
+            Errno::ENODEV => Error::Gem(gem::Error::Lost {
+                device: path().display().to_string(),
+            }),
+            errno => Error::Version {
+                path: path(),
+                errno,
+            },
         })?;
         let name = format!("{driver} ({})", node.path.display());
         let handles = handles(file, name).map_err(|errno| Error::Compare {
@@ -96,8 +108,15 @@ impl Device {
     }
 
     /// Another file description of the same node, with a table of its own.
+    /// [`gem::Error::Lost`] where another device has the node's path by now.
     pub fn reopen(&self) -> Result<Self, Error> {
-        Self::open(&self.0.node.path)
+        let device = Self::open(&self.0.node.path)?;
+        match device.node().id == self.node().id {
+            true => Ok(device),
+            false => Err(Error::Gem(gem::Error::Lost {
+                device: self.to_string(),
+            })),
+        }
     }
 
     /// The kernel driver's name, such as `amdgpu` or `vkms`.
@@ -145,7 +164,9 @@ impl Device {
     ///
     /// The handle must be open, and nobody else may close it. If the program got it by an import
     /// of its own of something that the library has here, the kernel gave it the same handle, and
-    /// this is a clone of the same object. [`gem::Object::release`] is the way back. GETFB and
+    /// this is a clone of the same object: the program must then hold an [`gem::Object`] of it from
+    /// before its import until this returns, or the library may have closed the handle in between.
+    /// (Better: [`Self::import_fd`].) [`gem::Object::release`] is the way back. GETFB and
     /// GETFB2 give a fresh handle with every call: adopt each, or close it yourself. After an error
     /// the handle is still the program's.
     pub fn adopt(&self, handle: u32) -> Result<gem::Object, gem::Error> {

@@ -193,10 +193,15 @@ pub fn enumerate() -> Result<Vec<Node>, Error> {
                 });
             }
         };
-        nodes.extend(Node::describe(NodeId {
+        let node = Node::describe(NodeId {
             major: major(stat.st_rdev),
             minor: minor(stat.st_rdev),
-        })?);
+        })?;
+        // By the name it has here: a container may have given it another than the kernel's.
+        nodes.extend(node.map(|node| Node {
+            path: entry.path(),
+            ..node
+        }));
     }
     nodes.sort_by_key(|node| (node.kind, node.id));
     Ok(nodes)

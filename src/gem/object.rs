@@ -43,7 +43,8 @@ pub(crate) struct Handles(pub(super) Arc<Table<File>>);
 /// A GEM object on one file description, counted: the handle is closed when the last clone goes.
 ///
 /// All objects for one dma-buf on one file description are clones of each other, wherever they
-/// came from. Clones are cheap and thread-safe; dropping the last one makes the GEM_CLOSE ioctl,
+/// came from. (But for those that the kernel gave a handle of their own: opened by a flink name, or
+/// from GETFB.) Clones are cheap and thread-safe; dropping the last one makes the GEM_CLOSE ioctl,
 /// which does not wait for the GPU.
 #[derive(Clone)]
 pub struct Object(Arc<Lease<File>>);
@@ -119,7 +120,7 @@ impl Handles {
                 errno,
             })
         })?;
-        self.created(handle)
+        Ok(Object(Table::opened(&self.0, self.handle(handle)?)))
     }
 
     /// See [`Device::adopt`](crate::Device::adopt).

@@ -16,7 +16,7 @@ pub enum Found {
     /// The object was created on this very file description, and its handle is the one from
     /// there.
     SelfImport,
-    /// The dma-buf had been imported here before and is still in use.
+    /// The dma-buf had been imported here before, or its handle adopted, and is still in use.
     AlreadyImported,
     /// This file description did not know the dma-buf.
     New,
@@ -29,6 +29,8 @@ enum Origin {
     Created,
     /// Of a dma-buf.
     Imported,
+    /// Handed over by the host program, who alone knows.
+    Adopted,
 }
 
 impl Origin {
@@ -36,7 +38,7 @@ impl Origin {
     fn found(self) -> Found {
         match self {
             Self::Created => Found::SelfImport,
-            Self::Imported => Found::AlreadyImported,
+            Self::Imported | Self::Adopted => Found::AlreadyImported,
         }
     }
 }
@@ -57,8 +59,8 @@ pub struct Stats {
     pub exports: u64,
     /// GEM_CLOSE ioctls made.
     pub closes: u64,
-    /// GEM_CLOSE ioctls that failed though the device is there: somebody else closes handles on
-    /// this file description.
+    /// Handles that were closed already when they were exported or closed here, though the device
+    /// is there: somebody else closes handles on this file description.
     pub failed_closes: u64,
     /// Handles that an import took over from their last user just before it closed them.
     pub resurrected: u64,
@@ -93,7 +95,8 @@ impl fmt::Debug for Held {
 /// still open, since only the lock's holder closes, so the importer puts a new lease into the
 /// entry. The late dropper then finds a lease that is not its own and leaves the handle to it.
 /// PRIME and GEM_CLOSE ioctls are made with the lock held, so that the kernel's view and the
-/// table's change together. (`models.rs` explores all interleavings of this.)
+/// table's change together. (`models.rs` explores the
+/// interleavings of this.)
 ///
 /// A hit takes none of this lock: the [`Index`] gives a lease that has users, or nothing.
 ///
@@ -241,10 +244,16 @@ impl<K: Kernel> Table<K> {
         Ok(leased)
     }
 
-    /// Takes a handle that the kernel has just made, and that nobody else can know.
+    /// Takes the handle of an object that was just made here, and that nobody else can know.
     pub(super) fn created(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
         let mut state = this.lock();
         Self::insert(this, &mut state, handle, Origin::Created)
+    }
+
+    /// Takes a fresh handle of an object that was made who knows where.
+    pub(super) fn opened(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
+        let mut state = this.lock();
+        Self::insert(this, &mut state, handle, Origin::Adopted)
     }
 
     /// Becomes the owner of a handle that is open on this file description, and that the host
@@ -256,7 +265,10 @@ impl<K: Kernel> Table<K> {
         let is_it = match state.entries.get(&handle).map(|entry| entry.id) {
             None => false,
             Some(None) => true,
-            Some(Some(id)) => this.kernel.handle_to_fd(handle.raw())?.1 == id,
+            Some(Some(id)) => {
+                state.stats.exports += 1;
+                this.kernel.handle_to_fd(handle.raw())?.1 == id
+            }
         };
         let known = match is_it {
             true => Self::lease(this, &mut state, handle),
@@ -264,7 +276,7 @@ impl<K: Kernel> Table<K> {
         };
         Ok(match known {
             Some((lease, _)) => lease,
-            None => Self::insert(this, &mut state, handle, Origin::Created),
+            None => Self::insert(this, &mut state, handle, Origin::Adopted),
         })
     }
 
@@ -285,7 +297,13 @@ impl<K: Kernel> Table<K> {
             return Err(Errno::ENOENT);
         }
         state.stats.exports += 1;
-        let (fd, id) = self.kernel.handle_to_fd(lease.handle.raw())?;
+        let exported = self.kernel.handle_to_fd(lease.handle.raw());
+        if matches!(exported, Err(Errno::ENOENT)) {
+            // Closed behind our back: nobody is to find it here any more.
+            state.stats.failed_closes += 1;
+            self.remove(&mut state, lease.handle);
+        }
+        let (fd, id) = exported?;
         let known = state.entries.get(&lease.handle).and_then(|entry| entry.id);
         if known.is_some_and(|known| known != id) {
             self.remove(&mut state, lease.handle);

@@ -196,8 +196,10 @@ fn a_handle_closed_behind_our_back_is_a_typed_error() {
                 errno: Errno::ENOENT
             }
         );
-        drop((object, buffer));
-        // The table's own close met a handle that was gone, and says so.
+        // It is not found any more, and not closed a second time.
+        let (anew, found) = vgem.import_fd(buffer.plane_fd(0).unwrap()).unwrap();
+        assert_eq!(found, Found::New);
+        drop((object, buffer, anew));
         assert_eq!(vgem.stats().failed_closes, 1);
         assert_eq!(vgem.stats().handles, 0);
     });

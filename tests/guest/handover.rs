@@ -22,7 +22,7 @@ fn an_adopted_handle_is_the_librarys_to_close() {
         assert_eq!(object.handle().raw(), handle);
         let (fd, _) = object.export().unwrap();
         let (again, found) = vgem.import_fd(&fd).unwrap();
-        assert_eq!((found, &again), (Found::SelfImport, &object));
+        assert_eq!((found, &again), (Found::AlreadyImported, &object));
         drop((object, again, fd));
         assert_eq!((vgem.stats().closes, vgem.stats().failed_closes), (1, 0));
         // It is closed: the kernel knows it no more.
