@@ -104,8 +104,12 @@ impl Guest {
     /// A third device: the second vkms, or where the kernel cannot make one, a file description of
     /// the first with handles of its own.
     pub(crate) fn third(&self) -> Device {
-        let is_second = !self.is_compat() && !self.in_qemu();
-        self.nth(self.display(), usize::from(is_second))
+        self.nth(self.display(), usize::from(self.has_third()))
+    }
+
+    /// Whether [`third`](Self::third) is a device of its own.
+    pub(crate) fn has_third(&self) -> bool {
+        !self.is_compat() && !self.in_qemu()
     }
 
     /// The driver of [`vkms`](Self::vkms).
@@ -131,8 +135,12 @@ impl Guest {
         std::env::var_os("PRIMESHARE_GUEST_KIND").is_some_and(|kind| kind == "compat")
     }
 
-    /// Whether this is the guest in QEMU: Debian's own kernel, and Mesa as in the compatibility
-    /// guest.
+    /// Whether Mesa is the oldest that is supported, 25.0.
+    pub(crate) fn has_old_mesa(&self) -> bool {
+        self.is_compat() || self.in_qemu()
+    }
+
+    /// Whether this is the guest in QEMU: Debian's own kernel, with Mesa 25.0.
     pub(crate) fn in_qemu(&self) -> bool {
         std::env::var_os("PRIMESHARE_GUEST_KIND").is_some_and(|kind| kind == "qemu")
     }

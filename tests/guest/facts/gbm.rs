@@ -34,7 +34,7 @@ fn gbms_own_export_is_read_only_on_mesa_25_0() {
         let bo = create(&gbm);
         let (close_on_exec, writable) = flags(bo.fd().unwrap().as_fd());
         assert!(close_on_exec);
-        assert_eq!(writable, !guest.is_compat());
+        assert_eq!(writable, !guest.has_old_mesa());
     });
 }
 

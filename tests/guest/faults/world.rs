@@ -69,7 +69,7 @@ impl World {
             gbm: Gbm::new(&vkms).unwrap(),
             nodes: device::enumerate().unwrap(),
             capabilities: vkms.capabilities().unwrap(),
-            mesa_leaks: guest.is_compat() || guest.in_qemu(),
+            mesa_leaks: guest.has_old_mesa(),
             vgem,
             vkms,
         }
