@@ -14,6 +14,7 @@ use crate::{cargo, guest, host, sanitize};
 /// between two CPUs. Not what needs the faults that only the other guests' kernels produce.
 const IN_QEMU: &[&str] = &[
     "refusals::",
+    "facts::",
     "unplug::",
     "devices::",
     "handles::",
