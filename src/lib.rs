@@ -11,6 +11,8 @@ pub mod import;
 pub mod sync;
 mod sys;
 pub mod vk;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 pub use alloc::{Allocator, Request};
 pub use buffer::{DmaBuf, Fourcc, Layout, Modifier};

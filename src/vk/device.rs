@@ -302,7 +302,7 @@ fn failed(physical: &PhysicalDevice, call: Call) -> impl Fn(vk::Result) -> Error
     }
 }
 
-fn require(
+pub(crate) fn require(
     physical: &PhysicalDevice,
     capabilities: &Capabilities,
     feature: Feature,

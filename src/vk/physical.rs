@@ -199,7 +199,7 @@ impl PhysicalDevice {
     }
 
     /// The version of Vulkan to use it with.
-    pub(super) fn version(&self) -> u32 {
+    pub(crate) fn version(&self) -> u32 {
         self.0.version
     }
 
@@ -208,7 +208,7 @@ impl PhysicalDevice {
         self.0.driver
     }
 
-    pub(super) fn has(&self, extension: &CStr) -> bool {
+    pub(crate) fn has(&self, extension: &CStr) -> bool {
         let mut known = self.0.extensions.iter();
         known.any(|known| known.as_c_str() == extension)
     }

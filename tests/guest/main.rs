@@ -18,3 +18,5 @@ mod soak;
 mod support;
 mod vkms;
 mod vulkan;
+#[cfg(feature = "wgpu")]
+mod wgpu;
