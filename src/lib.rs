@@ -8,6 +8,7 @@ pub mod export;
 pub mod gbm;
 pub mod gem;
 pub mod import;
+pub mod negotiate;
 pub mod sync;
 mod sys;
 pub mod vk;

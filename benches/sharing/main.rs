@@ -6,6 +6,7 @@
 
 mod bare;
 mod handles;
+mod images;
 mod measure;
 mod table;
 
@@ -37,8 +38,12 @@ fn main() -> Result<()> {
     let physical = instance
         .select(&Select::Drm(&destination))
         .or_else(|_| instance.select(&Select::Software))?;
-    println!("\ncopies by {}, {IN_FLIGHT} in flight", physical.name());
+    println!(
+        "\nVulkan by {}, copies {IN_FLIGHT} in flight",
+        physical.name()
+    );
     let vulkan = vk::Device::new(&physical)?;
+    images::run(&vulkan, &source)?;
     let mut table = Table::new(["copy", "size", "GiB/s", "baseline", "GiB/s", "ratio"]);
     for (width, height) in [(1920, 1080), (3840, 2160)] {
         copies(&mut table, &vulkan, &source, &destination, width, height)?;

@@ -361,7 +361,8 @@ mod tests {
         // Components to a pixel: 3 in 4:4:4, 2 in 4:2:2, 1.5 in 4:2:0 and 4:1:1, 1.125 in 4:1:0.
         #[rustfmt::skip]
         let expected = [
-            (8, 24, &[Fourcc::YUV444, Fourcc::YVU444, Fourcc::NV24, Fourcc::NV42, Fourcc::VUY888][..]),
+            (8, 24, &[Fourcc::YUV444, Fourcc::YVU444, Fourcc::NV24, Fourcc::NV42,
+                      Fourcc::VUY888][..]),
             (8, 16, &[Fourcc::YUV422, Fourcc::YVU422, Fourcc::NV16, Fourcc::NV61,
                       Fourcc::YUYV, Fourcc::YVYU, Fourcc::UYVY, Fourcc::VYUY]),
             (8, 12, &[Fourcc::YUV420, Fourcc::YVU420, Fourcc::NV12, Fourcc::NV21,

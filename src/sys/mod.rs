@@ -7,6 +7,7 @@ pub(crate) mod dma_heap;
 pub(crate) mod drm;
 pub(crate) mod file;
 pub(crate) mod map;
+pub(crate) mod sync_file;
 pub(crate) mod udmabuf;
 
 use nix::errno::Errno;

@@ -136,7 +136,8 @@ impl Commands {
     /// As [`Self::submit`], to be executed after these sync files, and with a sync file that is
     /// signalled when it is done; `None` where it is already.
     ///
-    /// Takes the fds, also when it fails.
+    /// Takes the fds, also when it fails. lavapipe, up to 26.1 at least, gives a sync file only
+    /// when it is signalled, and so waits here.
     ///
     /// # Safety
     /// As for [`Self::submit`].

@@ -299,6 +299,9 @@ pub enum Error {
     /// The fd could not be duplicated for the driver.
     #[error("cannot duplicate the dma-buf fd: {0}")]
     Duplicate(nix::errno::Errno),
+    /// The fd is no sync file.
+    #[error("the fd is not a sync file: {0}")]
+    NotASyncFile(nix::errno::Errno),
     /// The command buffer is still being executed.
     #[error("the commands are still being executed")]
     Busy,

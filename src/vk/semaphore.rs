@@ -1,12 +1,13 @@
 //! Semaphores and fences that come from, and go as, sync files; and timelines.
 
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ash::vk;
 
 use super::{Call, Device, Error, Feature};
+use crate::sys::sync_file;
 
 const SEMAPHORE_FD: vk::ExternalSemaphoreHandleTypeFlags =
     vk::ExternalSemaphoreHandleTypeFlags::SYNC_FD;
@@ -55,9 +56,11 @@ impl Semaphore {
     /// A semaphore that is signalled when the sync file is; `None` is signalled already, which is
     /// -1 in Vulkan. To be waited for once.
     ///
-    /// Takes the fd, also when it fails.
+    /// Takes the fd, also when it fails. [`Error::NotASyncFile`] for any other file, which drivers
+    /// need not tell: lavapipe takes them all.
     pub fn from_sync_file(device: &Device, file: Option<OwnedFd>) -> Result<Self, Error> {
         device.require(Feature::SyncFdSemaphores)?;
+        check(&file)?;
         let semaphore = create(device, &vk::SemaphoreCreateInfo::default()).map(Self)?;
         // VUID-VkImportSemaphoreFdInfoKHR-handleType-07307: the temporary kind only.
         let info = vk::ImportSemaphoreFdInfoKHR::default()
@@ -208,8 +211,10 @@ impl Fence {
 
     /// A fence that is signalled when the sync file is; `None` is signalled already.
     ///
-    /// Takes the fd, also when it fails.
+    /// Takes the fd, also when it fails. [`Error::NotASyncFile`] for any other file, which drivers
+    /// need not tell: lavapipe takes them all.
     pub fn from_sync_file(device: &Device, file: Option<OwnedFd>) -> Result<Self, Error> {
+        check(&file)?;
         let fence = Self::new(device)?;
         // VUID-VkImportFenceFdInfoKHR-handleType-07306: the temporary kind only.
         let info = vk::ImportFenceFdInfoKHR::default()
@@ -287,6 +292,13 @@ impl Device {
             result => self.failed(call)(result),
         }
     }
+}
+
+fn check(file: &Option<OwnedFd>) -> Result<(), Error> {
+    let checked = file
+        .as_ref()
+        .map_or(Ok(()), |file| sync_file::check(file.as_fd()));
+    checked.map_err(Error::NotASyncFile)
 }
 
 fn number(file: &Option<OwnedFd>) -> i32 {

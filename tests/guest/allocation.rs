@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use primeshare::alloc::{DmaHeap, Dumb, Error, Udmabuf};
-use primeshare::buffer::PlaneFd;
+use primeshare::buffer::{FormatInfo, PlaneFd};
 use primeshare::device::{self, NodeKind};
 use primeshare::gbm::Gbm;
 use primeshare::gem::Found;
@@ -114,6 +114,28 @@ fn dumb_strides_suit_importers() {
         for (fourcc, width) in [(Fourcc::XRGB8888, 1366), (Fourcc::RGB565, 333)] {
             let buffer = dumb.allocate(&Request::new(width, 3, fourcc)).unwrap();
             assert_eq!(buffer.planes()[0].stride % 256, 0);
+        }
+    });
+}
+
+#[test]
+fn every_known_format_is_allocated_with_room_for_its_rows() {
+    in_guest(|guest| {
+        let allocators: [Box<dyn Allocator>; 2] = [
+            Box::new(Dumb::new(&guest.vkms())),
+            Box::new(Udmabuf::open().unwrap()),
+        ];
+        for allocator in allocators {
+            for info in FormatInfo::all() {
+                let buffer = allocator
+                    .allocate(&Request::new(333, 35, info.fourcc))
+                    .unwrap();
+                for (plane, info) in buffer.planes().iter().zip(info.planes) {
+                    assert_eq!(plane.stride % 256, 0, "{}", buffer.fourcc());
+                    assert!(plane.stride >= info.row_bytes(333).unwrap());
+                }
+                assert_eq!(buffer.planes().len(), info.planes.len());
+            }
         }
     });
 }

@@ -12,6 +12,7 @@ mod handles;
 mod handover;
 mod identity;
 mod kernel;
+mod negotiation;
 mod races;
 mod removal;
 mod soak;

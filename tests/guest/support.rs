@@ -40,8 +40,11 @@ pub(crate) fn in_guest(test: impl FnOnce(&Guest)) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| test(&guest))) {
         resume_unwind(panic);
     }
+    let is_compat = guest.is_compat();
     if let Some(instance) = guest.instance.into_inner() {
-        assert_eq!(instance.validation_messages(), [""; 0], "validation layer");
+        let mut messages = instance.validation_messages();
+        messages.retain(|message| !is_compat || !is_false_alarm(message));
+        assert_eq!(messages, [""; 0], "validation layer");
     }
     for (path, file) in guest.files.into_inner() {
         let handle = next_handle(&file);
@@ -53,6 +56,13 @@ pub(crate) fn in_guest(test: impl FnOnce(&Guest)) {
         "fds are left, or closed that were not ours"
     );
     assert_eq!(kernel_dma_bufs(), dma_bufs, "dma-bufs are left");
+}
+
+/// Mesa 25.0's lavapipe leaves a VkDrmFormatModifierPropertiesList2EXT as it is (26.1 fills it in),
+/// which the layer asks, so that it finds no features in any format with modifiers.
+fn is_false_alarm(message: &str) -> bool {
+    message.contains("VUID-VkImageViewCreateInfo-None-02273")
+        && message.contains("VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT has no supported format")
 }
 
 impl Guest {

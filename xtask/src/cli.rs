@@ -36,6 +36,8 @@ pub(crate) enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
+    /// Print what goes into Vulkan and back, for every allocator, format and size, in both guests.
+    Matrix,
     /// Run the tests that have a long form at full length, in the guest: some ten minutes.
     Soak {
         /// Names of tests, instead of all of them.

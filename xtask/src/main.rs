@@ -9,6 +9,7 @@ mod cli;
 mod demo;
 mod guest;
 mod host;
+mod matrix;
 mod progress;
 mod repository;
 mod runner;
@@ -44,5 +45,6 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Demo => demo::run(),
         Command::Soak { arguments } => soak::run(&arguments),
         Command::Bench { arguments } => bench::run(&arguments),
+        Command::Matrix => matrix::run(),
     }
 }

@@ -111,8 +111,11 @@ fn rgb_rows() -> impl Iterator<Item = &'static Row> {
     ROWS.iter().filter(|row| !row.image.ycbcr)
 }
 
+/// Components and what they are.
+type Values<'a> = &'a [(char, u32)];
+
 /// Bytes of a pixel whose components have these values.
-fn written(picture: &Picture, values: &[(char, u32)]) -> Vec<u8> {
+fn written(picture: &Picture, values: Values<'_>) -> Vec<u8> {
     let size = picture.values().map(|(byte, _)| byte + 1).max().unwrap();
     let mut bytes = vec![0; size];
     for ((component, bit), (byte, place)) in picture {
@@ -127,7 +130,7 @@ fn written(picture: &Picture, values: &[(char, u32)]) -> Vec<u8> {
 fn pixels_have_the_bytes_that_the_kernel_documents() {
     let eight = [('R', 0x11), ('G', 0x22), ('B', 0x33), ('A', 0x44)];
     #[rustfmt::skip]
-    let golden: [(Fourcc, &[(char, u32)], &[u8]); 12] = [
+    let golden: [(Fourcc, Values<'_>, &[u8]); 12] = [
         (Fourcc::ARGB8888, &eight, &[0x33, 0x22, 0x11, 0x44]),
         (Fourcc::XRGB8888, &eight[..3], &[0x33, 0x22, 0x11]),
         (Fourcc::ABGR8888, &eight, &[0x11, 0x22, 0x33, 0x44]),

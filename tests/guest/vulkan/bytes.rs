@@ -20,10 +20,16 @@ pub(super) struct Bytes {
 }
 
 impl Bytes {
+    /// To copy from and to.
     pub(super) fn new(device: &Device, size: usize) -> Self {
+        let usage = vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST;
+        Self::with_usage(device, size, usage)
+    }
+
+    pub(super) fn with_usage(device: &Device, size: usize, usage: vk::BufferUsageFlags) -> Self {
         let info = vk::BufferCreateInfo::default()
             .size(size as u64)
-            .usage(vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST);
+            .usage(usage);
         let raw = device.raw();
         // SAFETY: plain creation; a failure ends the test. Type 0 is the only one.
         unsafe {

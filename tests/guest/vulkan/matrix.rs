@@ -11,7 +11,7 @@ use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
 use super::bytes::{
     Bytes, buffer_to_bytes, bytes_to_buffer, bytes_to_image, cpu_has, cpu_write, gradient,
-    image_to_bytes, pack, packed_size, unpack,
+    image_to_bytes, pack, unpack,
 };
 use crate::support::{Guest, in_guest};
 

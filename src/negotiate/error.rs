@@ -1,0 +1,50 @@
+/// Why a list of formats from outside could not be read, or one of our own not be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An IN_FORMATS blob of another version (1 is the only one so far).
+    #[error("IN_FORMATS blob of version {0}")]
+    BlobVersion(u32),
+    /// A part of an IN_FORMATS blob is not all inside it.
+    #[error("IN_FORMATS: {count} {part} at byte {offset} are not all in a blob of {size} bytes")]
+    BlobBounds {
+        /// `header`, `formats` or `modifiers`.
+        part: &'static str,
+        /// How many there should be.
+        count: u32,
+        /// Where they should begin.
+        offset: u32,
+        /// Bytes of the blob.
+        size: usize,
+    },
+    /// A modifier of an IN_FORMATS blob is for a format that the blob does not have.
+    #[error("IN_FORMATS: modifier {modifier} is for format {format} of {count}")]
+    BlobFormat {
+        /// Which modifier.
+        modifier: usize,
+        /// Which format.
+        format: u64,
+        /// How many there are.
+        count: u32,
+    },
+    /// A dma-buf feedback format table whose size is not a number of entries of 16 bytes.
+    #[error("a format table of {0} bytes, which is no multiple of 16")]
+    TableSize(usize),
+    /// More entries than indices of 16 bits can name.
+    #[error("a format table of {0} entries, more than 65536")]
+    TableTooLong(usize),
+    /// Indices of a tranche of an odd number of bytes.
+    #[error("tranche indices of {0} bytes, which is no multiple of 2")]
+    IndicesSize(usize),
+    /// An index past the end of the format table.
+    #[error("tranche index {index} into a format table of {entries} entries")]
+    Index {
+        /// The index.
+        index: u16,
+        /// Entries there are.
+        entries: usize,
+    },
+    /// A device of another size than a `dev_t`.
+    #[error("a device number of {0} bytes, not 8")]
+    DeviceSize(usize),
+}

@@ -1,0 +1,84 @@
+//! Negotiation with what a real plane says of itself.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use drm::control::Device as _;
+use drm::{ClientCapability, Device as _};
+use primeshare::alloc::Request;
+use primeshare::gbm::Gbm;
+use primeshare::negotiate::{
+    DeviceKey, Endpoint, FormatSet, Usage, Wanted, negotiate, parse_in_formats,
+};
+use primeshare::{Allocator, Device, Fourcc, Modifier};
+
+use crate::support::in_guest;
+
+struct Card(File);
+
+impl AsFd for Card {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl drm::Device for Card {}
+impl drm::control::Device for Card {}
+
+/// The formats of each plane, and its `IN_FORMATS`.
+fn planes(device: &Device) -> Vec<(BTreeSet<Fourcc>, Vec<u8>)> {
+    let card = Card(File::open(&device.node().path).unwrap());
+    card.set_client_capability(ClientCapability::UniversalPlanes, true)
+        .unwrap();
+    let planes = card.plane_handles().unwrap();
+    let described = planes.into_iter().map(|plane| {
+        let formats = card.get_plane(plane).unwrap();
+        let formats = formats.formats().iter().copied().map(Fourcc).collect();
+        let properties = card.get_properties(plane).unwrap();
+        let blob = properties.iter().find_map(|(property, value)| {
+            let info = card.get_property(*property).unwrap();
+            (info.name().to_bytes() == b"IN_FORMATS").then_some(*value)
+        });
+        (formats, card.get_property_blob(blob.unwrap()).unwrap())
+    });
+    described.collect()
+}
+
+#[test]
+fn a_plane_s_in_formats_are_its_formats_with_modifiers() {
+    in_guest(|guest| {
+        let planes = planes(&guest.vkms());
+        assert!(!planes.is_empty());
+        for (formats, blob) in planes {
+            let set: FormatSet = parse_in_formats(&blob).unwrap().into_iter().collect();
+            assert_eq!(set.formats().collect::<BTreeSet<_>>(), formats);
+            // All that vkms knows.
+            assert!(set.iter().all(|entry| entry.modifier == Modifier::LINEAR));
+        }
+    });
+}
+
+#[test]
+fn what_is_agreed_on_with_a_plane_can_be_allocated() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let (_, blob) = planes(&vkms).into_iter().next().unwrap();
+        let formats = parse_in_formats(&blob).unwrap().into_iter().collect();
+        let plane = Endpoint::plane("plane", DeviceKey(1), formats);
+        let formats = [Modifier::LINEAR, Modifier::INVALID];
+        let formats = formats.map(|modifier| (Fourcc::XRGB8888, modifier));
+        let formats = FormatSet::from_iter(formats);
+        let gbm = Endpoint::gbm("gbm", DeviceKey(2), Usage::RENDER, formats);
+        let agreement = negotiate(&[&plane, &gbm], &Wanted::new(640, 480));
+        let choice = agreement.best().unwrap();
+        assert_eq!(agreement.allocator(choice).name, "gbm");
+        let request = Request {
+            modifiers: choice.modifiers.clone(),
+            ..Request::new(640, 480, choice.fourcc)
+        };
+        let buffer = Gbm::new(&vkms).unwrap().allocate(&request).unwrap();
+        assert_eq!(buffer.fourcc(), Fourcc::XRGB8888);
+        assert_eq!(buffer.modifier(), Modifier::LINEAR);
+    });
+}

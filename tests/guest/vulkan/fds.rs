@@ -1,0 +1,91 @@
+//! Whose fds are: none is left open, and none closed that is another's.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use primeshare::alloc::Dumb;
+use primeshare::buffer::{BufferId, PlaneFd};
+use primeshare::vk::{Error, Use};
+use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Request};
+
+use crate::support::{Guest, in_guest};
+
+/// A buffer that somebody else exported read-only: lavapipe maps what it imports for writing, and
+/// so refuses it.
+pub(super) fn read_only(guest: &Guest) -> DmaBuf {
+    let vgem = guest.vgem();
+    let dumb = drm_ffi::mode::dumbbuffer::create(vgem.as_fd(), 64, 64, 32, 0).unwrap();
+    let fd = crate::kernel::export(vgem.as_fd(), dumb.handle, libc::O_CLOEXEC);
+    drm_ffi::gem::close(vgem.as_fd(), dumb.handle).unwrap();
+    let plane = PlaneFd {
+        fd,
+        offset: 0,
+        stride: dumb.pitch,
+    };
+    DmaBuf::new(Layout::linear(64, 64, Fourcc::XRGB8888), [plane]).unwrap()
+}
+
+#[test]
+fn a_refused_dma_buf_leaves_no_fd_behind_and_says_that_it_is_read_only() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let read_only = read_only(guest);
+        for _ in 0..3 {
+            let refused = vulkan.import_image(&read_only, Use::Source).unwrap_err();
+            assert!(
+                matches!(&refused, Error::ReadOnly { device } if device.contains("llvmpipe")),
+                "{refused:?}"
+            );
+            // `in_guest` finds one that was left open, this one that was closed in the driver's
+            // stead.
+            let fd = read_only.plane_fd(0).unwrap();
+            assert_eq!(BufferId::of(fd), Ok(read_only.id()));
+        }
+    });
+}
+
+/// Mesa 25.0 closes what it refuses, and the number is another thread's at once: here that thread
+/// takes it for an fd of the very same dma-buf, so that looking at it would not tell.
+#[test]
+fn refused_imports_close_no_other_threads_fds() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let read_only = read_only(guest);
+        let good = Dumb::new(&guest.vkms());
+        let good = good
+            .allocate(&Request::new(64, 64, Fourcc::XRGB8888))
+            .unwrap();
+        let (done, dups) = (AtomicBool::new(false), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let mine: Vec<_> = (0..8)
+                            .map(|_| read_only.plane_fd(0).unwrap().try_clone_to_owned().unwrap())
+                            .collect();
+                        std::thread::yield_now();
+                        for fd in &mine {
+                            assert_eq!(BufferId::of(fd), Ok(read_only.id()), "closed by another");
+                        }
+                        dups.fetch_add(mine.len(), Ordering::Relaxed);
+                    }
+                });
+            }
+            let importers: Vec<_> = (0..3)
+                .map(|_| {
+                    scope.spawn(|| {
+                        for _ in 0..150 {
+                            let refused = vulkan.import_image(&read_only, Use::Source);
+                            assert!(matches!(refused, Err(Error::ReadOnly { .. })));
+                            vulkan.import_image(&good, Use::Source).unwrap();
+                        }
+                    })
+                })
+                .collect();
+            let results: Vec<_> = importers.into_iter().map(|thread| thread.join()).collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(results.iter().all(Result::is_ok));
+        });
+        assert!(dups.into_inner() > 100);
+    });
+}

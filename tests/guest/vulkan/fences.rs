@@ -1,0 +1,266 @@
+//! Sync files into Vulkan and out of it, and timelines. vgem makes fences that are signalled when
+//! the test says so, since lavapipe's own are at once. (So does sw_sync, which taints the kernel.)
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use primeshare::gem::Object;
+use primeshare::vk::{self, Commands, Error, Fence, Point, Semaphore, Timeline};
+use primeshare::{Device, Errno};
+
+use super::bytes::PATIENCE;
+use crate::support::{buffer_on, in_guest};
+
+/// `struct drm_vgem_fence_attach` of `include/uapi/drm/vgem_drm.h`.
+#[repr(C)]
+#[derive(Default)]
+struct Attach {
+    handle: u32,
+    flags: u32,
+    out_fence: u32,
+    pad: u32,
+}
+
+/// `struct drm_vgem_fence_signal`.
+#[repr(C)]
+struct Signal {
+    fence: u32,
+    flags: u32,
+}
+
+/// `struct dma_buf_export_sync_file` of `include/uapi/linux/dma-buf.h`.
+#[repr(C)]
+struct ExportSyncFile {
+    flags: u32,
+    fd: i32,
+}
+
+const VGEM_FENCE_WRITE: u32 = 1;
+const DMA_BUF_SYNC_RW: u32 = 3;
+
+nix::ioctl_readwrite!(attach, b'd', 0x41, Attach);
+nix::ioctl_write_ptr!(signal, b'd', 0x42, Signal);
+nix::ioctl_readwrite!(export_sync_file, b'b', 2, ExportSyncFile);
+
+/// A fence that the test signals.
+struct Gate {
+    vgem: Device,
+    /// Whose fence it is.
+    _object: Object,
+    fence: u32,
+}
+
+impl Gate {
+    /// A fence, and a sync file of it.
+    fn new(vgem: &Device) -> (Self, OwnedFd) {
+        let buffer = buffer_on(vgem);
+        let object = vgem.import(&buffer).unwrap().object().clone();
+        let mut attached = Attach {
+            handle: object.handle().raw(),
+            flags: VGEM_FENCE_WRITE,
+            ..Attach::default()
+        };
+        let mut exported = ExportSyncFile {
+            flags: DMA_BUF_SYNC_RW,
+            fd: -1,
+        };
+        // SAFETY: the fds are open, and the structures outlive the calls.
+        unsafe {
+            attach(vgem.as_fd().as_raw_fd(), &mut attached).unwrap();
+            let dma_buf = buffer.plane_fd(0).unwrap();
+            export_sync_file(dma_buf.as_raw_fd(), &mut exported).unwrap();
+        }
+        let gate = Self {
+            vgem: vgem.clone(),
+            _object: object,
+            fence: attached.out_fence,
+        };
+        // SAFETY: the ioctl made this fd.
+        (gate, unsafe { OwnedFd::from_raw_fd(exported.fd) })
+    }
+
+    fn open(self) {
+        let data = Signal {
+            fence: self.fence,
+            flags: 0,
+        };
+        // SAFETY: the fd is open, and `data` outlives the call.
+        unsafe { signal(self.vgem.as_fd().as_raw_fd(), &data) }.unwrap();
+    }
+}
+
+fn is_signalled(file: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+}
+
+fn empty(vulkan: &vk::Device) -> Commands {
+    let mut commands = Commands::new(vulkan).unwrap();
+    // SAFETY: nothing is recorded.
+    unsafe { commands.record(|_, _| {}) }.unwrap();
+    commands
+}
+
+#[test]
+fn work_waits_for_all_sync_files() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let vgem = guest.vgem();
+        let mut commands = empty(&vulkan);
+        for _ in 0..20 {
+            let ((first, file), (second, other)) = (Gate::new(&vgem), Gate::new(&vgem));
+            let waits = [file, other]
+                .map(|file| Point::Binary(Semaphore::from_sync_file(&vulkan, Some(file)).unwrap()));
+            // SAFETY: the commands use nothing; each semaphore is waited for once.
+            unsafe { commands.submit_with(&waits, &[]) }.unwrap();
+            first.open();
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(!commands.is_done().unwrap(), "one fence was not waited for");
+            second.open();
+            commands.wait(PATIENCE).unwrap();
+        }
+    });
+}
+
+#[test]
+fn work_between_sync_files_is_done_when_the_second_is_signalled() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let vgem = guest.vgem();
+        let mut commands = empty(&vulkan);
+        for _ in 0..5 {
+            let (gate, before) = Gate::new(&vgem);
+            let done = std::thread::scope(|scope| {
+                // By another thread, since lavapipe does not export what is not signalled yet.
+                scope.spawn(move || {
+                    std::thread::sleep(Duration::from_millis(2));
+                    gate.open();
+                });
+                // SAFETY: the commands use nothing.
+                unsafe { commands.submit_after([before]) }.unwrap()
+            });
+            if let Some(done) = done {
+                assert!(crate::kernel::flags(done.as_fd()).0, "not close-on-exec");
+                let mut fds = [PollFd::new(done.as_fd(), PollFlags::POLLIN)];
+                assert_eq!(poll(&mut fds, PollTimeout::from(10_000u16)), Ok(1));
+            }
+            commands.wait(PATIENCE).unwrap();
+        }
+    });
+}
+
+#[test]
+fn no_sync_file_is_a_signal_that_has_been() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let semaphore = Semaphore::from_sync_file(&vulkan, None).unwrap();
+        let mut commands = empty(&vulkan);
+        // SAFETY: the commands use nothing, and the semaphore is signalled.
+        unsafe { commands.submit_with(&[Point::Binary(semaphore)], &[]) }.unwrap();
+        commands.wait(PATIENCE).unwrap();
+        assert!(
+            Fence::from_sync_file(&vulkan, None)
+                .unwrap()
+                .is_signaled()
+                .unwrap()
+        );
+    });
+}
+
+#[test]
+fn what_is_no_sync_file_is_refused_and_closed() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let file = || Some(OwnedFd::from(File::open("/dev/null").unwrap()));
+        let refused = Semaphore::from_sync_file(&vulkan, file());
+        assert!(
+            matches!(refused, Err(Error::NotASyncFile(Errno::ENOTTY))),
+            "{refused:?}"
+        );
+        let refused = Fence::from_sync_file(&vulkan, file());
+        assert!(
+            matches!(refused, Err(Error::NotASyncFile(Errno::ENOTTY))),
+            "{refused:?}"
+        );
+    });
+}
+
+#[test]
+fn fences_come_from_sync_files_and_become_some() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let (gate, file) = Gate::new(&guest.vgem());
+        let fence = Fence::from_sync_file(&vulkan, Some(file)).unwrap();
+        assert!(!fence.is_signaled().unwrap());
+        assert!(matches!(
+            fence.wait(Duration::from_millis(1)),
+            Err(Error::Timeout {
+                milliseconds: 1,
+                ..
+            })
+        ));
+        gate.open();
+        fence.wait(PATIENCE).unwrap();
+
+        let fence = Fence::new(&vulkan).unwrap();
+        // SAFETY: nothing is submitted but the fence, which outlives it.
+        let file = unsafe {
+            let queue = vulkan.queue().unwrap();
+            vulkan.raw().queue_submit(*queue, &[], fence.raw()).unwrap();
+            drop(queue);
+            fence.export().unwrap()
+        };
+        // SAFETY: idle, so that what the fence was for is over.
+        unsafe { vulkan.raw().device_wait_idle() }.unwrap();
+        assert!(file.is_none_or(|file| is_signalled(&file)));
+    });
+}
+
+#[test]
+fn timelines_order_submissions() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let timeline = Timeline::new(&vulkan, 5).unwrap();
+        assert_eq!(timeline.value().unwrap(), 5);
+        let mut commands = empty(&vulkan);
+        let (after, then) = (
+            Point::Timeline(timeline.clone(), 6),
+            Point::Timeline(timeline.clone(), 7),
+        );
+        // SAFETY: the commands use nothing; 6 is signalled below, and 7 is above it.
+        unsafe { commands.submit_with(&[after], &[then]) }.unwrap();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(!commands.is_done().unwrap());
+        assert!(matches!(
+            timeline.wait(7, Duration::from_millis(1)),
+            Err(Error::Timeout { .. })
+        ));
+        // SAFETY: it is at 5, and what is pending signals 7.
+        unsafe { timeline.signal(6) }.unwrap();
+        timeline.wait(7, PATIENCE).unwrap();
+        commands.wait(PATIENCE).unwrap();
+        assert_eq!(timeline.value().unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_semaphore_travels_between_two_devices() {
+    in_guest(|guest| {
+        let (first, second) = (guest.vulkan(), guest.vulkan());
+        let signalled = Semaphore::new(&first).unwrap();
+        let (mut before, mut after) = (empty(&first), empty(&second));
+        // SAFETY: the commands use nothing; the semaphore is signalled by what was submitted just
+        // before, and waited for once.
+        unsafe {
+            before
+                .submit_with(&[], &[Point::Binary(signalled.clone())])
+                .unwrap();
+            let file = signalled.export().unwrap();
+            let there = Semaphore::from_sync_file(&second, file).unwrap();
+            after.submit_with(&[Point::Binary(there)], &[]).unwrap();
+        }
+        after.wait(PATIENCE).unwrap();
+    });
+}
