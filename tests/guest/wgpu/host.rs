@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::{Mutex, Once, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use primeshare::vk::ash::vk;
 use primeshare::wgpu::Device;
 
 use crate::support::{Guest, in_guest};
@@ -20,9 +21,11 @@ impl log::Log for Listener {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
+        // wgpu-hal names the objects in records of their own.
+        let text = record.args().to_string();
+        if self.enabled(record.metadata()) && !text.starts_with("\tobjects:") {
             let mut complaints = COMPLAINTS.lock().unwrap_or_else(PoisonError::into_inner);
-            complaints.push(record.args().to_string());
+            complaints.push(text);
         }
     }
 
@@ -44,9 +47,38 @@ pub(super) fn in_wgpu(test: impl FnOnce(&Guest, &wgpu::Instance)) {
         complaints();
         let instance = instance();
         test(guest, &instance);
+        let blind = layer_sees_no_modifiers(&instance);
         drop(instance);
-        assert_eq!(complaints(), [""; 0], "validation layer");
+        let mut complaints = complaints();
+        if blind {
+            complaints.retain(|complaint| !complaint.contains("ImageViewCreateInfo-None-02273"));
+        }
+        assert_eq!(complaints, [""; 0], "validation layer");
     });
+}
+
+/// Whether the driver leaves `VkDrmFormatModifierPropertiesList2EXT` empty, as lavapipe 25.0 does
+/// although it is of Vulkan 1.3. The layer asks that list alone on an instance of 1.3, as wgpu's
+/// is, and takes every view of an image with a modifier for one without features.
+fn layer_sees_no_modifiers(instance: &wgpu::Instance) -> bool {
+    let physical = primeshare::wgpu::physical(&adapter(instance)).unwrap();
+    let mut old = vk::DrmFormatModifierPropertiesListEXT::default();
+    let mut new = vk::DrmFormatModifierPropertiesList2EXT::default();
+    let mut properties = vk::FormatProperties2::default()
+        .push_next(&mut old)
+        .push_next(&mut new);
+    // SAFETY: the device has the extension, and is of Vulkan 1.3.
+    unsafe {
+        physical
+            .instance()
+            .raw()
+            .get_physical_device_format_properties2(
+                physical.raw(),
+                vk::Format::B8G8R8A8_UNORM,
+                &mut properties,
+            );
+    }
+    old.drm_format_modifier_count > 0 && new.drm_format_modifier_count == 0
 }
 
 /// An instance by wgpu, with the validation layer. wgpu-hal has it validate synchronisation too.
@@ -280,7 +312,7 @@ impl Host<'_> {
 fn a_validation_message_is_seen() {
     in_wgpu(|_, instance| {
         let device = open(instance);
-        let fence = primeshare::vk::ash::vk::FenceCreateInfo::default();
+        let fence = vk::FenceCreateInfo::default();
         // SAFETY: a fence without use; never destroyed, which the layer says at the device's end.
         unsafe { device.vulkan().raw().create_fence(&fence, None) }.unwrap();
     });

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use primeshare::alloc::{Dumb, Udmabuf};
+use primeshare::vk;
+use primeshare::wgpu::Error;
 use primeshare::{Allocator, Modifier};
 use wgpu::TextureAspect;
 
@@ -274,5 +276,48 @@ fn threads_share_one_queue() {
                 scope.spawn(move || draw(seed));
             }
         });
+    });
+}
+
+#[test]
+fn planes_of_video_frames_are_seen_one_by_one() {
+    in_wgpu(|guest, instance| {
+        let device = host::open_with(instance, wgpu::Features::TEXTURE_FORMAT_NV12);
+        let host = Host(&device);
+        let request = Request::new(66, 34, Fourcc::NV12);
+        let buffer = Dumb::new(&guest.vgem()).allocate(&request).unwrap();
+        let usages = TextureUsages::TEXTURE_BINDING;
+        let texture = match device.import(&buffer, usages) {
+            // Mesa 25.0 lists the modifier and then refuses the image.
+            Err(Error::Vulkan(vk::Error::NotImportable { fourcc, .. })) if guest.is_compat() => {
+                assert_eq!(fourcc, Fourcc::NV12);
+                return;
+            }
+            texture => texture.unwrap(),
+        };
+        let (luma, chroma) = (cpu_writes(&buffer, 0, 3), cpu_writes(&buffer, 1, 4));
+        device.acquire(&[&texture], []).unwrap();
+        let view = |aspect, format| {
+            texture.get().create_view(&TextureViewDescriptor {
+                aspect,
+                format: Some(format),
+                ..Default::default()
+            })
+        };
+        let view0 = view(TextureAspect::Plane0, wgpu::TextureFormat::R8Unorm);
+        let view1 = view(TextureAspect::Plane1, wgpu::TextureFormat::Rg8Unorm);
+        let seen = host.sample(&view0, (66, 34));
+        assert!(
+            seen.chunks(4)
+                .zip(&luma)
+                .all(|(seen, luma)| seen[0] == *luma)
+        );
+        let seen = host.sample(&view1, (33, 17));
+        assert!(
+            seen.chunks(4)
+                .zip(chroma.chunks(2))
+                .all(|(seen, two)| seen[..2] == *two)
+        );
+        device.release_wait(&[&texture], PATIENCE).unwrap();
     });
 }
