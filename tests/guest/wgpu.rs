@@ -1,6 +1,7 @@
 //! wgpu textures that are shared buffers; with the validation layer's silence, which wgpu's own
 //! instance loads here.
 
+mod example;
 mod fences;
 mod host;
 mod refusals;
