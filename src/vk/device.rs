@@ -112,11 +112,9 @@ impl Device {
         let queues = [vk::DeviceQueueCreateInfo::default()
             .queue_family_index(queue_family)
             .queue_priorities(&priorities)];
-        let mut extensions = capabilities.extensions(physical.version());
-        // VUID-vkCreateDevice-ppEnabledExtensionNames-01387: of what this needs, the rest is in
-        // Vulkan 1.1.
-        extensions.retain(|name| physical.has(name));
-        let extensions: Vec<_> = extensions.into_iter().map(CStr::as_ptr).collect();
+        // VUID-vkCreateDevice-ppEnabledExtensionNames-01387: what else these need is in Vulkan 1.1.
+        let extensions = capabilities.extensions(physical.version()).into_iter();
+        let extensions: Vec<_> = extensions.map(CStr::as_ptr).collect();
         let mut ycbcr = vk::PhysicalDeviceSamplerYcbcrConversionFeatures::default()
             .sampler_ycbcr_conversion(capabilities.has(Feature::Ycbcr));
         let mut timeline =

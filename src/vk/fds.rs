@@ -1,12 +1,11 @@
 //! Whose an fd is after an import that failed.
 //!
-//! The specification leaves it with the caller (VkImportMemoryFdInfoKHR: "Importing memory from a
-//! file descriptor transfers ownership of the file descriptor from the application to the Vulkan
-//! implementation" on success only). lavapipe of Mesa 24.1 to 25.0 closes it all the same, and
-//! whether it did cannot be told by looking: the number may be another thread's by then, and even
-//! another fd of the same dma-buf. Later versions keep to the specification, and their versions do
-//! not tell, since lavapipe called itself 0.0.1 for years. So lavapipe is tried, once per device,
-//! with a dma-buf that nobody else has.
+//! The specification leaves it with the caller: it passes to the driver by a successful import
+//! only (VkImportMemoryFdInfoKHR). lavapipe up to Mesa 25.0 closes it all the same, and whether it
+//! did cannot be told by looking: the number may be another thread's by then, and even another fd
+//! of the same dma-buf. Later ones keep to the specification, and no version tells them apart:
+//! lavapipe called itself 0.0.1 for years. So lavapipe is tried, once per device and at the first
+//! refusal, with a dma-buf that nobody else has.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 

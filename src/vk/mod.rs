@@ -1,5 +1,10 @@
-//! Vulkan: finding the device that goes with a DRM node, and sharing memory with it through
-//! `VK_EXT_external_memory_dma_buf` and `VK_EXT_image_drm_format_modifier`.
+//! Vulkan: finding the device that goes with a DRM node, or taking part in the host program's, and
+//! sharing memory with it through `VK_EXT_external_memory_dma_buf` and
+//! `VK_EXT_image_drm_format_modifier`.
+//!
+//! [`Device::image`] gives a buffer's image, [`acquire`] and [`release`] hand it over, and
+//! [`Commands`] runs what is recorded, after sync files and with one where that is wanted.
+//! [`Device::create_image`] goes the other way. [`Capabilities`] says what a device lacks for what.
 
 mod buffer;
 mod cache;

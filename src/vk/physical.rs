@@ -31,7 +31,6 @@ struct Inner {
     version: u32,
     nodes: Option<DrmNodes>,
     max_allocation: u64,
-    extensions: Vec<CString>,
     capabilities: Capabilities,
 }
 
@@ -131,7 +130,6 @@ impl PhysicalDevice {
             version,
             nodes: has_drm.then(|| nodes_of(&drm)),
             max_allocation: sizes.max_memory_allocation_size,
-            extensions,
             capabilities,
         })))
     }
@@ -208,11 +206,6 @@ impl PhysicalDevice {
         self.0.driver
     }
 
-    pub(crate) fn has(&self, extension: &CStr) -> bool {
-        let mut known = self.0.extensions.iter();
-        known.any(|known| known.as_c_str() == extension)
-    }
-
     /// Bytes of the largest allocation (`maxMemoryAllocationSize`).
     pub(super) fn max_allocation(&self) -> u64 {
         self.0.max_allocation
@@ -261,5 +254,38 @@ fn nodes_of(drm: &vk::PhysicalDeviceDrmPropertiesEXT<'_>) -> DrmNodes {
     DrmNodes {
         primary: node(drm.has_primary, drm.primary_major, drm.primary_minor),
         render: node(drm.has_render, drm.render_major, drm.render_minor),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(minor: u64) -> NodeId {
+        NodeId { major: 226, minor }
+    }
+
+    #[test]
+    fn a_device_is_found_by_its_render_node_and_by_a_display_controllers_primary_node() {
+        // As v3dv says it: the primary node is vc4's, the render node v3d's.
+        let nodes = DrmNodes {
+            primary: Some(node(1)),
+            render: Some(node(128)),
+        };
+        assert!(nodes.has(node(1)) && nodes.has(node(128)));
+        assert!(!nodes.has(node(0)));
+        let hidden = vk::PhysicalDeviceDrmPropertiesEXT::default()
+            .has_render(true)
+            .render_major(226)
+            .render_minor(129)
+            .primary_major(226)
+            .primary_minor(3);
+        assert_eq!(
+            nodes_of(&hidden),
+            DrmNodes {
+                primary: None,
+                render: Some(node(129))
+            }
+        );
     }
 }

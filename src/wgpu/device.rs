@@ -1,5 +1,4 @@
 use std::any::Any;
-use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
 
@@ -65,11 +64,8 @@ impl Device {
         for feature in Feature::IMAGES {
             vk::require(&physical, capabilities, feature)?;
         }
-        let ours: Vec<&'static CStr> = capabilities
-            .extensions(physical.version())
-            .into_iter()
-            .filter(|name| physical.has(name))
-            .collect();
+        // Those that the adapter has, for all features it has.
+        let ours = capabilities.extensions(physical.version());
         // SAFETY: nothing is destroyed through it.
         let hal = unsafe { adapter.as_hal::<Vulkan>() }.ok_or(Error::NotVulkan)?;
         let add: Box<wgpu::hal::vulkan::CreateDeviceCallback<'_>> = Box::new(|arguments| {

@@ -4,7 +4,7 @@ use primeshare::alloc::Udmabuf;
 use primeshare::buffer::{self, PlaneFd};
 use primeshare::sync::{Access, Mapping};
 use primeshare::vk::ash::vk;
-use primeshare::vk::{Device, Error, ImageOrBuffer, Transfer, Use, acquire, release};
+use primeshare::vk::{Device, Error, Feature, ImageOrBuffer, Transfer, Use, acquire, release};
 use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Modifier, Request};
 
 use super::bytes::{Bytes, run};
@@ -78,6 +78,27 @@ fn descriptions_that_do_not_fit_never_reach_vulkan() {
         assert_eq!(
             DmaBuf::new(linear, [file]).unwrap_err(),
             buffer::Error::NotADmaBuf { plane: 0 }
+        );
+    });
+}
+
+#[test]
+fn modifiers_are_offered_where_the_import_works_too() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let offered = |fourcc, used| vulkan.importable_modifiers(fourcc, used).unwrap();
+        let linear = [(Modifier::LINEAR, 16384, 16384)];
+        assert_eq!(offered(Fourcc::XRGB8888, Use::Sampled), linear);
+        // Mesa 25.0 lists the modifier, and imports no such image.
+        let planar = offered(Fourcc::NV12, Use::Sampled);
+        assert_eq!(planar.is_empty(), guest.is_compat());
+        assert_eq!(offered(Fourcc::NV12, Use::Attachment), []);
+        let able = vulkan.capabilities();
+        assert!(Feature::IMAGES.into_iter().all(|feature| able.has(feature)));
+        // No lavapipe has it.
+        assert_eq!(
+            able.missing(Feature::AcquireUnmodified),
+            ["VK_EXT_external_memory_acquire_unmodified"]
         );
     });
 }
