@@ -5,6 +5,8 @@ pub mod blit;
 pub mod buffer;
 pub mod device;
 pub mod export;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gbm;
 pub mod gem;
 pub mod import;
