@@ -5,6 +5,8 @@ pub mod blit;
 pub mod buffer;
 pub mod device;
 pub mod export;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gbm;
 pub mod gem;
 pub mod import;
@@ -12,6 +14,8 @@ pub mod negotiate;
 pub mod sync;
 mod sys;
 pub mod vk;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 pub use alloc::{Allocator, Request};
 pub use buffer::{DmaBuf, Fourcc, Layout, Modifier};

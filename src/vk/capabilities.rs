@@ -154,7 +154,7 @@ impl Capabilities {
     }
 
     /// The extensions to enable for all that is there.
-    pub(super) fn extensions(&self, version: u32) -> Vec<&'static CStr> {
+    pub(crate) fn extensions(&self, version: u32) -> Vec<&'static CStr> {
         let there = Feature::ALL
             .into_iter()
             .filter(|feature| self.has(*feature));

@@ -305,7 +305,7 @@ fn failed(physical: &PhysicalDevice, call: Call) -> impl Fn(vk::Result) -> Error
     }
 }
 
-fn require(
+pub(crate) fn require(
     physical: &PhysicalDevice,
     capabilities: &Capabilities,
     feature: Feature,

@@ -45,6 +45,7 @@ pub struct Image {
 pub(super) struct Pixels {
     pub(super) format: vk::Format,
     pub(super) srgb: Option<vk::Format>,
+    pub(super) planes: &'static [vk::Format],
     pub(super) components: vk::ComponentMapping,
     pub(super) ycbcr: bool,
 }
@@ -62,6 +63,7 @@ impl From<&ImageFormat> for Pixels {
         Self {
             format: known.format,
             srgb: known.srgb,
+            planes: known.planes,
             components: known.components,
             ycbcr: known.ycbcr,
         }
@@ -128,6 +130,7 @@ impl<'a> Picture<'a> {
             pixels: Pixels {
                 format,
                 srgb: None,
+                planes: &[],
                 components: vk::ComponentMapping::default(),
                 ycbcr: false,
             },
@@ -253,6 +256,7 @@ pub(super) fn kind_of(
     Kind {
         format: pixels.format,
         twin: pixels.srgb.filter(|_| usage.srgb),
+        planes: if usage.planes { pixels.planes } else { &[] },
         modifier,
         usage,
         disjoint,

@@ -1,3 +1,4 @@
+use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;
 use std::sync::Arc;
@@ -40,8 +41,10 @@ struct Inner {
 enum Owner {
     /// We do. The loader is unloaded afterwards.
     Here { _entry: ash::Entry },
-    /// The host program does.
-    Host,
+    /// The host program does, by when nobody holds what is kept here.
+    Host {
+        _keep: Option<Box<dyn Any + Send + Sync>>,
+    },
 }
 
 impl Instance {
@@ -104,6 +107,20 @@ impl Instance {
     /// The instance stays alive until the last clone of what is returned, and of every
     /// [`PhysicalDevice`] and [`Device`](super::Device) of it, has gone; it is not destroyed here.
     pub unsafe fn wrap(instance: ash::Instance, version: u32) -> Result<Self, Error> {
+        // SAFETY: as the caller promises.
+        unsafe { Self::wrap_kept(instance, version, None) }
+    }
+
+    /// As [`Self::wrap`], with something that keeps the instance, and the devices that are made of
+    /// it, for as long as they are used.
+    ///
+    /// # Safety
+    /// As for [`Self::wrap`], or `keep` sees to it.
+    pub(crate) unsafe fn wrap_kept(
+        instance: ash::Instance,
+        version: u32,
+        keep: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Error> {
         if version < VERSION {
             return Err(Error::InstanceVersion {
                 major: vk::api_version_major(version),
@@ -115,7 +132,7 @@ impl Instance {
             version,
             messenger: None,
             messages: Arc::default(),
-            owner: Owner::Host,
+            owner: Owner::Host { _keep: keep },
         })))
     }
 

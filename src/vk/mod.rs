@@ -34,6 +34,8 @@ pub use buffer::{Buffer, ImageOrBuffer, copy_region};
 pub use capabilities::{Capabilities, Feature};
 pub use commands::Commands;
 pub(crate) use copy::ImageCopy;
+#[cfg(feature = "wgpu")]
+pub(crate) use device::require;
 pub use device::{Device, Host};
 pub use error::{Call, Error};
 pub use export::{Exporter, initialize};

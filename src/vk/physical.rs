@@ -197,7 +197,7 @@ impl PhysicalDevice {
     }
 
     /// The version of Vulkan to use it with.
-    pub(super) fn version(&self) -> u32 {
+    pub(crate) fn version(&self) -> u32 {
         self.0.version
     }
 

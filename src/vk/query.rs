@@ -16,6 +16,8 @@ pub(super) struct Kind {
     pub(super) format: vk::Format,
     /// The format of other views, where there are to be some.
     pub(super) twin: Option<vk::Format>,
+    /// The formats of views of single planes, where there are to be some.
+    pub(super) planes: &'static [vk::Format],
     pub(super) modifier: Modifier,
     pub(super) usage: ImageUsage,
     pub(super) disjoint: bool,
@@ -24,7 +26,7 @@ pub(super) struct Kind {
 impl Kind {
     pub(super) fn flags(&self) -> vk::ImageCreateFlags {
         let mut flags = vk::ImageCreateFlags::empty();
-        if self.twin.is_some() {
+        if self.twin.is_some() || !self.planes.is_empty() {
             flags |= vk::ImageCreateFlags::MUTABLE_FORMAT;
         }
         if self.disjoint {
@@ -35,12 +37,12 @@ impl Kind {
 
     /// The formats of its views: VUID-VkImageCreateInfo-tiling-02353 wants them named.
     pub(super) fn views(&self) -> Vec<vk::Format> {
-        Vec::from_iter(
-            self.twin
-                .map(|twin| [self.format, twin])
-                .into_iter()
-                .flatten(),
-        )
+        let others = self.twin.into_iter().chain(self.planes.iter().copied());
+        let others: Vec<_> = others.collect();
+        match others.is_empty() {
+            true => others,
+            false => [vec![self.format], others].concat(),
+        }
     }
 }
 

@@ -71,6 +71,9 @@ pub struct ImageUsage {
     /// Whether it will also be viewed as sRGB, so that sampling decodes and drawing encodes.
     /// Passed over for formats that have no such view.
     pub srgb: bool,
+    /// Whether its planes will also be viewed, each as a picture of the plane's own format. Passed
+    /// over for formats of one plane.
+    pub planes: bool,
 }
 
 impl ImageUsage {
@@ -82,7 +85,11 @@ impl ImageUsage {
 
 impl From<vk::ImageUsageFlags> for ImageUsage {
     fn from(flags: vk::ImageUsageFlags) -> Self {
-        Self { flags, srgb: false }
+        Self {
+            flags,
+            srgb: false,
+            planes: false,
+        }
     }
 }
 

@@ -31,3 +31,5 @@ mod transfer;
 mod unplug;
 mod vkms;
 mod vulkan;
+#[cfg(feature = "wgpu")]
+mod wgpu;

@@ -3,7 +3,7 @@
 mod allocating;
 mod bytes;
 mod fds;
-mod fences;
+pub(crate) mod fences;
 mod host;
 mod matrix;
 mod refusals;

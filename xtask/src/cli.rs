@@ -38,6 +38,12 @@ pub(crate) enum Command {
     },
     /// Print what goes into Vulkan and back, for every allocator, format and size, in both guests.
     Matrix,
+    /// Fuzz what judges descriptions of buffers from outside.
+    Fuzz {
+        /// How many inputs.
+        #[arg(long, default_value_t = 10_000_000)]
+        runs: u64,
+    },
     /// Run the tests that have a long form at full length, in the guest: some ten minutes.
     Soak {
         /// Names of tests, instead of all of them.

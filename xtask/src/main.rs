@@ -7,6 +7,7 @@ mod cache;
 mod cargo;
 mod cli;
 mod demo;
+mod fuzz;
 mod guest;
 mod host;
 mod matrix;
@@ -48,5 +49,6 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Sanitize => sanitize::run(),
         Command::Bench { arguments } => bench::run(&arguments),
         Command::Matrix => matrix::run(),
+        Command::Fuzz { runs } => fuzz::run(runs),
     }
 }

@@ -74,7 +74,7 @@ fn steps(arguments: &[OsString]) -> Vec<(&'static str, Command)> {
         .env("RUSTFLAGS", "--cfg loom")
         .env("PRIMESHARE_RUN", "host");
     let tests = |kind: Kind, selection: &str| {
-        let mut tests = cargo(&["test", selection]);
+        let mut tests = cargo(&["test", "--all-features", selection]);
         tests.args(arguments).env(kind::VARIABLE, kind.name());
         if std::env::var_os("PRIMESHARE_GUEST_TIMEOUT").is_none() {
             // A test binary that hangs shall fail, not keep a machine for hours.

@@ -45,7 +45,7 @@ nix::ioctl_write_ptr!(signal, b'd', 0x42, Signal);
 nix::ioctl_readwrite!(export_sync_file, b'b', 2, ExportSyncFile);
 
 /// A fence that the test signals.
-struct Gate {
+pub(crate) struct Gate {
     vgem: Device,
     /// Whose fence it is.
     _object: Object,
@@ -54,7 +54,7 @@ struct Gate {
 
 impl Gate {
     /// A fence, and a sync file of it.
-    fn new(vgem: &Device) -> (Self, OwnedFd) {
+    pub(crate) fn new(vgem: &Device) -> (Self, OwnedFd) {
         let buffer = buffer_on(vgem);
         let object = vgem.import(&buffer).unwrap().object().clone();
         let mut attached = Attach {
@@ -81,7 +81,7 @@ impl Gate {
         (gate, unsafe { OwnedFd::from_raw_fd(exported.fd) })
     }
 
-    fn open(self) {
+    pub(crate) fn open(self) {
         let data = Signal {
             fence: self.fence,
             flags: 0,
@@ -91,7 +91,7 @@ impl Gate {
     }
 }
 
-fn is_signalled(file: &OwnedFd) -> bool {
+pub(crate) fn is_signalled(file: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
 }

@@ -1,0 +1,86 @@
+use wgpu::{Features, TextureFormat, TextureUsages};
+
+use crate::buffer::Fourcc;
+use crate::vk;
+
+/// Why a texture is not shared. Nothing was leaked; no fd of the caller was closed but those that
+/// were given away.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// wgpu uses another API than Vulkan here.
+    #[error("wgpu does not use Vulkan here")]
+    NotVulkan,
+    /// The queue is that of another device.
+    #[error("the queue is not the device's")]
+    OtherQueue,
+    /// The texture was made on another device.
+    #[error("the texture is of another device")]
+    OtherDevice,
+    /// Vulkan's reason. Among them [`vk::Error::Missing`], which names what the wgpu device was
+    /// created without.
+    #[error(transparent)]
+    Vulkan(#[from] vk::Error),
+    /// wgpu refused to make a device.
+    #[error("wgpu made no device: {0}")]
+    Open(String),
+    /// wgpu has no texture format with this format's bytes and order of colours.
+    #[error("wgpu has no texture format for {0}")]
+    Format(Fourcc),
+    /// The wgpu device was created without what the format needs.
+    #[error("{format:?} textures need a wgpu device with {missing:?}")]
+    Features {
+        /// wgpu's format.
+        format: TextureFormat,
+        /// What to ask for in `DeviceDescriptor::required_features`.
+        missing: Features,
+    },
+    /// wgpu does not use textures of the format so, or not shared ones. Formats of several planes
+    /// are for copies and for sampling, plane by plane.
+    #[error("{format:?} textures are not shared for {usages:?}")]
+    Usages {
+        /// wgpu's format.
+        format: TextureFormat,
+        /// What it does not do; empty where nothing was asked for.
+        usages: TextureUsages,
+    },
+    /// Larger than the limits that the wgpu device was created with.
+    #[error("{width}x{height} is larger than the wgpu device's limit of {most}")]
+    TooLarge {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Most pixels across and down.
+        most: u32,
+    },
+    /// The texture has been acquired before, and not released since.
+    #[error("the texture is acquired already")]
+    Acquired,
+    /// The texture has not been acquired.
+    #[error("the texture is not acquired")]
+    NotAcquired,
+    /// wgpu found something wrong with what was submitted, or had no memory.
+    #[error("wgpu: {0}")]
+    Wgpu(String),
+    /// wgpu submits nothing more: its device is lost or destroyed.
+    #[error("the wgpu device is lost")]
+    Lost,
+    /// The wait's time ran out.
+    #[error("the GPU did not finish in {milliseconds} ms")]
+    Timeout {
+        /// How long was waited.
+        milliseconds: u128,
+    },
+}
+
+impl Error {
+    /// Whether the same may work next time: a lack of memory or of fds, or work under way.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Vulkan(error) => error.is_passing(),
+            Self::Wgpu(_) | Self::Acquired | Self::NotAcquired | Self::Timeout { .. } => true,
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Handing textures over between the outside world and wgpu's queue.
+
+use std::iter;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use wgpu::hal::api::Vulkan;
+use wgpu::{CommandBuffer, CommandEncoderDescriptor, PollError, PollType, TextureTransition};
+
+use super::scopes::catch;
+use super::{Device, Error, Texture};
+use crate::vk::{self, Semaphore, Transfer, ash};
+
+impl Device {
+    /// Takes textures over from the outside world, contents kept, after these sync files.
+    ///
+    /// What is submitted afterwards is executed afterwards, `Queue::write_texture` included. Takes
+    /// the fds, also when it fails; then no texture has been taken over. [`Error::Acquired`] where
+    /// one is acquired already, or given twice. Does not wait.
+    pub fn acquire(
+        &self,
+        textures: &[&Texture],
+        after: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<(), Error> {
+        let waits = after
+            .into_iter()
+            .map(|file| Semaphore::from_sync_file(self.vulkan(), Some(file)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let turning = Turning::all(self, textures, true)?;
+        let transfers = transfers(textures);
+        // SAFETY: the images are of this device and its queue family.
+        let barriers = self.record(|commands| unsafe { vk::acquire(commands, &transfers) })?;
+        // No barriers, but so that wgpu knows of the use and keeps the images until it is over.
+        let known = self.park(textures)?;
+        self.submit_after(waits, [barriers, known])?;
+        turning.done();
+        Ok(())
+    }
+
+    /// Hands textures back to the outside world: after all that wgpu has been given for them so
+    /// far, with what it wrote published. Gives a sync file that is signalled then; `None` where
+    /// that has happened.
+    ///
+    /// [`Error::NotAcquired`] where one is not acquired, or given twice. [`vk::Error::Missing`]
+    /// where the device has no sync files, before anything is done: [`Self::release_wait`] does
+    /// without. Where the sync file fails after that, the textures are released all the same. Does
+    /// not wait.
+    pub fn release(&self, textures: &[&Texture]) -> Result<Option<OwnedFd>, Error> {
+        let done = Semaphore::new(self.vulkan())?;
+        self.hand_back(textures)?;
+        self.sync_file(done)
+    }
+
+    /// As [`Self::release`], and waits until it has happened, for as long as `timeout`.
+    pub fn release_wait(&self, textures: &[&Texture], timeout: Duration) -> Result<(), Error> {
+        let index = self.hand_back(textures)?;
+        let wait = PollType::Wait {
+            submission_index: Some(index),
+            timeout: Some(timeout),
+        };
+        match self.device().poll(wait) {
+            Ok(_) => Ok(()),
+            Err(PollError::Timeout) => Err(Error::Timeout {
+                milliseconds: timeout.as_millis(),
+            }),
+            Err(error) => Err(Error::Wgpu(error.to_string())),
+        }
+    }
+
+    /// Gives a new tiled image its layout, and to the outside world.
+    pub(super) fn initialize(&self, texture: &Texture) -> Result<(), Error> {
+        // SAFETY: the image is new, and of this device and its queue family.
+        let barriers =
+            self.record(|commands| unsafe { vk::initialize(commands, &texture.image) })?;
+        let known = self.park(&[texture])?;
+        self.submit([barriers, known]).map(drop)
+    }
+
+    fn hand_back(&self, textures: &[&Texture]) -> Result<wgpu::SubmissionIndex, Error> {
+        let turning = Turning::all(self, textures, false)?;
+        let transfers = transfers(textures);
+        let parked = self.park(textures)?;
+        // SAFETY: as for acquisition.
+        let barriers = self.record(|commands| unsafe { vk::release(commands, &transfers) })?;
+        let index = self.submit([parked, barriers])?;
+        turning.done();
+        Ok(index)
+    }
+
+    /// A command buffer by wgpu that brings the textures into the state they are parked in.
+    fn park(&self, textures: &[&Texture]) -> Result<CommandBuffer, Error> {
+        catch(self.device(), || {
+            let mut encoder = self.encoder();
+            let transitions = textures.iter().map(|texture| TextureTransition {
+                texture: texture.get(),
+                selector: None,
+                state: texture.parked.state,
+            });
+            encoder.transition_resources(iter::empty(), transitions);
+            Ok(encoder.finish())
+        })
+    }
+
+    /// A command buffer of wgpu's with something in it that wgpu has no words for.
+    fn record(&self, record: impl FnOnce(ash::vk::CommandBuffer)) -> Result<CommandBuffer, Error> {
+        catch(self.device(), || {
+            let mut encoder = self.encoder();
+            // SAFETY: the command buffer is only recorded into, and alive meanwhile.
+            let recorded = unsafe {
+                encoder.as_hal_mut::<Vulkan, _, _>(|hal| {
+                    hal.map(|hal| record(hal.raw_handle())).is_some()
+                })
+            };
+            match recorded {
+                true => Ok(encoder.finish()),
+                false => Err(Error::Lost),
+            }
+        })
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        self.device()
+            .create_command_encoder(&CommandEncoderDescriptor::default())
+    }
+
+    fn submit(
+        &self,
+        commands: impl IntoIterator<Item = CommandBuffer>,
+    ) -> Result<wgpu::SubmissionIndex, Error> {
+        catch(self.device(), || Ok(self.queue().submit(commands)))
+    }
+
+    /// Another thread's submission may come first and do the waiting: wgpu-hal's submissions
+    /// follow each other (its relay semaphores), so that this one waits with it.
+    fn submit_after(
+        &self,
+        waits: Vec<Semaphore>,
+        commands: impl IntoIterator<Item = CommandBuffer>,
+    ) -> Result<(), Error> {
+        // SAFETY: nothing is destroyed through it.
+        let hal = unsafe { self.queue().as_hal::<Vulkan>() }.ok_or(Error::NotVulkan)?;
+        let stage = ash::vk::PipelineStageFlags::ALL_COMMANDS;
+        for wait in &waits {
+            hal.add_wait_semaphore(wait.raw(), None, stage);
+        }
+        let submitted = self.submit(commands);
+        // Only where that failed are there any left.
+        for wait in &waits {
+            hal.remove_wait_semaphore(wait.raw());
+        }
+        self.keep_until_done(waits);
+        submitted.map(drop)
+    }
+
+    /// A sync file of all that has been submitted so far.
+    ///
+    /// In a submission of its own: a semaphore that is given to wgpu-hal goes with the next
+    /// submission, which might be another thread's, earlier than one that is about to be made
+    /// here. So it is given afterwards, and whichever submission takes it comes after.
+    fn sync_file(&self, done: Semaphore) -> Result<Option<OwnedFd>, Error> {
+        // SAFETY: nothing is destroyed through it.
+        let hal = unsafe { self.queue().as_hal::<Vulkan>() }.ok_or(Error::NotVulkan)?;
+        hal.add_signal_semaphore(done.raw(), None);
+        let submitted = self.submit([]);
+        let taken = !hal.remove_signal_semaphore(done.raw());
+        self.keep_until_done(vec![done.clone()]);
+        submitted?;
+        if !taken {
+            return Err(Error::Lost);
+        }
+        // SAFETY: a submission that signals it has been made: wgpu-core makes one at a time, so
+        // that another thread's that took it was over before ours. Nothing waits for it.
+        Ok(unsafe { done.export() }?)
+    }
+
+    /// wgpu drops them when all that has been submitted so far is done.
+    fn keep_until_done(&self, semaphores: Vec<Semaphore>) {
+        if !semaphores.is_empty() {
+            self.queue()
+                .on_submitted_work_done(move || drop(semaphores));
+        }
+    }
+}
+
+fn transfers<'a>(textures: &[&'a Texture]) -> Vec<Transfer<'a>> {
+    let transfer = |texture: &&'a Texture| Transfer::image(&texture.image, texture.parked.used);
+    textures.iter().map(transfer).collect()
+}
+
+/// Textures that are changing hands, and go back unless it is [`done`](Self::done).
+struct Turning<'a> {
+    turned: Vec<&'a Texture>,
+    acquired: bool,
+}
+
+impl<'a> Turning<'a> {
+    fn all(device: &Device, textures: &[&'a Texture], acquired: bool) -> Result<Self, Error> {
+        let mut turning = Self {
+            turned: Vec::with_capacity(textures.len()),
+            acquired,
+        };
+        let here = device.vulkan().raw().handle();
+        for texture in textures {
+            if texture.image.device().raw().handle() != here {
+                return Err(Error::OtherDevice);
+            }
+            texture.turn(acquired)?;
+            turning.turned.push(texture);
+        }
+        Ok(turning)
+    }
+
+    fn done(mut self) {
+        self.turned.clear();
+    }
+}
+
+impl Drop for Turning<'_> {
+    fn drop(&mut self) {
+        for texture in &self.turned {
+            // Cannot be there already: nobody turned it meanwhile.
+            let _ = texture.turn(!self.acquired);
+        }
+    }
+}
