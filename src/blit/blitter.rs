@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::damage::{Rect, prepare};
-use super::engine::{Allowed, Engine, Frame, Memory, Running, Started};
-use super::fence::{Fence, MAX_WAITS, Pool, Promise, Waits, are_ready, wait_for};
+use super::engine::{Allowed, Engine, Frame, Memory, Running, Started, lane_of};
+use super::fence::{Fence, MAX_WAITS, Promise, Waits, are_ready, fence, wait_for};
 use super::pixels::{Relation, relation};
 use super::strategy::Strategy;
 use super::verdict::Verdict;
@@ -48,9 +49,9 @@ impl Side {
 /// How a [`Blitter`] works.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Copies under way at a time, at least one.
+    /// Copies under way at a time: from one to 64.
     pub in_flight: usize,
-    /// How long a copy waits for its fences, and for the GPU, before it fails.
+    /// How long a copy waits for its fences before it fails.
     pub patience: Duration,
     /// The strategies to choose from, in any order. For debugging, the environment variable
     /// `PRIMESHARE_BLIT` goes before it: [names](Strategy::name) with commas between them.
@@ -74,9 +75,10 @@ impl Default for Options {
 /// their order; each waits for the fences given with it and for those in the dma-bufs (implicit
 /// synchronisation), and its fence is signalled when the whole picture is there. What works is
 /// found out with the first frames, which take the longer way through every strategy: each is
-/// tried with a real frame and compared with what was sent, then timed. When one fails later, the
-/// frame at hand is made by the next, so no frame is lost. Nothing is kept alive by it but buffers
-/// under way.
+/// tried with a real frame, over pixels made wrong before, and compared with what was sent; then
+/// timed. When one fails later, the frame at hand is made by the next, so no frame is lost. Until
+/// its fence is signalled, what the destination shows is undefined. Nothing is kept alive by it but
+/// buffers under way and its own memory for staging.
 ///
 /// `Send` and `Sync`. Drop cancels what has not begun and waits for what has.
 pub struct Blitter {
@@ -84,7 +86,6 @@ pub struct Blitter {
     sides: [Side; 2],
     memory: Memory,
     allowed: Allowed,
-    pool: Mutex<Pool>,
     in_flight: usize,
     worker: Option<JoinHandle<()>>,
 }
@@ -93,6 +94,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Something was put into the queue.
     filled: Condvar,
+    /// Readable when it is time to end.
+    closing: EventFd,
 }
 
 #[derive(Default)]
@@ -113,7 +116,7 @@ impl Blitter {
     /// Copies from buffers of one side to buffers of the other. Tries nothing yet.
     pub fn new(source: Side, destination: Side, options: &Options) -> Result<Self, Error> {
         let allowed = allowed(options)?;
-        let in_flight = options.in_flight.max(1);
+        let in_flight = options.in_flight.clamp(1, 64);
         let memory = Memory::default();
         let sides = [source, destination];
         let engine = Engine::new(
@@ -129,6 +132,8 @@ impl Blitter {
                 ..Queue::default()
             }),
             filled: Condvar::new(),
+            closing: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+                .map_err(Error::System)?,
         });
         let worker = Worker {
             shared: shared.clone(),
@@ -146,7 +151,6 @@ impl Blitter {
             sides,
             memory,
             allowed,
-            pool: Mutex::default(),
             in_flight,
             worker: Some(worker),
         })
@@ -184,10 +188,7 @@ impl Blitter {
         if queue.jobs.len() + queue.running >= self.in_flight {
             return Err(Error::Busy(self.in_flight));
         }
-        let (fence, promise) = {
-            let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-            pool.fence().map_err(Error::System)?
-        };
+        let (fence, promise) = fence().map_err(Error::System)?;
         queue.jobs.push_back(Job {
             frame,
             waits,
@@ -227,6 +228,9 @@ impl fmt::Debug for Blitter {
 impl Drop for Blitter {
     fn drop(&mut self) {
         self.shared.lock().closing = true;
+        if let Err(errno) = self.shared.closing.write(1) {
+            log::error!("cannot tell the blit thread to end: {errno}");
+        }
         self.shared.filled.notify_one();
         if let Some(worker) = self.worker.take()
             && worker.join().is_err()
@@ -353,12 +357,16 @@ impl Worker {
                 Ok(true) => return Ok(()),
                 // Nobody waits longer for the frames before because of this one.
                 Ok(false) if !self.started.is_empty() => self.finish_oldest(),
-                Ok(false) => break wait_for(&fds, end),
+                Ok(false) => {
+                    let closing = self.shared.closing.as_fd();
+                    break wait_for(&fds, end, Some(closing));
+                }
                 Err(errno) => break Err(errno),
             }
         };
         outcome.map_err(|errno| match errno {
             Errno::ETIMEDOUT => Failure::Deadline(self.patience),
+            Errno::ECANCELED => Failure::Cancelled,
             errno => Failure::Poll(errno),
         })
     }
@@ -368,12 +376,20 @@ impl Worker {
             self.finish_all();
             return self.keep(job, Ok(()));
         }
-        if !self.engine.is_settled(&job.frame) {
+        let Some(strategy) = self.engine.settled(&job.frame) else {
             self.finish_all();
             let made = self.engine.make(&job.frame);
             return self.keep(job, made);
+        };
+        // Two GPUs know nothing of each other's order.
+        let last = self
+            .started
+            .back()
+            .and_then(|(_, running)| running.as_ref());
+        if last.is_some_and(|last| Some(last.lane) != lane_of(strategy)) {
+            self.finish_all();
         }
-        match self.engine.start(&job.frame) {
+        match self.engine.start(&job.frame, strategy) {
             Ok(Started::Running(running)) => self.started.push_back((job, Some(running))),
             Ok(Started::Done) => self.started.push_back((job, None)),
             Err(_) => {

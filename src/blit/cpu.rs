@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::errno::Errno;
+
 use super::gpu::{Work, bytes_of, in_plane};
 use super::pixels::{self, Relation, relation};
 use super::{Failure, damage::Rect};
 use crate::buffer::{Attached, DmaBuf, FormatInfo};
-use crate::sync::{Access, Mapping, MappingGuard};
+use crate::sync::{self, Access, Mapping, MappingGuard};
 
 /// The mappings of buffers, each kept until its buffer goes: one for each dma-buf of it.
 #[derive(Debug)]
@@ -28,7 +30,15 @@ impl Maps {
 
     fn of(&self, buffer: &DmaBuf) -> Result<Arc<Mutex<Vec<Mapping>>>, Failure> {
         self.of.get_or_make(buffer, || {
-            let maps = buffer.objects().iter().map(Mapping::new);
+            // What was exported without DRM_RDWR can be read all the same.
+            let map = |object| match Mapping::new(object) {
+                Err(sync::Error::Map {
+                    errno: Errno::EACCES,
+                    ..
+                }) => Mapping::read_only(object),
+                mapped => mapped,
+            };
+            let maps = buffer.objects().iter().map(map);
             Ok(Mutex::new(
                 maps.collect::<Result<_, _>>().map_err(Failure::Cpu)?,
             ))
@@ -45,10 +55,7 @@ impl Maps {
         for part in parts(work)? {
             let (from, to) = (&source[part.from_map], &mut destination[part.to_map]);
             for row in 0..part.rows {
-                let (at, into) = (
-                    part.from + row * part.from_stride,
-                    part.to + row * part.to_stride,
-                );
+                let (at, into) = part.row(row);
                 match how {
                     Relation::Rearranged(how) => {
                         self.row.resize(part.length, 0);
@@ -62,7 +69,32 @@ impl Maps {
                 }
             }
         }
-        Ok(())
+        end(destination)
+    }
+
+    /// Makes sure that no pixel of the destination shows what the source does, in the rectangles:
+    /// a copy that does nothing cannot pass for one that works then.
+    pub(super) fn spoil(&mut self, work: Work<'_>) -> Result<(), Failure> {
+        let (source, destination) = (self.of(work.source)?, self.of(work.destination)?);
+        let (mut source, mut destination) = (lock(&source), lock(&destination));
+        let source = begin(&mut source, Access::Read)?;
+        let mut destination = begin(&mut destination, Access::Write)?;
+        let how = relation(work.source.fourcc(), work.destination.fourcc());
+        for part in parts(work)? {
+            self.row.resize(part.length, 0);
+            for row in 0..part.rows {
+                let (at, into) = part.row(row);
+                let from = &source[part.from_map];
+                from.read(at, &mut self.row).map_err(Failure::Cpu)?;
+                if let Relation::Rearranged(how) = how {
+                    how.apply(&mut self.row);
+                }
+                self.row.iter_mut().for_each(|byte| *byte = !*byte);
+                let to = &mut destination[part.to_map];
+                to.write(into, &self.row).map_err(Failure::Cpu)?;
+            }
+        }
+        end(destination)
     }
 
     /// Whether the destination shows what the source does, in the rectangles.
@@ -77,10 +109,7 @@ impl Maps {
             self.row.resize(part.length, 0);
             self.other_row.resize(part.length, 0);
             for row in 0..part.rows {
-                let (at, into) = (
-                    part.from + row * part.from_stride,
-                    part.to + row * part.to_stride,
-                );
+                let (at, into) = part.row(row);
                 let (sent, arrived) = (&mut self.row, &mut self.other_row);
                 source[part.from_map].read(at, sent).map_err(Failure::Cpu)?;
                 destination[part.to_map]
@@ -116,6 +145,12 @@ fn begin(maps: &mut [Mapping], access: Access) -> Result<Guards<'_>, Failure> {
     guards.collect::<Result<_, _>>().map_err(Failure::Cpu)
 }
 
+/// Ends accesses, and says whether devices will see what was written.
+fn end(guards: Guards<'_>) -> Result<(), Failure> {
+    let ended = guards.into_iter().map(MappingGuard::end);
+    ended.collect::<Result<(), _>>().map_err(Failure::Cpu)
+}
+
 /// Rows of one plane, in bytes.
 struct Part {
     plane: usize,
@@ -128,6 +163,16 @@ struct Part {
     to_map: usize,
     to: usize,
     to_stride: usize,
+}
+
+impl Part {
+    /// Where a row begins, in the source's mapping and in the destination's.
+    fn row(&self, row: usize) -> (usize, usize) {
+        (
+            self.from + row * self.from_stride,
+            self.to + row * self.to_stride,
+        )
+    }
 }
 
 /// What the rectangles are in bytes, plane by plane. Rows without gaps count as one.

@@ -29,6 +29,8 @@ const MAX_KINDS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     formats: [(Fourcc, Modifier); 2],
+    /// Whether either lies in several dma-bufs.
+    scattered: [bool; 2],
     /// Less than a quarter of the picture: what starts a copy counts for more than its bytes.
     small: bool,
 }
@@ -100,6 +102,7 @@ impl Frame {
         let all = u64::from(self.destination.width()) * u64::from(self.destination.height());
         Kind {
             formats: [of(&self.source), of(&self.destination)],
+            scattered: [&self.source, &self.destination].map(|b| b.objects().len() > 1),
             small: changed < all / 4,
         }
     }
@@ -115,7 +118,7 @@ impl Frame {
 /// A copy that a GPU is making.
 #[derive(Debug)]
 pub(super) struct Running {
-    lane: usize,
+    pub(super) lane: usize,
     submitted: Submitted,
     strategy: Strategy,
 }
@@ -170,23 +173,17 @@ impl Engine {
         })
     }
 
-    /// Whether the frame can be started while others are being executed: it is settled how, and a
-    /// GPU does it.
-    pub(super) fn is_settled(&self, frame: &Frame) -> bool {
-        use Strategy::{Pull, PullBytes, Push, PushBytes};
-        let settled = matches!(
-            self.choose(frame),
-            Ok(Choice::Use(Pull | Push | PullBytes | PushBytes))
-        );
-        settled
+    /// The strategy by which the frame can be started while others are being executed: it is
+    /// settled, and one GPU does it.
+    pub(super) fn settled(&self, frame: &Frame) -> Option<Strategy> {
+        match self.choose(frame, &self.allowed) {
+            Some(Choice::Use(strategy)) => lane_of(strategy).map(|_| strategy),
+            _ => None,
+        }
     }
 
     /// Starts a settled frame. Where that fails, the frame is still to be made.
-    pub(super) fn start(&mut self, frame: &Frame) -> Result<Started, Failure> {
-        let strategy = match self.choose(frame)? {
-            Choice::Use(strategy) => strategy,
-            Choice::Try(_) | Choice::Time(_) => return self.make(frame).map(|()| Started::Done),
-        };
+    pub(super) fn start(&mut self, frame: &Frame, strategy: Strategy) -> Result<Started, Failure> {
         let started = self.begin(frame, strategy);
         started.inspect_err(|failure| self.failed(frame, strategy, failure))
     }
@@ -200,14 +197,17 @@ impl Engine {
 
     /// Makes a frame, by one strategy after the other until one has done it.
     pub(super) fn make(&mut self, frame: &Frame) -> Result<(), Failure> {
-        loop {
-            let choice = self.choose(frame)?;
+        let mut left = self.allowed.clone();
+        let mut last = Failure::NoStrategy;
+        while let Some(choice) = self.choose(frame, &left) {
             let (Choice::Try(strategy) | Choice::Time(strategy) | Choice::Use(strategy)) = choice;
+            let tried = matches!(choice, Choice::Try(_));
+            let can_verify = tried && self.spoil(frame);
             let start = Instant::now();
             let mut made = self.run(frame, strategy);
             let took = start.elapsed();
             let mut verified = false;
-            if made.is_ok() && matches!(choice, Choice::Try(_)) {
+            if made.is_ok() && can_verify {
                 (made, verified) = self.verify(frame);
             }
             match made {
@@ -215,8 +215,16 @@ impl Engine {
                     self.worked(frame, choice, took, verified);
                     return Ok(());
                 }
-                Err(failure) => self.failed(frame, strategy, &failure),
+                Err(failure) => {
+                    self.failed(frame, strategy, &failure);
+                    left.retain(|left| *left != strategy);
+                    last = failure;
+                }
             }
+        }
+        match last.is_of_the_frame() {
+            true => Err(last),
+            false => Err(Failure::NoStrategy),
         }
     }
 
@@ -257,12 +265,21 @@ impl Engine {
         })
     }
 
+    /// Waits for a GPU, however long it takes: what is being executed cannot be called back, and
+    /// would write to the destination when somebody else has it. A GPU that hangs is reset by its
+    /// kernel driver, and lost then.
     fn wait(&mut self, running: Running) -> Result<(), Failure> {
         let gpu = self.lanes[running.lane]
             .as_mut()
             .ok_or(Failure::NoStrategy)?;
-        gpu.wait(running.submitted, self.patience)
-            .map_err(Failure::Vulkan)
+        loop {
+            match gpu.wait(running.submitted, self.patience) {
+                Err(vk::Error::Timeout { .. }) => {
+                    log::warn!("blit by {}: still waiting for the GPU", running.strategy);
+                }
+                done => return done.map_err(Failure::Vulkan),
+            }
+        }
     }
 
     /// By memory that both GPUs import: the source's writes it, then the destination's reads it.
@@ -321,12 +338,21 @@ impl Engine {
         Ok(made)
     }
 
-    /// Whether the picture has arrived, where the memory can be looked at.
-    fn verify(&mut self, frame: &Frame) -> (Result<(), Failure>, bool) {
+    /// Prepares a look at whether the picture arrives; `false` where the memory cannot be looked
+    /// at.
+    fn spoil(&mut self, frame: &Frame) -> bool {
         let linear = |buffer: &DmaBuf| buffer.modifier() == Modifier::LINEAR;
         if !linear(&frame.source) || !linear(&frame.destination) {
-            return (Ok(()), false);
+            return false;
         }
+        let spoilt = self.maps.spoil(frame.work());
+        spoilt
+            .inspect_err(|error| log::debug!("a copy is not compared: {error}"))
+            .is_ok()
+    }
+
+    /// Whether the picture has arrived, and that is known.
+    fn verify(&mut self, frame: &Frame) -> (Result<(), Failure>, bool) {
         match self.maps.compare(frame.work()) {
             Err(unlike @ Failure::Unlike { .. }) => (Err(unlike), true),
             // What the processor cannot read says nothing of what the GPU wrote.
@@ -360,17 +386,21 @@ impl Engine {
         plan.into_iter().map(rung).collect()
     }
 
-    fn choose(&self, frame: &Frame) -> Result<Choice, Failure> {
+    fn choose(&self, frame: &Frame, allowed: &Allowed) -> Option<Choice> {
         let kind = frame.kind();
         let mut records = self.memory.lock();
         if records.len() >= MAX_KINDS && !records.contains_key(&kind) {
             records.clear();
         }
         let rungs = records.entry(kind).or_insert_with(|| self.planned(frame));
-        choose(rungs, &self.allowed).ok_or(Failure::NoStrategy)
+        choose(rungs, allowed)
     }
 
     fn failed(&self, frame: &Frame, strategy: Strategy, failure: &Failure) {
+        if failure.is_of_the_frame() {
+            log::debug!("blit by {strategy}, this frame: {failure}");
+            return;
+        }
         log::warn!("blit by {strategy}: {failure}");
         self.with_rung(frame, strategy, |rung| {
             rung.state = State::Failed(failure.clone());
@@ -400,6 +430,15 @@ impl Engine {
         if let Some(rung) = rungs.find(|rung| rung.strategy == strategy) {
             change(rung);
         }
+    }
+}
+
+/// Which GPU makes the copy, where one does by itself.
+pub(super) fn lane_of(strategy: Strategy) -> Option<usize> {
+    match strategy {
+        Strategy::Push | Strategy::PushBytes => Some(0),
+        Strategy::Pull | Strategy::PullBytes => Some(1),
+        Strategy::Staged(_) | Strategy::Cpu => None,
     }
 }
 

@@ -13,8 +13,7 @@ use super::Failure;
 /// The end of one copy: an fd that becomes readable, and how it went.
 ///
 /// The fd is an eventfd, close-on-exec, good for any event loop: poll it for reading, and read
-/// nothing from it. It is the fence's own: do not keep a dup, since fences are used again. Drop is
-/// allowed at any time and does not stop the copy. Thread-safe.
+/// nothing from it. Drop is allowed at any time and does not stop the copy. Thread-safe.
 #[derive(Debug)]
 pub struct Fence(Arc<Signal>);
 
@@ -38,7 +37,7 @@ impl Fence {
     /// Waits for the copy. [`Failure::TimedOut`] where it is not done in time; it goes on then.
     pub fn wait(&self, timeout: Duration) -> Result<(), Failure> {
         let end = Instant::now().checked_add(timeout);
-        match wait_for(&[(self.as_fd(), PollFlags::POLLIN)], end) {
+        match wait_for(&[(self.as_fd(), PollFlags::POLLIN)], end, None) {
             Ok(()) => self.result().unwrap_or(Err(Failure::TimedOut(timeout))),
             Err(Errno::ETIMEDOUT) => Err(Failure::TimedOut(timeout)),
             Err(errno) => Err(Failure::Poll(errno)),
@@ -84,48 +83,25 @@ impl Drop for Promise {
     }
 }
 
-/// Fences that nobody looks at any more, for the next copies.
-#[derive(Debug, Default)]
-pub(super) struct Pool(Vec<Arc<Signal>>);
-
-impl Pool {
-    /// A fence, and what signals it.
-    pub(super) fn fence(&mut self) -> Result<(Fence, Promise), Errno> {
-        let free = self.0.iter_mut().find_map(|signal| {
-            // Nobody else has it: neither a fence nor a promise.
-            let free = Arc::get_mut(signal)?;
-            let result = free
-                .result
-                .get_mut()
-                .unwrap_or_else(PoisonError::into_inner);
-            *result = None;
-            // Back to unreadable; one that was never signalled says EAGAIN.
-            let _ = free.event.read();
-            Some(signal.clone())
-        });
-        let signal = match free {
-            Some(signal) => signal,
-            None => {
-                let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-                let signal = Arc::new(Signal {
-                    event: EventFd::from_flags(flags)?,
-                    result: Mutex::default(),
-                });
-                self.0.push(signal.clone());
-                signal
-            }
-        };
-        Ok((Fence(signal.clone()), Promise(Some(signal))))
-    }
+/// A fence, and what signals it. With an fd of its own: somebody may have a dup of an older one.
+pub(super) fn fence() -> Result<(Fence, Promise), Errno> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let signal = Arc::new(Signal {
+        event: EventFd::from_flags(flags)?,
+        result: Mutex::default(),
+    });
+    Ok((Fence(signal.clone()), Promise(Some(signal))))
 }
 
 /// The most fds that one copy waits for: the caller's, and the dma-bufs of both buffers.
 pub(super) const MAX_WAITS: usize = 4;
 
-/// Waits until every one of the fds is ready; ETIMEDOUT at `end`, if there is one.
+/// Waits until every one of the fds is ready; ETIMEDOUT at `end`, if there is one, and ECANCELED
+/// when `cancel` is readable.
 pub(super) fn wait_for(
     fds: &[(BorrowedFd<'_>, PollFlags)],
     end: Option<Instant>,
+    cancel: Option<BorrowedFd<'_>>,
 ) -> Result<(), Errno> {
     for &(fd, flags) in fds {
         loop {
@@ -135,7 +111,13 @@ pub(super) fn wait_for(
                 let milliseconds = left.as_nanos().div_ceil(1_000_000);
                 PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
             });
-            match poll(&mut [PollFd::new(fd, flags)], timeout) {
+            let mut both: arrayvec::ArrayVec<PollFd<'_>, 2> = arrayvec::ArrayVec::new();
+            both.push(PollFd::new(fd, flags));
+            both.extend(cancel.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            let polled = poll(&mut both, timeout);
+            let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+            match polled {
+                Ok(1..) if !is_ready(&both[0]) => return Err(Errno::ECANCELED),
                 Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(Errno::ETIMEDOUT),
                 Ok(0) | Err(Errno::EINTR) => {}
                 Ok(_) => break,
@@ -148,7 +130,7 @@ pub(super) fn wait_for(
 
 /// Whether every one of them is ready now.
 pub(super) fn are_ready(fds: &[(BorrowedFd<'_>, PollFlags)]) -> Result<bool, Errno> {
-    match wait_for(fds, Some(Instant::now())) {
+    match wait_for(fds, Some(Instant::now()), None) {
         Ok(()) => Ok(true),
         Err(Errno::ETIMEDOUT) => Ok(false),
         Err(errno) => Err(errno),

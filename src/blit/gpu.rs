@@ -45,6 +45,8 @@ pub(super) struct Lane {
     bytes: [Attached<Buffer>; 2],
     /// What the queue can copy parts of (`minImageTransferGranularity`).
     grid: (u32, u32),
+    /// What else it can do.
+    queue: vk::QueueFlags,
     /// Kept for its memory.
     rows: Vec<vk::BufferCopy>,
 }
@@ -83,6 +85,7 @@ impl Lane {
                 used: None,
             })
         };
+        let family = family(device);
         Ok(Self {
             device: device.clone(),
             slots: (0..in_flight.max(1))
@@ -91,7 +94,8 @@ impl Lane {
             next: 0,
             images: [Attached::new(), Attached::new()],
             bytes: [Attached::new(), Attached::new()],
-            grid: granularity(device),
+            grid: granularity(&family),
+            queue: family.queue_flags,
             rows: Vec::new(),
         })
     }
@@ -116,7 +120,7 @@ impl Lane {
             }
         };
         let index = self.next;
-        let (slot, rows) = (&mut self.slots[index], &mut self.rows);
+        let (slot, rows, queue) = (&mut self.slots[index], &mut self.rows, self.queue);
         if !slot.commands.is_done()? {
             return Err(Error::Busy);
         }
@@ -130,7 +134,8 @@ impl Lane {
         unsafe {
             slot.commands.record(|raw, commands| {
                 acquire(commands, &both);
-                recorded = record(raw, commands, work, rects, &source, &destination, rows);
+                let ends = (&source, &destination);
+                recorded = record(raw, commands, work, rects, ends, queue, rows);
                 release(commands, &both);
             })?;
         }
@@ -144,7 +149,11 @@ impl Lane {
     }
 
     pub(super) fn wait(&mut self, submitted: Submitted, timeout: Duration) -> Result<(), Error> {
-        self.slots[submitted.0].commands.wait(timeout)
+        let slot = &mut self.slots[submitted.0];
+        slot.commands.wait(timeout)?;
+        // A blitter that has nothing to do keeps no memory.
+        slot.used = None;
+        Ok(())
     }
 
     fn imported(&self, buffer: &DmaBuf, used: Use, shape: Shape) -> Result<Imported, Error> {
@@ -173,9 +182,7 @@ impl Lane {
     }
 }
 
-/// The steps in which the queue family copies parts of images. All graphics and compute families
-/// have (1, 1) (VkQueueFamilyProperties); (0, 0) is a family that copies whole images only.
-fn granularity(device: &Device) -> (u32, u32) {
+fn family(device: &Device) -> vk::QueueFamilyProperties {
     let physical = device.physical();
     // SAFETY: the physical device is of this instance.
     let families = unsafe {
@@ -183,9 +190,13 @@ fn granularity(device: &Device) -> (u32, u32) {
         instance.get_physical_device_queue_family_properties(physical.raw())
     };
     let family = families.get(device.queue_family() as usize);
-    let grid = family.map_or(vk::Extent3D::default(), |family| {
-        family.min_image_transfer_granularity
-    });
+    family.copied().unwrap_or_default()
+}
+
+/// The steps in which the queue family copies parts of images. All graphics and compute families
+/// have (1, 1) (VkQueueFamilyProperties); (0, 0) is a family that copies whole images only.
+fn granularity(family: &vk::QueueFamilyProperties) -> (u32, u32) {
+    let grid = family.min_image_transfer_granularity;
     match (grid.width, grid.height) {
         (0, _) | (_, 0) => (u32::MAX, u32::MAX),
         steps => steps,
@@ -199,8 +210,8 @@ unsafe fn record(
     commands: vk::CommandBuffer,
     work: Work<'_>,
     rects: &Rects,
-    source: &Imported,
-    destination: &Imported,
+    (source, destination): (&Imported, &Imported),
+    queue: vk::QueueFlags,
     rows: &mut Vec<vk::BufferCopy>,
 ) -> Result<(), Error> {
     use Imported::{Bytes, Image};
@@ -212,7 +223,7 @@ unsafe fn record(
                 Relation::Rearranged(_)
             );
             if reorders {
-                source.require_blit(destination)?;
+                source.require_blit(destination, queue)?;
                 let regions: ArrayVec<_, MAX_RECTS> = rects.iter().map(blit_region).collect();
                 // SAFETY: as the caller promises; the formats can be blitted.
                 unsafe {
@@ -248,7 +259,7 @@ unsafe fn record(
         }
         (Bytes(source), Image(destination)) => {
             for plane in 0..aspects(work.source).len() {
-                let regions = mixed_regions(work.source, plane, rects)?;
+                let regions = mixed_regions(work.source, plane, rects, queue)?;
                 // SAFETY: as the caller promises.
                 unsafe {
                     raw.cmd_copy_buffer_to_image(
@@ -263,7 +274,7 @@ unsafe fn record(
         }
         (Image(source), Bytes(destination)) => {
             for plane in 0..aspects(work.source).len() {
-                let regions = mixed_regions(work.destination, plane, rects)?;
+                let regions = mixed_regions(work.destination, plane, rects, queue)?;
                 // SAFETY: as the caller promises.
                 unsafe {
                     raw.cmd_copy_image_to_buffer(
@@ -366,11 +377,22 @@ fn mixed_regions(
     buffer: &DmaBuf,
     plane: usize,
     rects: &Rects,
+    queue: vk::QueueFlags,
 ) -> Result<ArrayVec<vk::BufferImageCopy, MAX_RECTS>, Error> {
     let whole = copy_region(buffer, plane)?;
     let regions = rects.iter().map(|rect| {
         let rect = in_plane(buffer, plane, rect);
         let (start, _) = bytes_of(buffer, plane, &rect)?;
+        // VUID-vkCmdCopyBufferToImage-commandBuffer-07737, for queues that only copy.
+        let draws = queue.intersects(vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE);
+        if !draws && !start.is_multiple_of(4) {
+            return Err(Error::Misaligned {
+                plane,
+                offset: start as u32,
+                stride: buffer.planes()[plane].stride,
+                unit: 4,
+            });
+        }
         Ok(whole
             .buffer_offset(start)
             .image_offset(offset(&rect))

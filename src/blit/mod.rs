@@ -130,6 +130,36 @@ pub enum Failure {
     Cancelled,
 }
 
+impl Failure {
+    /// Whether it says something of this frame only, and nothing of others like it: a lack of
+    /// memory or fds that passes, or what is odd about one buffer.
+    fn is_of_the_frame(&self) -> bool {
+        use vk::Error as E;
+        let lost = vk::ash::vk::Result::ERROR_DEVICE_LOST;
+        match self {
+            Self::Vulkan(E::Call { result, .. } | E::NotImportable { result, .. })
+                if *result == lost =>
+            {
+                false
+            }
+            Self::Vulkan(
+                E::TooLarge { .. }
+                | E::OddSize { .. }
+                | E::Misaligned { .. }
+                | E::PlaneLayout { .. }
+                | E::TooSmall { .. }
+                | E::TooManyBytes { .. }
+                | E::ReadOnly { .. }
+                | E::SeveralDmaBufs(_)
+                | E::Disjoint { .. },
+            ) => true,
+            Self::Vulkan(error) => error.is_passing(),
+            Self::Cpu(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// What copies of any kind ask of two buffers.
 fn check(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
     let size = |buffer: &DmaBuf| (buffer.width(), buffer.height());

@@ -121,7 +121,14 @@ unsafe fn record(
 
 impl Image {
     /// Whether this image can be blitted to the other: their formats and modifiers allow it.
-    pub(crate) fn require_blit(&self, destination: &Image) -> Result<(), Error> {
+    ///
+    /// `queue`: VUID-vkCmdBlitImage-commandBuffer-cmdpool wants one for graphics.
+    pub(crate) fn require_blit(
+        &self,
+        destination: &Image,
+        queue: vk::QueueFlags,
+    ) -> Result<(), Error> {
+        let draws = queue.contains(vk::QueueFlags::GRAPHICS);
         let ends = [
             (self, vk::FormatFeatureFlags::BLIT_SRC),
             (destination, vk::FormatFeatureFlags::BLIT_DST),
@@ -137,7 +144,7 @@ impl Image {
             });
             // Blits go by the components' names, which must then be the right ones.
             let in_order = format_of(image.layout().fourcc).is_some_and(|f| f.in_order());
-            if !able || !in_order {
+            if !able || !in_order || !draws {
                 return Err(Error::Blit {
                     device: image.device.physical().name().to_owned(),
                     fourcc: image.layout().fourcc,

@@ -1,8 +1,12 @@
 //! Handing images and buffers over between the outside world and a Vulkan queue.
 
+use arrayvec::ArrayVec;
 use ash::vk;
 
 use super::{Buffer, Device, Feature, Image, Use};
+
+/// Transfers in one barrier: so many are described without memory from the heap.
+const AT_ONCE: usize = 8;
 
 /// All of an image as it is shared.
 pub(super) const WHOLE: vk::ImageSubresourceRange = vk::ImageSubresourceRange {
@@ -65,7 +69,7 @@ impl<'a> Transfer<'a> {
 }
 
 /// Records the taking over from the outside world (`VK_QUEUE_FAMILY_FOREIGN_EXT`), contents kept,
-/// of images into the layout of their use. One barrier for all of them.
+/// of images into the layout of their use. One barrier for up to eight of them.
 ///
 /// # Safety
 /// `commands` is being recorded, outside a render pass, on the device of all that is given and for
@@ -77,8 +81,10 @@ pub unsafe fn acquire(commands: vk::CommandBuffer, transfers: &[Transfer<'_>]) {
         vk::PipelineStageFlags::ALL_COMMANDS,
         stages.fold(vk::PipelineStageFlags::empty(), |a, b| a | b),
     );
-    // SAFETY: as the caller promises.
-    unsafe { record(commands, transfers, stages, Direction::Acquire) };
+    for some in transfers.chunks(AT_ONCE) {
+        // SAFETY: as the caller promises.
+        unsafe { record(commands, some, stages, Direction::Acquire) };
+    }
 }
 
 /// Records the handing back to the outside world, of images in layout GENERAL.
@@ -91,8 +97,10 @@ pub unsafe fn release(commands: vk::CommandBuffer, transfers: &[Transfer<'_>]) {
         stages.fold(vk::PipelineStageFlags::empty(), |a, b| a | b),
         vk::PipelineStageFlags::ALL_COMMANDS,
     );
-    // SAFETY: as the caller promises.
-    unsafe { record(commands, transfers, stages, Direction::Release) };
+    for some in transfers.chunks(AT_ONCE) {
+        // SAFETY: as the caller promises.
+        unsafe { record(commands, some, stages, Direction::Release) };
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,11 +122,10 @@ unsafe fn record(
     };
     let family = device.queue_family();
     let knows_unmodified = device.capabilities().has(Feature::AcquireUnmodified);
-    let mut said: Vec<_> = transfers
-        .iter()
-        .map(|_| vk::ExternalMemoryAcquireUnmodifiedEXT::default().acquire_unmodified_memory(true))
-        .collect();
-    let (mut images, mut buffers) = (Vec::new(), Vec::new());
+    let mut said = [vk::ExternalMemoryAcquireUnmodifiedEXT::default()
+        .acquire_unmodified_memory(true); AT_ONCE];
+    let mut images = ArrayVec::<_, AT_ONCE>::new();
+    let mut buffers = ArrayVec::<_, AT_ONCE>::new();
     for (transfer, said) in transfers.iter().zip(&mut said) {
         let says = knows_unmodified && transfer.unmodified && direction == Direction::Acquire;
         match transfer.what {
