@@ -30,6 +30,13 @@ pub struct NodeId {
     pub minor: u64,
 }
 
+impl NodeId {
+    /// Both in one, as `stat` and Wayland's dmabuf feedback have it (`dev_t`).
+    pub fn number(self) -> u64 {
+        nix::sys::stat::makedev(self.major, self.minor)
+    }
+}
+
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeId({}:{})", self.major, self.minor)

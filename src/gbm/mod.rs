@@ -16,6 +16,7 @@ use nix::errno::Errno;
 use crate::alloc::{Allocator, Error, Request, Usage};
 use crate::buffer::{DmaBuf, Fourcc, Layout, MAX_PLANES, Modifier, PlaneFd};
 use crate::device::{self, Device};
+use crate::negotiate::{self, DeviceKey, Endpoint, Support};
 use crate::{gem, sys};
 
 /// Drivers that have a render node and no GPU: there gbm makes dumb buffers, which the kernel refuses
@@ -88,6 +89,41 @@ impl Gbm {
     /// Mesa's name for the backend: `drm` for its own drivers, `nvidia` …
     pub fn backend(&self) -> String {
         self.lock().backend_name().to_owned()
+    }
+
+    /// Of these pairs, those that gbm says it knows for this usage, and what is left to the driver
+    /// ([`Modifier::INVALID`]) of formats that it supports. For
+    /// [`negotiate`](crate::negotiate::negotiate): `candidates` are what the other endpoints know,
+    /// since gbm lists nothing by itself.
+    pub fn endpoint(
+        &self,
+        device: DeviceKey,
+        usage: Usage,
+        candidates: impl IntoIterator<Item = (Fourcc, Modifier)>,
+    ) -> Endpoint {
+        let gbm = self.lock();
+        let known = |(fourcc, modifier): (Fourcc, Modifier)| {
+            let format = gbm::Format::try_from(fourcc.0).ok()?;
+            if !gbm.is_format_supported(format, flags_of(usage)) {
+                return None;
+            }
+            let planes = match modifier.is_explicit() {
+                true => gbm.format_modifier_plane_count(format, modifier.0.into()),
+                false => None,
+            };
+            // Backends that know no modifiers say nothing of any, and make LINEAR when told to.
+            let knows =
+                planes.is_some() || matches!(modifier, Modifier::LINEAR | Modifier::INVALID);
+            knows.then(|| Support {
+                planes: planes.and_then(|planes| u8::try_from(planes).ok()),
+                ..Support::new(fourcc, modifier)
+            })
+        };
+        let formats = candidates.into_iter().filter_map(known).collect();
+        let mut uses = negotiate::Usage::empty();
+        uses.set(negotiate::Usage::RENDER, usage.contains(Usage::RENDER));
+        uses.set(negotiate::Usage::SCANOUT, usage.contains(Usage::SCANOUT));
+        Endpoint::gbm(self.device.clone(), device, uses, formats)
     }
 
     fn lock(&self) -> MutexGuard<'_, gbm::Device<OwnedFd>> {

@@ -3,7 +3,8 @@ use super::{Feedback, FormatSet, Support, Usage};
 /// Says that two endpoints are of one device: they have equal keys.
 ///
 /// Any number will do that the caller gives all nodes and APIs of one device alike, and to no
-/// other: the device number of its primary node, say.
+/// other: the device number of its primary node, say
+/// ([`NodeId::number`](crate::device::NodeId::number)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceKey(pub u64);
 

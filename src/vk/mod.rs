@@ -12,6 +12,7 @@ mod capabilities;
 mod commands;
 mod copy;
 mod device;
+mod endpoint;
 mod error;
 mod export;
 mod fds;

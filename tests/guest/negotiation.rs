@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use drm::control::Device as _;
 use drm::{ClientCapability, Device as _};
-use primeshare::alloc::Request;
+use primeshare::alloc::{self, Request};
 use primeshare::gbm::Gbm;
 use primeshare::negotiate::{
     DeviceKey, Endpoint, FormatSet, Usage, Wanted, negotiate, parse_in_formats,
 };
+use primeshare::vk::{Exporter, Use};
 use primeshare::{Allocator, Device, Fourcc, Modifier};
 
 use crate::support::in_guest;
@@ -80,5 +81,43 @@ fn what_is_agreed_on_with_a_plane_can_be_allocated() {
         let buffer = Gbm::new(&vkms).unwrap().allocate(&request).unwrap();
         assert_eq!(buffer.fourcc(), Fourcc::XRGB8888);
         assert_eq!(buffer.modifier(), Modifier::LINEAR);
+    });
+}
+
+#[test]
+fn what_all_agree_on_is_allocated_by_one_and_imported_by_the_others() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let (_, blob) = planes(&vkms).into_iter().next().unwrap();
+        let formats: FormatSet = parse_in_formats(&blob).unwrap().into_iter().collect();
+        let display = DeviceKey(vkms.node().id.number());
+        let plane = Endpoint::plane("plane", display, formats.clone());
+        let vulkan = guest.vulkan();
+        let gpu = vulkan.endpoint(Usage::RENDER | Usage::COPY_TO).unwrap();
+        let gbm = Gbm::new(&vkms).unwrap();
+        let pairs = formats.iter().map(|entry| (entry.fourcc, entry.modifier));
+        let gbm_end = gbm.endpoint(display, alloc::Usage::SCANOUT, pairs);
+        let agreement = negotiate(&[&plane, &gpu, &gbm_end], &Wanted::new(64, 64));
+        assert!(agreement.choices.len() > 1);
+        for choice in &agreement.choices {
+            // vkms knows nothing else.
+            assert!(choice.only_linear());
+            let request = Request {
+                modifiers: choice.modifiers.clone(),
+                ..Request::new(64, 64, choice.fourcc)
+            };
+            let allocator = agreement.allocator(choice);
+            let made = match allocator.name == gpu.name {
+                true => Exporter::new(&vulkan, Use::Destination).allocate(&request),
+                false => gbm.allocate(&request),
+            };
+            // gbm's software backend promises formats that its dumb buffers then cannot be.
+            let Ok(buffer) = made else {
+                assert_eq!(allocator.name, gbm_end.name, "{made:?}");
+                continue;
+            };
+            vulkan.import_image(&buffer, Use::Destination).unwrap();
+            vkms.import(&buffer).unwrap();
+        }
     });
 }

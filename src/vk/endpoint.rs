@@ -1,0 +1,70 @@
+//! A device's side of a negotiation.
+
+use ash::vk;
+
+use super::{Device, Error, ImageUsage, query};
+use crate::buffer::{FormatInfo, Modifier};
+use crate::negotiate::{DeviceKey, Endpoint, FormatSet, Support, Usage};
+
+/// What a use of a buffer is called in Vulkan; others are not Vulkan's.
+const USAGES: [(Usage, vk::ImageUsageFlags); 5] = [
+    (Usage::RENDER, vk::ImageUsageFlags::COLOR_ATTACHMENT),
+    (Usage::SAMPLE, vk::ImageUsageFlags::SAMPLED),
+    (Usage::STORE, vk::ImageUsageFlags::STORAGE),
+    (Usage::COPY_FROM, vk::ImageUsageFlags::TRANSFER_SRC),
+    (Usage::COPY_TO, vk::ImageUsageFlags::TRANSFER_DST),
+];
+
+impl Device {
+    /// What the device imports and allocates for a use, of all formats that Vulkan has: for
+    /// [`negotiate`](crate::negotiate::negotiate).
+    ///
+    /// The driver is asked for each format and modifier, once: the answers are remembered.
+    pub fn endpoint(&self, usage: Usage) -> Result<Endpoint, Error> {
+        let named = USAGES
+            .into_iter()
+            .filter(|(known, _)| usage.contains(*known));
+        let flags = named.fold(vk::ImageUsageFlags::empty(), |all, (_, flag)| all | flag);
+        let all = USAGES.into_iter().map(|(known, _)| known);
+        let usage = usage & all.fold(Usage::empty(), |all, known| all | known);
+        let mut formats = Vec::new();
+        for info in FormatInfo::all() {
+            let Some(format) = super::format_of(info.fourcc) else {
+                continue;
+            };
+            let of = |wanted| self.modifiers_for(info.fourcc, ImageUsage::from(flags), wanted);
+            let imported = match of(vk::ExternalMemoryFeatureFlags::IMPORTABLE) {
+                // A format of an extension that the device does not have.
+                Err(Error::FormatExtension { .. }) => continue,
+                answer => answer?,
+            };
+            let exported = of(vk::ExternalMemoryFeatureFlags::EXPORTABLE)?;
+            let listed = query::modifiers(self, format.format);
+            let planes = |modifier: Modifier| {
+                let found = listed.iter().find(|p| p.drm_format_modifier == modifier.0);
+                found.and_then(|p| u8::try_from(p.drm_format_modifier_plane_count).ok())
+            };
+            let entry = |&(modifier, max_width, max_height): &(Modifier, u32, u32)| Support {
+                usage,
+                max_width,
+                max_height,
+                planes: planes(modifier),
+                import: imported.iter().any(|(known, ..)| *known == modifier),
+                allocate: exported.iter().any(|(known, ..)| *known == modifier),
+                ..Support::new(info.fourcc, modifier)
+            };
+            let only_exported = exported
+                .iter()
+                .filter(|(modifier, ..)| imported.iter().all(|(known, ..)| known != modifier));
+            formats.extend(imported.iter().chain(only_exported).map(entry));
+        }
+        let nodes = self.physical().drm_nodes();
+        let key = nodes.and_then(|nodes| nodes.primary.or(nodes.render));
+        Ok(Endpoint::vulkan(
+            self.physical().name(),
+            key.map(|node| DeviceKey(node.number())),
+            usage,
+            FormatSet::from_iter(formats),
+        ))
+    }
+}
