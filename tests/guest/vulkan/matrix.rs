@@ -148,8 +148,8 @@ fn expected(
         ("vk image", _) if odd => "no OddSize",
         (_, As::Image) if odd => "OddSize",
         // Mesa 25.0 lists the modifier for planar formats and takes no such image.
-        ("vk image", _) if planar && guest.is_compat() => "no NotExportable",
-        (_, As::Image) if planar && guest.is_compat() => "NotImportable",
+        ("vk image", _) if planar && guest.has_old_mesa() => "no NotExportable",
+        (_, As::Image) if planar && guest.has_old_mesa() => "NotImportable",
         // Mesa 26.1 does not tell where the second plane is.
         ("vk image", _) if planar => "no OverlappingPlanes",
         _ => return Ok(()),
@@ -226,10 +226,7 @@ fn print(guest: &Guest, cells: &[Cell]) {
             As::Buffer => *text += &format!(" / {outcome}"),
         }
     }
-    let kind = match guest.is_compat() {
-        true => "compat",
-        false => "current",
-    };
+    let kind = std::env::var("PRIMESHARE_GUEST_KIND").unwrap();
     println!("\nImport into Vulkan, as image / as buffer ({kind} guest)");
     let print_line = |name: &str, columns: &[String]| {
         print!("{name:<16}");
