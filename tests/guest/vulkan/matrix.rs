@@ -204,7 +204,7 @@ fn fill(guest: &Guest) -> Vec<Cell> {
 
 /// A line for each allocator and format, a column for each size: what comes of the image, and
 /// after a slash of the buffer where that is something else.
-fn print(guest: &Guest, cells: &[Cell]) {
+fn print(cells: &[Cell]) {
     let sizes: Vec<_> = SMALL.into_iter().chain([EVEN, LARGE]).collect();
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
     for cell in cells {
@@ -244,7 +244,7 @@ fn print(guest: &Guest, cells: &[Cell]) {
 fn every_cell_is_exact_or_refused_as_expected() {
     in_guest(|guest| {
         let cells = fill(guest);
-        print(guest, &cells);
+        print(&cells);
         let wrong: Vec<_> = cells
             .iter()
             .filter(|cell| cell.outcome != cell.expected)
