@@ -36,7 +36,7 @@ pub(crate) enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Print what goes into Vulkan and back, for every allocator, format and size, in both guests.
+    /// Print what goes into Vulkan and back, for every allocator, format and size, in every guest.
     Matrix,
     /// Fuzz what judges descriptions of buffers from outside.
     Fuzz {

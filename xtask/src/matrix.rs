@@ -7,7 +7,7 @@ use crate::{cargo, guest, host};
 
 const TEST: &str = "vulkan::matrix::every_cell_is_exact_or_refused_as_expected";
 
-/// Runs the test that fills the table in both guests; the first exit status that is not 0.
+/// Runs the test that fills the table in every guest; the first exit status that is not 0.
 pub(crate) fn run() -> Result<u8> {
     host::prepare_for_library()?;
     for kind in Kind::ALL {

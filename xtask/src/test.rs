@@ -22,6 +22,9 @@ const IN_QEMU: &[&str] = &[
     "identity::",
     "allocation::",
     "races::",
+    "fences::",
+    "cpu::",
+    "blit::",
 ];
 
 /// Prepares the machine, then checks one thing after the other; the exit status of the first that fails.

@@ -314,5 +314,5 @@ fn ycbcr_is_converted_when_sampled() {
 
 /// Mesa 25.0 imports no images of several planes.
 fn is_refused(guest: &Guest, planes: &[&[u8]]) -> bool {
-    guest.is_compat() && planes.len() > 1
+    guest.has_old_mesa() && planes.len() > 1
 }

@@ -128,10 +128,11 @@ impl Kind {
             Kind::Compat | Kind::Qemu => &[(
                 // The validation layer asks the driver by VkDrmFormatModifierPropertiesList2EXT whether images with a
                 // modifier can be copied. Mesa's lavapipe 25.0 only answers the structure before that one, so the
-                // layer complains of every copy.
+                // layer complains of every copy and blit.
                 "VK_LAYER_MESSAGE_ID_FILTER",
                 "VUID-vkCmdCopyImage-srcImage-01995,VUID-vkCmdCopyImage-dstImage-01996,\
-                 VUID-vkCmdCopyBufferToImage-dstImage-01997,VUID-vkCmdCopyImageToBuffer-srcImage-01998",
+                 VUID-vkCmdCopyBufferToImage-dstImage-01997,VUID-vkCmdCopyImageToBuffer-srcImage-01998,\
+                 VUID-vkCmdBlitImage-srcImage-01999,VUID-vkCmdBlitImage-dstImage-02000",
             )],
         }
     }
