@@ -207,9 +207,11 @@ fn unlike_pictures_are_not_copied() {
         assert!(matches!(refused, Err(blit::Error::Planar(Fourcc::NV12))));
         let refused = Blit::new(&vulkan, &small, &small.clone(), 1);
         assert!(matches!(refused, Err(blit::Error::SameBuffer)));
-        // The same bytes but for alpha.
+        // The same bytes but for alpha, which can be dropped and not made up.
         let alpha = allocate(64, 64, Fourcc::ARGB8888);
-        assert!(Blit::new(&vulkan, &small, &alpha, 1).is_ok());
+        assert!(Blit::new(&vulkan, &alpha, &small, 1).is_ok());
+        let refused = Blit::new(&vulkan, &small, &alpha, 1);
+        assert!(matches!(refused, Err(blit::Error::Format { .. })));
     });
 }
 
