@@ -20,6 +20,7 @@ const NOT_WITH_ADDRESSES: &[&str] = &[
     "caches::memory_is_as_before",
     "example::",
     "vulkan::matrix",
+    "vulkan::shared::four_thousand",
     "blit::",
 ];
 
