@@ -8,14 +8,17 @@ use rustc_hash::FxHashMap;
 
 use super::cpu::Maps;
 use super::damage::Rects;
+use super::fence::Promise;
 use super::gpu::{Lane, Shape, Submitted, Work};
+use super::inputs::Fences;
 use super::plan::{self, Facts};
 use super::strategy::{Carrier, Strategy};
 use super::verdict::{Attempt, Outcome, Pace, Verdict};
-use super::{Failure, Side};
+use super::{Failure, Options, Side, SyncFiles};
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
 use crate::buffer::{DmaBuf, Fourcc, Layout, Modifier};
 use crate::gbm::Gbm;
+use crate::sync::{Access, SyncFile, implicit};
 use crate::vk;
 
 /// Runs of a strategy that are timed before it is compared with others.
@@ -116,18 +119,26 @@ impl Frame {
 }
 
 /// A copy that a GPU is making.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Running {
-    pub(super) lane: usize,
+    lane: usize,
     submitted: Submitted,
     strategy: Strategy,
 }
 
-/// How a frame was started.
-#[derive(Debug)]
-pub(super) enum Started {
-    Done,
-    Running(Running),
+impl Running {
+    pub(super) fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// Whether copies by the strategy are executed after it.
+    pub(super) fn goes_before(&self, strategy: Strategy) -> bool {
+        by_one_gpu(strategy).is_some_and(|(lane, _)| lane == self.lane)
+    }
+
+    pub(super) fn warn(&self) {
+        log::warn!("blit by {}: still waiting for the GPU", self.strategy);
+    }
 }
 
 #[derive(Debug)]
@@ -141,6 +152,8 @@ pub(super) struct Engine {
     maps: Maps,
     staging: FxHashMap<(Carrier, Layout), DmaBuf>,
     patience: Duration,
+    /// Which of the GPUs give sync files that are wanted.
+    sync_files: [bool; 2],
 }
 
 impl Engine {
@@ -148,7 +161,7 @@ impl Engine {
         sides: [Side; 2],
         allowed: Allowed,
         in_flight: usize,
-        patience: Duration,
+        options: &Options,
         memory: Memory,
     ) -> Result<Self, vk::Error> {
         let lane = |side: &Side| {
@@ -161,15 +174,22 @@ impl Engine {
             (Some(a), Some(b)) => a.is(b),
             _ => false,
         };
+        let lanes = [lane(&sides[0])?, lane(&sides[1])?];
+        let wanted = |lane: &Lane| match options.sync_files {
+            SyncFiles::Never => false,
+            SyncFiles::Hardware => lane.has_sync_files() && !lane.is_software(),
+            SyncFiles::Always => lane.has_sync_files(),
+        };
         Ok(Self {
-            lanes: [lane(&sides[0])?, lane(&sides[1])?],
+            sync_files: [0, 1].map(|index: usize| lanes[index].as_ref().is_some_and(wanted)),
+            lanes,
             one_gpu,
             sides,
             allowed,
             memory,
             maps: Maps::new(),
             staging: FxHashMap::default(),
-            patience,
+            patience: options.patience,
         })
     }
 
@@ -177,22 +197,52 @@ impl Engine {
     /// settled, and one GPU does it.
     pub(super) fn settled(&self, frame: &Frame) -> Option<Strategy> {
         match self.choose(frame, &self.allowed) {
-            Some(Choice::Use(strategy)) => lane_of(strategy).map(|_| strategy),
+            Some(Choice::Use(strategy)) => by_one_gpu(strategy).map(|_| strategy),
             _ => None,
         }
     }
 
-    /// Starts a settled frame. Where that fails, the frame is still to be made.
-    pub(super) fn start(&mut self, frame: &Frame, strategy: Strategy) -> Result<Started, Failure> {
-        let started = self.begin(frame, strategy);
+    /// Whether a frame by this strategy can be ordered by sync files.
+    pub(super) fn gives_sync_files(&self, strategy: Strategy) -> bool {
+        by_one_gpu(strategy).is_some_and(|(lane, _)| self.sync_files[lane])
+    }
+
+    /// Starts a settled frame, after fences of which there may be some only where the strategy
+    /// [gives sync files](Self::gives_sync_files); the promise is told of its own. Where that
+    /// fails, the frame is still to be made.
+    pub(super) fn start(
+        &mut self,
+        frame: &Frame,
+        strategy: Strategy,
+        after: Fences,
+        promise: &Promise,
+    ) -> Result<Running, Failure> {
+        let started = match by_one_gpu(strategy) {
+            Some((lane, shapes)) if self.sync_files[lane] => {
+                self.submit_after(lane, strategy, frame, shapes, after, promise)
+            }
+            Some((lane, shapes)) => self.submit(lane, strategy, frame.work(), shapes),
+            None => Err(Failure::NoStrategy),
+        };
         started.inspect_err(|failure| self.failed(frame, strategy, failure))
     }
 
-    /// Waits for a frame that was started. Where that fails, the frame is still to be made.
-    pub(super) fn finish(&mut self, frame: &Frame, running: Running) -> Result<(), Failure> {
-        let strategy = running.strategy;
-        let done = self.wait(running);
-        done.inspect_err(|failure| self.failed(frame, strategy, failure))
+    /// Waits for a frame that was started. Where that fails, the frame is still to be made, and
+    /// [`Self::failed`] to be told.
+    ///
+    /// Waits however long it takes: what is being executed cannot be called back, and would write
+    /// to the destination when somebody else has it. A GPU that hangs is reset by its kernel
+    /// driver, and lost then.
+    pub(super) fn finish(&mut self, running: &Running) -> Result<(), Failure> {
+        let gpu = self.lanes[running.lane]
+            .as_mut()
+            .ok_or(Failure::NoStrategy)?;
+        loop {
+            match gpu.wait(running.submitted, self.patience) {
+                Err(vk::Error::Timeout { .. }) => running.warn(),
+                done => return done.map_err(Failure::Vulkan),
+            }
+        }
     }
 
     /// Makes a frame, by one strategy after the other until one has done it.
@@ -229,24 +279,15 @@ impl Engine {
     }
 
     fn run(&mut self, frame: &Frame, strategy: Strategy) -> Result<(), Failure> {
-        match self.begin(frame, strategy)? {
-            Started::Done => Ok(()),
-            Started::Running(running) => self.wait(running),
-        }
-    }
-
-    fn begin(&mut self, frame: &Frame, strategy: Strategy) -> Result<Started, Failure> {
-        use Shape::{Bytes, Either, Image};
-        let (lane, shapes) = match strategy {
-            Strategy::Pull => (1, [Image, Image]),
-            Strategy::Push => (0, [Image, Image]),
-            Strategy::PullBytes => (1, [Bytes, Either]),
-            Strategy::PushBytes => (0, [Either, Bytes]),
-            Strategy::Staged(carrier) => return self.staged(frame, carrier),
-            Strategy::Cpu => return self.maps.copy(frame.work()).map(|()| Started::Done),
+        let running = match strategy {
+            Strategy::Cpu => return self.maps.copy(frame.work()),
+            Strategy::Staged(carrier) => self.staged(frame, carrier)?,
+            _ => {
+                let (lane, shapes) = by_one_gpu(strategy).ok_or(Failure::NoStrategy)?;
+                self.submit(lane, strategy, frame.work(), shapes)?
+            }
         };
-        self.submit(lane, strategy, frame.work(), shapes)
-            .map(Started::Running)
+        self.finish(&running)
     }
 
     fn submit(
@@ -265,25 +306,41 @@ impl Engine {
         })
     }
 
-    /// Waits for a GPU, however long it takes: what is being executed cannot be called back, and
-    /// would write to the destination when somebody else has it. A GPU that hangs is reset by its
-    /// kernel driver, and lost then.
-    fn wait(&mut self, running: Running) -> Result<(), Failure> {
-        let gpu = self.lanes[running.lane]
-            .as_mut()
-            .ok_or(Failure::NoStrategy)?;
-        loop {
-            match gpu.wait(running.submitted, self.patience) {
-                Err(vk::Error::Timeout { .. }) => {
-                    log::warn!("blit by {}: still waiting for the GPU", running.strategy);
+    /// As [`Self::submit`], ordered by sync files. The copy's own goes into the dma-bufs too, for
+    /// those who synchronise implicitly.
+    fn submit_after(
+        &mut self,
+        lane: usize,
+        strategy: Strategy,
+        frame: &Frame,
+        shapes: [Shape; 2],
+        after: Fences,
+        promise: &Promise,
+    ) -> Result<Running, Failure> {
+        let gpu = self.lanes[lane].as_mut().ok_or(Failure::NoStrategy)?;
+        let started = gpu.submit_after(frame.work(), shapes, after);
+        let (submitted, file) = started.map_err(Failure::Vulkan)?;
+        if let Some(file) = file.and_then(|file| SyncFile::new(file).ok()) {
+            let ends = [
+                (&frame.source, Access::Read),
+                (&frame.destination, Access::Write),
+            ];
+            for (buffer, access) in ends {
+                if let Err(error) = implicit::import(buffer, &file, access) {
+                    log::debug!("blit by {strategy}: no fence left in the dma-buf: {error}");
                 }
-                done => return done.map_err(Failure::Vulkan),
             }
+            promise.executed_at(file);
         }
+        Ok(Running {
+            lane,
+            submitted,
+            strategy,
+        })
     }
 
     /// By memory that both GPUs import: the source's writes it, then the destination's reads it.
-    fn staged(&mut self, frame: &Frame, carrier: Carrier) -> Result<Started, Failure> {
+    fn staged(&mut self, frame: &Frame, carrier: Carrier) -> Result<Running, Failure> {
         let staging = self.staging(frame, carrier)?;
         let strategy = Strategy::Staged(carrier);
         let (first, second) = (
@@ -297,9 +354,8 @@ impl Engine {
             },
         );
         let written = self.submit(0, strategy, first, [Shape::Either; 2])?;
-        self.wait(written)?;
+        self.finish(&written)?;
         self.submit(1, strategy, second, [Shape::Either; 2])
-            .map(Started::Running)
     }
 
     fn staging(&mut self, frame: &Frame, carrier: Carrier) -> Result<DmaBuf, Failure> {
@@ -396,7 +452,7 @@ impl Engine {
         choose(rungs, allowed)
     }
 
-    fn failed(&self, frame: &Frame, strategy: Strategy, failure: &Failure) {
+    pub(super) fn failed(&self, frame: &Frame, strategy: Strategy, failure: &Failure) {
         if failure.is_of_the_frame() {
             log::debug!("blit by {strategy}, this frame: {failure}");
             return;
@@ -433,11 +489,14 @@ impl Engine {
     }
 }
 
-/// Which GPU makes the copy, where one does by itself.
-pub(super) fn lane_of(strategy: Strategy) -> Option<usize> {
+/// Which GPU makes the copy, where one does by itself, and what it imports.
+fn by_one_gpu(strategy: Strategy) -> Option<(usize, [Shape; 2])> {
+    use Shape::{Bytes, Either, Image};
     match strategy {
-        Strategy::Push | Strategy::PushBytes => Some(0),
-        Strategy::Pull | Strategy::PullBytes => Some(1),
+        Strategy::Pull => Some((1, [Image, Image])),
+        Strategy::Push => Some((0, [Image, Image])),
+        Strategy::PullBytes => Some((1, [Bytes, Either])),
+        Strategy::PushBytes => Some((0, [Either, Bytes])),
         Strategy::Staged(_) | Strategy::Cpu => None,
     }
 }

@@ -1,7 +1,7 @@
 //! When a copy is done.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Failure;
+use crate::sync::SyncFile;
 
 /// The end of one copy: an fd that becomes readable, and how it went.
 ///
@@ -20,6 +21,8 @@ pub struct Fence(Arc<Signal>);
 #[derive(Debug)]
 struct Signal {
     event: EventFd,
+    /// Of the execution by a GPU.
+    sync_file: OnceLock<SyncFile>,
     result: Mutex<Option<Result<(), Failure>>>,
 }
 
@@ -32,6 +35,14 @@ impl Fence {
     /// How the copy went; `None` before it is done. Does not wait.
     pub fn result(&self) -> Option<Result<(), Failure>> {
         self.0.result().clone()
+    }
+
+    /// The sync file of the copy, signalled when the GPU has executed it, with an error where the
+    /// GPU has failed. `None` where no GPU executes it at the moment, or none was
+    /// [asked](super::SyncFiles) for one: the kernel gives no fence for what userspace is about to
+    /// do. Does not wait.
+    pub fn sync_file(&self) -> Option<&SyncFile> {
+        self.0.sync_file.get()
     }
 
     /// Waits for the copy. [`Failure::TimedOut`] where it is not done in time; it goes on then.
@@ -62,6 +73,19 @@ impl Signal {
 pub(super) struct Promise(Option<Arc<Signal>>);
 
 impl Promise {
+    /// A GPU executes it, and this is when it is done.
+    pub(super) fn executed_at(&self, file: SyncFile) {
+        if let Some(signal) = &self.0 {
+            // Started again after a failure, it has the first one already.
+            let _ = signal.sync_file.set(file);
+        }
+    }
+
+    /// The fence, to look at.
+    pub(super) fn watch(&self) -> Option<Fence> {
+        self.0.clone().map(Fence)
+    }
+
     pub(super) fn keep(mut self, result: Result<(), Failure>) {
         self.signal(result);
     }
@@ -83,18 +107,45 @@ impl Drop for Promise {
     }
 }
 
-/// A fence, and what signals it. With an fd of its own: somebody may have a dup of an older one.
-pub(super) fn fence() -> Result<(Fence, Promise), Errno> {
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let signal = Arc::new(Signal {
-        event: EventFd::from_flags(flags)?,
-        result: Mutex::default(),
-    });
-    Ok((Fence(signal.clone()), Promise(Some(signal))))
+/// Makes fences, in memory that is used again once nobody has it any more.
+#[derive(Debug)]
+pub(super) struct Fences {
+    signals: Vec<Arc<Signal>>,
+    most: usize,
 }
 
-/// The most fds that one copy waits for: the caller's, and the dma-bufs of both buffers.
-pub(super) const MAX_WAITS: usize = 4;
+impl Fences {
+    /// Keeps the memory of up to `most`.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            signals: Vec::with_capacity(most),
+            most,
+        }
+    }
+
+    /// A fence, and what signals it. With an fd of its own: somebody may have a dup of an older
+    /// one.
+    pub(super) fn make(&mut self) -> Result<(Fence, Promise), Errno> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let fresh = Signal {
+            event: EventFd::from_flags(flags)?,
+            sync_file: OnceLock::new(),
+            result: Mutex::default(),
+        };
+        let of = |signal: &Arc<Signal>| (Fence(signal.clone()), Promise(Some(signal.clone())));
+        for known in &mut self.signals {
+            if let Some(unused) = Arc::get_mut(known) {
+                *unused = fresh;
+                return Ok(of(known));
+            }
+        }
+        let signal = Arc::new(fresh);
+        if self.signals.len() < self.most {
+            self.signals.push(signal.clone());
+        }
+        Ok(of(&signal))
+    }
+}
 
 /// Waits until every one of the fds is ready; ETIMEDOUT at `end`, if there is one, and ECANCELED
 /// when `cancel` is readable.
@@ -136,6 +187,3 @@ pub(super) fn are_ready(fds: &[(BorrowedFd<'_>, PollFlags)]) -> Result<bool, Err
         Err(errno) => Err(errno),
     }
 }
-
-/// Fds that a copy waits for, owned.
-pub(super) type Waits = arrayvec::ArrayVec<OwnedFd, MAX_WAITS>;

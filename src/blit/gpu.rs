@@ -1,5 +1,6 @@
 //! Copies by one GPU.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::damage::{MAX_RECTS, Rect, Rects, prepare};
 use super::pixels::{Relation, relation};
 use crate::buffer::{Attached, DmaBuf, FormatInfo, MAX_PLANES, Modifier};
 use crate::vk::{
-    Buffer, Commands, Device, Error, Image, Transfer, Use, acquire, copy_region, release,
+    Buffer, Commands, Device, Error, Feature, Image, Transfer, Use, acquire, copy_region, release,
 };
 
 /// What a buffer is imported as.
@@ -100,6 +101,16 @@ impl Lane {
         })
     }
 
+    /// Whether copies can be ordered by sync files.
+    pub(super) fn has_sync_files(&self) -> bool {
+        self.device.capabilities().has(Feature::SyncFdSemaphores)
+    }
+
+    /// Whether it is the processor.
+    pub(super) fn is_software(&self) -> bool {
+        self.device.physical().is_software()
+    }
+
     /// Starts a copy, with source and destination imported as said. [`Error::Busy`] while all
     /// slots are being executed.
     pub(super) fn submit(
@@ -107,6 +118,30 @@ impl Lane {
         work: Work<'_>,
         shapes: [Shape; 2],
     ) -> Result<Submitted, Error> {
+        let index = self.record(work, shapes)?;
+        // SAFETY: recorded, and what it uses is the slot's.
+        unsafe { self.slots[index].commands.submit()? };
+        self.next = (index + 1) % self.slots.len();
+        Ok(Submitted(index))
+    }
+
+    /// As [`Self::submit`], to be executed after these sync files; with the copy's own one, `None`
+    /// where it is done already.
+    pub(super) fn submit_after(
+        &mut self,
+        work: Work<'_>,
+        shapes: [Shape; 2],
+        after: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<(Submitted, Option<OwnedFd>), Error> {
+        let index = self.record(work, shapes)?;
+        // SAFETY: as above.
+        let file = unsafe { self.slots[index].commands.submit_after(after)? };
+        self.next = (index + 1) % self.slots.len();
+        Ok((Submitted(index), file))
+    }
+
+    /// Records a copy into the next slot, whose index it gives.
+    fn record(&mut self, work: Work<'_>, shapes: [Shape; 2]) -> Result<usize, Error> {
         let [from, to] = shapes;
         let source = self.imported(work.source, Use::Source, from)?;
         let destination = self.imported(work.destination, Use::Destination, to)?;
@@ -142,10 +177,7 @@ impl Lane {
         recorded?;
         // What the slot had before is done.
         slot.used = Some([source, destination]);
-        // SAFETY: recorded above, and what it uses is the slot's.
-        unsafe { slot.commands.submit()? };
-        self.next = (index + 1) % self.slots.len();
-        Ok(Submitted(index))
+        Ok(index)
     }
 
     pub(super) fn wait(&mut self, submitted: Submitted, timeout: Duration) -> Result<(), Error> {

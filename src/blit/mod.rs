@@ -11,13 +11,15 @@ mod damage;
 mod engine;
 mod fence;
 mod gpu;
+mod inputs;
 mod pixels;
 mod plan;
 mod prepared;
 mod strategy;
 mod verdict;
+mod worker;
 
-pub use blitter::{Blitter, Options, Side};
+pub use blitter::{Blitter, Options, Side, SyncFiles};
 pub use damage::Rect;
 pub use fence::Fence;
 pub use plan::WhyNot;
