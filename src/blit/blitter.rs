@@ -14,7 +14,7 @@ use super::verdict::Verdict;
 use super::worker::{self, Shared};
 use super::{Error, check};
 use crate::buffer::{DmaBuf, FormatInfo};
-use crate::{device, sys, vk};
+use crate::{device, vk};
 
 /// The environment variable that forces a strategy.
 const VARIABLE: &str = "PRIMESHARE_BLIT";

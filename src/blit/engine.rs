@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 
-use super::cpu::Maps;
+use super::cpu::{Destination, Maps, Source};
 use super::damage::Rects;
 use super::fence::Promise;
-use super::gpu::{Lane, Shape, Submitted, Work};
+use super::gpu::{Ends, Lane, Place, Shape, Submitted};
+use super::host::HostPicture;
 use super::inputs::Fences;
 use super::plan::{self, Facts};
 use super::strategy::{Carrier, Strategy};
@@ -91,12 +92,12 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    fn work(&self) -> Work<'_> {
-        Work {
-            source: &self.source,
-            destination: &self.destination,
-            rects: &self.rects,
-        }
+    /// From the one buffer to the other.
+    fn ends(&self, [from, to]: [Shape; 2]) -> Ends<'_> {
+        [
+            Place::Buffer(&self.source, from),
+            Place::Buffer(&self.destination, to),
+        ]
     }
 
     fn kind(&self) -> Kind {
@@ -151,6 +152,8 @@ pub(super) struct Engine {
     lanes: [Option<Lane>; 2],
     maps: Maps,
     staging: FxHashMap<(Carrier, Layout), DmaBuf>,
+    /// Of the same.
+    host: [Option<Arc<HostPicture>>; 2],
     patience: Duration,
     /// Which of the GPUs give sync files that are wanted.
     sync_files: [bool; 2],
@@ -189,6 +192,7 @@ impl Engine {
             memory,
             maps: Maps::new(),
             staging: FxHashMap::default(),
+            host: [None, None],
             patience: options.patience,
         })
     }
@@ -221,7 +225,7 @@ impl Engine {
             Some((lane, shapes)) if self.sync_files[lane] => {
                 self.submit_after(lane, strategy, frame, shapes, after, promise)
             }
-            Some((lane, shapes)) => self.submit(lane, strategy, frame.work(), shapes),
+            Some((lane, shapes)) => self.submit(lane, strategy, frame.ends(shapes), &frame.rects),
             None => Err(Failure::NoStrategy),
         };
         started.inspect_err(|failure| self.failed(frame, strategy, failure))
@@ -280,11 +284,18 @@ impl Engine {
 
     fn run(&mut self, frame: &Frame, strategy: Strategy) -> Result<(), Failure> {
         let running = match strategy {
-            Strategy::Cpu => return self.maps.copy(frame.work()),
+            Strategy::Cpu => {
+                let ends = (
+                    Source::Buffer(&frame.source),
+                    Destination::Buffer(&frame.destination),
+                );
+                return self.maps.copy(ends.0, ends.1, &frame.rects);
+            }
+            Strategy::HostMemory => return self.by_host_memory(frame),
             Strategy::Staged(carrier) => self.staged(frame, carrier)?,
             _ => {
                 let (lane, shapes) = by_one_gpu(strategy).ok_or(Failure::NoStrategy)?;
-                self.submit(lane, strategy, frame.work(), shapes)?
+                self.submit(lane, strategy, frame.ends(shapes), &frame.rects)?
             }
         };
         self.finish(&running)
@@ -294,11 +305,11 @@ impl Engine {
         &mut self,
         lane: usize,
         strategy: Strategy,
-        work: Work<'_>,
-        shapes: [Shape; 2],
+        ends: Ends<'_>,
+        rects: &Rects,
     ) -> Result<Running, Failure> {
         let gpu = self.lanes[lane].as_mut().ok_or(Failure::NoStrategy)?;
-        let submitted = gpu.submit(work, shapes).map_err(Failure::Vulkan)?;
+        let submitted = gpu.submit(ends, rects).map_err(Failure::Vulkan)?;
         Ok(Running {
             lane,
             submitted,
@@ -318,7 +329,7 @@ impl Engine {
         promise: &Promise,
     ) -> Result<Running, Failure> {
         let gpu = self.lanes[lane].as_mut().ok_or(Failure::NoStrategy)?;
-        let started = gpu.submit_after(frame.work(), shapes, after);
+        let started = gpu.submit_after(frame.ends(shapes), &frame.rects, after);
         let (submitted, file) = started.map_err(Failure::Vulkan)?;
         if let Some(file) = file.and_then(|file| SyncFile::new(file).ok()) {
             let ends = [
@@ -343,19 +354,70 @@ impl Engine {
     fn staged(&mut self, frame: &Frame, carrier: Carrier) -> Result<Running, Failure> {
         let staging = self.staging(frame, carrier)?;
         let strategy = Strategy::Staged(carrier);
-        let (first, second) = (
-            Work {
-                destination: &staging,
-                ..frame.work()
-            },
-            Work {
-                source: &staging,
-                ..frame.work()
-            },
-        );
-        let written = self.submit(0, strategy, first, [Shape::Either; 2])?;
+        let between = Place::Buffer(&staging, Shape::Either);
+        let rects = self.for_both(frame);
+        let [from, to] = frame.ends([Shape::Either; 2]);
+        let written = self.submit(0, strategy, [from, between], &rects)?;
         self.finish(&written)?;
-        self.submit(1, strategy, second, [Shape::Either; 2])
+        self.submit(1, strategy, [between, to], &rects)
+    }
+
+    /// The rectangles for a copy in two steps: the first brings all that the second takes.
+    fn for_both(&self, frame: &Frame) -> Rects {
+        match &self.lanes[1] {
+            Some(second) => second.snapped(&frame.rects, frame.destination.layout()),
+            None => frame.rects.clone(),
+        }
+    }
+
+    /// By host memory of the GPUs. An end without a GPU is mapped.
+    fn by_host_memory(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let strategy = Strategy::HostMemory;
+        let [from, to] = frame.ends([Shape::Either; 2]);
+        let rects = self.for_both(frame);
+        let brought = self.host_memory(0, &frame.source)?;
+        let mut taken = self.host_memory(1, &frame.destination)?;
+        if let Some(host) = &brought {
+            let written = self.submit(0, strategy, [from, Place::Host(host)], &rects)?;
+            self.finish(&written)?;
+        }
+        let source = match &brought {
+            Some(host) => Source::Host(host),
+            None => Source::Buffer(&frame.source),
+        };
+        let destination = match &mut taken {
+            // Nobody else has it between frames: they are finished.
+            Some(host) => Destination::Host(Arc::get_mut(host).ok_or(Failure::NoStrategy)?),
+            None => Destination::Buffer(&frame.destination),
+        };
+        self.maps.copy(source, destination, &rects)?;
+        if let Some(host) = &taken {
+            let written = self.submit(1, strategy, [Place::Host(host), to], &rects)?;
+            self.finish(&written)?;
+        }
+        // Kept for the next frame. After a failure it is made anew.
+        self.host = [brought, taken];
+        Ok(())
+    }
+
+    /// Host memory for a GPU's pictures; `None` where there is no GPU.
+    fn host_memory(
+        &mut self,
+        lane: usize,
+        buffer: &DmaBuf,
+    ) -> Result<Option<Arc<HostPicture>>, Failure> {
+        let Some(gpu) = &self.lanes[lane] else {
+            return Ok(None);
+        };
+        let known = self.host[lane].take();
+        if let Some(known) = known.filter(|known| known.suits(buffer.layout())) {
+            return Ok(Some(known));
+        }
+        let made = match lane {
+            0 => HostPicture::download(gpu.device(), buffer.layout()),
+            _ => HostPicture::upload(gpu.device(), buffer.layout()),
+        };
+        made.map(Arc::new).map(Some).map_err(Failure::Vulkan)
     }
 
     fn staging(&mut self, frame: &Frame, carrier: Carrier) -> Result<DmaBuf, Failure> {
@@ -401,7 +463,9 @@ impl Engine {
         if !linear(&frame.source) || !linear(&frame.destination) {
             return false;
         }
-        let spoilt = self.maps.spoil(frame.work());
+        let spoilt = self
+            .maps
+            .spoil(&frame.source, &frame.destination, &frame.rects);
         spoilt
             .inspect_err(|error| log::debug!("a copy is not compared: {error}"))
             .is_ok()
@@ -409,7 +473,10 @@ impl Engine {
 
     /// Whether the picture has arrived, and that is known.
     fn verify(&mut self, frame: &Frame) -> (Result<(), Failure>, bool) {
-        match self.maps.compare(frame.work()) {
+        match self
+            .maps
+            .compare(&frame.source, &frame.destination, &frame.rects)
+        {
             Err(unlike @ Failure::Unlike { .. }) => (Err(unlike), true),
             // What the processor cannot read says nothing of what the GPU wrote.
             Err(unreadable) => {
@@ -497,7 +564,7 @@ fn by_one_gpu(strategy: Strategy) -> Option<(usize, [Shape; 2])> {
         Strategy::Push => Some((0, [Image, Image])),
         Strategy::PullBytes => Some((1, [Bytes, Either])),
         Strategy::PushBytes => Some((0, [Either, Bytes])),
-        Strategy::Staged(_) | Strategy::Cpu => None,
+        Strategy::Staged(_) | Strategy::Cpu | Strategy::HostMemory => None,
     }
 }
 
