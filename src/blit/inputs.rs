@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 use nix::poll::PollFlags;
 
 use super::engine::Frame;
-use super::fence::are_ready;
+use super::poll::are_ready;
 use crate::buffer::MAX_PLANES;
 use crate::sync::{Access, SyncFile, implicit};
 
@@ -52,14 +52,15 @@ pub(super) fn polled<'a>(
 /// pipe, or cannot be had as one.
 pub(super) fn as_sync_files(frame: &Frame, given: &[BorrowedFd<'_>]) -> Option<Fences> {
     let mut fences = Fences::new();
+    let is_ready = |fd, flags| are_ready(&ArrayVec::from([(fd, flags)])).ok();
     for &fd in given {
-        if !are_ready(&[(fd, PollFlags::POLLIN)]).ok()? {
+        if !is_ready(fd, PollFlags::POLLIN)? {
             let dup = fd.try_clone_to_owned().ok()?;
             fences.push(SyncFile::new(dup).ok()?.into());
         }
     }
     for (dma_buf, access) in of_dma_bufs(frame) {
-        if !are_ready(&[(dma_buf, event(access))]).ok()? {
+        if !is_ready(dma_buf, event(access))? {
             fences.push(implicit::export_fd(dma_buf, access).ok()?.into());
         }
     }

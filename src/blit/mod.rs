@@ -15,6 +15,7 @@ mod host;
 mod inputs;
 mod pixels;
 mod plan;
+mod poll;
 mod prepared;
 mod regions;
 mod strategy;

@@ -11,8 +11,9 @@ use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::engine::{Engine, Frame, Running};
-use super::fence::{Fence, Fences, Promise, are_ready, wait_for};
+use super::fence::{Fence, Fences, Promise};
 use super::inputs::{self, Waits};
+use super::poll::{are_ready, wait_for};
 use super::{Error, Failure};
 use crate::sys;
 
@@ -65,7 +66,8 @@ pub(super) fn spawn(
             started: VecDeque::with_capacity(in_flight),
             in_hand: 0,
             closing: false,
-            fences: Fences::new(in_flight),
+            // More than are in flight: the last ones are still being looked at.
+            fences: Fences::new(in_flight + 2),
         }),
         filled: Condvar::new(),
         engine: Mutex::new(engine),
