@@ -61,9 +61,12 @@ pub struct Options {
 /// With sync files the caller hands a copy to the GPU right away, where it is settled which one
 /// makes it, with the fences it is to wait for; the copy's own fence is there before it is made
 /// ([`Fence::sync_file`]), for KMS (`IN_FENCE_FD`), a Wayland client or another driver, and in the
-/// dma-bufs for those who synchronise implicitly. It cannot be taken back, though: where a GPU
-/// fails afterwards, the picture is made again by another strategy, but only after the sync file
-/// was signalled.
+/// dma-bufs for those who synchronise implicitly.
+///
+/// What is handed over cannot be taken back. The GPU waits for its fences without a deadline, and
+/// so does the end of the [`Blitter`]. Where the GPU fails after all, the picture is made again by
+/// another strategy, but only after the sync file was signalled: source and destination must stay
+/// as they are until the [`Fence`] is, which comes a moment later and is the end of the copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncFiles {
     /// From none. Nobody sees the end of a copy before the whole picture is there.
@@ -72,7 +75,8 @@ pub enum SyncFiles {
     /// From GPUs, not from Vulkan devices that are the processor.
     Hardware,
     /// From all that have them. lavapipe (up to 26.1 at least) has one of a copy only when it is
-    /// done, so that [`Blitter::blit`] waits for the copy, and for what that waits for.
+    /// done, so that [`Blitter::blit`] waits for the copy, and for what that waits for; meanwhile
+    /// no other copy's fence is signalled. For tests.
     Always,
 }
 

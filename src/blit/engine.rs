@@ -24,6 +24,9 @@ use crate::vk;
 
 /// Runs of a strategy that are timed before it is compared with others.
 const TIMED_RUNS: u32 = 3;
+/// What has failed so often, for whatever reason, without having worked once is tried again only
+/// where nothing else works: while something is to be tried, nothing is settled.
+const ENOUGH: u32 = 3;
 /// One that takes so many times as long as the best is not timed further.
 const HOPELESS: f64 = 4.0;
 /// Kinds of pairs that are remembered; more are forgotten all together.
@@ -43,6 +46,14 @@ struct Kind {
 struct Rung {
     strategy: Strategy,
     state: State,
+    /// Before it has worked: failures that said nothing of other frames, and the last of them.
+    odd: Option<(u32, Failure)>,
+}
+
+impl Rung {
+    fn has_failed_enough(&self) -> bool {
+        self.odd.as_ref().is_some_and(|(times, _)| *times >= ENOUGH)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -155,7 +166,7 @@ pub(super) struct Engine {
     /// Of the same.
     host: [Option<Arc<HostPicture>>; 2],
     patience: Duration,
-    /// Which of the GPUs give sync files that are wanted.
+    /// Which of the GPUs give sync files, and they are wanted.
     sync_files: [bool; 2],
 }
 
@@ -206,6 +217,11 @@ impl Engine {
         }
     }
 
+    /// Whether frames can be ordered by sync files at all.
+    pub(super) fn has_sync_files(&self) -> bool {
+        self.sync_files.contains(&true)
+    }
+
     /// Whether a frame by this strategy can be ordered by sync files.
     pub(super) fn gives_sync_files(&self, strategy: Strategy) -> bool {
         by_one_gpu(strategy).is_some_and(|(lane, _)| self.sync_files[lane])
@@ -241,12 +257,8 @@ impl Engine {
         let gpu = self.lanes[running.lane]
             .as_mut()
             .ok_or(Failure::NoStrategy)?;
-        loop {
-            match gpu.wait(running.submitted, self.patience) {
-                Err(vk::Error::Timeout { .. }) => running.warn(),
-                done => return done.map_err(Failure::Vulkan),
-            }
-        }
+        gpu.wait(running.submitted, self.patience, |_| running.warn())
+            .map_err(Failure::Vulkan)
     }
 
     /// Makes a frame, by one strategy after the other until one has done it.
@@ -504,6 +516,7 @@ impl Engine {
         let rung = |(strategy, against): (Strategy, Result<(), plan::WhyNot>)| Rung {
             strategy,
             state: against.map_or_else(State::NotOffered, |()| State::Untried),
+            odd: None,
         };
         let plan = plan::plan(&source, &destination, self.one_gpu);
         plan.into_iter().map(rung).collect()
@@ -520,13 +533,17 @@ impl Engine {
     }
 
     pub(super) fn failed(&self, frame: &Frame, strategy: Strategy, failure: &Failure) {
-        if failure.is_of_the_frame() {
-            log::debug!("blit by {strategy}, this frame: {failure}");
-            return;
+        let of_the_frame = failure.is_of_the_frame();
+        match of_the_frame {
+            true => log::debug!("blit by {strategy}, this frame: {failure}"),
+            false => log::warn!("blit by {strategy}: {failure}"),
         }
-        log::warn!("blit by {strategy}: {failure}");
-        self.with_rung(frame, strategy, |rung| {
-            rung.state = State::Failed(failure.clone());
+        self.with_rung(frame, strategy, |rung| match of_the_frame {
+            true => {
+                let times = rung.odd.as_ref().map_or(0, |(times, _)| *times);
+                rung.odd = Some((times + 1, failure.clone()));
+            }
+            false => rung.state = State::Failed(failure.clone()),
         });
     }
 
@@ -580,12 +597,16 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
     let best = rungs.clone().filter_map(pace).map(|pace| pace.best);
     let best = best.fold(0.0, f64::max);
     let mut fastest: Option<(Strategy, f64)> = None;
+    let mut hopeless = None;
     for rung in rungs {
         match rung.state {
+            State::Untried if rung.has_failed_enough() => {
+                hopeless.get_or_insert(rung.strategy);
+            }
             State::Untried => return Some(Choice::Try(rung.strategy)),
             State::Works { pace, .. } => {
-                let hopeless = pace.runs > 0 && pace.best * HOPELESS < best;
-                if pace.runs < TIMED_RUNS && !hopeless {
+                let slow = pace.runs > 0 && pace.best * HOPELESS < best;
+                if pace.runs < TIMED_RUNS && !slow {
                     return Some(Choice::Time(rung.strategy));
                 }
                 if fastest.is_none_or(|(_, rate)| pace.best > rate) {
@@ -595,7 +616,8 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
             State::NotOffered(_) | State::Failed(_) => {}
         }
     }
-    fastest.map(|(strategy, _)| Choice::Use(strategy))
+    let fastest = fastest.map(|(strategy, _)| Choice::Use(strategy));
+    fastest.or(hopeless.map(Choice::Try))
 }
 
 impl Memory {
@@ -613,7 +635,10 @@ impl Memory {
             strategy: rung.strategy,
             outcome: match &rung.state {
                 State::NotOffered(why) => Outcome::NotOffered(*why),
-                State::Untried => Outcome::Untried,
+                State::Untried => match &rung.odd {
+                    Some((_, failure)) => Outcome::Failed(failure.clone()),
+                    None => Outcome::Untried,
+                },
                 State::Failed(failure) => Outcome::Failed(failure.clone()),
                 State::Works { verified, pace } => Outcome::Works {
                     verified: *verified,
@@ -632,5 +657,69 @@ impl Memory {
             attempts: rungs.iter().map(attempt).collect(),
             chosen,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rung(strategy: Strategy, state: State) -> Rung {
+        Rung {
+            strategy,
+            state,
+            odd: None,
+        }
+    }
+
+    fn works(runs: u32, best: f64) -> State {
+        State::Works {
+            verified: true,
+            pace: Pace { runs, best },
+        }
+    }
+
+    fn all() -> Allowed {
+        Strategy::ALL.into_iter().collect()
+    }
+
+    #[test]
+    fn everything_is_tried_then_timed_then_the_fastest_is_used() {
+        let mut rungs = [
+            rung(Strategy::Pull, works(0, 0.0)),
+            rung(Strategy::Push, State::Untried),
+            rung(Strategy::Cpu, works(TIMED_RUNS, 5.0)),
+        ];
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Time(Strategy::Pull)));
+        rungs[0].state = works(TIMED_RUNS, 7.0);
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Try(Strategy::Push)));
+        rungs[1].state = State::Failed(Failure::NoStrategy);
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Pull)));
+    }
+
+    #[test]
+    fn the_slow_are_not_timed_to_the_end() {
+        let rungs = [
+            rung(Strategy::Pull, works(1, 1.0)),
+            rung(Strategy::Cpu, works(TIMED_RUNS, 5.0)),
+        ];
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Cpu)));
+    }
+
+    #[test]
+    fn what_fails_again_and_again_keeps_nobody_from_settling() {
+        let mut rungs = [
+            rung(Strategy::Pull, State::Untried),
+            rung(Strategy::Cpu, works(TIMED_RUNS, 5.0)),
+        ];
+        rungs[0].odd = Some((ENOUGH - 1, Failure::NoStrategy));
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Try(Strategy::Pull)));
+        rungs[0].odd = Some((ENOUGH, Failure::NoStrategy));
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Cpu)));
+        // It is better than nothing.
+        assert_eq!(
+            choose(&rungs[..1], &all()),
+            Some(Choice::Try(Strategy::Pull))
+        );
     }
 }

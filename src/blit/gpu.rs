@@ -16,6 +16,9 @@ use super::regions::{
 use crate::buffer::{Attached, DmaBuf, Layout, Modifier};
 use crate::vk::{Buffer, Commands, Device, Error, Feature, Image, Transfer, Use, acquire, release};
 
+/// The shortest wait for a GPU at a time.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// What a buffer is imported as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
@@ -151,13 +154,21 @@ impl Lane {
     pub(super) fn submit(&mut self, ends: Ends<'_>, rects: &Rects) -> Result<Submitted, Error> {
         let index = self.record(ends, rects)?;
         // SAFETY: recorded, and what it uses is the slot's.
-        unsafe { self.slots[index].commands.submit()? };
+        let submitted = unsafe { self.slots[index].commands.submit() };
+        self.submitted(index, submitted)
+    }
+
+    fn submitted(&mut self, index: usize, result: Result<(), Error>) -> Result<Submitted, Error> {
+        if let Err(error) = result {
+            self.slots[index].used = None;
+            return Err(error);
+        }
         self.next = (index + 1) % self.slots.len();
         Ok(Submitted(index))
     }
 
     /// As [`Self::submit`], to be executed after these sync files; with the copy's own one, `None`
-    /// where it is done already.
+    /// where it is done already, or the sync file cannot be had.
     pub(super) fn submit_after(
         &mut self,
         ends: Ends<'_>,
@@ -166,9 +177,16 @@ impl Lane {
     ) -> Result<(Submitted, Option<OwnedFd>), Error> {
         let index = self.record(ends, rects)?;
         // SAFETY: as above.
-        let file = unsafe { self.slots[index].commands.submit_after(after)? };
-        self.next = (index + 1) % self.slots.len();
-        Ok((Submitted(index), file))
+        let submitted = unsafe { self.slots[index].commands.start_after(after) };
+        let submitted = self.submitted(index, submitted)?;
+        // SAFETY: started above.
+        let file = unsafe { self.slots[index].commands.sync_file() };
+        // It is being executed all the same.
+        let file = file.unwrap_or_else(|error| {
+            log::warn!("a copy without its sync file: {error}");
+            None
+        });
+        Ok((submitted, file))
     }
 
     /// The rectangles, enlarged to what the queue can copy.
@@ -221,12 +239,27 @@ impl Lane {
         Ok(index)
     }
 
-    pub(super) fn wait(&mut self, submitted: Submitted, timeout: Duration) -> Result<(), Error> {
+    /// Waits for a copy, for as long as it is being executed. Until then whatever fails passes,
+    /// but a lost device executes nothing any more.
+    pub(super) fn wait(
+        &mut self,
+        submitted: Submitted,
+        patience: Duration,
+        warn: impl Fn(&Error),
+    ) -> Result<(), Error> {
         let slot = &mut self.slots[submitted.0];
-        slot.commands.wait(timeout)?;
+        let done = loop {
+            match slot.commands.wait(patience.max(MOMENT)) {
+                Err(error) if !error.is_device_lost() => {
+                    warn(&error);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                done => break done,
+            }
+        };
         // A blitter that has nothing to do keeps no memory.
         slot.used = None;
-        Ok(())
+        done
     }
 
     fn imported(&self, place: Place<'_>, used: Use) -> Result<Imported, Error> {

@@ -50,12 +50,12 @@ pub(super) fn polled<'a>(
 
 /// What is not over yet, as sync files. `None` where something is no kernel's fence, such as a
 /// pipe, or cannot be had as one.
-pub(super) fn as_sync_files(frame: &Frame, given: &[BorrowedFd<'_>]) -> Option<Fences> {
+pub(super) fn as_sync_files(frame: &Frame, given: &[OwnedFd]) -> Option<Fences> {
     let mut fences = Fences::new();
     let is_ready = |fd, flags| are_ready(&ArrayVec::from([(fd, flags)])).ok();
-    for &fd in given {
-        if !is_ready(fd, PollFlags::POLLIN)? {
-            let dup = fd.try_clone_to_owned().ok()?;
+    for fd in given {
+        if !is_ready(fd.as_fd(), PollFlags::POLLIN)? {
+            let dup = fd.try_clone().ok()?;
             fences.push(SyncFile::new(dup).ok()?.into());
         }
     }

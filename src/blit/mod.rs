@@ -140,13 +140,8 @@ impl Failure {
     /// memory or fds that passes, or what is odd about one buffer.
     fn is_of_the_frame(&self) -> bool {
         use vk::Error as E;
-        let lost = vk::ash::vk::Result::ERROR_DEVICE_LOST;
         match self {
-            Self::Vulkan(E::Call { result, .. } | E::NotImportable { result, .. })
-                if *result == lost =>
-            {
-                false
-            }
+            Self::Vulkan(error) if error.is_device_lost() => false,
             Self::Vulkan(
                 E::TooLarge { .. }
                 | E::OddSize { .. }

@@ -41,8 +41,8 @@ pub enum Strategy {
     /// The processor copies, through two mappings.
     Cpu,
     /// Each GPU copies between its buffer and host memory of its own, the processor between the
-    /// two; an end without a GPU is mapped. Needs nobody to import anything of somebody else's,
-    /// and no LINEAR memory.
+    /// two; an end without a GPU is mapped, if it is LINEAR. Needs nobody to import anything of
+    /// somebody else's.
     HostMemory,
 }
 

@@ -17,17 +17,22 @@ use super::poll::{are_ready, wait_for};
 use super::{Error, Failure};
 use crate::sys;
 
-/// Locks are taken in the order of the fields, and the worker waits for nothing that takes long
-/// with `queue` locked.
+/// The shortest wait for a GPU at a time.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// The engine is locked after the queue, and nobody waits long with the queue locked.
 pub(super) struct Shared {
+    /// Before the queue: what is being executed ends before its promises do.
+    engine: Mutex<Engine>,
     queue: Mutex<Queue>,
     /// Something was put into the queue.
     filled: Condvar,
-    engine: Mutex<Engine>,
     /// Readable when it is time to end.
     closing: EventFd,
     in_flight: usize,
     patience: Duration,
+    /// Whether some copies can be started without the worker.
+    sync_files: bool,
 }
 
 struct Queue {
@@ -37,6 +42,8 @@ struct Queue {
     started: VecDeque<(Job, Running)>,
     /// With the worker, who wants nobody to be faster.
     in_hand: usize,
+    /// The worker waits for a GPU with the engine locked.
+    engine_waits: bool,
     closing: bool,
     fences: Fences,
 }
@@ -45,6 +52,15 @@ struct Job {
     frame: Frame,
     waits: Waits,
     promise: Promise,
+}
+
+impl Job {
+    /// Lets go of the buffers, then says how it went.
+    fn end(self, result: Result<(), Failure>) {
+        let Self { frame, promise, .. } = self;
+        drop(frame);
+        promise.keep(result);
+    }
 }
 
 impl Queue {
@@ -61,10 +77,12 @@ pub(super) fn spawn(
 ) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let shared = Arc::new(Shared {
+        sync_files: engine.has_sync_files(),
         queue: Mutex::new(Queue {
             waiting: VecDeque::with_capacity(in_flight),
             started: VecDeque::with_capacity(in_flight),
             in_hand: 0,
+            engine_waits: false,
             closing: false,
             // More than are in flight: the last ones are still being looked at.
             fences: Fences::new(in_flight + 2),
@@ -99,31 +117,24 @@ impl Shared {
             dup.map_err(|error| Error::System(sys::errno(error)))
         };
         let mut queue = self.queue();
-        if queue.under_way() >= self.in_flight {
+        if queue.under_way() >= self.in_flight && !queue.closing {
             return Err(Error::Busy(self.in_flight));
         }
+        let waits = after.iter().map(dup).collect::<Result<Waits, _>>()?;
         let (fence, promise) = queue.fences.make().map_err(Error::System)?;
+        let job = Job {
+            frame,
+            waits,
+            promise,
+        };
         if queue.closing {
             // The thread has gone, which only a panic in it can have done: cancelled.
             return Ok(fence);
         }
-        let Some(running) = self.start_at_once(&queue, &frame, &promise, after) else {
-            let waits = after.iter().map(dup).collect::<Result<Waits, _>>()?;
-            queue.waiting.push_back(Job {
-                frame,
-                waits,
-                promise,
-            });
-            drop(queue);
-            self.filled.notify_one();
-            return Ok(fence);
-        };
-        let job = Job {
-            frame,
-            waits: Waits::new(),
-            promise,
-        };
-        queue.started.push_back((job, running));
+        match self.start_at_once(&queue, &job) {
+            Some(running) => queue.started.push_back((job, running)),
+            None => queue.waiting.push_back(job),
+        }
         drop(queue);
         self.filled.notify_one();
         Ok(fence)
@@ -131,26 +142,23 @@ impl Shared {
 
     /// `None` where the worker has to do it: frames before it are with the worker, it is not
     /// settled how, or there are no sync files to wait for or to be had.
-    fn start_at_once(
-        &self,
-        queue: &Queue,
-        frame: &Frame,
-        promise: &Promise,
-        after: &[BorrowedFd<'_>],
-    ) -> Option<Running> {
-        if !queue.waiting.is_empty() || queue.in_hand > 0 || frame.rects.is_empty() {
+    fn start_at_once(&self, queue: &Queue, job: &Job) -> Option<Running> {
+        let others_first = !queue.waiting.is_empty() || queue.in_hand > 0 || queue.engine_waits;
+        if !self.sync_files || others_first || job.frame.rects.is_empty() {
             return None;
         }
-        // The worker has it for a moment at most: it has no frame in hand.
+        // The worker has it for a moment at most.
         let mut engine = self.engine();
-        let strategy = engine.settled(frame)?;
+        let strategy = engine.settled(&job.frame)?;
         let last = queue.started.back();
         let in_order = last.is_none_or(|(_, last)| last.goes_before(strategy));
         if !in_order || !engine.gives_sync_files(strategy) {
             return None;
         }
-        let inputs = inputs::as_sync_files(frame, after)?;
-        engine.start(frame, strategy, inputs, promise).ok()
+        let inputs = inputs::as_sync_files(&job.frame, &job.waits)?;
+        engine
+            .start(&job.frame, strategy, inputs, &job.promise)
+            .ok()
     }
 
     /// Cancels what has not begun; the thread ends after what has.
@@ -207,24 +215,29 @@ impl Worker {
         }
     }
 
-    /// Waits for the job's fds and for the fences in its dma-bufs.
+    /// Waits for the job's fds and for the fences in its dma-bufs, and finishes others meanwhile.
     fn wait_for_inputs(&self, job: &Job) -> Result<(), Failure> {
         let fds = inputs::polled(&job.frame, &job.waits);
-        let patience = self.0.patience;
-        let end = Instant::now().checked_add(patience);
-        let outcome = loop {
+        let start = Instant::now();
+        loop {
             match are_ready(&fds) {
                 Ok(true) => return Ok(()),
                 // Nobody waits longer for the frames before because of this one.
                 Ok(false) if self.finish_oldest() => {}
-                Ok(false) => {
-                    let closing = self.0.closing.as_fd();
-                    break wait_for(&fds, end, Some(closing));
-                }
-                Err(errno) => break Err(errno),
+                Ok(false) => break,
+                Err(errno) => return Err(Failure::Poll(errno)),
             }
-        };
-        outcome.map_err(|errno| match errno {
+        }
+        self.wait_only(job, start)
+    }
+
+    /// The waiting alone, until patience ends that began then.
+    fn wait_only(&self, job: &Job, start: Instant) -> Result<(), Failure> {
+        let fds = inputs::polled(&job.frame, &job.waits);
+        let patience = self.0.patience;
+        let closing = self.0.closing.as_fd();
+        let waited = wait_for(&fds, start.checked_add(patience), Some(closing));
+        waited.map_err(|errno| match errno {
             Errno::ETIMEDOUT => Failure::Deadline(patience),
             Errno::ECANCELED => Failure::Cancelled,
             errno => Failure::Poll(errno),
@@ -278,18 +291,20 @@ impl Worker {
         let Some((watched, running)) = oldest else {
             return false;
         };
-        if let Some(file) = watched.as_ref().and_then(Fence::sync_file) {
-            self.wait_for_execution(file.as_fd(), &running);
+        match watched.as_ref().and_then(Fence::sync_file) {
+            Some(file) => self.wait_for_execution(file.as_fd(), &running),
+            None => self.0.queue().engine_waits = true,
         }
         drop(watched);
         let done = self.0.engine().finish(&running);
         let mut queue = self.0.queue();
+        queue.engine_waits = false;
         let Err(failure) = done else {
+            // Room first: whoever sees the fence may want to start the next copy.
             let finished = queue.started.pop_front();
-            queue.in_hand += 1;
             drop(queue);
             if let Some((job, _)) = finished {
-                self.keep(job, Ok(()));
+                job.end(Ok(()));
             }
             return true;
         };
@@ -309,7 +324,9 @@ impl Worker {
         }
         drop(engine);
         for (job, _) in again {
-            let made = self.0.engine().make(&job.frame);
+            // A GPU that is lost has waited for nothing.
+            let ready = self.wait_only(&job, Instant::now());
+            let made = ready.and_then(|()| self.0.engine().make(&job.frame));
             self.keep(job, made);
         }
         true
@@ -320,7 +337,7 @@ impl Worker {
     fn wait_for_execution(&self, file: BorrowedFd<'_>, running: &Running) {
         let fd = [(file, PollFlags::POLLIN)];
         loop {
-            let end = Instant::now().checked_add(self.0.patience);
+            let end = Instant::now().checked_add(self.0.patience.max(MOMENT));
             match wait_for(&fd, end, None) {
                 Err(Errno::ETIMEDOUT) => running.warn(),
                 // What there is to know the engine will find out.
@@ -335,21 +352,22 @@ impl Worker {
 
     /// Ends a frame that is in hand.
     fn keep(&self, job: Job, result: Result<(), Failure>) {
-        // Room first: whoever sees the fence may want to start the next copy.
         self.0.queue().in_hand -= 1;
-        let Job { frame, promise, .. } = job;
-        drop(frame);
-        promise.keep(result);
+        job.end(result);
     }
 }
 
 impl Drop for Worker {
-    /// Whatever ended it: nobody waits for ever.
+    /// Whatever ended it: nobody waits for ever, and nobody is told of an end that is none.
     fn drop(&mut self) {
         let mut queue = self.0.queue();
         queue.closing = true;
-        let left = std::mem::take(&mut queue.waiting);
+        let waiting = std::mem::take(&mut queue.waiting);
+        let started = std::mem::take(&mut queue.started);
         drop(queue);
-        drop(left);
+        for (_, running) in &started {
+            let _ = self.0.engine().finish(running);
+        }
+        drop((waiting, started));
     }
 }

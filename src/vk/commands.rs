@@ -175,15 +175,32 @@ impl Commands {
     /// As [`Self::submit`], to be executed after these sync files, and with a sync file that is
     /// signalled when it is done; `None` where it is already.
     ///
-    /// Takes the fds, also when it fails. lavapipe, up to 26.1 at least, gives a sync file only
-    /// when it is signalled, and so waits here.
+    /// Takes the fds, also when it fails. Where the sync file cannot be had (vkGetSemaphoreFdKHR,
+    /// for lack of fds), the work is submitted all the same: [`Self::is_done`] tells. lavapipe, up
+    /// to 26.1 at least, gives a sync file only when it is signalled, and so waits here.
     ///
     /// # Safety
-    /// As for [`Self::submit`].
+    /// As for [`Self::submit`]. On a queue of the host program's, what was submitted before must
+    /// not wait for what is yet to be (VUID-VkSemaphoreGetFdInfoKHR-handleType-03254).
     pub unsafe fn submit_after(
         &mut self,
         files: impl IntoIterator<Item = OwnedFd>,
     ) -> Result<Option<OwnedFd>, Error> {
+        // SAFETY: as the caller promises.
+        unsafe {
+            self.start_after(files)?;
+            self.sync_file()
+        }
+    }
+
+    /// The first half of [`Self::submit_after`]: nothing is submitted where it fails.
+    ///
+    /// # Safety
+    /// As for that.
+    pub(crate) unsafe fn start_after(
+        &mut self,
+        files: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<(), Error> {
         if !self.is_done()? {
             return Err(Error::Busy);
         }
@@ -204,15 +221,26 @@ impl Commands {
         };
         // SAFETY: imported semaphores are signalled or about to be, and no submission is pending
         // that uses them; so is `done`, which nothing waits for, and which its export has reset.
-        let file = unsafe {
-            self.submit_with(&after, &[Point::Binary(done.clone())])?;
-            done.export()?
-        };
+        unsafe { self.submit_with(&after, &[Point::Binary(done.clone())])? };
         self.after = after;
         self.semaphores = Semaphores {
             waits,
             done: Some(done),
         };
+        Ok(())
+    }
+
+    /// The second half: once for each time.
+    ///
+    /// # Safety
+    /// As for [`Self::submit_after`], after [`Self::start_after`] has succeeded.
+    pub(crate) unsafe fn sync_file(&mut self) -> Result<Option<OwnedFd>, Error> {
+        let Some(done) = self.semaphores.done.take() else {
+            return Ok(None);
+        };
+        // SAFETY: the submission that signals it has been made.
+        let file = unsafe { done.export()? };
+        self.semaphores.done = Some(done);
         Ok(file)
     }
 
@@ -252,13 +280,7 @@ impl Drop for Commands {
         // device executes nothing any more; other failures are a lack of memory, and pass.
         while let Err(error) = self.wait(Duration::MAX) {
             log::error!("{error}");
-            if matches!(
-                error,
-                Error::Call {
-                    result: vk::Result::ERROR_DEVICE_LOST,
-                    ..
-                }
-            ) {
+            if error.is_device_lost() {
                 break;
             }
             std::thread::yield_now();

@@ -4,6 +4,8 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use primeshare::blit::{Blitter, Failure, Options, Outcome, Side, Strategy, SyncFiles};
 use primeshare::vk::ash::{self, vk};
@@ -19,6 +21,8 @@ static BAD_SUBMISSIONS: AtomicI64 = AtomicI64::new(0);
 /// The same of waits for the end of a submission.
 static GOOD_WAITS: AtomicI64 = AtomicI64::new(-1);
 static BAD_WAITS: AtomicI64 = AtomicI64::new(0);
+/// Locked by who wants waits for submissions to take long.
+static LONG_WAIT: Mutex<()> = Mutex::new(());
 /// The driver's own functions. (The loader comes and goes with its instances.)
 static SUBMIT: Mutex<Option<vk::PFN_vkQueueSubmit>> = Mutex::new(None);
 static WAIT: Mutex<Option<vk::PFN_vkWaitForFences>> = Mutex::new(None);
@@ -59,6 +63,7 @@ unsafe extern "system" fn wait_and_fail_late(
     all: vk::Bool32,
     timeout: u64,
 ) -> vk::Result {
+    drop(LONG_WAIT.lock().unwrap());
     let own = WAIT.lock().unwrap().unwrap();
     // SAFETY: the driver's function, with what was meant for it.
     let result = unsafe { own(device, count, fences, all, timeout) };
@@ -325,6 +330,35 @@ fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
             assert_shows(&to, seed, "the picture");
         }
         fail_after(-1, 0);
+    });
+}
+
+#[test]
+fn nobody_waits_for_the_gpu_to_start_a_copy() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(-1, 0);
+        let gpu = device(guest, with_late_failures);
+        let options = Options {
+            strategies: vec![Strategy::Pull],
+            ..Options::default()
+        };
+        let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+        let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        for seed in 0..6 {
+            write(&from, seed);
+            blit(&blitter, &from, &to, &[], &[]).unwrap();
+        }
+        let gpu_takes_long = LONG_WAIT.lock().unwrap();
+        let first = blitter.blit(&from, &to, &[], &[]).unwrap();
+        // By now the blitter's thread waits for the GPU; waiting for that would take for ever.
+        thread::sleep(Duration::from_millis(30));
+        let second = blitter.blit(&from, &to, &[], &[]).unwrap();
+        assert!(!first.is_done() && !second.is_done());
+        drop(gpu_takes_long);
+        first.wait(PATIENCE).unwrap();
+        second.wait(PATIENCE).unwrap();
     });
 }
 
