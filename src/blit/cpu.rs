@@ -1,23 +1,41 @@
-//! Copies by the processor, through mappings.
+//! Copies by the processor: through mappings, and host memory of GPUs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::errno::Errno;
 
-use super::gpu::{Work, bytes_of, in_plane};
+use super::Failure;
+use super::damage::{Rect, Rects};
+use super::host::HostPicture;
 use super::pixels::{self, Relation, relation};
-use super::{Failure, damage::Rect};
-use crate::buffer::{Attached, DmaBuf, FormatInfo};
+use super::regions::{Picture, bytes_of, in_plane};
+use crate::buffer::{Attached, DmaBuf, FormatInfo, MAX_PLANES};
 use crate::sync::{self, Access, Mapping, MappingGuard};
+use crate::vk::Error;
+
+/// What is read.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    Buffer(&'a DmaBuf),
+    Host(&'a HostPicture),
+}
+
+/// What is written.
+pub(super) enum Destination<'a> {
+    Buffer(&'a DmaBuf),
+    Host(&'a mut HostPicture),
+}
 
 /// The mappings of buffers, each kept until its buffer goes: one for each dma-buf of it.
 #[derive(Debug)]
 pub(super) struct Maps {
-    of: Attached<Mutex<Vec<Mapping>>>,
+    of: Mapped,
     /// Kept for their memory.
     row: Vec<u8>,
     other_row: Vec<u8>,
 }
+
+type Mapped = Attached<Mutex<Vec<Mapping>>>;
 
 impl Maps {
     pub(super) fn new() -> Self {
@@ -28,117 +46,246 @@ impl Maps {
         }
     }
 
-    fn of(&self, buffer: &DmaBuf) -> Result<Arc<Mutex<Vec<Mapping>>>, Failure> {
-        self.of.get_or_make(buffer, || {
-            // What was exported without DRM_RDWR can be read all the same.
-            let map = |object| match Mapping::new(object) {
-                Err(sync::Error::Map {
-                    errno: Errno::EACCES,
-                    ..
-                }) => Mapping::read_only(object),
-                mapped => mapped,
-            };
-            let maps = buffer.objects().iter().map(map);
-            Ok(Mutex::new(
-                maps.collect::<Result<_, _>>().map_err(Failure::Cpu)?,
-            ))
-        })
-    }
-
     /// Copies, with the formats' conversion. Waits for devices that have left a fence.
-    pub(super) fn copy(&mut self, work: Work<'_>) -> Result<(), Failure> {
-        let (source, destination) = (self.of(work.source)?, self.of(work.destination)?);
-        let (mut source, mut destination) = (lock(&source), lock(&destination));
-        let source = begin(&mut source, Access::Read)?;
-        let mut destination = begin(&mut destination, Access::Write)?;
-        let how = relation(work.source.fourcc(), work.destination.fourcc());
-        for part in parts(work)? {
-            let (from, to) = (&source[part.from_map], &mut destination[part.to_map]);
-            for row in 0..part.rows {
-                let (at, into) = part.row(row);
-                match how {
-                    Relation::Rearranged(how) => {
-                        self.row.resize(part.length, 0);
-                        from.read(at, &mut self.row).map_err(Failure::Cpu)?;
-                        how.apply(&mut self.row);
-                        to.write(into, &self.row).map_err(Failure::Cpu)?;
+    pub(super) fn copy(
+        &mut self,
+        source: Source<'_>,
+        destination: Destination<'_>,
+        rects: &Rects,
+    ) -> Result<(), Failure> {
+        let row = &mut self.row;
+        reading(&self.of, source, |from, source| {
+            writing(&self.of, destination, |to, destination| {
+                let how = relation(from.layout.fourcc, to.layout.fourcc);
+                for part in parts(from, to, rects)? {
+                    for at in part.each_row() {
+                        match how {
+                            Relation::Rearranged(how) => {
+                                row.resize(part.length, 0);
+                                source.read(at.from, row)?;
+                                how.apply(row);
+                                destination.write(at.to, row)?;
+                            }
+                            _ => destination.copy(at.to, source, at.from, part.length)?,
+                        }
                     }
-                    _ => to
-                        .copy_from(into, from, at, part.length)
-                        .map_err(Failure::Cpu)?,
                 }
-            }
-        }
-        end(destination)
+                Ok(())
+            })
+        })
     }
 
     /// Makes sure that no pixel of the destination shows what the source does, in the rectangles:
     /// a copy that does nothing cannot pass for one that works then.
-    pub(super) fn spoil(&mut self, work: Work<'_>) -> Result<(), Failure> {
-        let (source, destination) = (self.of(work.source)?, self.of(work.destination)?);
-        let (mut source, mut destination) = (lock(&source), lock(&destination));
-        let source = begin(&mut source, Access::Read)?;
-        let mut destination = begin(&mut destination, Access::Write)?;
-        let how = relation(work.source.fourcc(), work.destination.fourcc());
-        for part in parts(work)? {
-            self.row.resize(part.length, 0);
-            for row in 0..part.rows {
-                let (at, into) = part.row(row);
-                let from = &source[part.from_map];
-                from.read(at, &mut self.row).map_err(Failure::Cpu)?;
-                if let Relation::Rearranged(how) = how {
-                    how.apply(&mut self.row);
+    pub(super) fn spoil(
+        &mut self,
+        source: &DmaBuf,
+        destination: &DmaBuf,
+        rects: &Rects,
+    ) -> Result<(), Failure> {
+        let row = &mut self.row;
+        reading(&self.of, Source::Buffer(source), |from, source| {
+            let destination = Destination::Buffer(destination);
+            writing(&self.of, destination, |to, destination| {
+                let how = relation(from.layout.fourcc, to.layout.fourcc);
+                for part in parts(from, to, rects)? {
+                    row.resize(part.length, 0);
+                    for at in part.each_row() {
+                        source.read(at.from, row)?;
+                        if let Relation::Rearranged(how) = how {
+                            how.apply(row);
+                        }
+                        row.iter_mut().for_each(|byte| *byte = !*byte);
+                        destination.write(at.to, row)?;
+                    }
                 }
-                self.row.iter_mut().for_each(|byte| *byte = !*byte);
-                let to = &mut destination[part.to_map];
-                to.write(into, &self.row).map_err(Failure::Cpu)?;
-            }
-        }
-        end(destination)
+                Ok(())
+            })
+        })
     }
 
     /// Whether the destination shows what the source does, in the rectangles.
-    pub(super) fn compare(&mut self, work: Work<'_>) -> Result<(), Failure> {
-        let (source, destination) = (self.of(work.source)?, self.of(work.destination)?);
-        let (mut source, mut destination) = (lock(&source), lock(&destination));
-        let source = begin(&mut source, Access::Read)?;
-        let destination = begin(&mut destination, Access::Read)?;
-        let how = relation(work.source.fourcc(), work.destination.fourcc());
-        let unused = pixels::unused(work.destination.fourcc());
-        for part in parts(work)? {
-            self.row.resize(part.length, 0);
-            self.other_row.resize(part.length, 0);
-            for row in 0..part.rows {
-                let (at, into) = part.row(row);
-                let (sent, arrived) = (&mut self.row, &mut self.other_row);
-                source[part.from_map].read(at, sent).map_err(Failure::Cpu)?;
-                destination[part.to_map]
-                    .read(into, arrived)
-                    .map_err(Failure::Cpu)?;
-                if let Relation::Rearranged(how) = how {
-                    how.apply(sent);
+    pub(super) fn compare(
+        &mut self,
+        source: &DmaBuf,
+        destination: &DmaBuf,
+        rects: &Rects,
+    ) -> Result<(), Failure> {
+        let (sent, arrived) = (&mut self.row, &mut self.other_row);
+        reading(&self.of, Source::Buffer(source), |from, source| {
+            let destination = Source::Buffer(destination);
+            reading(&self.of, destination, |to, destination| {
+                let how = relation(from.layout.fourcc, to.layout.fourcc);
+                let unused = pixels::unused(to.layout.fourcc);
+                for part in parts(from, to, rects)? {
+                    sent.resize(part.length, 0);
+                    arrived.resize(part.length, 0);
+                    for (row, at) in part.each_row().enumerate() {
+                        source.read(at.from, sent)?;
+                        destination.read(at.to, arrived)?;
+                        if let Relation::Rearranged(how) = how {
+                            how.apply(sent);
+                        }
+                        unused.clear(sent);
+                        unused.clear(arrived);
+                        if sent != arrived {
+                            let mut bytes = sent.iter().zip(arrived.iter());
+                            return Err(Failure::Unlike {
+                                plane: part.plane,
+                                row: part.first_row + row as u32,
+                                byte: bytes.position(|(a, b)| a != b).unwrap_or(0),
+                            });
+                        }
+                    }
                 }
-                unused.clear(sent);
-                unused.clear(arrived);
-                if sent != arrived {
-                    let byte = sent.iter().zip(arrived.iter()).position(|(a, b)| a != b);
-                    return Err(Failure::Unlike {
-                        plane: part.plane,
-                        row: part.first_row + row as u32,
-                        byte: byte.unwrap_or(0),
-                    });
-                }
+                Ok(())
+            })
+        })
+    }
+}
+
+type Guards<'a> = arrayvec::ArrayVec<MappingGuard<'a>, MAX_PLANES>;
+
+/// Bytes in a dma-buf's mapping (by its index in the buffer), or in host memory.
+#[derive(Clone, Copy)]
+struct At {
+    object: usize,
+    offset: usize,
+}
+
+enum Readable<'a> {
+    Mapped(Guards<'a>),
+    Host(&'a [u8]),
+}
+
+enum Writable<'a> {
+    Mapped(Guards<'a>),
+    Host(&'a mut [u8]),
+}
+
+impl Readable<'_> {
+    fn read(&self, at: At, into: &mut [u8]) -> Result<(), Failure> {
+        match self {
+            Self::Mapped(maps) => maps[at.object].read(at.offset, into).map_err(Failure::Cpu),
+            Self::Host(bytes) => {
+                let inside = bytes.get(at.offset..).and_then(|b| b.get(..into.len()));
+                let inside = inside.ok_or_else(|| outside(at, into.len(), bytes.len()))?;
+                into.copy_from_slice(inside);
+                Ok(())
             }
         }
-        Ok(())
     }
+}
+
+impl Writable<'_> {
+    fn write(&mut self, at: At, bytes: &[u8]) -> Result<(), Failure> {
+        match self {
+            Self::Mapped(maps) => maps[at.object]
+                .write(at.offset, bytes)
+                .map_err(Failure::Cpu),
+            Self::Host(all) => {
+                part_mut(all, at, bytes.len())?.copy_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    fn copy(
+        &mut self,
+        at: At,
+        source: &Readable<'_>,
+        from: At,
+        length: usize,
+    ) -> Result<(), Failure> {
+        match (self, source) {
+            (Self::Mapped(to), Readable::Mapped(maps)) => to[at.object]
+                .copy_from(at.offset, &maps[from.object], from.offset, length)
+                .map_err(Failure::Cpu),
+            (Self::Host(all), source) => source.read(from, part_mut(all, at, length)?),
+            (mapped, Readable::Host(bytes)) => {
+                let inside = bytes.get(from.offset..).and_then(|b| b.get(..length));
+                let inside = inside.ok_or_else(|| outside(from, length, bytes.len()))?;
+                mapped.write(at, inside)
+            }
+        }
+    }
+}
+
+fn part_mut(all: &mut [u8], at: At, length: usize) -> Result<&mut [u8], Failure> {
+    let size = all.len();
+    let part = all.get_mut(at.offset..).and_then(|b| b.get_mut(..length));
+    part.ok_or_else(|| outside(at, length, size))
+}
+
+fn outside(at: At, length: usize, size: usize) -> Failure {
+    Failure::Vulkan(Error::StagingRange {
+        offset: at.offset,
+        length,
+        size,
+    })
+}
+
+/// Does something with what can be read, and where its rows are.
+fn reading<R>(
+    mapped: &Mapped,
+    source: Source<'_>,
+    work: impl FnOnce(Picture<'_>, &Readable<'_>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    match source {
+        Source::Host(host) => work(host.picture(), &Readable::Host(host.bytes())),
+        Source::Buffer(buffer) => {
+            let maps = maps_of(mapped, buffer)?;
+            let mut maps = lock(&maps);
+            let guards = begin(&mut maps, Access::Read)?;
+            work(buffer.into(), &Readable::Mapped(guards))
+        }
+    }
+}
+
+/// As [`reading`], and says whether devices will see what was written.
+fn writing<R>(
+    mapped: &Mapped,
+    destination: Destination<'_>,
+    work: impl FnOnce(Picture<'_>, &mut Writable<'_>) -> Result<R, Failure>,
+) -> Result<R, Failure> {
+    match destination {
+        Destination::Host(host) => {
+            let (picture, bytes) = host.parts_mut();
+            work(picture, &mut Writable::Host(bytes))
+        }
+        Destination::Buffer(buffer) => {
+            let maps = maps_of(mapped, buffer)?;
+            let mut maps = lock(&maps);
+            let mut writable = Writable::Mapped(begin(&mut maps, Access::Write)?);
+            let done = work(buffer.into(), &mut writable)?;
+            if let Writable::Mapped(guards) = writable {
+                end(guards)?;
+            }
+            Ok(done)
+        }
+    }
+}
+
+fn maps_of(mapped: &Mapped, buffer: &DmaBuf) -> Result<Arc<Mutex<Vec<Mapping>>>, Failure> {
+    mapped.get_or_make(buffer, || {
+        // What was exported without DRM_RDWR can be read all the same.
+        let map = |object| match Mapping::new(object) {
+            Err(sync::Error::Map {
+                errno: Errno::EACCES,
+                ..
+            }) => Mapping::read_only(object),
+            mapped => mapped,
+        };
+        let maps = buffer.objects().iter().map(map);
+        Ok(Mutex::new(
+            maps.collect::<Result<_, _>>().map_err(Failure::Cpu)?,
+        ))
+    })
 }
 
 fn lock(maps: &Mutex<Vec<Mapping>>) -> MutexGuard<'_, Vec<Mapping>> {
     maps.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-type Guards<'a> = arrayvec::ArrayVec<MappingGuard<'a>, { crate::buffer::MAX_PLANES }>;
 
 fn begin(maps: &mut [Mapping], access: Access) -> Result<Guards<'_>, Failure> {
     let guards = maps.iter_mut().map(|map| map.begin_wait(access));
@@ -157,63 +304,78 @@ struct Part {
     first_row: u32,
     rows: usize,
     length: usize,
-    from_map: usize,
-    from: usize,
+    from: At,
     from_stride: usize,
-    to_map: usize,
-    to: usize,
+    to: At,
     to_stride: usize,
 }
 
+/// Where a row begins.
+struct Row {
+    from: At,
+    to: At,
+}
+
 impl Part {
-    /// Where a row begins, in the source's mapping and in the destination's.
-    fn row(&self, row: usize) -> (usize, usize) {
-        (
-            self.from + row * self.from_stride,
-            self.to + row * self.to_stride,
-        )
+    fn each_row(&self) -> impl Iterator<Item = Row> + use<> {
+        let Self {
+            from,
+            from_stride,
+            to,
+            to_stride,
+            ..
+        } = *self;
+        let down = |at: At, bytes: usize| At {
+            offset: at.offset + bytes,
+            ..at
+        };
+        (0..self.rows).map(move |row| Row {
+            from: down(from, row * from_stride),
+            to: down(to, row * to_stride),
+        })
     }
 }
 
 /// What the rectangles are in bytes, plane by plane. Rows without gaps count as one.
-fn parts(work: Work<'_>) -> Result<impl Iterator<Item = Part>, Failure> {
-    let planes = FormatInfo::of(work.source.fourcc()).map_or(0, |info| info.planes.len());
-    for buffer in [work.source, work.destination] {
+fn parts<'a>(
+    source: Picture<'a>,
+    destination: Picture<'a>,
+    rects: &'a Rects,
+) -> Result<impl Iterator<Item = Part> + use<'a>, Failure> {
+    let fourcc = source.layout.fourcc;
+    let planes = FormatInfo::of(fourcc).map_or(0, |info| info.planes.len());
+    for picture in [source, destination] {
         // Refuses what the planes below would have to.
-        bytes_of(buffer, planes.saturating_sub(1), &Rect::whole(0, 0)).map_err(Failure::Vulkan)?;
+        bytes_of(picture, planes.saturating_sub(1), &Rect::whole(0, 0)).map_err(Failure::Vulkan)?;
     }
     let part = move |plane: usize, rect: &Rect| {
-        let rect = in_plane(work.source, plane, rect);
-        let place = |buffer: &DmaBuf| {
-            let (start, length) = bytes_of(buffer, plane, &rect).unwrap_or_default();
-            let plane = buffer.planes()[plane];
-            (
-                start as usize,
-                length as usize,
-                plane.stride as usize,
-                plane.object,
-            )
+        let rect = in_plane(fourcc, plane, rect);
+        let place = |picture: Picture<'_>| {
+            let (start, length) = bytes_of(picture, plane, &rect).unwrap_or_default();
+            let plane = picture.planes[plane];
+            let at = At {
+                object: plane.object,
+                offset: start as usize,
+            };
+            (at, length as usize, plane.stride as usize)
         };
-        let (from, length, from_stride, from_map) = place(work.source);
-        let (to, _, to_stride, to_map) = place(work.destination);
+        let (from, length, from_stride) = place(source);
+        let (to, _, to_stride) = place(destination);
         let rows = rect.height as usize;
-        let rows_of = |without_gaps| match without_gaps {
+        let (rows, length) = match from_stride == length && to_stride == length {
             true => (1, length * rows),
             false => (rows, length),
         };
-        let (rows, length) = rows_of(from_stride == length && to_stride == length);
         Part {
             plane,
             first_row: rect.y,
             rows,
             length,
-            from_map,
             from,
             from_stride,
-            to_map,
             to,
             to_stride,
         }
     };
-    Ok((0..planes).flat_map(move |plane| work.rects.iter().map(move |rect| part(plane, rect))))
+    Ok((0..planes).flat_map(move |plane| rects.iter().map(move |rect| part(plane, rect))))
 }

@@ -6,20 +6,27 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 
-use super::cpu::Maps;
+use super::cpu::{Destination, Maps, Source};
 use super::damage::Rects;
-use super::gpu::{Lane, Shape, Submitted, Work};
+use super::fence::Promise;
+use super::gpu::{Ends, Lane, Place, Shape, Submitted};
+use super::host::HostPicture;
+use super::inputs::Fences;
 use super::plan::{self, Facts};
 use super::strategy::{Carrier, Strategy};
 use super::verdict::{Attempt, Outcome, Pace, Verdict};
-use super::{Failure, Side};
+use super::{Failure, Options, Side, SyncFiles};
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
 use crate::buffer::{DmaBuf, Fourcc, Layout, Modifier};
 use crate::gbm::Gbm;
+use crate::sync::{Access, SyncFile, implicit};
 use crate::vk;
 
 /// Runs of a strategy that are timed before it is compared with others.
 const TIMED_RUNS: u32 = 3;
+/// What has failed so often, for whatever reason, without having worked once is tried again only
+/// where nothing else works: while something is to be tried, nothing is settled.
+const ENOUGH: u32 = 3;
 /// One that takes so many times as long as the best is not timed further.
 const HOPELESS: f64 = 4.0;
 /// Kinds of pairs that are remembered; more are forgotten all together.
@@ -39,6 +46,14 @@ struct Kind {
 struct Rung {
     strategy: Strategy,
     state: State,
+    /// Before it has worked: failures that said nothing of other frames, and the last of them.
+    odd: Option<(u32, Failure)>,
+}
+
+impl Rung {
+    fn has_failed_enough(&self) -> bool {
+        self.odd.as_ref().is_some_and(|(times, _)| *times >= ENOUGH)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -88,12 +103,12 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    fn work(&self) -> Work<'_> {
-        Work {
-            source: &self.source,
-            destination: &self.destination,
-            rects: &self.rects,
-        }
+    /// From the one buffer to the other.
+    fn ends(&self, [from, to]: [Shape; 2]) -> Ends<'_> {
+        [
+            Place::Buffer(&self.source, from),
+            Place::Buffer(&self.destination, to),
+        ]
     }
 
     fn kind(&self) -> Kind {
@@ -116,18 +131,26 @@ impl Frame {
 }
 
 /// A copy that a GPU is making.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Running {
-    pub(super) lane: usize,
+    lane: usize,
     submitted: Submitted,
     strategy: Strategy,
 }
 
-/// How a frame was started.
-#[derive(Debug)]
-pub(super) enum Started {
-    Done,
-    Running(Running),
+impl Running {
+    pub(super) fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// Whether copies by the strategy are executed after it.
+    pub(super) fn goes_before(&self, strategy: Strategy) -> bool {
+        by_one_gpu(strategy).is_some_and(|(lane, _)| lane == self.lane)
+    }
+
+    pub(super) fn warn(&self) {
+        log::warn!("blit by {}: still waiting for the GPU", self.strategy);
+    }
 }
 
 #[derive(Debug)]
@@ -140,7 +163,11 @@ pub(super) struct Engine {
     lanes: [Option<Lane>; 2],
     maps: Maps,
     staging: FxHashMap<(Carrier, Layout), DmaBuf>,
+    /// Of the same.
+    host: [Option<Arc<HostPicture>>; 2],
     patience: Duration,
+    /// Which of the GPUs give sync files, and they are wanted.
+    sync_files: [bool; 2],
 }
 
 impl Engine {
@@ -148,7 +175,7 @@ impl Engine {
         sides: [Side; 2],
         allowed: Allowed,
         in_flight: usize,
-        patience: Duration,
+        options: &Options,
         memory: Memory,
     ) -> Result<Self, vk::Error> {
         let lane = |side: &Side| {
@@ -161,15 +188,23 @@ impl Engine {
             (Some(a), Some(b)) => a.is(b),
             _ => false,
         };
+        let lanes = [lane(&sides[0])?, lane(&sides[1])?];
+        let wanted = |lane: &Lane| match options.sync_files {
+            SyncFiles::Never => false,
+            SyncFiles::Hardware => lane.has_sync_files() && !lane.is_software(),
+            SyncFiles::Always => lane.has_sync_files(),
+        };
         Ok(Self {
-            lanes: [lane(&sides[0])?, lane(&sides[1])?],
+            sync_files: [0, 1].map(|index: usize| lanes[index].as_ref().is_some_and(wanted)),
+            lanes,
             one_gpu,
             sides,
             allowed,
             memory,
             maps: Maps::new(),
             staging: FxHashMap::default(),
-            patience,
+            host: [None, None],
+            patience: options.patience,
         })
     }
 
@@ -177,22 +212,53 @@ impl Engine {
     /// settled, and one GPU does it.
     pub(super) fn settled(&self, frame: &Frame) -> Option<Strategy> {
         match self.choose(frame, &self.allowed) {
-            Some(Choice::Use(strategy)) => lane_of(strategy).map(|_| strategy),
+            Some(Choice::Use(strategy)) => by_one_gpu(strategy).map(|_| strategy),
             _ => None,
         }
     }
 
-    /// Starts a settled frame. Where that fails, the frame is still to be made.
-    pub(super) fn start(&mut self, frame: &Frame, strategy: Strategy) -> Result<Started, Failure> {
-        let started = self.begin(frame, strategy);
+    /// Whether frames can be ordered by sync files at all.
+    pub(super) fn has_sync_files(&self) -> bool {
+        self.sync_files.contains(&true)
+    }
+
+    /// Whether a frame by this strategy can be ordered by sync files.
+    pub(super) fn gives_sync_files(&self, strategy: Strategy) -> bool {
+        by_one_gpu(strategy).is_some_and(|(lane, _)| self.sync_files[lane])
+    }
+
+    /// Starts a settled frame, after fences of which there may be some only where the strategy
+    /// [gives sync files](Self::gives_sync_files); the promise is told of its own. Where that
+    /// fails, the frame is still to be made.
+    pub(super) fn start(
+        &mut self,
+        frame: &Frame,
+        strategy: Strategy,
+        after: Fences,
+        promise: &Promise,
+    ) -> Result<Running, Failure> {
+        let started = match by_one_gpu(strategy) {
+            Some((lane, shapes)) if self.sync_files[lane] => {
+                self.submit_after(lane, strategy, frame, shapes, after, promise)
+            }
+            Some((lane, shapes)) => self.submit(lane, strategy, frame.ends(shapes), &frame.rects),
+            None => Err(Failure::NoStrategy),
+        };
         started.inspect_err(|failure| self.failed(frame, strategy, failure))
     }
 
-    /// Waits for a frame that was started. Where that fails, the frame is still to be made.
-    pub(super) fn finish(&mut self, frame: &Frame, running: Running) -> Result<(), Failure> {
-        let strategy = running.strategy;
-        let done = self.wait(running);
-        done.inspect_err(|failure| self.failed(frame, strategy, failure))
+    /// Waits for a frame that was started. Where that fails, the frame is still to be made, and
+    /// [`Self::failed`] to be told.
+    ///
+    /// Waits however long it takes: what is being executed cannot be called back, and would write
+    /// to the destination when somebody else has it. A GPU that hangs is reset by its kernel
+    /// driver, and lost then.
+    pub(super) fn finish(&mut self, running: &Running) -> Result<(), Failure> {
+        let gpu = self.lanes[running.lane]
+            .as_mut()
+            .ok_or(Failure::NoStrategy)?;
+        gpu.wait(running.submitted, self.patience, |_| running.warn())
+            .map_err(Failure::Vulkan)
     }
 
     /// Makes a frame, by one strategy after the other until one has done it.
@@ -229,35 +295,33 @@ impl Engine {
     }
 
     fn run(&mut self, frame: &Frame, strategy: Strategy) -> Result<(), Failure> {
-        match self.begin(frame, strategy)? {
-            Started::Done => Ok(()),
-            Started::Running(running) => self.wait(running),
-        }
-    }
-
-    fn begin(&mut self, frame: &Frame, strategy: Strategy) -> Result<Started, Failure> {
-        use Shape::{Bytes, Either, Image};
-        let (lane, shapes) = match strategy {
-            Strategy::Pull => (1, [Image, Image]),
-            Strategy::Push => (0, [Image, Image]),
-            Strategy::PullBytes => (1, [Bytes, Either]),
-            Strategy::PushBytes => (0, [Either, Bytes]),
-            Strategy::Staged(carrier) => return self.staged(frame, carrier),
-            Strategy::Cpu => return self.maps.copy(frame.work()).map(|()| Started::Done),
+        let running = match strategy {
+            Strategy::Cpu => {
+                let ends = (
+                    Source::Buffer(&frame.source),
+                    Destination::Buffer(&frame.destination),
+                );
+                return self.maps.copy(ends.0, ends.1, &frame.rects);
+            }
+            Strategy::HostMemory => return self.by_host_memory(frame),
+            Strategy::Staged(carrier) => self.staged(frame, carrier)?,
+            _ => {
+                let (lane, shapes) = by_one_gpu(strategy).ok_or(Failure::NoStrategy)?;
+                self.submit(lane, strategy, frame.ends(shapes), &frame.rects)?
+            }
         };
-        self.submit(lane, strategy, frame.work(), shapes)
-            .map(Started::Running)
+        self.finish(&running)
     }
 
     fn submit(
         &mut self,
         lane: usize,
         strategy: Strategy,
-        work: Work<'_>,
-        shapes: [Shape; 2],
+        ends: Ends<'_>,
+        rects: &Rects,
     ) -> Result<Running, Failure> {
         let gpu = self.lanes[lane].as_mut().ok_or(Failure::NoStrategy)?;
-        let submitted = gpu.submit(work, shapes).map_err(Failure::Vulkan)?;
+        let submitted = gpu.submit(ends, rects).map_err(Failure::Vulkan)?;
         Ok(Running {
             lane,
             submitted,
@@ -265,41 +329,107 @@ impl Engine {
         })
     }
 
-    /// Waits for a GPU, however long it takes: what is being executed cannot be called back, and
-    /// would write to the destination when somebody else has it. A GPU that hangs is reset by its
-    /// kernel driver, and lost then.
-    fn wait(&mut self, running: Running) -> Result<(), Failure> {
-        let gpu = self.lanes[running.lane]
-            .as_mut()
-            .ok_or(Failure::NoStrategy)?;
-        loop {
-            match gpu.wait(running.submitted, self.patience) {
-                Err(vk::Error::Timeout { .. }) => {
-                    log::warn!("blit by {}: still waiting for the GPU", running.strategy);
+    /// As [`Self::submit`], ordered by sync files. The copy's own goes into the dma-bufs too, for
+    /// those who synchronise implicitly.
+    fn submit_after(
+        &mut self,
+        lane: usize,
+        strategy: Strategy,
+        frame: &Frame,
+        shapes: [Shape; 2],
+        after: Fences,
+        promise: &Promise,
+    ) -> Result<Running, Failure> {
+        let gpu = self.lanes[lane].as_mut().ok_or(Failure::NoStrategy)?;
+        let started = gpu.submit_after(frame.ends(shapes), &frame.rects, after);
+        let (submitted, file) = started.map_err(Failure::Vulkan)?;
+        if let Some(file) = file.and_then(|file| SyncFile::new(file).ok()) {
+            let ends = [
+                (&frame.source, Access::Read),
+                (&frame.destination, Access::Write),
+            ];
+            for (buffer, access) in ends {
+                if let Err(error) = implicit::import(buffer, &file, access) {
+                    log::debug!("blit by {strategy}: no fence left in the dma-buf: {error}");
                 }
-                done => return done.map_err(Failure::Vulkan),
             }
+            promise.executed_at(file);
         }
+        Ok(Running {
+            lane,
+            submitted,
+            strategy,
+        })
     }
 
     /// By memory that both GPUs import: the source's writes it, then the destination's reads it.
-    fn staged(&mut self, frame: &Frame, carrier: Carrier) -> Result<Started, Failure> {
+    fn staged(&mut self, frame: &Frame, carrier: Carrier) -> Result<Running, Failure> {
         let staging = self.staging(frame, carrier)?;
         let strategy = Strategy::Staged(carrier);
-        let (first, second) = (
-            Work {
-                destination: &staging,
-                ..frame.work()
-            },
-            Work {
-                source: &staging,
-                ..frame.work()
-            },
-        );
-        let written = self.submit(0, strategy, first, [Shape::Either; 2])?;
-        self.wait(written)?;
-        self.submit(1, strategy, second, [Shape::Either; 2])
-            .map(Started::Running)
+        let between = Place::Buffer(&staging, Shape::Either);
+        let rects = self.for_both(frame);
+        let [from, to] = frame.ends([Shape::Either; 2]);
+        let written = self.submit(0, strategy, [from, between], &rects)?;
+        self.finish(&written)?;
+        self.submit(1, strategy, [between, to], &rects)
+    }
+
+    /// The rectangles for a copy in two steps: the first brings all that the second takes.
+    fn for_both(&self, frame: &Frame) -> Rects {
+        match &self.lanes[1] {
+            Some(second) => second.snapped(&frame.rects, frame.destination.layout()),
+            None => frame.rects.clone(),
+        }
+    }
+
+    /// By host memory of the GPUs. An end without a GPU is mapped.
+    fn by_host_memory(&mut self, frame: &Frame) -> Result<(), Failure> {
+        let strategy = Strategy::HostMemory;
+        let [from, to] = frame.ends([Shape::Either; 2]);
+        let rects = self.for_both(frame);
+        let brought = self.host_memory(0, &frame.source)?;
+        let mut taken = self.host_memory(1, &frame.destination)?;
+        if let Some(host) = &brought {
+            let written = self.submit(0, strategy, [from, Place::Host(host)], &rects)?;
+            self.finish(&written)?;
+        }
+        let source = match &brought {
+            Some(host) => Source::Host(host),
+            None => Source::Buffer(&frame.source),
+        };
+        let destination = match &mut taken {
+            // Nobody else has it between frames: they are finished.
+            Some(host) => Destination::Host(Arc::get_mut(host).ok_or(Failure::NoStrategy)?),
+            None => Destination::Buffer(&frame.destination),
+        };
+        self.maps.copy(source, destination, &rects)?;
+        if let Some(host) = &taken {
+            let written = self.submit(1, strategy, [Place::Host(host), to], &rects)?;
+            self.finish(&written)?;
+        }
+        // Kept for the next frame. After a failure it is made anew.
+        self.host = [brought, taken];
+        Ok(())
+    }
+
+    /// Host memory for a GPU's pictures; `None` where there is no GPU.
+    fn host_memory(
+        &mut self,
+        lane: usize,
+        buffer: &DmaBuf,
+    ) -> Result<Option<Arc<HostPicture>>, Failure> {
+        let Some(gpu) = &self.lanes[lane] else {
+            return Ok(None);
+        };
+        let known = self.host[lane].take();
+        if let Some(known) = known.filter(|known| known.suits(buffer.layout())) {
+            return Ok(Some(known));
+        }
+        let made = match lane {
+            0 => HostPicture::download(gpu.device(), buffer.layout()),
+            _ => HostPicture::upload(gpu.device(), buffer.layout()),
+        };
+        made.map(Arc::new).map(Some).map_err(Failure::Vulkan)
     }
 
     fn staging(&mut self, frame: &Frame, carrier: Carrier) -> Result<DmaBuf, Failure> {
@@ -345,7 +475,9 @@ impl Engine {
         if !linear(&frame.source) || !linear(&frame.destination) {
             return false;
         }
-        let spoilt = self.maps.spoil(frame.work());
+        let spoilt = self
+            .maps
+            .spoil(&frame.source, &frame.destination, &frame.rects);
         spoilt
             .inspect_err(|error| log::debug!("a copy is not compared: {error}"))
             .is_ok()
@@ -353,7 +485,10 @@ impl Engine {
 
     /// Whether the picture has arrived, and that is known.
     fn verify(&mut self, frame: &Frame) -> (Result<(), Failure>, bool) {
-        match self.maps.compare(frame.work()) {
+        match self
+            .maps
+            .compare(&frame.source, &frame.destination, &frame.rects)
+        {
             Err(unlike @ Failure::Unlike { .. }) => (Err(unlike), true),
             // What the processor cannot read says nothing of what the GPU wrote.
             Err(unreadable) => {
@@ -381,6 +516,7 @@ impl Engine {
         let rung = |(strategy, against): (Strategy, Result<(), plan::WhyNot>)| Rung {
             strategy,
             state: against.map_or_else(State::NotOffered, |()| State::Untried),
+            odd: None,
         };
         let plan = plan::plan(&source, &destination, self.one_gpu);
         plan.into_iter().map(rung).collect()
@@ -396,14 +532,18 @@ impl Engine {
         choose(rungs, allowed)
     }
 
-    fn failed(&self, frame: &Frame, strategy: Strategy, failure: &Failure) {
-        if failure.is_of_the_frame() {
-            log::debug!("blit by {strategy}, this frame: {failure}");
-            return;
+    pub(super) fn failed(&self, frame: &Frame, strategy: Strategy, failure: &Failure) {
+        let of_the_frame = failure.is_of_the_frame();
+        match of_the_frame {
+            true => log::debug!("blit by {strategy}, this frame: {failure}"),
+            false => log::warn!("blit by {strategy}: {failure}"),
         }
-        log::warn!("blit by {strategy}: {failure}");
-        self.with_rung(frame, strategy, |rung| {
-            rung.state = State::Failed(failure.clone());
+        self.with_rung(frame, strategy, |rung| match of_the_frame {
+            true => {
+                let times = rung.odd.as_ref().map_or(0, |(times, _)| *times);
+                rung.odd = Some((times + 1, failure.clone()));
+            }
+            false => rung.state = State::Failed(failure.clone()),
         });
     }
 
@@ -433,12 +573,15 @@ impl Engine {
     }
 }
 
-/// Which GPU makes the copy, where one does by itself.
-pub(super) fn lane_of(strategy: Strategy) -> Option<usize> {
+/// Which GPU makes the copy, where one does by itself, and what it imports.
+fn by_one_gpu(strategy: Strategy) -> Option<(usize, [Shape; 2])> {
+    use Shape::{Bytes, Either, Image};
     match strategy {
-        Strategy::Push | Strategy::PushBytes => Some(0),
-        Strategy::Pull | Strategy::PullBytes => Some(1),
-        Strategy::Staged(_) | Strategy::Cpu => None,
+        Strategy::Pull => Some((1, [Image, Image])),
+        Strategy::Push => Some((0, [Image, Image])),
+        Strategy::PullBytes => Some((1, [Bytes, Either])),
+        Strategy::PushBytes => Some((0, [Either, Bytes])),
+        Strategy::Staged(_) | Strategy::Cpu | Strategy::HostMemory => None,
     }
 }
 
@@ -454,12 +597,16 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
     let best = rungs.clone().filter_map(pace).map(|pace| pace.best);
     let best = best.fold(0.0, f64::max);
     let mut fastest: Option<(Strategy, f64)> = None;
+    let mut hopeless = None;
     for rung in rungs {
         match rung.state {
+            State::Untried if rung.has_failed_enough() => {
+                hopeless.get_or_insert(rung.strategy);
+            }
             State::Untried => return Some(Choice::Try(rung.strategy)),
             State::Works { pace, .. } => {
-                let hopeless = pace.runs > 0 && pace.best * HOPELESS < best;
-                if pace.runs < TIMED_RUNS && !hopeless {
+                let slow = pace.runs > 0 && pace.best * HOPELESS < best;
+                if pace.runs < TIMED_RUNS && !slow {
                     return Some(Choice::Time(rung.strategy));
                 }
                 if fastest.is_none_or(|(_, rate)| pace.best > rate) {
@@ -469,7 +616,8 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
             State::NotOffered(_) | State::Failed(_) => {}
         }
     }
-    fastest.map(|(strategy, _)| Choice::Use(strategy))
+    let fastest = fastest.map(|(strategy, _)| Choice::Use(strategy));
+    fastest.or(hopeless.map(Choice::Try))
 }
 
 impl Memory {
@@ -487,7 +635,10 @@ impl Memory {
             strategy: rung.strategy,
             outcome: match &rung.state {
                 State::NotOffered(why) => Outcome::NotOffered(*why),
-                State::Untried => Outcome::Untried,
+                State::Untried => match &rung.odd {
+                    Some((_, failure)) => Outcome::Failed(failure.clone()),
+                    None => Outcome::Untried,
+                },
                 State::Failed(failure) => Outcome::Failed(failure.clone()),
                 State::Works { verified, pace } => Outcome::Works {
                     verified: *verified,
@@ -506,5 +657,69 @@ impl Memory {
             attempts: rungs.iter().map(attempt).collect(),
             chosen,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rung(strategy: Strategy, state: State) -> Rung {
+        Rung {
+            strategy,
+            state,
+            odd: None,
+        }
+    }
+
+    fn works(runs: u32, best: f64) -> State {
+        State::Works {
+            verified: true,
+            pace: Pace { runs, best },
+        }
+    }
+
+    fn all() -> Allowed {
+        Strategy::ALL.into_iter().collect()
+    }
+
+    #[test]
+    fn everything_is_tried_then_timed_then_the_fastest_is_used() {
+        let mut rungs = [
+            rung(Strategy::Pull, works(0, 0.0)),
+            rung(Strategy::Push, State::Untried),
+            rung(Strategy::Cpu, works(TIMED_RUNS, 5.0)),
+        ];
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Time(Strategy::Pull)));
+        rungs[0].state = works(TIMED_RUNS, 7.0);
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Try(Strategy::Push)));
+        rungs[1].state = State::Failed(Failure::NoStrategy);
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Pull)));
+    }
+
+    #[test]
+    fn the_slow_are_not_timed_to_the_end() {
+        let rungs = [
+            rung(Strategy::Pull, works(1, 1.0)),
+            rung(Strategy::Cpu, works(TIMED_RUNS, 5.0)),
+        ];
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Cpu)));
+    }
+
+    #[test]
+    fn what_fails_again_and_again_keeps_nobody_from_settling() {
+        let mut rungs = [
+            rung(Strategy::Pull, State::Untried),
+            rung(Strategy::Cpu, works(TIMED_RUNS, 5.0)),
+        ];
+        rungs[0].odd = Some((ENOUGH - 1, Failure::NoStrategy));
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Try(Strategy::Pull)));
+        rungs[0].odd = Some((ENOUGH, Failure::NoStrategy));
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Cpu)));
+        // It is better than nothing.
+        assert_eq!(
+            choose(&rungs[..1], &all()),
+            Some(Choice::Try(Strategy::Pull))
+        );
     }
 }

@@ -1,14 +1,14 @@
 //! When a copy is done.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Failure;
+use crate::sync::SyncFile;
 
 /// The end of one copy: an fd that becomes readable, and how it went.
 ///
@@ -19,42 +19,101 @@ pub struct Fence(Arc<Signal>);
 
 #[derive(Debug)]
 struct Signal {
+    state: Mutex<State>,
+    /// It has a result now.
+    done: Condvar,
     event: EventFd,
-    result: Mutex<Option<Result<(), Failure>>>,
+    /// Of the execution by a GPU.
+    sync_file: OnceLock<SyncFile>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    result: Option<Result<(), Failure>>,
+    /// Whether somebody has been given the eventfd. A fence that is only waited for, or asked,
+    /// needs no system call for it.
+    seen: bool,
 }
 
 impl Fence {
     /// Whether the copy is done, well or not. Does not wait.
     pub fn is_done(&self) -> bool {
-        self.0.result().is_some()
+        self.0.state().result.is_some()
     }
 
     /// How the copy went; `None` before it is done. Does not wait.
     pub fn result(&self) -> Option<Result<(), Failure>> {
-        self.0.result().clone()
+        self.0.state().result.clone()
+    }
+
+    /// The sync file of the copy, signalled when the GPU has executed it, with an error where the
+    /// GPU has failed. `None` where no GPU executes it at the moment, or none was
+    /// [asked](super::SyncFiles) for one: the kernel gives no fence for what userspace is about to
+    /// do. Does not wait.
+    pub fn sync_file(&self) -> Option<&SyncFile> {
+        self.0.sync_file.get()
     }
 
     /// Waits for the copy. [`Failure::TimedOut`] where it is not done in time; it goes on then.
     pub fn wait(&self, timeout: Duration) -> Result<(), Failure> {
-        let end = Instant::now().checked_add(timeout);
-        match wait_for(&[(self.as_fd(), PollFlags::POLLIN)], end, None) {
-            Ok(()) => self.result().unwrap_or(Err(Failure::TimedOut(timeout))),
-            Err(Errno::ETIMEDOUT) => Err(Failure::TimedOut(timeout)),
-            Err(errno) => Err(Failure::Poll(errno)),
-        }
+        let pending = |state: &mut State| state.result.is_none();
+        let done = self
+            .0
+            .done
+            .wait_timeout_while(self.0.state(), timeout, pending);
+        let (state, _) = done.unwrap_or_else(PoisonError::into_inner);
+        let result = state.result.clone();
+        result.unwrap_or(Err(Failure::TimedOut(timeout)))
     }
 }
 
 impl AsFd for Fence {
     fn as_fd(&self) -> BorrowedFd<'_> {
+        let mut state = self.0.state();
+        if !state.seen {
+            state.seen = true;
+            if state.result.is_some() {
+                self.0.write();
+            }
+        }
         self.0.event.as_fd()
     }
 }
 
 impl Signal {
-    fn result(&self) -> std::sync::MutexGuard<'_, Option<Result<(), Failure>>> {
-        self.result.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new() -> Result<Self, Errno> {
+        Ok(Self {
+            state: Mutex::default(),
+            done: Condvar::new(),
+            event: event()?,
+            sync_file: OnceLock::new(),
+        })
     }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) {
+        if let Err(errno) = self.event.write(1) {
+            log::error!("cannot signal the end of a copy: {errno}");
+        }
+    }
+
+    /// Makes it as new. With another fd where somebody may have a dup of this one.
+    fn renew(&mut self) -> Result<(), Errno> {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if state.seen {
+            self.event = event()?;
+        }
+        *state = State::default();
+        self.sync_file = OnceLock::new();
+        Ok(())
+    }
+}
+
+fn event() -> Result<EventFd, Errno> {
+    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
 }
 
 /// What signals a [`Fence`], once; as cancelled where nothing else was said.
@@ -62,6 +121,19 @@ impl Signal {
 pub(super) struct Promise(Option<Arc<Signal>>);
 
 impl Promise {
+    /// A GPU executes it, and this is when it is done.
+    pub(super) fn executed_at(&self, file: SyncFile) {
+        if let Some(signal) = &self.0 {
+            // Started again after a failure, it has the first one already.
+            let _ = signal.sync_file.set(file);
+        }
+    }
+
+    /// The fence, to look at.
+    pub(super) fn watch(&self) -> Option<Fence> {
+        self.0.clone().map(Fence)
+    }
+
     pub(super) fn keep(mut self, result: Result<(), Failure>) {
         self.signal(result);
     }
@@ -70,10 +142,14 @@ impl Promise {
         let Some(signal) = self.0.take() else {
             return;
         };
-        *signal.result() = Some(result);
-        if let Err(errno) = signal.event.write(1) {
-            log::error!("cannot signal the end of a copy: {errno}");
+        let mut state = signal.state();
+        state.result = Some(result);
+        // With the state locked, so that the one who finds it signalled finds it written, too.
+        if state.seen {
+            signal.write();
         }
+        drop(state);
+        signal.done.notify_all();
     }
 }
 
@@ -83,59 +159,83 @@ impl Drop for Promise {
     }
 }
 
-/// A fence, and what signals it. With an fd of its own: somebody may have a dup of an older one.
-pub(super) fn fence() -> Result<(Fence, Promise), Errno> {
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let signal = Arc::new(Signal {
-        event: EventFd::from_flags(flags)?,
-        result: Mutex::default(),
-    });
-    Ok((Fence(signal.clone()), Promise(Some(signal))))
+/// Makes fences, in memory that is used again once nobody has it any more.
+#[derive(Debug)]
+pub(super) struct Fences {
+    signals: Vec<Arc<Signal>>,
+    most: usize,
 }
 
-/// The most fds that one copy waits for: the caller's, and the dma-bufs of both buffers.
-pub(super) const MAX_WAITS: usize = 4;
-
-/// Waits until every one of the fds is ready; ETIMEDOUT at `end`, if there is one, and ECANCELED
-/// when `cancel` is readable.
-pub(super) fn wait_for(
-    fds: &[(BorrowedFd<'_>, PollFlags)],
-    end: Option<Instant>,
-    cancel: Option<BorrowedFd<'_>>,
-) -> Result<(), Errno> {
-    for &(fd, flags) in fds {
-        loop {
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            // Rounded up, so that it does not spin through the last millisecond.
-            let timeout = left.map_or(PollTimeout::NONE, |left| {
-                let milliseconds = left.as_nanos().div_ceil(1_000_000);
-                PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)
-            });
-            let mut both: arrayvec::ArrayVec<PollFd<'_>, 2> = arrayvec::ArrayVec::new();
-            both.push(PollFd::new(fd, flags));
-            both.extend(cancel.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
-            let polled = poll(&mut both, timeout);
-            let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-            match polled {
-                Ok(1..) if !is_ready(&both[0]) => return Err(Errno::ECANCELED),
-                Ok(0) if left.is_some_and(|left| left.is_zero()) => return Err(Errno::ETIMEDOUT),
-                Ok(0) | Err(Errno::EINTR) => {}
-                Ok(_) => break,
-                Err(errno) => return Err(errno),
-            }
+impl Fences {
+    /// Keeps the memory of up to `most`.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            signals: Vec::with_capacity(most),
+            most,
         }
     }
-    Ok(())
-}
 
-/// Whether every one of them is ready now.
-pub(super) fn are_ready(fds: &[(BorrowedFd<'_>, PollFlags)]) -> Result<bool, Errno> {
-    match wait_for(fds, Some(Instant::now()), None) {
-        Ok(()) => Ok(true),
-        Err(Errno::ETIMEDOUT) => Ok(false),
-        Err(errno) => Err(errno),
+    /// A fence, and what signals it.
+    pub(super) fn make(&mut self) -> Result<(Fence, Promise), Errno> {
+        let of = |signal: &Arc<Signal>| (Fence(signal.clone()), Promise(Some(signal.clone())));
+        for known in &mut self.signals {
+            if let Some(unused) = Arc::get_mut(known) {
+                unused.renew()?;
+                return Ok(of(known));
+            }
+        }
+        let signal = Arc::new(Signal::new()?);
+        if self.signals.len() < self.most {
+            self.signals.push(signal.clone());
+        }
+        Ok(of(&signal))
     }
 }
 
-/// Fds that a copy waits for, owned.
-pub(super) type Waits = arrayvec::ArrayVec<OwnedFd, MAX_WAITS>;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    fn is_readable(fence: &Fence) -> bool {
+        let mut fds = [PollFd::new(fence.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
+    }
+
+    #[test]
+    fn the_fd_is_readable_whether_it_was_seen_before_the_end_or_after() {
+        let mut fences = Fences::new(2);
+        for looks_before in [true, false] {
+            let (fence, promise) = fences.make().unwrap();
+            if looks_before {
+                assert!(!is_readable(&fence));
+            }
+            promise.keep(Ok(()));
+            assert!(is_readable(&fence));
+            assert_eq!(fence.wait(Duration::ZERO), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_dup_of_an_older_fence_stays_signalled_when_its_memory_is_used_again() {
+        let mut fences = Fences::new(1);
+        let (fence, promise) = fences.make().unwrap();
+        let dup = fence.as_fd().try_clone_to_owned().unwrap();
+        promise.keep(Ok(()));
+        drop(fence);
+        let (next, _promise) = fences.make().unwrap();
+        assert!(!next.is_done() && !is_readable(&next));
+        let mut fds = [PollFd::new(dup.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::ZERO).unwrap(), 1);
+    }
+
+    #[test]
+    fn a_promise_that_is_dropped_cancels() {
+        let (fence, promise) = Fences::new(1).make().unwrap();
+        assert_eq!(fence.result(), None);
+        let late = fence.wait(Duration::from_millis(1)).unwrap_err();
+        assert!(matches!(late, Failure::TimedOut(_)));
+        drop(promise);
+        assert_eq!(fence.wait(Duration::ZERO), Err(Failure::Cancelled));
+    }
+}

@@ -1,17 +1,23 @@
 //! Copies by one GPU.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use ash::vk;
 
-use super::damage::{MAX_RECTS, Rect, Rects, prepare};
+use super::damage::{MAX_RECTS, Rects, prepare};
+use super::host::HostPicture;
 use super::pixels::{Relation, relation};
-use crate::buffer::{Attached, DmaBuf, FormatInfo, MAX_PLANES, Modifier};
-use crate::vk::{
-    Buffer, Commands, Device, Error, Image, Transfer, Use, acquire, copy_region, release,
+use super::regions::{
+    Picture, aspects, blit_region, byte_regions, image_region, in_plane, mixed_regions,
 };
+use crate::buffer::{Attached, DmaBuf, Layout, Modifier};
+use crate::vk::{Buffer, Commands, Device, Error, Feature, Image, Transfer, Use, acquire, release};
+
+/// The shortest wait for a GPU at a time.
+const MOMENT: Duration = Duration::from_millis(100);
 
 /// What a buffer is imported as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,14 +28,25 @@ pub(super) enum Shape {
     Either,
 }
 
-/// A copy to make.
+/// One end of a copy.
 #[derive(Clone, Copy)]
-pub(super) struct Work<'a> {
-    pub(super) source: &'a DmaBuf,
-    pub(super) destination: &'a DmaBuf,
-    /// Inside both pictures, and on the formats' grid.
-    pub(super) rects: &'a Rects,
+pub(super) enum Place<'a> {
+    Buffer(&'a DmaBuf, Shape),
+    /// Memory of the GPU's own device.
+    Host(&'a Arc<HostPicture>),
 }
+
+impl<'a> Place<'a> {
+    fn picture(self) -> Picture<'a> {
+        match self {
+            Self::Buffer(buffer, _) => buffer.into(),
+            Self::Host(host) => host.picture(),
+        }
+    }
+}
+
+/// From where to where.
+pub(super) type Ends<'a> = [Place<'a>; 2];
 
 /// A GPU that takes part, with all it keeps from frame to frame.
 ///
@@ -62,15 +79,33 @@ struct Slot {
 enum Imported {
     Image(Arc<Image>),
     Bytes(Arc<Buffer>),
+    /// Its own, rather.
+    Host(Arc<HostPicture>),
 }
 
 impl Imported {
-    fn transfer(&self, used: Use) -> Transfer<'_> {
+    /// What it takes to use it, where it is the outside world's.
+    fn transfer(&self, used: Use) -> Option<Transfer<'_>> {
         match self {
-            Self::Image(image) => Transfer::image(image, used),
-            Self::Bytes(buffer) => Transfer::buffer(buffer, used),
+            Self::Image(image) => Some(Transfer::image(image, used)),
+            Self::Bytes(buffer) => Some(Transfer::buffer(buffer, used)),
+            Self::Host(_) => None,
         }
     }
+
+    fn form(&self) -> Form<'_> {
+        match self {
+            Self::Image(image) => Form::Image(image),
+            Self::Bytes(buffer) => Form::Bytes(buffer.raw()),
+            Self::Host(host) => Form::Bytes(host.raw()),
+        }
+    }
+}
+
+/// What a copy command is given.
+enum Form<'a> {
+    Image(&'a Image),
+    Bytes(vk::Buffer),
 }
 
 /// A copy being executed: the slot it is in.
@@ -100,22 +135,75 @@ impl Lane {
         })
     }
 
+    /// Whether copies can be ordered by sync files.
+    pub(super) fn has_sync_files(&self) -> bool {
+        self.device.capabilities().has(Feature::SyncFdSemaphores)
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Whether it is the processor.
+    pub(super) fn is_software(&self) -> bool {
+        self.device.physical().is_software()
+    }
+
     /// Starts a copy, with source and destination imported as said. [`Error::Busy`] while all
     /// slots are being executed.
-    pub(super) fn submit(
+    pub(super) fn submit(&mut self, ends: Ends<'_>, rects: &Rects) -> Result<Submitted, Error> {
+        let index = self.record(ends, rects)?;
+        // SAFETY: recorded, and what it uses is the slot's.
+        let submitted = unsafe { self.slots[index].commands.submit() };
+        self.submitted(index, submitted)
+    }
+
+    fn submitted(&mut self, index: usize, result: Result<(), Error>) -> Result<Submitted, Error> {
+        if let Err(error) = result {
+            self.slots[index].used = None;
+            return Err(error);
+        }
+        self.next = (index + 1) % self.slots.len();
+        Ok(Submitted(index))
+    }
+
+    /// As [`Self::submit`], to be executed after these sync files; with the copy's own one, `None`
+    /// where it is done already, or the sync file cannot be had.
+    pub(super) fn submit_after(
         &mut self,
-        work: Work<'_>,
-        shapes: [Shape; 2],
-    ) -> Result<Submitted, Error> {
-        let [from, to] = shapes;
-        let source = self.imported(work.source, Use::Source, from)?;
-        let destination = self.imported(work.destination, Use::Destination, to)?;
+        ends: Ends<'_>,
+        rects: &Rects,
+        after: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<(Submitted, Option<OwnedFd>), Error> {
+        let index = self.record(ends, rects)?;
+        // SAFETY: as above.
+        let submitted = unsafe { self.slots[index].commands.start_after(after) };
+        let submitted = self.submitted(index, submitted)?;
+        // SAFETY: started above.
+        let file = unsafe { self.slots[index].commands.sync_file() };
+        // It is being executed all the same.
+        let file = file.unwrap_or_else(|error| {
+            log::warn!("a copy without its sync file: {error}");
+            None
+        });
+        Ok((submitted, file))
+    }
+
+    /// The rectangles, enlarged to what the queue can copy.
+    pub(super) fn snapped(&self, rects: &Rects, layout: &Layout) -> Rects {
+        prepare(rects, (layout.width, layout.height), self.grid)
+    }
+
+    /// Records a copy into the next slot, whose index it gives.
+    fn record(&mut self, ends: Ends<'_>, rects: &Rects) -> Result<usize, Error> {
+        let source = self.imported(ends[0], Use::Source)?;
+        let destination = self.imported(ends[1], Use::Destination)?;
+        let pictures = ends.map(Place::picture);
         let coarse;
         let rects = match self.grid {
-            (1, 1) => work.rects,
-            grid => {
-                let size = (work.destination.width(), work.destination.height());
-                coarse = prepare(work.rects, size, grid);
+            (1, 1) => rects,
+            _ => {
+                coarse = self.snapped(rects, pictures[1].layout);
                 &coarse
             }
         };
@@ -129,34 +217,56 @@ impl Lane {
             source.transfer(Use::Source),
             destination.transfer(Use::Destination),
         ];
+        let both: ArrayVec<_, 2> = both.into_iter().flatten().collect();
         // SAFETY: both are of this device and, as the slot's, outlive the execution; they are
-        // acquired and released around the copy; regions are inside both.
+        // acquired and released around the copy where they are the outside world's; regions are
+        // inside both.
         unsafe {
             slot.commands.record(|raw, commands| {
                 acquire(commands, &both);
-                let ends = (&source, &destination);
-                recorded = record(raw, commands, work, rects, ends, queue, rows);
+                let ends = (source.form(), destination.form());
+                recorded = record(raw, commands, pictures, rects, ends, queue, rows);
                 release(commands, &both);
+                if let Imported::Host(_) = destination {
+                    show_to_host(raw, commands);
+                }
             })?;
         }
+        drop(both);
         recorded?;
         // What the slot had before is done.
         slot.used = Some([source, destination]);
-        // SAFETY: recorded above, and what it uses is the slot's.
-        unsafe { slot.commands.submit()? };
-        self.next = (index + 1) % self.slots.len();
-        Ok(Submitted(index))
+        Ok(index)
     }
 
-    pub(super) fn wait(&mut self, submitted: Submitted, timeout: Duration) -> Result<(), Error> {
+    /// Waits for a copy, for as long as it is being executed. Until then whatever fails passes,
+    /// but a lost device executes nothing any more.
+    pub(super) fn wait(
+        &mut self,
+        submitted: Submitted,
+        patience: Duration,
+        warn: impl Fn(&Error),
+    ) -> Result<(), Error> {
         let slot = &mut self.slots[submitted.0];
-        slot.commands.wait(timeout)?;
+        let done = loop {
+            match slot.commands.wait(patience.max(MOMENT)) {
+                Err(error) if !error.is_device_lost() => {
+                    warn(&error);
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                done => break done,
+            }
+        };
         // A blitter that has nothing to do keeps no memory.
         slot.used = None;
-        Ok(())
+        done
     }
 
-    fn imported(&self, buffer: &DmaBuf, used: Use, shape: Shape) -> Result<Imported, Error> {
+    fn imported(&self, place: Place<'_>, used: Use) -> Result<Imported, Error> {
+        let (buffer, shape) = match place {
+            Place::Buffer(buffer, shape) => (buffer, shape),
+            Place::Host(host) => return Ok(Imported::Host(Arc::clone(host))),
+        };
         let (which, usage) = match used {
             Use::Source => (0, vk::BufferUsageFlags::TRANSFER_SRC),
             _ => (1, vk::BufferUsageFlags::TRANSFER_DST),
@@ -203,248 +313,89 @@ fn granularity(family: &vk::QueueFamilyProperties) -> (u32, u32) {
     }
 }
 
+/// Makes what a copy has written visible to the processor, once the submission is done
+/// (Vulkan specification, "Host Access to Device Memory Objects").
+///
+/// # Safety
+/// As for [`Commands::record`].
+unsafe fn show_to_host(raw: &ash::Device, commands: vk::CommandBuffer) {
+    let barrier = vk::MemoryBarrier::default()
+        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
+        .dst_access_mask(vk::AccessFlags::HOST_READ);
+    // SAFETY: as the caller promises.
+    unsafe {
+        raw.cmd_pipeline_barrier(
+            commands,
+            vk::PipelineStageFlags::TRANSFER,
+            vk::PipelineStageFlags::HOST,
+            vk::DependencyFlags::empty(),
+            &[barrier],
+            &[],
+            &[],
+        );
+    }
+}
+
 /// # Safety
 /// As for [`Commands::record`]; both are acquired for this, and the rectangles are inside both.
 unsafe fn record(
     raw: &ash::Device,
     commands: vk::CommandBuffer,
-    work: Work<'_>,
+    [source, destination]: [Picture<'_>; 2],
     rects: &Rects,
-    (source, destination): (&Imported, &Imported),
+    ends: (Form<'_>, Form<'_>),
     queue: vk::QueueFlags,
     rows: &mut Vec<vk::BufferCopy>,
 ) -> Result<(), Error> {
-    use Imported::{Bytes, Image};
-    let (from, to) = (Use::Source.layout(), Use::Destination.layout());
-    match (source, destination) {
-        (Image(source), Image(destination)) => {
-            let reorders = matches!(
-                relation(work.source.fourcc(), work.destination.fourcc()),
-                Relation::Rearranged(_)
-            );
-            if reorders {
-                source.require_blit(destination, queue)?;
+    use Form::{Bytes, Image};
+    let layouts = (Use::Source.layout(), Use::Destination.layout());
+    let formats = (source.layout.fourcc, destination.layout.fourcc);
+    let planes = aspects(formats.0);
+    match ends {
+        (Image(from), Image(to)) => {
+            if matches!(relation(formats.0, formats.1), Relation::Rearranged(_)) {
+                from.require_blit(to, queue)?;
                 let regions: ArrayVec<_, MAX_RECTS> = rects.iter().map(blit_region).collect();
+                let (from, to) = (from.raw(), to.raw());
+                let nearest = vk::Filter::NEAREST;
                 // SAFETY: as the caller promises; the formats can be blitted.
                 unsafe {
-                    raw.cmd_blit_image(
-                        commands,
-                        source.raw(),
-                        from,
-                        destination.raw(),
-                        to,
-                        &regions,
-                        vk::Filter::NEAREST,
-                    );
+                    raw.cmd_blit_image(commands, from, layouts.0, to, layouts.1, &regions, nearest);
                 }
                 return Ok(());
             }
-            for (plane, aspect) in aspects(work.source).into_iter().enumerate() {
-                let regions: ArrayVec<_, MAX_RECTS> = rects
-                    .iter()
-                    .map(|rect| image_region(aspect, in_plane(work.source, plane, rect)))
-                    .collect();
+            let (from, to) = (from.raw(), to.raw());
+            for (plane, aspect) in planes.into_iter().enumerate() {
+                let region = |rect| image_region(aspect, in_plane(formats.0, plane, rect));
+                let regions: ArrayVec<_, MAX_RECTS> = rects.iter().map(region).collect();
                 // SAFETY: as the caller promises.
                 unsafe {
-                    raw.cmd_copy_image(
-                        commands,
-                        source.raw(),
-                        from,
-                        destination.raw(),
-                        to,
-                        &regions,
-                    );
+                    raw.cmd_copy_image(commands, from, layouts.0, to, layouts.1, &regions);
                 }
             }
         }
-        (Bytes(source), Image(destination)) => {
-            for plane in 0..aspects(work.source).len() {
-                let regions = mixed_regions(work.source, plane, rects, queue)?;
+        (Bytes(from), Image(to)) => {
+            for plane in 0..planes.len() {
+                let regions = mixed_regions(source, plane, rects, queue)?;
                 // SAFETY: as the caller promises.
                 unsafe {
-                    raw.cmd_copy_buffer_to_image(
-                        commands,
-                        source.raw(),
-                        destination.raw(),
-                        to,
-                        &regions,
-                    );
+                    raw.cmd_copy_buffer_to_image(commands, from, to.raw(), layouts.1, &regions);
                 }
             }
         }
-        (Image(source), Bytes(destination)) => {
-            for plane in 0..aspects(work.source).len() {
-                let regions = mixed_regions(work.destination, plane, rects, queue)?;
+        (Image(from), Bytes(to)) => {
+            for plane in 0..planes.len() {
+                let regions = mixed_regions(destination, plane, rects, queue)?;
                 // SAFETY: as the caller promises.
                 unsafe {
-                    raw.cmd_copy_image_to_buffer(
-                        commands,
-                        source.raw(),
-                        from,
-                        destination.raw(),
-                        &regions,
-                    );
+                    raw.cmd_copy_image_to_buffer(commands, from.raw(), layouts.0, to, &regions);
                 }
             }
         }
-        (Bytes(source), Bytes(destination)) => {
-            byte_regions(work, rects, rows)?;
+        (Bytes(from), Bytes(to)) => {
+            byte_regions(source, destination, rects, rows)?;
             // SAFETY: as the caller promises.
-            unsafe { raw.cmd_copy_buffer(commands, source.raw(), destination.raw(), rows) };
-        }
-    }
-    Ok(())
-}
-
-/// The aspects of the format's planes.
-fn aspects(buffer: &DmaBuf) -> ArrayVec<vk::ImageAspectFlags, MAX_PLANES> {
-    let planes = FormatInfo::of(buffer.fourcc()).map_or(1, |info| info.planes.len());
-    let each = [
-        vk::ImageAspectFlags::PLANE_0,
-        vk::ImageAspectFlags::PLANE_1,
-        vk::ImageAspectFlags::PLANE_2,
-    ];
-    match planes {
-        1 => ArrayVec::from_iter([vk::ImageAspectFlags::COLOR]),
-        planes => each.into_iter().take(planes).collect(),
-    }
-}
-
-/// The rectangle in a plane's own pixels.
-pub(super) fn in_plane(buffer: &DmaBuf, plane: usize, rect: &Rect) -> Rect {
-    let info = FormatInfo::of(buffer.fourcc()).and_then(|info| info.planes.get(plane));
-    let (across, down) = info.map_or((1, 1), |info| (info.horizontal, info.vertical));
-    let (right, bottom) = (rect.x + rect.width, rect.y + rect.height);
-    let (x, y) = (rect.x / across, rect.y / down);
-    Rect {
-        x,
-        y,
-        width: right.div_ceil(across) - x,
-        height: bottom.div_ceil(down) - y,
-    }
-}
-
-fn layers(aspect: vk::ImageAspectFlags) -> vk::ImageSubresourceLayers {
-    vk::ImageSubresourceLayers::default()
-        .aspect_mask(aspect)
-        .layer_count(1)
-}
-
-fn offset(rect: &Rect) -> vk::Offset3D {
-    // Pictures are smaller than 2^31: the driver's limits have been asked for.
-    vk::Offset3D {
-        x: rect.x as i32,
-        y: rect.y as i32,
-        z: 0,
-    }
-}
-
-fn extent(rect: &Rect) -> vk::Extent3D {
-    vk::Extent3D {
-        width: rect.width,
-        height: rect.height,
-        depth: 1,
-    }
-}
-
-fn image_region(aspect: vk::ImageAspectFlags, rect: Rect) -> vk::ImageCopy {
-    vk::ImageCopy::default()
-        .src_subresource(layers(aspect))
-        .src_offset(offset(&rect))
-        .dst_subresource(layers(aspect))
-        .dst_offset(offset(&rect))
-        .extent(extent(&rect))
-}
-
-fn blit_region(rect: &Rect) -> vk::ImageBlit {
-    let corners = [
-        offset(rect),
-        vk::Offset3D {
-            x: (rect.x + rect.width) as i32,
-            y: (rect.y + rect.height) as i32,
-            z: 1,
-        },
-    ];
-    vk::ImageBlit::default()
-        .src_subresource(layers(vk::ImageAspectFlags::COLOR))
-        .src_offsets(corners)
-        .dst_subresource(layers(vk::ImageAspectFlags::COLOR))
-        .dst_offsets(corners)
-}
-
-/// Regions between an image and the bytes of a plane of `buffer`.
-fn mixed_regions(
-    buffer: &DmaBuf,
-    plane: usize,
-    rects: &Rects,
-    queue: vk::QueueFlags,
-) -> Result<ArrayVec<vk::BufferImageCopy, MAX_RECTS>, Error> {
-    let whole = copy_region(buffer, plane)?;
-    let regions = rects.iter().map(|rect| {
-        let rect = in_plane(buffer, plane, rect);
-        let (start, _) = bytes_of(buffer, plane, &rect)?;
-        // VUID-vkCmdCopyBufferToImage-commandBuffer-07737, for queues that only copy.
-        let draws = queue.intersects(vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE);
-        if !draws && !start.is_multiple_of(4) {
-            return Err(Error::Misaligned {
-                plane,
-                offset: start as u32,
-                stride: buffer.planes()[plane].stride,
-                unit: 4,
-            });
-        }
-        Ok(whole
-            .buffer_offset(start)
-            .image_offset(offset(&rect))
-            .image_extent(extent(&rect)))
-    });
-    regions.collect()
-}
-
-/// Where a rectangle, in the plane's own pixels, begins in the dma-buf, and bytes of its rows.
-pub(super) fn bytes_of(buffer: &DmaBuf, plane: usize, rect: &Rect) -> Result<(u64, u64), Error> {
-    let info = FormatInfo::of(buffer.fourcc()).ok_or(Error::Format(buffer.fourcc()))?;
-    let (Some(info), Some(place)) = (info.planes.get(plane), buffer.planes().get(plane)) else {
-        return Err(Error::NoPlane {
-            fourcc: buffer.fourcc(),
-            plane,
-            planes: info.planes.len(),
-        });
-    };
-    // No overflow: the rectangle lies inside the picture, whose rows fit into the stride.
-    let blocks = |pixels: u32| u64::from(pixels.div_ceil(info.block_width));
-    let block = u64::from(info.block_bytes);
-    let start = u64::from(place.offset)
-        + u64::from(rect.y) * u64::from(place.stride)
-        + u64::from(rect.x / info.block_width) * block;
-    Ok((start, blocks(rect.width) * block))
-}
-
-/// Regions between bytes, one for each row unless rows lie without gaps in both.
-fn byte_regions(
-    work: Work<'_>,
-    rects: &Rects,
-    rows: &mut Vec<vk::BufferCopy>,
-) -> Result<(), Error> {
-    rows.clear();
-    for plane in 0..aspects(work.source).len() {
-        for rect in rects {
-            let rect = in_plane(work.source, plane, rect);
-            let (source, length) = bytes_of(work.source, plane, &rect)?;
-            let (destination, _) = bytes_of(work.destination, plane, &rect)?;
-            let stride = |buffer: &DmaBuf| u64::from(buffer.planes()[plane].stride);
-            let (from, to) = (stride(work.source), stride(work.destination));
-            let rows_here = u64::from(rect.height);
-            let without_gaps = from == length && to == length;
-            let (count, size) = match without_gaps {
-                true => (1, length * rows_here),
-                false => (rows_here, length),
-            };
-            rows.extend((0..count).map(|row| vk::BufferCopy {
-                src_offset: source + row * from,
-                dst_offset: destination + row * to,
-                size,
-            }));
+            unsafe { raw.cmd_copy_buffer(commands, from, to, rows) };
         }
     }
     Ok(())

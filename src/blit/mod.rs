@@ -11,13 +11,18 @@ mod damage;
 mod engine;
 mod fence;
 mod gpu;
+mod host;
+mod inputs;
 mod pixels;
 mod plan;
+mod poll;
 mod prepared;
+mod regions;
 mod strategy;
 mod verdict;
+mod worker;
 
-pub use blitter::{Blitter, Options, Side};
+pub use blitter::{Blitter, Options, Side, SyncFiles};
 pub use damage::Rect;
 pub use fence::Fence;
 pub use plan::WhyNot;
@@ -135,13 +140,8 @@ impl Failure {
     /// memory or fds that passes, or what is odd about one buffer.
     fn is_of_the_frame(&self) -> bool {
         use vk::Error as E;
-        let lost = vk::ash::vk::Result::ERROR_DEVICE_LOST;
         match self {
-            Self::Vulkan(E::Call { result, .. } | E::NotImportable { result, .. })
-                if *result == lost =>
-            {
-                false
-            }
+            Self::Vulkan(error) if error.is_device_lost() => false,
             Self::Vulkan(
                 E::TooLarge { .. }
                 | E::OddSize { .. }

@@ -120,11 +120,26 @@ fn against(
             .or(plain),
         Strategy::Cpu => linear(source, Source)
             .or_else(|| linear(destination, Destination))
-            .or_else(|| {
-                let known = FormatInfo::of(source.layout.fourcc).is_some();
-                (!known).then_some(WhyNot::UnknownFormat)
-            }),
+            .or_else(|| unknown(source)),
+        // Without any GPU it is what the processor does.
+        Strategy::HostMemory if !source.vulkan && !destination.vulkan => {
+            Some(WhyNot::NoVulkan(Source))
+        }
+        Strategy::HostMemory => {
+            let mapped = |facts: &Facts<'_>, end| match facts.vulkan {
+                true => None,
+                false => linear(facts, end),
+            };
+            mapped(source, Source)
+                .or_else(|| mapped(destination, Destination))
+                .or_else(|| unknown(source))
+        }
     }
+}
+
+fn unknown(facts: &Facts<'_>) -> Option<WhyNot> {
+    let known = FormatInfo::of(facts.layout.fourcc).is_some();
+    (!known).then_some(WhyNot::UnknownFormat)
 }
 
 fn linear(facts: &Facts<'_>, end: End) -> Option<WhyNot> {
@@ -202,6 +217,7 @@ mod tests {
         };
         assert_eq!(reason(&plan, Strategy::Cpu), not_linear);
         assert_eq!(reason(&plan, Strategy::PullBytes), not_linear);
+        assert!(offered(&plan).contains(&Strategy::HostMemory));
     }
 
     #[test]
@@ -230,7 +246,12 @@ mod tests {
         let half = plan(&without, &facts(&linear), false);
         assert_eq!(
             offered(&half),
-            [Strategy::Pull, Strategy::PullBytes, Strategy::Cpu]
+            [
+                Strategy::Pull,
+                Strategy::PullBytes,
+                Strategy::Cpu,
+                Strategy::HostMemory
+            ]
         );
     }
 
@@ -253,14 +274,19 @@ mod tests {
         );
         assert_eq!(
             offered(&swapped),
-            [Strategy::Pull, Strategy::Push, Strategy::Cpu]
+            [
+                Strategy::Pull,
+                Strategy::Push,
+                Strategy::Cpu,
+                Strategy::HostMemory
+            ]
         );
         let alpha = plan(
             &facts(&layout(Fourcc::XRGB8888, Modifier::LINEAR)),
             &facts(&layout(Fourcc::ARGB8888, Modifier::LINEAR)),
             false,
         );
-        assert_eq!(offered(&alpha), [Strategy::Cpu]);
+        assert_eq!(offered(&alpha), [Strategy::Cpu, Strategy::HostMemory]);
         assert_eq!(reason(&alpha, Strategy::Pull), WhyNot::SetsAlpha);
     }
 }

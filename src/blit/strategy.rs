@@ -40,11 +40,15 @@ pub enum Strategy {
     Staged(Carrier),
     /// The processor copies, through two mappings.
     Cpu,
+    /// Each GPU copies between its buffer and host memory of its own, the processor between the
+    /// two; an end without a GPU is mapped, if it is LINEAR. Needs nobody to import anything of
+    /// somebody else's.
+    HostMemory,
 }
 
 impl Strategy {
-    /// All of them, from the one that moves the fewest bytes to the one that always works.
-    pub const ALL: [Self; 9] = [
+    /// All of them, from those that move the fewest bytes to those that always work.
+    pub const ALL: [Self; 10] = [
         Self::Pull,
         Self::Push,
         Self::PullBytes,
@@ -54,6 +58,7 @@ impl Strategy {
         Self::Staged(Carrier::Udmabuf),
         Self::Staged(Carrier::DmaHeap),
         Self::Cpu,
+        Self::HostMemory,
     ];
 
     /// Its name, for people and for `PRIMESHARE_BLIT`.
@@ -68,6 +73,7 @@ impl Strategy {
             Self::Staged(Carrier::Udmabuf) => "staged-udmabuf",
             Self::Staged(Carrier::DmaHeap) => "staged-dma-heap",
             Self::Cpu => "cpu",
+            Self::HostMemory => "host-memory",
         }
     }
 }

@@ -3,7 +3,7 @@ use ash::vk;
 use super::image::DMA_BUF;
 use super::memory::{Dedicated, Memory};
 use super::{Call, Device, Error, Feature, Image, ImageUsage, query};
-use crate::buffer::{DmaBuf, FormatInfo, Modifier, Object, Plane};
+use crate::buffer::{DmaBuf, FormatInfo, Layout, Modifier, Object, Plane};
 
 /// A shared buffer of LINEAR memory as a `VkBuffer` on one device: all of its one dma-buf.
 ///
@@ -106,10 +106,20 @@ fn bytes_of(buffer: &DmaBuf) -> Result<&Object, Error> {
 /// the offset is a multiple of them (VUID-vkCmdCopyBufferToImage-dstImage-07975) and of 4 bytes
 /// (VUID-vkCmdCopyBufferToImage-commandBuffer-07737).
 pub fn copy_region(buffer: &DmaBuf, plane: usize) -> Result<vk::BufferImageCopy, Error> {
-    let format = FormatInfo::of(buffer.fourcc()).ok_or(Error::Format(buffer.fourcc()))?;
-    let (Some(info), Some(place)) = (format.planes.get(plane), buffer.planes().get(plane)) else {
+    region(buffer.layout(), buffer.planes(), plane)
+}
+
+/// As [`copy_region`], of a picture anywhere.
+pub(crate) fn region(
+    layout: &Layout,
+    planes: &[Plane],
+    plane: usize,
+) -> Result<vk::BufferImageCopy, Error> {
+    let fourcc = layout.fourcc;
+    let format = FormatInfo::of(fourcc).ok_or(Error::Format(fourcc))?;
+    let (Some(info), Some(place)) = (format.planes.get(plane), planes.get(plane)) else {
         return Err(Error::NoPlane {
-            fourcc: buffer.fourcc(),
+            fourcc,
             plane,
             planes: format.planes.len(),
         });
@@ -139,8 +149,8 @@ pub fn copy_region(buffer: &DmaBuf, plane: usize) -> Result<vk::BufferImageCopy,
                 .layer_count(1),
         )
         .image_extent(vk::Extent3D {
-            width: buffer.width().div_ceil(info.horizontal),
-            height: info.rows(buffer.height()),
+            width: layout.width.div_ceil(info.horizontal),
+            height: info.rows(layout.height),
             depth: 1,
         }))
 }

@@ -17,6 +17,44 @@ pub struct Commands {
     submitted: bool,
     /// What the submission waits for and signals, kept until it is done.
     points: Vec<Point>,
+    /// For sync files, used again and again.
+    semaphores: Semaphores,
+    /// Kept for its memory.
+    after: Vec<Point>,
+    lists: Lists,
+}
+
+/// Semaphores for sync files: those that come in, and the one that goes out.
+#[derive(Debug, Default)]
+struct Semaphores {
+    waits: Vec<Semaphore>,
+    done: Option<Semaphore>,
+}
+
+/// What a submission points to, kept for its memory.
+#[derive(Debug, Default)]
+struct Lists {
+    waits: Vec<vk::Semaphore>,
+    wait_values: Vec<u64>,
+    stages: Vec<vk::PipelineStageFlags>,
+    signals: Vec<vk::Semaphore>,
+    signal_values: Vec<u64>,
+}
+
+impl Lists {
+    fn fill(&mut self, after: &[Point], signal: &[Point]) {
+        let fill = |raw: &mut Vec<_>, values: &mut Vec<_>, points: &[Point]| {
+            raw.clear();
+            raw.extend(points.iter().map(Point::raw));
+            values.clear();
+            values.extend(points.iter().map(Point::value));
+        };
+        fill(&mut self.waits, &mut self.wait_values, after);
+        fill(&mut self.signals, &mut self.signal_values, signal);
+        self.stages.clear();
+        self.stages
+            .resize(after.len(), vk::PipelineStageFlags::ALL_COMMANDS);
+    }
 }
 
 impl Commands {
@@ -32,6 +70,9 @@ impl Commands {
             fence: vk::Fence::null(),
             submitted: false,
             points: Vec::new(),
+            semaphores: Semaphores::default(),
+            after: Vec::new(),
+            lists: Lists::default(),
         };
         let pool = vk::CommandPoolCreateInfo::default().queue_family_index(device.queue_family());
         // SAFETY: the family is the device's; each structure lives until its call returns.
@@ -101,20 +142,17 @@ impl Commands {
         if !self.is_done()? {
             return Err(Error::Busy);
         }
-        let raw = |points: &[Point]| points.iter().map(Point::raw).collect::<Vec<_>>();
-        let values = |points: &[Point]| points.iter().map(Point::value).collect::<Vec<_>>();
-        let (waits, signals) = (raw(after), raw(signal));
-        let (wait_values, signal_values) = (values(after), values(signal));
-        let stages = vec![vk::PipelineStageFlags::ALL_COMMANDS; waits.len()];
+        self.lists.fill(after, signal);
+        let lists = &self.lists;
         let mut timeline = vk::TimelineSemaphoreSubmitInfo::default()
-            .wait_semaphore_values(&wait_values)
-            .signal_semaphore_values(&signal_values);
+            .wait_semaphore_values(&lists.wait_values)
+            .signal_semaphore_values(&lists.signal_values);
         let buffers = [self.buffer];
         let mut submission = vk::SubmitInfo::default()
             .command_buffers(&buffers)
-            .wait_semaphores(&waits)
-            .wait_dst_stage_mask(&stages)
-            .signal_semaphores(&signals);
+            .wait_semaphores(&lists.waits)
+            .wait_dst_stage_mask(&lists.stages)
+            .signal_semaphores(&lists.signals);
         if after.iter().chain(signal).any(Point::is_timeline) {
             submission = submission.push_next(&mut timeline);
         }
@@ -129,33 +167,81 @@ impl Commands {
                 .map_err(self.device.failed(Call::QueueSubmit))?;
         }
         self.submitted = true;
-        self.points = [after, signal].concat();
+        self.points.clear();
+        self.points.extend(after.iter().chain(signal).cloned());
         Ok(())
     }
 
     /// As [`Self::submit`], to be executed after these sync files, and with a sync file that is
     /// signalled when it is done; `None` where it is already.
     ///
-    /// Takes the fds, also when it fails. lavapipe, up to 26.1 at least, gives a sync file only
-    /// when it is signalled, and so waits here.
+    /// Takes the fds, also when it fails. Where the sync file cannot be had (vkGetSemaphoreFdKHR,
+    /// for lack of fds), the work is submitted all the same: [`Self::is_done`] tells. lavapipe, up
+    /// to 26.1 at least, gives a sync file only when it is signalled, and so waits here.
     ///
     /// # Safety
-    /// As for [`Self::submit`].
+    /// As for [`Self::submit`]. On a queue of the host program's, what was submitted before must
+    /// not wait for what is yet to be (VUID-VkSemaphoreGetFdInfoKHR-handleType-03254).
     pub unsafe fn submit_after(
         &mut self,
         files: impl IntoIterator<Item = OwnedFd>,
     ) -> Result<Option<OwnedFd>, Error> {
-        let waits = files
-            .into_iter()
-            .map(|file| Semaphore::from_sync_file(&self.device, Some(file)).map(Point::Binary))
-            .collect::<Result<Vec<_>, _>>()?;
-        let done = Semaphore::new(&self.device)?;
-        // SAFETY: imported semaphores are signalled or about to be, and new; so is `done`, which
-        // nothing waits for.
+        // SAFETY: as the caller promises.
         unsafe {
-            self.submit_with(&waits, &[Point::Binary(done.clone())])?;
-            done.export()
+            self.start_after(files)?;
+            self.sync_file()
         }
+    }
+
+    /// The first half of [`Self::submit_after`]: nothing is submitted where it fails.
+    ///
+    /// # Safety
+    /// As for that.
+    pub(crate) unsafe fn start_after(
+        &mut self,
+        files: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<(), Error> {
+        if !self.is_done()? {
+            return Err(Error::Busy);
+        }
+        // What fails on the way leaves semaphores in some state or other: they are made anew then.
+        let Semaphores { mut waits, done } = std::mem::take(&mut self.semaphores);
+        let mut after = std::mem::take(&mut self.after);
+        after.clear();
+        for (index, file) in files.into_iter().enumerate() {
+            match waits.get(index) {
+                Some(known) => known.replace(Some(file))?,
+                None => waits.push(Semaphore::from_sync_file(&self.device, Some(file))?),
+            }
+            after.push(Point::Binary(waits[index].clone()));
+        }
+        let done = match done {
+            Some(known) => known,
+            None => Semaphore::new(&self.device)?,
+        };
+        // SAFETY: imported semaphores are signalled or about to be, and no submission is pending
+        // that uses them; so is `done`, which nothing waits for, and which its export has reset.
+        unsafe { self.submit_with(&after, &[Point::Binary(done.clone())])? };
+        self.after = after;
+        self.semaphores = Semaphores {
+            waits,
+            done: Some(done),
+        };
+        Ok(())
+    }
+
+    /// The second half: once for each time.
+    ///
+    /// # Safety
+    /// As for [`Self::submit_after`], after [`Self::start_after`] has succeeded.
+    pub(crate) unsafe fn sync_file(&mut self) -> Result<Option<OwnedFd>, Error> {
+        let Some(done) = self.semaphores.done.take() else {
+            return Ok(None);
+        };
+        // SAFETY: the submission that signals it has been made.
+        let file = unsafe { done.export()? };
+        self.semaphores.done = Some(done);
+        Ok(file)
     }
 
     /// Whether nothing submitted is being executed. Does not wait.
@@ -194,13 +280,7 @@ impl Drop for Commands {
         // device executes nothing any more; other failures are a lack of memory, and pass.
         while let Err(error) = self.wait(Duration::MAX) {
             log::error!("{error}");
-            if matches!(
-                error,
-                Error::Call {
-                    result: vk::Result::ERROR_DEVICE_LOST,
-                    ..
-                }
-            ) {
+            if error.is_device_lost() {
                 break;
             }
             std::thread::yield_now();

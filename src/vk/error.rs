@@ -326,6 +326,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the Vulkan device is lost: what it was executing has ended, one way or the other.
+    pub fn is_device_lost(&self) -> bool {
+        matches!(
+            self,
+            Self::Call { result, .. } | Self::NotImportable { result, .. }
+                if *result == vk::Result::ERROR_DEVICE_LOST
+        )
+    }
+
     /// Whether the same may work next time: a lack of memory or of fds, or work under way.
     pub fn is_passing(&self) -> bool {
         use vk::Result as R;

@@ -31,6 +31,7 @@ mod validation;
 mod view;
 
 pub use ash;
+pub(crate) use buffer::region;
 pub use buffer::{Buffer, ImageOrBuffer, copy_region};
 pub use capabilities::{Capabilities, Feature};
 pub use commands::Commands;

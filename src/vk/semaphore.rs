@@ -60,19 +60,29 @@ impl Semaphore {
     /// need not tell: lavapipe takes them all.
     pub fn from_sync_file(device: &Device, file: Option<OwnedFd>) -> Result<Self, Error> {
         device.require(Feature::SyncFdSemaphores)?;
-        check(&file)?;
         let semaphore = create(device, &vk::SemaphoreCreateInfo::default()).map(Self)?;
+        semaphore.replace(file)?;
+        Ok(semaphore)
+    }
+
+    /// Makes it signalled, for one wait, when the sync file is; before that wait and after it the
+    /// semaphore is what it was. As [`Self::from_sync_file`] otherwise.
+    ///
+    /// Not while a submission that waits for it is pending, which callers see to.
+    pub(super) fn replace(&self, file: Option<OwnedFd>) -> Result<(), Error> {
+        check(&file)?;
+        let device = &self.0.device;
         // VUID-VkImportSemaphoreFdInfoKHR-handleType-07307: the temporary kind only.
         let info = vk::ImportSemaphoreFdInfoKHR::default()
-            .semaphore(semaphore.raw())
+            .semaphore(self.raw())
             .flags(vk::SemaphoreImportFlags::TEMPORARY)
             .handle_type(SEMAPHORE_FD)
             .fd(number(&file));
-        // SAFETY: the semaphore is new; the fd is ours to give, or -1.
+        // SAFETY: the semaphore is alive and not in use; the fd is ours to give, or -1.
         unsafe { device.functions().semaphore_fd.import_semaphore_fd(&info) }
             .map_err(device.failed(Call::ImportSemaphoreFd))?;
         given(file);
-        Ok(semaphore)
+        Ok(())
     }
 
     /// The sync file of the semaphore's pending signal; `None` where that has happened already and

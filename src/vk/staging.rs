@@ -4,7 +4,8 @@ use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme};
 
 use super::{Call, Device, Error};
 
-/// A Vulkan buffer in memory that the CPU writes, for uploads. Not shared with other devices.
+/// A Vulkan buffer in memory that the CPU writes, for uploads, or reads, for downloads. Not shared
+/// with other devices.
 ///
 /// Freed on drop; work that uses it must be finished by then.
 #[derive(Debug)]
@@ -18,13 +19,30 @@ pub struct Staging {
 impl Staging {
     /// A buffer of `size` bytes to copy from.
     pub fn upload(device: &Device, size: usize) -> Result<Self, Error> {
+        let usage = vk::BufferUsageFlags::TRANSFER_SRC;
+        Self::new(device, size, usage, MemoryLocation::CpuToGpu)
+    }
+
+    /// A buffer of `size` bytes to copy to. A barrier has to make what was copied visible to
+    /// HOST_READ.
+    pub fn download(device: &Device, size: usize) -> Result<Self, Error> {
+        let usage = vk::BufferUsageFlags::TRANSFER_DST;
+        Self::new(device, size, usage, MemoryLocation::GpuToCpu)
+    }
+
+    fn new(
+        device: &Device,
+        size: usize,
+        usage: vk::BufferUsageFlags,
+        location: MemoryLocation,
+    ) -> Result<Self, Error> {
         // VUID-VkBufferCreateInfo-size-00912.
         if size == 0 {
             return Err(Error::StagingEmpty);
         }
         let info = vk::BufferCreateInfo::default()
             .size(size as u64)
-            .usage(vk::BufferUsageFlags::TRANSFER_SRC)
+            .usage(usage)
             .sharing_mode(vk::SharingMode::EXCLUSIVE);
         // SAFETY: `info` lives until the call returns.
         let buffer = unsafe { device.raw().create_buffer(&info, None) }
@@ -39,9 +57,9 @@ impl Staging {
         let requirements = unsafe { device.raw().get_buffer_memory_requirements(buffer) };
         let memory = device.with_staging(|allocator| {
             allocator.allocate(&AllocationCreateDesc {
-                name: "upload",
+                name: "staging",
                 requirements,
-                location: MemoryLocation::CpuToGpu,
+                location,
                 linear: true,
                 allocation_scheme: AllocationScheme::GpuAllocatorManaged,
             })
@@ -62,21 +80,47 @@ impl Staging {
         self.buffer
     }
 
+    /// Bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
     /// Copies bytes in, at `offset`.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
-        let out_of_range = Error::StagingRange {
-            offset,
-            length: bytes.len(),
-            size: self.size,
-        };
-        let memory = self.memory.as_mut().and_then(Allocation::mapped_slice_mut);
+        let out_of_range = self.out_of_range(offset, bytes.len());
         let end = offset.checked_add(bytes.len());
-        match (memory, end) {
-            (Some(memory), Some(end)) if end <= self.size => {
-                memory[offset..end].copy_from_slice(bytes);
-                Ok(())
-            }
-            _ => Err(out_of_range),
+        let inside = end.and_then(|end| self.bytes_mut().get_mut(offset..end));
+        inside.ok_or(out_of_range)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// Copies bytes out, from `offset`.
+    pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), Error> {
+        let end = offset.checked_add(into.len());
+        let inside = end.and_then(|end| self.bytes().get(offset..end));
+        let inside = inside.ok_or_else(|| self.out_of_range(offset, into.len()))?;
+        into.copy_from_slice(inside);
+        Ok(())
+    }
+
+    /// All of it.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let mapped = self.memory.as_ref().and_then(Allocation::mapped_slice);
+        mapped.and_then(|all| all.get(..self.size)).unwrap_or(&[])
+    }
+
+    /// All of it, to write to.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let mapped = self.memory.as_mut().and_then(Allocation::mapped_slice_mut);
+        let inside = mapped.and_then(|all| all.get_mut(..self.size));
+        inside.unwrap_or(&mut [])
+    }
+
+    fn out_of_range(&self, offset: usize, length: usize) -> Error {
+        Error::StagingRange {
+            offset,
+            length,
+            size: self.size,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod damage;
 mod failures;
 mod strategies;
+mod sync_files;
 mod waits;
 
 use std::os::fd::BorrowedFd;

@@ -4,8 +4,10 @@
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
-use primeshare::blit::{Blitter, Failure, Options, Outcome, Side, Strategy};
+use primeshare::blit::{Blitter, Failure, Options, Outcome, Side, Strategy, SyncFiles};
 use primeshare::vk::ash::{self, vk};
 use primeshare::vk::{self as shared, Select};
 
@@ -16,13 +18,28 @@ use crate::support::{Guest, buffer_on, in_guest};
 static GOOD_SUBMISSIONS: AtomicI64 = AtomicI64::new(-1);
 /// How many of those then do not.
 static BAD_SUBMISSIONS: AtomicI64 = AtomicI64::new(0);
+/// The same of waits for the end of a submission.
+static GOOD_WAITS: AtomicI64 = AtomicI64::new(-1);
+static BAD_WAITS: AtomicI64 = AtomicI64::new(0);
+/// Locked by who wants waits for submissions to take long.
+static LONG_WAIT: Mutex<()> = Mutex::new(());
 /// The driver's own functions. (The loader comes and goes with its instances.)
 static SUBMIT: Mutex<Option<vk::PFN_vkQueueSubmit>> = Mutex::new(None);
+static WAIT: Mutex<Option<vk::PFN_vkWaitForFences>> = Mutex::new(None);
 static LOOKUP: Mutex<Option<vk::PFN_vkGetDeviceProcAddr>> = Mutex::new(None);
 
 fn fail_after(good: i64, bad: i64) {
     BAD_SUBMISSIONS.store(bad, Ordering::SeqCst);
     GOOD_SUBMISSIONS.store(good, Ordering::SeqCst);
+}
+
+/// Whether this call is one of those that fail.
+fn is_bad(good: &AtomicI64, bad: &AtomicI64) -> bool {
+    let left = good.load(Ordering::SeqCst);
+    if left > 0 {
+        good.store(left - 1, Ordering::SeqCst);
+    }
+    left == 0 && bad.fetch_sub(1, Ordering::SeqCst) > 0
 }
 
 unsafe extern "system" fn submit_and_fail_late(
@@ -31,16 +48,30 @@ unsafe extern "system" fn submit_and_fail_late(
     submissions: *const vk::SubmitInfo<'_>,
     fence: vk::Fence,
 ) -> vk::Result {
-    let good = GOOD_SUBMISSIONS.load(Ordering::SeqCst);
-    if good > 0 {
-        GOOD_SUBMISSIONS.store(good - 1, Ordering::SeqCst);
-    }
-    if good == 0 && BAD_SUBMISSIONS.fetch_sub(1, Ordering::SeqCst) > 0 {
+    if is_bad(&GOOD_SUBMISSIONS, &BAD_SUBMISSIONS) {
         return vk::Result::ERROR_DEVICE_LOST;
     }
     let own = SUBMIT.lock().unwrap().unwrap();
     // SAFETY: the driver's function, with what was meant for it.
     unsafe { own(queue, count, submissions, fence) }
+}
+
+unsafe extern "system" fn wait_and_fail_late(
+    device: vk::Device,
+    count: u32,
+    fences: *const vk::Fence,
+    all: vk::Bool32,
+    timeout: u64,
+) -> vk::Result {
+    drop(LONG_WAIT.lock().unwrap());
+    let own = WAIT.lock().unwrap().unwrap();
+    // SAFETY: the driver's function, with what was meant for it.
+    let result = unsafe { own(device, count, fences, all, timeout) };
+    // Execution has ended, badly.
+    match is_bad(&GOOD_WAITS, &BAD_WAITS) {
+        true => vk::Result::ERROR_DEVICE_LOST,
+        false => result,
+    }
 }
 
 unsafe extern "system" fn copy_nothing(
@@ -75,6 +106,16 @@ unsafe extern "system" fn with_late_failures(
         *SUBMIT.lock().unwrap() = Some(own);
         let ours: vk::PFN_vkQueueSubmit = submit_and_fail_late;
         // SAFETY: the caller calls it by its right type.
+        return unsafe {
+            std::mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(ours as *const c_void)
+        };
+    }
+    if name == c"vkWaitForFences" {
+        // SAFETY: as above.
+        let own: vk::PFN_vkWaitForFences = unsafe { std::mem::transmute(own.unwrap()) };
+        *WAIT.lock().unwrap() = Some(own);
+        let ours: vk::PFN_vkWaitForFences = wait_and_fail_late;
+        // SAFETY: as above.
         return unsafe {
             std::mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(ours as *const c_void)
         };
@@ -119,6 +160,7 @@ fn device(guest: &Guest, lookup: vk::PFN_vkGetDeviceProcAddr) -> shared::Device 
         ash::ext::image_drm_format_modifier::NAME,
         ash::ext::queue_family_foreign::NAME,
         ash::khr::image_format_list::NAME,
+        ash::khr::external_semaphore_fd::NAME,
     ];
     let host = shared::Host {
         physical,
@@ -221,6 +263,102 @@ fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
             }
             fail_after(-1, 0);
         }
+    });
+}
+
+#[test]
+fn an_execution_that_fails_is_made_again_with_those_behind_it() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(-1, 0);
+        let gpu = device(guest, with_late_failures);
+        let sources = [(); 4].map(|()| buffer_on(&vgem));
+        let destination = buffer_on(&vkms);
+        for (round, sync_files) in [SyncFiles::Never, SyncFiles::Always]
+            .into_iter()
+            .enumerate()
+        {
+            let options = Options {
+                in_flight: 4,
+                strategies: vec![Strategy::Pull, Strategy::PullBytes],
+                sync_files,
+                ..Options::default()
+            };
+            let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+            let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
+            for seed in 0..10 {
+                write(&sources[0], seed);
+                blit(&blitter, &sources[0], &destination, &[], &[]).unwrap();
+            }
+            let seeds = [0, 1, 2, 3].map(|index| 100 + 10 * round as u8 + index);
+            for (source, seed) in sources.iter().zip(seeds) {
+                write(source, seed);
+            }
+            BAD_WAITS.store(1, Ordering::SeqCst);
+            GOOD_WAITS.store(1, Ordering::SeqCst);
+            let start = |source| blitter.blit(source, &destination, &[], &[]).unwrap();
+            let fences = sources.each_ref().map(start);
+            fences
+                .iter()
+                .for_each(|fence| fence.wait(PATIENCE).unwrap());
+            assert!(BAD_WAITS.load(Ordering::SeqCst) <= 0, "one has failed");
+            GOOD_WAITS.store(-1, Ordering::SeqCst);
+            assert_shows(&destination, seeds[3], "the last of them");
+            let verdict = blitter.verdict(&sources[0], &destination, &[]).unwrap();
+            assert!(verdict.to_string().contains("vkWaitForFences"), "{verdict}");
+        }
+    });
+}
+
+#[test]
+fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(20, i64::MAX);
+        let gpu = device(guest, with_late_failures);
+        let options = Options {
+            strategies: vec![Strategy::Pull, Strategy::Cpu],
+            sync_files: SyncFiles::Always,
+            ..Options::default()
+        };
+        let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+        let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        for seed in 0..40 {
+            write(&from, seed);
+            blit(&blitter, &from, &to, &[], &[]).unwrap();
+            assert_shows(&to, seed, "the picture");
+        }
+        fail_after(-1, 0);
+    });
+}
+
+#[test]
+fn nobody_waits_for_the_gpu_to_start_a_copy() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(-1, 0);
+        let gpu = device(guest, with_late_failures);
+        let options = Options {
+            strategies: vec![Strategy::Pull],
+            ..Options::default()
+        };
+        let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+        let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        for seed in 0..6 {
+            write(&from, seed);
+            blit(&blitter, &from, &to, &[], &[]).unwrap();
+        }
+        let gpu_takes_long = LONG_WAIT.lock().unwrap();
+        let first = blitter.blit(&from, &to, &[], &[]).unwrap();
+        // By now the blitter's thread waits for the GPU; waiting for that would take for ever.
+        thread::sleep(Duration::from_millis(30));
+        let second = blitter.blit(&from, &to, &[], &[]).unwrap();
+        assert!(!first.is_done() && !second.is_done());
+        drop(gpu_takes_long);
+        first.wait(PATIENCE).unwrap();
+        second.wait(PATIENCE).unwrap();
     });
 }
 

@@ -84,8 +84,13 @@ fn components_change_places_and_alpha_is_set_on_the_way() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let able = |from, to| -> &[Strategy] {
             match (from, to) {
-                (Fourcc::XRGB8888, Fourcc::ARGB8888) => &[Strategy::Cpu],
-                _ => &[Strategy::Pull, Strategy::Push, Strategy::Cpu],
+                (Fourcc::XRGB8888, Fourcc::ARGB8888) => &[Strategy::Cpu, Strategy::HostMemory],
+                _ => &[
+                    Strategy::Pull,
+                    Strategy::Push,
+                    Strategy::Cpu,
+                    Strategy::HostMemory,
+                ],
             }
         };
         for (from, to) in [
@@ -214,6 +219,7 @@ fn on_one_gpu_it_is_a_plain_copy() {
                 Strategy::PullBytes,
                 Strategy::PushBytes,
                 Strategy::Cpu,
+                Strategy::HostMemory,
             ];
             assert_eq!(offered, wanted.contains(&strategy), "{verdict}");
         }

@@ -1,0 +1,152 @@
+//! Pictures in host memory: where a GPU gets them from, or brings them to, without sharing memory
+//! with anybody but the processor.
+
+use arrayvec::ArrayVec;
+use ash::vk;
+
+use super::regions::Picture;
+use crate::buffer::{FormatInfo, Layout, MAX_PLANES, Modifier, Plane};
+use crate::vk::{Device, Error, Staging};
+
+/// Rows and planes begin at multiples of so many blocks: of whole pixels, and of four bytes at
+/// least, as copies between buffers and images need it (VUID-vkCmdCopyBufferToImage-dstImage-07975,
+/// -commandBuffer-07737).
+const BLOCKS: u32 = 16;
+
+/// A picture in memory of one Vulkan device's, which the processor sees.
+#[derive(Debug)]
+pub(super) struct HostPicture {
+    layout: Layout,
+    planes: Planes,
+    memory: Staging,
+}
+
+type Planes = ArrayVec<Plane, MAX_PLANES>;
+
+impl HostPicture {
+    /// For a GPU to write and the processor to read.
+    pub(super) fn download(device: &Device, layout: &Layout) -> Result<Self, Error> {
+        Self::new(layout, |size| Staging::download(device, size))
+    }
+
+    /// For the processor to write and a GPU to read.
+    pub(super) fn upload(device: &Device, layout: &Layout) -> Result<Self, Error> {
+        Self::new(layout, |size| Staging::upload(device, size))
+    }
+
+    fn new(
+        layout: &Layout,
+        allocate: impl FnOnce(usize) -> Result<Staging, Error>,
+    ) -> Result<Self, Error> {
+        let layout = Layout {
+            modifier: Modifier::LINEAR,
+            ..*layout
+        };
+        let (planes, size) = arrange(&layout)?;
+        Ok(Self {
+            layout,
+            planes,
+            memory: allocate(size as usize)?,
+        })
+    }
+
+    /// Whether it has room for pictures like this one.
+    pub(super) fn suits(&self, layout: &Layout) -> bool {
+        let Layout {
+            width,
+            height,
+            fourcc,
+            ..
+        } = self.layout;
+        (width, height, fourcc) == (layout.width, layout.height, layout.fourcc)
+    }
+
+    pub(super) fn picture(&self) -> Picture<'_> {
+        Picture {
+            layout: &self.layout,
+            planes: &self.planes,
+        }
+    }
+
+    pub(super) fn raw(&self) -> vk::Buffer {
+        self.memory.raw()
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.memory.bytes()
+    }
+
+    /// Where the planes are, and the memory.
+    pub(super) fn parts_mut(&mut self) -> (Picture<'_>, &mut [u8]) {
+        let picture = Picture {
+            layout: &self.layout,
+            planes: &self.planes,
+        };
+        (picture, self.memory.bytes_mut())
+    }
+}
+
+/// Where the planes go, one after the other, and how many bytes they are.
+fn arrange(layout: &Layout) -> Result<(Planes, u32), Error> {
+    let format = FormatInfo::of(layout.fourcc).ok_or(Error::Format(layout.fourcc))?;
+    let too_many = Error::TooManyBytes {
+        size: u64::MAX,
+        most: u32::MAX.into(),
+    };
+    let mut planes = Planes::new();
+    let mut end = 0_u32;
+    for info in format.planes {
+        let place = || {
+            let unit = BLOCKS * info.block_bytes;
+            let offset = end.checked_next_multiple_of(unit)?;
+            let stride = info
+                .row_bytes(layout.width)?
+                .checked_next_multiple_of(unit)?;
+            let bytes = stride.checked_mul(info.rows(layout.height))?;
+            let end = offset.checked_add(bytes)?;
+            let plane = Plane {
+                object: 0,
+                offset,
+                stride,
+            };
+            Some((plane, end))
+        };
+        let plane;
+        (plane, end) = place().ok_or_else(|| too_many.clone())?;
+        planes.push(plane);
+    }
+    Ok((planes, end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::Fourcc;
+
+    fn planes(width: u32, height: u32, fourcc: Fourcc) -> Vec<(u32, u32)> {
+        let (planes, size) = arrange(&Layout::linear(width, height, fourcc)).unwrap();
+        let end = planes.last().unwrap();
+        assert!(size >= end.offset + end.stride);
+        planes.iter().map(|p| (p.offset, p.stride)).collect()
+    }
+
+    #[test]
+    fn rows_are_whole_pixels_and_planes_follow_each_other() {
+        assert_eq!(planes(1, 1, Fourcc::XRGB8888), [(0, 64)]);
+        assert_eq!(planes(17, 3, Fourcc::RGB888), [(0, 96)]);
+        assert_eq!(planes(32, 2, Fourcc::NV12), [(0, 32), (64, 32)]);
+        assert_eq!(
+            planes(33, 3, Fourcc::YUV420),
+            [(0, 48), (144, 32), (208, 32)]
+        );
+    }
+
+    #[test]
+    fn a_picture_past_four_gigabytes_is_refused() {
+        let huge = Layout::linear(1 << 16, 1 << 16, Fourcc::XRGB8888);
+        assert!(matches!(
+            arrange(&huge).unwrap_err(),
+            Error::TooManyBytes { .. }
+        ));
+    }
+}

@@ -1,0 +1,68 @@
+//! What a copy waits for: the fds given with it, and the fences in its dma-bufs.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use arrayvec::ArrayVec;
+use nix::poll::PollFlags;
+
+use super::engine::Frame;
+use super::poll::are_ready;
+use crate::buffer::MAX_PLANES;
+use crate::sync::{Access, SyncFile, implicit};
+
+/// The most fds that can be given with one copy.
+pub(super) const MAX_WAITS: usize = 4;
+
+/// What was given, owned.
+pub(super) type Waits = ArrayVec<OwnedFd, MAX_WAITS>;
+
+/// The most that one copy waits for.
+const MOST: usize = MAX_WAITS + 2 * MAX_PLANES;
+
+/// Fences for a GPU to wait for.
+pub(super) type Fences = ArrayVec<OwnedFd, MOST>;
+
+/// Whose end is to be waited for in a dma-buf of ours: of writers, before it is read, or of
+/// everybody, before it is written.
+fn of_dma_bufs(frame: &Frame) -> impl Iterator<Item = (BorrowedFd<'_>, Access)> {
+    let read = frame.source.objects().iter();
+    let written = frame.destination.objects().iter();
+    read.map(|object| (object.as_fd(), Access::Read))
+        .chain(written.map(|object| (object.as_fd(), Access::Write)))
+}
+
+fn event(access: Access) -> PollFlags {
+    match access {
+        Access::Read => PollFlags::POLLIN,
+        Access::Write => PollFlags::POLLOUT,
+    }
+}
+
+/// What to poll, and for what.
+pub(super) fn polled<'a>(
+    frame: &'a Frame,
+    given: &'a [OwnedFd],
+) -> ArrayVec<(BorrowedFd<'a>, PollFlags), MOST> {
+    let given = given.iter().map(|fd| (fd.as_fd(), PollFlags::POLLIN));
+    let dma_bufs = of_dma_bufs(frame).map(|(fd, access)| (fd, event(access)));
+    given.chain(dma_bufs).collect()
+}
+
+/// What is not over yet, as sync files. `None` where something is no kernel's fence, such as a
+/// pipe, or cannot be had as one.
+pub(super) fn as_sync_files(frame: &Frame, given: &[OwnedFd]) -> Option<Fences> {
+    let mut fences = Fences::new();
+    let is_ready = |fd, flags| are_ready(&ArrayVec::from([(fd, flags)])).ok();
+    for fd in given {
+        if !is_ready(fd.as_fd(), PollFlags::POLLIN)? {
+            let dup = fd.try_clone().ok()?;
+            fences.push(SyncFile::new(dup).ok()?.into());
+        }
+    }
+    for (dma_buf, access) in of_dma_bufs(frame) {
+        if !is_ready(dma_buf, event(access))? {
+            fences.push(implicit::export_fd(dma_buf, access).ok()?.into());
+        }
+    }
+    Some(fences)
+}

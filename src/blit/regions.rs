@@ -1,0 +1,185 @@
+//! What rectangles are to Vulkan, and in memory. Pure.
+
+use arrayvec::ArrayVec;
+use ash::vk;
+
+use super::damage::{MAX_RECTS, Rect, Rects};
+use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Plane};
+use crate::vk::{Error, region};
+
+/// Where a picture's rows are, in whatever memory.
+#[derive(Clone, Copy)]
+pub(super) struct Picture<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) planes: &'a [Plane],
+}
+
+impl<'a> From<&'a DmaBuf> for Picture<'a> {
+    fn from(buffer: &'a DmaBuf) -> Self {
+        Self {
+            layout: buffer.layout(),
+            planes: buffer.planes(),
+        }
+    }
+}
+
+/// The aspects of the format's planes.
+pub(super) fn aspects(fourcc: Fourcc) -> ArrayVec<vk::ImageAspectFlags, MAX_PLANES> {
+    let planes = FormatInfo::of(fourcc).map_or(1, |info| info.planes.len());
+    let each = [
+        vk::ImageAspectFlags::PLANE_0,
+        vk::ImageAspectFlags::PLANE_1,
+        vk::ImageAspectFlags::PLANE_2,
+    ];
+    match planes {
+        1 => ArrayVec::from_iter([vk::ImageAspectFlags::COLOR]),
+        planes => each.into_iter().take(planes).collect(),
+    }
+}
+
+/// The rectangle in a plane's own pixels.
+pub(super) fn in_plane(fourcc: Fourcc, plane: usize, rect: &Rect) -> Rect {
+    let info = FormatInfo::of(fourcc).and_then(|info| info.planes.get(plane));
+    let (across, down) = info.map_or((1, 1), |info| (info.horizontal, info.vertical));
+    let (right, bottom) = (rect.x + rect.width, rect.y + rect.height);
+    let (x, y) = (rect.x / across, rect.y / down);
+    Rect {
+        x,
+        y,
+        width: right.div_ceil(across) - x,
+        height: bottom.div_ceil(down) - y,
+    }
+}
+
+fn layers(aspect: vk::ImageAspectFlags) -> vk::ImageSubresourceLayers {
+    vk::ImageSubresourceLayers::default()
+        .aspect_mask(aspect)
+        .layer_count(1)
+}
+
+fn offset(rect: &Rect) -> vk::Offset3D {
+    // Pictures are smaller than 2^31: the driver's limits have been asked for.
+    vk::Offset3D {
+        x: rect.x as i32,
+        y: rect.y as i32,
+        z: 0,
+    }
+}
+
+fn extent(rect: &Rect) -> vk::Extent3D {
+    vk::Extent3D {
+        width: rect.width,
+        height: rect.height,
+        depth: 1,
+    }
+}
+
+pub(super) fn image_region(aspect: vk::ImageAspectFlags, rect: Rect) -> vk::ImageCopy {
+    vk::ImageCopy::default()
+        .src_subresource(layers(aspect))
+        .src_offset(offset(&rect))
+        .dst_subresource(layers(aspect))
+        .dst_offset(offset(&rect))
+        .extent(extent(&rect))
+}
+
+pub(super) fn blit_region(rect: &Rect) -> vk::ImageBlit {
+    let corners = [
+        offset(rect),
+        vk::Offset3D {
+            x: (rect.x + rect.width) as i32,
+            y: (rect.y + rect.height) as i32,
+            z: 1,
+        },
+    ];
+    vk::ImageBlit::default()
+        .src_subresource(layers(vk::ImageAspectFlags::COLOR))
+        .src_offsets(corners)
+        .dst_subresource(layers(vk::ImageAspectFlags::COLOR))
+        .dst_offsets(corners)
+}
+
+/// Regions between an image and the bytes of a plane of `buffer`.
+pub(super) fn mixed_regions(
+    picture: Picture<'_>,
+    plane: usize,
+    rects: &Rects,
+    queue: vk::QueueFlags,
+) -> Result<ArrayVec<vk::BufferImageCopy, MAX_RECTS>, Error> {
+    let whole = region(picture.layout, picture.planes, plane)?;
+    let regions = rects.iter().map(|rect| {
+        let rect = in_plane(picture.layout.fourcc, plane, rect);
+        let (start, _) = bytes_of(picture, plane, &rect)?;
+        // VUID-vkCmdCopyBufferToImage-commandBuffer-07737, for queues that only copy.
+        let draws = queue.intersects(vk::QueueFlags::GRAPHICS | vk::QueueFlags::COMPUTE);
+        if !draws && !start.is_multiple_of(4) {
+            return Err(Error::Misaligned {
+                plane,
+                offset: start as u32,
+                stride: picture.planes[plane].stride,
+                unit: 4,
+            });
+        }
+        Ok(whole
+            .buffer_offset(start)
+            .image_offset(offset(&rect))
+            .image_extent(extent(&rect)))
+    });
+    regions.collect()
+}
+
+/// Where a rectangle, in the plane's own pixels, begins in the dma-buf, and bytes of its rows.
+pub(super) fn bytes_of(
+    picture: Picture<'_>,
+    plane: usize,
+    rect: &Rect,
+) -> Result<(u64, u64), Error> {
+    let fourcc = picture.layout.fourcc;
+    let info = FormatInfo::of(fourcc).ok_or(Error::Format(fourcc))?;
+    let (Some(info), Some(place)) = (info.planes.get(plane), picture.planes.get(plane)) else {
+        return Err(Error::NoPlane {
+            fourcc,
+            plane,
+            planes: info.planes.len(),
+        });
+    };
+    // No overflow: the rectangle lies inside the picture, whose rows fit into the stride.
+    let blocks = |pixels: u32| u64::from(pixels.div_ceil(info.block_width));
+    let block = u64::from(info.block_bytes);
+    let start = u64::from(place.offset)
+        + u64::from(rect.y) * u64::from(place.stride)
+        + u64::from(rect.x / info.block_width) * block;
+    Ok((start, blocks(rect.width) * block))
+}
+
+/// Regions between bytes, one for each row unless rows lie without gaps in both.
+pub(super) fn byte_regions(
+    source: Picture<'_>,
+    destination: Picture<'_>,
+    rects: &Rects,
+    rows: &mut Vec<vk::BufferCopy>,
+) -> Result<(), Error> {
+    rows.clear();
+    let fourcc = source.layout.fourcc;
+    for plane in 0..aspects(fourcc).len() {
+        for rect in rects {
+            let rect = in_plane(fourcc, plane, rect);
+            let (from, length) = bytes_of(source, plane, &rect)?;
+            let (to, _) = bytes_of(destination, plane, &rect)?;
+            let stride = |picture: Picture<'_>| u64::from(picture.planes[plane].stride);
+            let (from_stride, to_stride) = (stride(source), stride(destination));
+            let rows_here = u64::from(rect.height);
+            let without_gaps = from_stride == length && to_stride == length;
+            let (count, size) = match without_gaps {
+                true => (1, length * rows_here),
+                false => (rows_here, length),
+            };
+            rows.extend((0..count).map(|row| vk::BufferCopy {
+                src_offset: from + row * from_stride,
+                dst_offset: to + row * to_stride,
+                size,
+            }));
+        }
+    }
+    Ok(())
+}

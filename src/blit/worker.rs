@@ -1,0 +1,373 @@
+//! The thread that makes copies, and what it shares with those who ask for them.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use super::engine::{Engine, Frame, Running};
+use super::fence::{Fence, Fences, Promise};
+use super::inputs::{self, Waits};
+use super::poll::{are_ready, wait_for};
+use super::{Error, Failure};
+use crate::sys;
+
+/// The shortest wait for a GPU at a time.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// The engine is locked after the queue, and nobody waits long with the queue locked.
+pub(super) struct Shared {
+    /// Before the queue: what is being executed ends before its promises do.
+    engine: Mutex<Engine>,
+    queue: Mutex<Queue>,
+    /// Something was put into the queue.
+    filled: Condvar,
+    /// Readable when it is time to end.
+    closing: EventFd,
+    in_flight: usize,
+    patience: Duration,
+    /// Whether some copies can be started without the worker.
+    sync_files: bool,
+}
+
+struct Queue {
+    /// For the worker.
+    waiting: VecDeque<Job>,
+    /// Being executed by a GPU, the oldest first.
+    started: VecDeque<(Job, Running)>,
+    /// With the worker, who wants nobody to be faster.
+    in_hand: usize,
+    /// The worker waits for a GPU with the engine locked.
+    engine_waits: bool,
+    closing: bool,
+    fences: Fences,
+}
+
+struct Job {
+    frame: Frame,
+    waits: Waits,
+    promise: Promise,
+}
+
+impl Job {
+    /// Lets go of the buffers, then says how it went.
+    fn end(self, result: Result<(), Failure>) {
+        let Self { frame, promise, .. } = self;
+        drop(frame);
+        promise.keep(result);
+    }
+}
+
+impl Queue {
+    fn under_way(&self) -> usize {
+        self.waiting.len() + self.started.len() + self.in_hand
+    }
+}
+
+/// Starts the thread. It ends after [`Shared::close`].
+pub(super) fn spawn(
+    engine: Engine,
+    in_flight: usize,
+    patience: Duration,
+) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let shared = Arc::new(Shared {
+        sync_files: engine.has_sync_files(),
+        queue: Mutex::new(Queue {
+            waiting: VecDeque::with_capacity(in_flight),
+            started: VecDeque::with_capacity(in_flight),
+            in_hand: 0,
+            engine_waits: false,
+            closing: false,
+            // More than are in flight: the last ones are still being looked at.
+            fences: Fences::new(in_flight + 2),
+        }),
+        filled: Condvar::new(),
+        engine: Mutex::new(engine),
+        closing: EventFd::from_flags(flags).map_err(Error::System)?,
+        in_flight,
+        patience,
+    });
+    let worker = Worker(shared.clone());
+    let thread = std::thread::Builder::new()
+        .name("primeshare blit".to_owned())
+        .spawn(move || worker.run())
+        .map_err(|error| Error::System(sys::errno(error)))?;
+    Ok((shared, thread))
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a frame: at once where a GPU takes the fences to wait for, else by the worker.
+    pub(super) fn add(&self, frame: Frame, after: &[BorrowedFd<'_>]) -> Result<Fence, Error> {
+        let dup = |fd: &BorrowedFd<'_>| {
+            let dup = fd.try_clone_to_owned();
+            dup.map_err(|error| Error::System(sys::errno(error)))
+        };
+        let mut queue = self.queue();
+        if queue.under_way() >= self.in_flight && !queue.closing {
+            return Err(Error::Busy(self.in_flight));
+        }
+        let waits = after.iter().map(dup).collect::<Result<Waits, _>>()?;
+        let (fence, promise) = queue.fences.make().map_err(Error::System)?;
+        let job = Job {
+            frame,
+            waits,
+            promise,
+        };
+        if queue.closing {
+            // The thread has gone, which only a panic in it can have done: cancelled.
+            return Ok(fence);
+        }
+        match self.start_at_once(&queue, &job) {
+            Some(running) => queue.started.push_back((job, running)),
+            None => queue.waiting.push_back(job),
+        }
+        drop(queue);
+        self.filled.notify_one();
+        Ok(fence)
+    }
+
+    /// `None` where the worker has to do it: frames before it are with the worker, it is not
+    /// settled how, or there are no sync files to wait for or to be had.
+    fn start_at_once(&self, queue: &Queue, job: &Job) -> Option<Running> {
+        let others_first = !queue.waiting.is_empty() || queue.in_hand > 0 || queue.engine_waits;
+        if !self.sync_files || others_first || job.frame.rects.is_empty() {
+            return None;
+        }
+        // The worker has it for a moment at most.
+        let mut engine = self.engine();
+        let strategy = engine.settled(&job.frame)?;
+        let last = queue.started.back();
+        let in_order = last.is_none_or(|(_, last)| last.goes_before(strategy));
+        if !in_order || !engine.gives_sync_files(strategy) {
+            return None;
+        }
+        let inputs = inputs::as_sync_files(&job.frame, &job.waits)?;
+        engine
+            .start(&job.frame, strategy, inputs, &job.promise)
+            .ok()
+    }
+
+    /// Cancels what has not begun; the thread ends after what has.
+    pub(super) fn close(&self) {
+        self.queue().closing = true;
+        if let Err(errno) = self.closing.write(1) {
+            log::error!("cannot tell the blit thread to end: {errno}");
+        }
+        self.filled.notify_one();
+    }
+}
+
+struct Worker(Arc<Shared>);
+
+impl Worker {
+    fn run(self) {
+        while let Some(job) = self.next() {
+            match self.wait_for_inputs(&job) {
+                Ok(()) => self.start(job),
+                Err(failure) => {
+                    // In order: those before it are done first.
+                    self.finish_all();
+                    self.keep(job, Err(failure));
+                }
+            }
+        }
+        self.finish_all();
+    }
+
+    /// The next frame, which is in hand then. Meanwhile, what was started is finished. `None` when
+    /// it is time to end.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.0.queue();
+        loop {
+            if queue.closing {
+                // What has not begun is cancelled by the promises' end.
+                let cancelled = std::mem::take(&mut queue.waiting);
+                drop(queue);
+                drop(cancelled);
+                return None;
+            }
+            if let Some(job) = queue.waiting.pop_front() {
+                queue.in_hand += 1;
+                return Some(job);
+            }
+            if queue.started.is_empty() {
+                let filled = self.0.filled.wait(queue);
+                queue = filled.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            drop(queue);
+            self.finish_oldest();
+            queue = self.0.queue();
+        }
+    }
+
+    /// Waits for the job's fds and for the fences in its dma-bufs, and finishes others meanwhile.
+    fn wait_for_inputs(&self, job: &Job) -> Result<(), Failure> {
+        let fds = inputs::polled(&job.frame, &job.waits);
+        let start = Instant::now();
+        loop {
+            match are_ready(&fds) {
+                Ok(true) => return Ok(()),
+                // Nobody waits longer for the frames before because of this one.
+                Ok(false) if self.finish_oldest() => {}
+                Ok(false) => break,
+                Err(errno) => return Err(Failure::Poll(errno)),
+            }
+        }
+        self.wait_only(job, start)
+    }
+
+    /// The waiting alone, until patience ends that began then.
+    fn wait_only(&self, job: &Job, start: Instant) -> Result<(), Failure> {
+        let fds = inputs::polled(&job.frame, &job.waits);
+        let patience = self.0.patience;
+        let closing = self.0.closing.as_fd();
+        let waited = wait_for(&fds, start.checked_add(patience), Some(closing));
+        waited.map_err(|errno| match errno {
+            Errno::ETIMEDOUT => Failure::Deadline(patience),
+            Errno::ECANCELED => Failure::Cancelled,
+            errno => Failure::Poll(errno),
+        })
+    }
+
+    fn start(&self, job: Job) {
+        if job.frame.rects.is_empty() {
+            self.finish_all();
+            return self.keep(job, Ok(()));
+        }
+        let settled = self.0.engine().settled(&job.frame);
+        let Some(strategy) = settled else {
+            return self.make(job);
+        };
+        // Two GPUs know nothing of each other's order.
+        let last = self.0.queue().started.back().map(|(_, last)| last.clone());
+        if last.is_some_and(|last| !last.goes_before(strategy)) {
+            self.finish_all();
+        }
+        let nothing = inputs::Fences::new();
+        let started = self
+            .0
+            .engine()
+            .start(&job.frame, strategy, nothing, &job.promise);
+        match started {
+            Ok(running) => {
+                let mut queue = self.0.queue();
+                queue.in_hand -= 1;
+                queue.started.push_back((job, running));
+            }
+            Err(_) => self.make(job),
+        }
+    }
+
+    /// By whatever works, after all that was started.
+    fn make(&self, job: Job) {
+        self.finish_all();
+        let made = self.0.engine().make(&job.frame);
+        self.keep(job, made);
+    }
+
+    /// `false` where there is none.
+    fn finish_oldest(&self) -> bool {
+        // Nobody else takes what was started, so it is the same one all the time.
+        let oldest = {
+            let queue = self.0.queue();
+            let oldest = queue.started.front();
+            oldest.map(|(job, running)| (job.promise.watch(), running.clone()))
+        };
+        let Some((watched, running)) = oldest else {
+            return false;
+        };
+        match watched.as_ref().and_then(Fence::sync_file) {
+            Some(file) => self.wait_for_execution(file.as_fd(), &running),
+            None => self.0.queue().engine_waits = true,
+        }
+        drop(watched);
+        let done = self.0.engine().finish(&running);
+        let mut queue = self.0.queue();
+        queue.engine_waits = false;
+        let Err(failure) = done else {
+            // Room first: whoever sees the fence may want to start the next copy.
+            let finished = queue.started.pop_front();
+            drop(queue);
+            if let Some((job, _)) = finished {
+                job.end(Ok(()));
+            }
+            return true;
+        };
+        // The ones behind it are ended first, so that nothing of them comes after what is now
+        // made again; then all of them are, in their order.
+        let again = std::mem::take(&mut queue.started);
+        queue.started.reserve(self.0.in_flight);
+        queue.in_hand += again.len();
+        drop(queue);
+        let mut engine = self.0.engine();
+        for (index, (job, running)) in again.iter().enumerate() {
+            match index {
+                0 => engine.failed(&job.frame, running.strategy(), &failure),
+                // Whether it worked does not matter: its frame is made again.
+                _ => drop(engine.finish(running)),
+            }
+        }
+        drop(engine);
+        for (job, _) in again {
+            // A GPU that is lost has waited for nothing.
+            let ready = self.wait_only(&job, Instant::now());
+            let made = ready.and_then(|()| self.0.engine().make(&job.frame));
+            self.keep(job, made);
+        }
+        true
+    }
+
+    /// Waits for a GPU without keeping the engine from others, however long it takes: see
+    /// [`Engine::finish`].
+    fn wait_for_execution(&self, file: BorrowedFd<'_>, running: &Running) {
+        let fd = [(file, PollFlags::POLLIN)];
+        loop {
+            let end = Instant::now().checked_add(self.0.patience.max(MOMENT));
+            match wait_for(&fd, end, None) {
+                Err(Errno::ETIMEDOUT) => running.warn(),
+                // What there is to know the engine will find out.
+                _ => return,
+            }
+        }
+    }
+
+    fn finish_all(&self) {
+        while self.finish_oldest() {}
+    }
+
+    /// Ends a frame that is in hand.
+    fn keep(&self, job: Job, result: Result<(), Failure>) {
+        self.0.queue().in_hand -= 1;
+        job.end(result);
+    }
+}
+
+impl Drop for Worker {
+    /// Whatever ended it: nobody waits for ever, and nobody is told of an end that is none.
+    fn drop(&mut self) {
+        let mut queue = self.0.queue();
+        queue.closing = true;
+        let waiting = std::mem::take(&mut queue.waiting);
+        let started = std::mem::take(&mut queue.started);
+        drop(queue);
+        for (_, running) in &started {
+            let _ = self.0.engine().finish(running);
+        }
+        drop((waiting, started));
+    }
+}
