@@ -3,7 +3,9 @@
 mod damage;
 mod failures;
 mod readers;
+mod removal;
 mod strategies;
+mod unplug;
 mod waits;
 
 use std::os::fd::BorrowedFd;
