@@ -4,6 +4,7 @@ mod damage;
 mod failures;
 mod readers;
 mod removal;
+mod soak;
 mod strategies;
 mod unplug;
 mod waits;
