@@ -233,7 +233,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn now() -> Self {
+    fn now() -> Self {
         let tasks = fs::read_dir("/proc/self/task").unwrap();
         let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
         let is_ours = |name: &std::io::Result<String>| {
@@ -247,13 +247,25 @@ impl Held {
         }
     }
 
-    /// Fails unless it is so again. A thread that was joined is seen for a moment longer.
-    pub(crate) fn assert_still(self, what: &str) {
+    /// As [`now`](Self::now), once what has just ended is gone: a thread that was joined, and the
+    /// fds of one that has just signalled a fence, are seen for a moment longer.
+    pub(crate) fn settled() -> Self {
+        std::thread::sleep(Duration::from_millis(50));
+        Self::now()
+    }
+
+    /// Fails if there is more now, and still after a while.
+    pub(crate) fn assert_no_more(self, what: &str) {
+        let is_more = |now: &Self| {
+            now.fds > self.fds || now.dma_bufs > self.dma_bufs || now.threads > self.threads
+        };
         let end = Instant::now() + Duration::from_secs(2);
-        while Self::now() != self && Instant::now() < end {
+        let mut now = Self::now();
+        while is_more(&now) && Instant::now() < end {
             std::thread::yield_now();
+            now = Self::now();
         }
-        assert_eq!(Self::now(), self, "{what}");
+        assert!(!is_more(&now), "{what}: {self:?}, then {now:?}");
     }
 }
 
