@@ -2,17 +2,20 @@
 
 mod damage;
 mod failures;
+mod readers;
+mod removal;
+mod soak;
 mod strategies;
 mod sync_files;
+mod unplug;
 mod waits;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use primeshare::blit::{Blitter, Failure, Options, Rect, Side, Strategy};
-use primeshare::buffer::FormatInfo;
-use primeshare::sync::{Access, Mapping};
-use primeshare::{Device, DmaBuf};
+use primeshare::sync::{Access, BufferAccess, BufferMapping};
+use primeshare::{Device, DmaBuf, vk};
 
 use crate::support::Guest;
 
@@ -33,10 +36,24 @@ pub(crate) fn blitter(
     destination: &Device,
     options: &Options,
 ) -> Blitter {
-    let (a, b) = (guest.vulkan(), guest.vulkan());
+    blitter_by(&two_gpus(guest), source, destination, options)
+}
+
+/// A Vulkan device for each side. They are slow to make, and each makes the guest slower.
+pub(crate) fn two_gpus(guest: &Guest) -> [vk::Device; 2] {
+    [guest.vulkan(), guest.vulkan()]
+}
+
+/// A blitter from one device to another, with the Vulkan device of each.
+pub(crate) fn blitter_by(
+    gpus: &[vk::Device; 2],
+    source: &Device,
+    destination: &Device,
+    options: &Options,
+) -> Blitter {
     let sides = (
-        Side::new(source, Some(&a)),
-        Side::new(destination, Some(&b)),
+        Side::new(source, Some(&gpus[0])),
+        Side::new(destination, Some(&gpus[1])),
     );
     Blitter::new(sides.0, sides.1, options).unwrap()
 }
@@ -59,64 +76,63 @@ fn byte(seed: u8, plane: usize, row: usize, column: usize) -> u8 {
     mixed as u8 ^ seed
 }
 
-/// The bytes of each plane's rows: plane, row, dma-buf, offset, length.
-fn rows(buffer: &DmaBuf) -> Vec<(usize, usize, usize, usize, usize)> {
-    let info = FormatInfo::of(buffer.fourcc()).unwrap();
+/// Fills the picture.
+pub(crate) fn write(buffer: &DmaBuf, seed: u8) {
+    let mut map = BufferMapping::new(buffer).unwrap();
+    let mut access = map.begin_wait(Access::Write).unwrap();
+    draw(buffer, &mut access, seed);
+    access.end().unwrap();
+}
+
+/// As [`write`], where the access has begun.
+pub(crate) fn draw(buffer: &DmaBuf, access: &mut BufferAccess<'_>, seed: u8) {
+    for plane in 0..buffer.planes().len() {
+        let rows = access.plane_mut(plane).unwrap().into_rows();
+        for (row, mut pixels) in rows.enumerate() {
+            let columns = 0..pixels.bytes();
+            let bytes: Vec<u8> = columns
+                .map(|column| byte(seed, plane, row, column))
+                .collect();
+            pixels.write(0, &bytes).unwrap();
+        }
+    }
+}
+
+/// All rows of the picture: plane, number, bytes.
+fn rows(buffer: &DmaBuf) -> Vec<(usize, usize, Vec<u8>)> {
+    let mut map = BufferMapping::new(buffer).unwrap();
+    let access = map.begin_wait(Access::Read).unwrap();
     let mut rows = Vec::new();
-    for (index, (plane, info)) in buffer.planes().iter().zip(info.planes).enumerate() {
-        let length = info.row_bytes(buffer.width()).unwrap() as usize;
-        for row in 0..info.rows(buffer.height()) as usize {
-            let offset = plane.offset as usize + row * plane.stride as usize;
-            rows.push((index, row, plane.object, offset, length));
+    for plane in 0..buffer.planes().len() {
+        for (number, row) in access.plane(plane).unwrap().rows().enumerate() {
+            let mut bytes = vec![0; row.bytes()];
+            row.read(0, &mut bytes).unwrap();
+            rows.push((plane, number, bytes));
         }
     }
     rows
 }
 
-/// Fills the picture.
-pub(crate) fn write(buffer: &DmaBuf, seed: u8) {
-    let mut maps: Vec<_> = buffer
-        .objects()
-        .iter()
-        .map(|o| Mapping::new(o).unwrap())
-        .collect();
-    for (plane, row, object, offset, length) in rows(buffer) {
-        let bytes: Vec<u8> = (0..length)
-            .map(|column| byte(seed, plane, row, column))
-            .collect();
-        let mut access = maps[object].begin_wait(Access::Write).unwrap();
-        access.write(offset, &bytes).unwrap();
-    }
-}
-
 /// All bytes of the picture, row by row.
 pub(crate) fn read(buffer: &DmaBuf) -> Vec<Vec<u8>> {
-    let mut maps: Vec<_> = buffer
-        .objects()
-        .iter()
-        .map(|o| Mapping::new(o).unwrap())
-        .collect();
-    let each = rows(buffer)
-        .into_iter()
-        .map(|(_, _, object, offset, length)| {
-            let mut bytes = vec![0; length];
-            let access = maps[object].begin_wait(Access::Read).unwrap();
-            access.read(offset, &mut bytes).unwrap();
-            bytes
+    rows(buffer).into_iter().map(|(.., bytes)| bytes).collect()
+}
+
+/// The first byte that is not of the picture that [`write`] makes of this seed: plane, row, column,
+/// what it is and what it should be.
+fn unlike(buffer: &DmaBuf, seed: u8) -> Option<(usize, usize, usize, u8, u8)> {
+    rows(buffer).into_iter().find_map(|(plane, row, bytes)| {
+        let both = bytes.into_iter().enumerate().map(|(column, is)| {
+            let wanted = byte(seed, plane, row, column);
+            (plane, row, column, is, wanted)
         });
-    each.collect()
+        both.into_iter().find(|(.., is, wanted)| is != wanted)
+    })
 }
 
 /// Fails unless the picture is the one that [`write`] makes of this seed.
 pub(crate) fn assert_shows(buffer: &DmaBuf, seed: u8, what: &str) {
-    let picture = read(buffer);
-    for ((plane, row, ..), bytes) in rows(buffer).into_iter().zip(picture) {
-        for (column, is) in bytes.into_iter().enumerate() {
-            let wanted = byte(seed, plane, row, column);
-            assert_eq!(
-                is, wanted,
-                "{what}: plane {plane}, row {row}, byte {column}"
-            );
-        }
+    if let Some((plane, row, column, is, wanted)) = unlike(buffer, seed) {
+        panic!("{what}: plane {plane}, row {row}, byte {column} is {is}, not {wanted}");
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use primeshare::buffer::{Cache, PlaneFd, Refusal};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
-use crate::support::{buffer_on, in_guest, scale};
+use crate::support::{buffer_on, in_guest, resident_pages, scale};
 
 /// The same buffer as another client would describe it.
 fn described_again(buffer: &DmaBuf) -> DmaBuf {
@@ -124,10 +124,4 @@ fn memory_is_as_before_when_many_buffers_have_come_and_gone() {
         assert!(cache.is_empty());
         assert_eq!((vgem.stats().handles, vkms.stats().handles), (0, 0));
     });
-}
-
-/// Pages of memory that the process has.
-fn resident_pages() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse().unwrap()
 }

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use primeshare::alloc::{Allocator, Dumb, Request};
 use primeshare::buffer::PlaneFd;
@@ -220,6 +221,58 @@ pub(crate) fn kernel_dma_bufs() -> usize {
         count.parse().ok()
     });
     total.unwrap()
+}
+
+/// What must not grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) fds: usize,
+    pub(crate) dma_bufs: usize,
+    /// Of blitters.
+    pub(crate) threads: usize,
+}
+
+impl Held {
+    fn now() -> Self {
+        let tasks = fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("comm")));
+        let is_ours = |name: &std::io::Result<String>| {
+            name.as_ref()
+                .is_ok_and(|name| name.trim() == "primeshare blit")
+        };
+        Self {
+            fds: open_fds().len(),
+            dma_bufs: kernel_dma_bufs(),
+            threads: names.filter(is_ours).count(),
+        }
+    }
+
+    /// As [`now`](Self::now), once what has just ended is gone: a thread that was joined, and the
+    /// fds of one that has just signalled a fence, are seen for a moment longer.
+    pub(crate) fn settled() -> Self {
+        std::thread::sleep(Duration::from_millis(50));
+        Self::now()
+    }
+
+    /// Fails if there is more now, and still after a while.
+    pub(crate) fn assert_no_more(self, what: &str) {
+        let is_more = |now: &Self| {
+            now.fds > self.fds || now.dma_bufs > self.dma_bufs || now.threads > self.threads
+        };
+        let end = Instant::now() + Duration::from_secs(2);
+        let mut now = Self::now();
+        while is_more(&now) && Instant::now() < end {
+            std::thread::yield_now();
+            now = Self::now();
+        }
+        assert!(!is_more(&now), "{what}: {self:?}, then {now:?}");
+    }
+}
+
+/// Pages of memory that the process has.
+pub(crate) fn resident_pages() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// The handle the kernel gives next on a file description: 1 where there is none.

@@ -20,13 +20,13 @@ use crate::support::{Guest, buffer_on, in_guest, kernel_dma_bufs, scale};
 const DRIVERS: [&str; 3] = ["virtio_gpu", "bochs-drm", "cirrus"];
 
 /// A place on the PCI bus. Whatever happens, it is not left empty.
-struct Slot {
+pub(crate) struct Slot {
     bus: BusId,
 }
 
 impl Slot {
     /// Those of [`DRIVERS`]; none where the guest has no such bus.
-    fn all(guest: &Guest) -> Vec<Self> {
+    pub(crate) fn all(guest: &Guest) -> Vec<Self> {
         if !guest.in_qemu() {
             println!("not run: this guest's devices are in no slot");
             return Vec::new();
@@ -42,7 +42,7 @@ impl Slot {
         buses.map(|bus| Self { bus }).collect()
     }
 
-    fn remove(&self) {
+    pub(crate) fn remove(&self) {
         fs::write(
             format!("/sys/bus/pci/devices/{}/remove", self.bus.name),
             "1",
@@ -50,7 +50,7 @@ impl Slot {
         .unwrap();
     }
 
-    fn rescan(&self) {
+    pub(crate) fn rescan(&self) {
         fs::write("/sys/bus/pci/rescan", "1").unwrap();
     }
 
@@ -62,7 +62,7 @@ impl Slot {
 
     /// A file description that the support's checks do not look at: it may end before its device
     /// comes back.
-    fn open(&self) -> Device {
+    pub(crate) fn open(&self) -> Device {
         Device::open(self.node().expect("it is plugged in").path).unwrap()
     }
 }

@@ -1,64 +1,219 @@
-//! Fences in and out. What is waited for is anything that polls readable when it is time, as sync
-//! files do; here a pipe stands for one where nothing else matters.
+//! Fences in and out. They are held by those that can: sw_sync's timelines, whose sync files go
+//! into a copy, and vgem, which leaves fences in the dma-bufs. (lavapipe's own are signalled by the
+//! time one has them.)
 
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use primeshare::blit::{Error, Failure, Options, Strategy};
+use primeshare::blit::{Blitter, Error, Failure, Fence, Options, Strategy};
+use primeshare::sync::{Access, BufferMapping, Status, implicit};
+use primeshare::{DmaBuf, Errno};
 
-use super::{PATIENCE, assert_shows, blitter, forced, read, write};
-use crate::support::{buffer_on, in_guest};
+use super::{PATIENCE, assert_shows, blit, blitter, blitter_by, draw, forced, two_gpus, write};
+use crate::fences::sw_sync::{self, Timeline};
+use crate::fences::vgem::Fence as VgemFence;
+use crate::support::{Guest, buffer_on, in_guest};
+
+/// Runs `check` with a blitter by every strategy, from vgem to vkms: once with one that has copied
+/// nothing yet, and once with one that is settled.
+fn by_every_strategy(guest: &Guest, check: impl Fn(&str, &Blitter, [&DmaBuf; 2])) {
+    let (vgem, vkms) = (guest.vgem(), guest.vkms());
+    let gpus = two_gpus(guest);
+    for strategy in Strategy::ALL {
+        let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
+        let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
+        check(
+            &format!("{strategy}, the first"),
+            &blitter,
+            [&source, &destination],
+        );
+        for _ in 0..5 {
+            blit(&blitter, &source, &destination, &[], &[]).unwrap();
+        }
+        check(
+            &format!("{strategy}, settled"),
+            &blitter,
+            [&source, &destination],
+        );
+    }
+}
+
+/// Fails unless the copy waits, and the destination is what it was.
+fn assert_waits(copy: &Fence, destination: &DmaBuf, seed: u8, what: &str) {
+    let early = copy.wait(Duration::from_millis(20)).unwrap_err();
+    assert!(matches!(early, Failure::TimedOut(_)), "{what}: {early}");
+    assert!(!copy.is_done(), "{what}");
+    assert_shows(destination, seed, &format!("{what}: copied too early"));
+}
 
 #[test]
-fn nothing_is_copied_before_what_it_waits_for() {
+fn nothing_is_copied_before_the_sync_file_that_it_waits_for() {
     in_guest(|guest| {
-        let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        for strategy in Strategy::ALL {
-            let blitter = blitter(guest, &vgem, &vkms, &forced(strategy));
-            let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
-            write(&source, 1);
-            write(&destination, 2);
-            let before = read(&destination);
-            let (reader, mut writer) = std::io::pipe().unwrap();
-            let fence = blitter
-                .blit(&source, &destination, &[], &[reader.as_fd()])
-                .unwrap();
-            drop(reader);
-            let early = fence.wait(Duration::from_millis(30)).unwrap_err();
-            assert!(matches!(early, Failure::TimedOut(_)), "{early}");
-            assert!(!fence.is_done());
-            assert!(read(&destination) == before, "{strategy}: copied too early");
-            // The picture is finished only now.
-            write(&source, 3);
-            writer.write_all(b"!").unwrap();
-            fence.wait(PATIENCE).unwrap();
-            assert_shows(&destination, 3, strategy.name());
+        if !sw_sync::is_there() {
+            return;
         }
+        by_every_strategy(guest, |what, blitter, [source, destination]| {
+            write(source, 1);
+            write(destination, 2);
+            let timeline = Timeline::new();
+            let writer = timeline.fence(1);
+            let after = [writer.as_fd()];
+            let copy = blitter.blit(source, destination, &[], &after).unwrap();
+            drop(writer);
+            assert_waits(&copy, destination, 2, what);
+            // The picture is finished only now.
+            write(source, 3);
+            timeline.advance(1);
+            copy.wait(PATIENCE).unwrap();
+            assert_shows(destination, 3, what);
+        });
     });
 }
 
 #[test]
-fn a_fence_that_never_comes_is_an_error_and_the_next_copy_works() {
+fn nothing_is_copied_before_a_device_has_written_the_source() {
     in_guest(|guest| {
+        let vgem = guest.vgem();
+        by_every_strategy(guest, |what, blitter, [source, destination]| {
+            write(destination, 2);
+            // Begun before there is a fence, which it would wait for.
+            let mut map = BufferMapping::new(source).unwrap();
+            let mut access = map.begin_wait(Access::Write).unwrap();
+            draw(source, &mut access, 1);
+            let writer = VgemFence::attach(&vgem, source, Access::Write);
+            let copy = blitter.blit(source, destination, &[], &[]).unwrap();
+            assert_waits(&copy, destination, 2, what);
+            draw(source, &mut access, 3);
+            access.end().unwrap();
+            writer.signal();
+            copy.wait(PATIENCE).unwrap();
+            assert_shows(destination, 3, what);
+        });
+    });
+}
+
+#[test]
+fn nothing_is_overwritten_while_a_device_reads_it() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        by_every_strategy(guest, |what, blitter, [source, destination]| {
+            write(source, 1);
+            write(destination, 2);
+            // vgem imports it, and its fence goes into the exporter's dma-buf.
+            let reader = VgemFence::attach(&vgem, destination, Access::Read);
+            let copy = blitter.blit(source, destination, &[], &[]).unwrap();
+            assert_waits(&copy, destination, 2, what);
+            reader.signal();
+            copy.wait(PATIENCE).unwrap();
+            assert_shows(destination, 1, what);
+        });
+    });
+}
+
+#[test]
+fn others_may_read_the_source_meanwhile() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        by_every_strategy(guest, |what, blitter, [source, destination]| {
+            write(source, 1);
+            write(destination, 2);
+            let reader = VgemFence::attach(&vgem, source, Access::Read);
+            blit(blitter, source, destination, &[], &[]).unwrap();
+            // It was held all the time: vgem gives it up after ten seconds, and says so here.
+            reader.signal();
+            assert_shows(destination, 1, what);
+        });
+    });
+}
+
+#[test]
+fn a_fence_that_never_comes_is_an_error_in_time_and_the_next_copy_works() {
+    in_guest(|guest| {
+        if !sw_sync::is_there() {
+            return;
+        }
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let patience = Duration::from_millis(200);
         let options = Options {
-            patience: Duration::from_millis(200),
+            patience,
             ..Options::default()
         };
         let blitter = blitter(guest, &vgem, &vkms, &options);
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
-        write(&source, 1);
-        let (reader, _writer) = std::io::pipe().unwrap();
-        let first = blitter.blit(&source, &destination, &[], &[reader.as_fd()]);
-        let second = blitter.blit(&source, &destination, &[], &[]).unwrap();
-        let failure = first.unwrap().wait(PATIENCE).unwrap_err();
-        assert_eq!(failure, Failure::Deadline(options.patience));
-        second.wait(PATIENCE).unwrap();
-        assert_shows(&destination, 1, "after the failed one");
+        let (other, next) = (buffer_on(&vgem), buffer_on(&vkms));
+        let timeline = Timeline::new();
+        let never = timeline.fence(1);
+        // In a sync file, by a writer of the source, and by a reader of the destination.
+        for (round, held) in [
+            None,
+            Some((&source, Access::Write)),
+            Some((&destination, Access::Read)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let seed = 10 * round as u8;
+            write(&source, seed);
+            write(&destination, seed + 1);
+            write(&other, seed + 2);
+            let fence = held.map(|(buffer, access)| VgemFence::attach(&vgem, buffer, access));
+            let after = match fence {
+                None => vec![never.as_fd()],
+                Some(_) => Vec::new(),
+            };
+            let begun = Instant::now();
+            let copy = blitter.blit(&source, &destination, &[], &after).unwrap();
+            let behind = blitter.blit(&other, &next, &[], &[]).unwrap();
+            assert_eq!(copy.wait(PATIENCE), Err(Failure::Deadline(patience)));
+            let took = begun.elapsed();
+            assert!(took >= patience && took < 5 * patience, "{took:?}");
+            assert_shows(&destination, seed + 1, "untouched");
+            behind.wait(PATIENCE).unwrap();
+            assert_shows(&next, seed + 2, "behind it");
+            if let Some(fence) = fence {
+                fence.signal();
+            }
+            blit(&blitter, &source, &destination, &[], &[]).unwrap();
+            assert_shows(&destination, seed, "without the fence");
+        }
     });
 }
 
+/// The kernel's fences say that what they stand for has ended, well or not: like a wait for them
+/// in the kernel, the blitter's ends with a failed one, and the picture is copied as it is.
+#[test]
+fn a_fence_that_fails_is_waited_for_no_longer() {
+    in_guest(|guest| {
+        if !sw_sync::is_there() {
+            return;
+        }
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let blitter = blitter(guest, &vgem, &vkms, &Options::default());
+        let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
+        for (seed, in_dma_buf) in [(1, false), (2, true)] {
+            write(&source, seed);
+            let timeline = Timeline::new();
+            let writer = timeline.fence(1);
+            let after = match in_dma_buf {
+                false => vec![writer.as_fd()],
+                true => {
+                    implicit::import(&source, &writer, Access::Write).unwrap();
+                    Vec::new()
+                }
+            };
+            let copy = blitter.blit(&source, &destination, &[], &after).unwrap();
+            let early = copy.wait(Duration::from_millis(20)).unwrap_err();
+            assert!(matches!(early, Failure::TimedOut(_)), "{early}");
+            timeline.end();
+            assert_eq!(writer.status(), Ok(Status::Failed(Errno::ENOENT)));
+            copy.wait(PATIENCE).unwrap();
+            assert_shows(&destination, seed, "the picture as it is");
+        }
+    });
+}
+
+/// Whatever polls readable will do. Here it is a pipe, which has no fence of the kernel's in it.
 #[test]
 fn no_more_copies_are_taken_than_may_be_in_flight() {
     in_guest(|guest| {
@@ -69,44 +224,42 @@ fn no_more_copies_are_taken_than_may_be_in_flight() {
         };
         let blitter = blitter(guest, &vgem, &vkms, &options);
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, mut writer) = std::io::pipe().unwrap();
         let after = [reader.as_fd()];
         let first = blitter.blit(&source, &destination, &[], &after).unwrap();
-        let second = blitter.blit(&source, &destination, &[], &[]).unwrap();
+        let second = blitter.blit(&source, &destination, &[], &after).unwrap();
         let third = blitter.blit(&source, &destination, &[], &[]).unwrap_err();
         assert_eq!(third, Error::Busy(2));
-        // A pipe without a writer hangs up, which is the end of the wait too.
-        drop(writer);
+        writer.write_all(b"!").unwrap();
         first.wait(PATIENCE).unwrap();
         second.wait(PATIENCE).unwrap();
-        let fence = blitter.blit(&source, &destination, &[], &[]).unwrap();
+        // A pipe without a writer hangs up, which is the end of the wait too.
+        let (reader, writer) = std::io::pipe().unwrap();
+        let after = [reader.as_fd()];
+        let fence = blitter.blit(&source, &destination, &[], &after).unwrap();
+        drop(writer);
         fence.wait(PATIENCE).unwrap();
     });
 }
 
 #[test]
-fn what_has_not_begun_is_cancelled_with_its_blitter() {
+fn what_waits_is_cancelled_with_its_blitter() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let options = Options {
-            patience: Duration::from_millis(300),
-            ..Options::default()
-        };
-        let blitter = blitter(guest, &vgem, &vkms, &options);
+        let blitter = blitter(guest, &vgem, &vkms, &Options::default());
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
-        let (reader, _writer) = std::io::pipe().unwrap();
-        let after = [reader.as_fd()];
-        let fences = [&after[..], &[]].map(|after| {
-            let fence = blitter.blit(&source, &destination, &[], after);
-            fence.unwrap()
-        });
+        let held = VgemFence::attach(&vgem, &source, Access::Write);
+        let fences = [(); 2].map(|()| blitter.blit(&source, &destination, &[], &[]).unwrap());
+        let early = fences[0].wait(Duration::from_millis(20));
+        assert!(matches!(early, Err(Failure::TimedOut(_))), "{early:?}");
+        let begun = Instant::now();
         drop(blitter);
-        let results = fences.map(|fence| fence.result().unwrap().unwrap_err());
-        assert!(
-            matches!(results[0], Failure::Deadline(_) | Failure::Cancelled),
-            "{results:?}"
-        );
-        assert_eq!(results[1], Failure::Cancelled);
+        let took = begun.elapsed();
+        assert!(took < Options::default().patience / 2, "{took:?}");
+        for fence in fences {
+            assert_eq!(fence.result(), Some(Err(Failure::Cancelled)));
+        }
+        held.signal();
     });
 }
 

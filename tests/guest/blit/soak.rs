@@ -1,0 +1,168 @@
+//! Frames without end, by every strategy: `cargo xtask soak` makes more than 200,000, the tests a
+//! few. Memory, fds, dma-bufs and threads are after the last window of them what they were after
+//! the first.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use primeshare::alloc::Dumb;
+use primeshare::blit::{Blitter, Fence, Options, Rect, Strategy};
+use primeshare::vk::{self, Instance, Select, Validation};
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
+
+use super::{PATIENCE, assert_shows, blit, blitter_by, forced, write};
+use crate::support::{Held, in_guest, resident_pages, scale};
+
+/// Frames after which what is copied between is as it was.
+const PERIOD: usize = 60;
+const IN_FLIGHT: usize = 3;
+const SMALL: (u32, u32) = (64, 64);
+const LARGE: (u32, u32) = (1024, 512);
+/// Pages of memory that the heaps of so many threads may still grow by after the first window: less
+/// than three bytes for each frame of a long run.
+const SLACK: u64 = 128;
+
+const DAMAGE: [Rect; 2] = [
+    Rect {
+        x: 1,
+        y: 1,
+        width: 3,
+        height: 5,
+    },
+    Rect {
+        x: 20,
+        y: 30,
+        width: 16,
+        height: 2,
+    },
+];
+
+/// What is copied between.
+struct Buffers {
+    devices: [Device; 2],
+    small: [(DmaBuf, DmaBuf); 4],
+    large: (DmaBuf, DmaBuf),
+}
+
+fn pair(devices: &[Device; 2], (width, height): (u32, u32)) -> (DmaBuf, DmaBuf) {
+    let request = Request::new(width, height, Fourcc::XRGB8888);
+    let on = |device| Dumb::new(device).allocate(&request).unwrap();
+    (on(&devices[0]), on(&devices[1]))
+}
+
+impl Buffers {
+    fn new(devices: [Device; 2]) -> Self {
+        Self {
+            small: [(); 4].map(|()| pair(&devices, SMALL)),
+            large: pair(&devices, LARGE),
+            devices,
+        }
+    }
+}
+
+/// The copies by one strategy.
+struct Traffic {
+    strategy: Strategy,
+    blitter: Blitter,
+    in_flight: VecDeque<Fence>,
+    frames: usize,
+}
+
+impl Traffic {
+    fn new(strategy: Strategy, devices: &[Device; 2], gpus: &[vk::Device; 2]) -> Self {
+        let options = Options {
+            in_flight: IN_FLIGHT,
+            ..forced(strategy)
+        };
+        Self {
+            strategy,
+            blitter: blitter_by(gpus, &devices[0], &devices[1], &options),
+            in_flight: VecDeque::new(),
+            frames: 0,
+        }
+    }
+
+    /// One period after the other, with as many copies under way as may be. Two pairs of buffers
+    /// make room for fresh ones in each, whose pictures are looked at.
+    fn run(&mut self, buffers: &mut Buffers, periods: usize) {
+        for number in 0..periods * PERIOD {
+            self.frames += 1;
+            let index = number % buffers.small.len();
+            if number % (PERIOD / 2) == PERIOD / 2 - 1 {
+                buffers.small[index] = pair(&buffers.devices, SMALL);
+                self.check(&buffers.small[index], number as u8);
+                continue;
+            }
+            let (source, destination) = match number % 20 {
+                10 => &buffers.large,
+                _ => &buffers.small[index],
+            };
+            let damage = match number % 3 {
+                0 => &DAMAGE[..],
+                _ => &[],
+            };
+            if self.in_flight.len() == IN_FLIGHT {
+                self.wait_for_oldest();
+            }
+            let started = self.blitter.blit(source, destination, damage, &[]);
+            self.in_flight.push_back(started.unwrap());
+        }
+        self.wait_for_all();
+    }
+
+    fn check(&mut self, (source, destination): &(DmaBuf, DmaBuf), seed: u8) {
+        self.wait_for_all();
+        write(source, seed);
+        blit(&self.blitter, source, destination, &[], &[]).unwrap();
+        assert_shows(destination, seed, self.strategy.name());
+    }
+
+    fn wait_for_oldest(&mut self) {
+        if let Some(oldest) = self.in_flight.pop_front() {
+            oldest.wait(PATIENCE).unwrap();
+        }
+    }
+
+    fn wait_for_all(&mut self) {
+        while !self.in_flight.is_empty() {
+            self.wait_for_oldest();
+        }
+    }
+}
+
+/// Without the validation layer, which remembers more and more by itself.
+fn two_gpus() -> [vk::Device; 2] {
+    let instance = Instance::new(Validation::Off).unwrap();
+    let gpu = instance.select(&Select::Software).unwrap();
+    [(); 2].map(|()| vk::Device::new(&gpu).unwrap())
+}
+
+#[test]
+fn nothing_grows_while_every_strategy_copies_frame_after_frame() {
+    in_guest(|guest| {
+        let devices = [guest.vgem(), guest.vkms()];
+        let gpus = two_gpus();
+        let start = |strategy| Traffic::new(strategy, &devices, &gpus);
+        let mut traffic = Strategy::ALL.map(start);
+        let mut buffers = Buffers::new(devices.clone());
+        let begun = Instant::now();
+        let mut first: Option<(Held, u64)> = None;
+        for window in 0..scale(2, 10) {
+            for traffic in &mut traffic {
+                traffic.run(&mut buffers, scale(1, 38));
+            }
+            if let Some((held, _)) = first {
+                held.assert_no_more(&format!("after window {window}"));
+            }
+            let now = (Held::settled(), resident_pages());
+            println!("window {window}, after {:?}: {now:?}", begun.elapsed());
+            let (_, pages) = *first.get_or_insert(now);
+            assert!(now.1 <= pages + SLACK, "pages after window {window}");
+        }
+        for traffic in &traffic {
+            println!("{:<18} {} frames", traffic.strategy, traffic.frames);
+        }
+        let all: usize = traffic.iter().map(|traffic| traffic.frames).sum();
+        println!("{all} frames in {:?}", begun.elapsed());
+    });
+}
