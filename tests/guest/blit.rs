@@ -2,6 +2,7 @@
 
 mod damage;
 mod failures;
+mod pairs;
 mod strategies;
 mod waits;
 
