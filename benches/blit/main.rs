@@ -1,7 +1,7 @@
 //! What getting a picture across costs by each strategy, beside memcpy and the bare Vulkan call,
 //! and what the blitter makes of it by itself.
 //!
-//! `cargo xtask bench` runs it in the guest. Everything is warm: pages have been touched before.
+//! `cargo xtask bench blit` runs it in the guest. Everything is warm: pages have been touched before.
 
 #[path = "../sharing/bare.rs"]
 mod bare;

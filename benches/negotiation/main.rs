@@ -1,5 +1,6 @@
 //! What a negotiation costs: four endpoints that list 40 formats of 12 modifiers each, 1920 entries
-//! in all. Needs no devices: `PRIMESHARE_RUN=host cargo bench --bench negotiation`.
+//! in all. `cargo xtask bench negotiation`; or, since it needs no devices, `PRIMESHARE_RUN=host cargo bench
+//! --bench negotiation`.
 
 #[path = "../sharing/measure.rs"]
 mod measure;

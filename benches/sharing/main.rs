@@ -5,7 +5,7 @@
 //! hardware. Copies run at native speed.
 //!
 //! User-Mode Linux runs one thread of a process at a time. What two threads gain shows in QEMU:
-//! `PRIMESHARE_GUEST_KIND=qemu cargo xtask bench -- threads`.
+//! `PRIMESHARE_GUEST_KIND=qemu cargo xtask bench sharing -- threads`.
 
 mod bare;
 mod handles;

@@ -163,6 +163,9 @@ impl Blitter {
     }
 
     /// What is known by now of copies like this one; `None` before the first.
+    ///
+    /// Asks the DRM devices what they say to each other's buffers: an import each, which ends with
+    /// the call.
     pub fn verdict(
         &self,
         source: &DmaBuf,

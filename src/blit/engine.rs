@@ -14,7 +14,7 @@ use super::host::HostPicture;
 use super::inputs::Fences;
 use super::plan::{self, Facts};
 use super::strategy::{Carrier, Strategy};
-use super::verdict::{Attempt, Outcome, Pace, Verdict};
+use super::verdict::{Attempt, Outcome, Pace, Verdict, imports};
 use super::{Failure, Options, Side, SyncFiles};
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
 use crate::buffer::{DmaBuf, Fourcc, Layout, Modifier};
@@ -628,8 +628,10 @@ impl Memory {
         frame: &Frame,
         allowed: &Allowed,
     ) -> Option<Verdict> {
-        let records = self.lock();
         let kind = frame.kind();
+        // Before the lock, under which nobody waits for a driver.
+        let imports = imports(sides, &frame.source, &frame.destination);
+        let records = self.lock();
         let rungs = records.get(&kind)?;
         let attempt = |rung: &Rung| Attempt {
             strategy: rung.strategy,
@@ -654,6 +656,7 @@ impl Memory {
             source: sides[0].name.clone(),
             destination: sides[1].name.clone(),
             formats: kind.formats,
+            imports,
             attempts: rungs.iter().map(attempt).collect(),
             chosen,
         })

@@ -3,10 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Failure;
 use super::plan::WhyNot;
 use super::strategy::Strategy;
-use crate::buffer::{Fourcc, Modifier};
+use super::{Failure, Side};
+use crate::buffer::{DmaBuf, Fourcc, Modifier};
+use crate::gem;
 
 /// What is known of one strategy for one pair of devices, formats and modifiers.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,6 +38,9 @@ pub struct Attempt {
     pub outcome: Outcome,
 }
 
+/// Bytes per second, in a unit that shows something of tiny pictures too.
+struct Rate(f64);
+
 /// Which strategies were tried between two devices for buffers of these formats and modifiers,
 /// what came of each, and which one is used. Prints one line for each.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +51,11 @@ pub struct Verdict {
     pub destination: String,
     /// Format and modifier of the source and of the destination.
     pub formats: [(Fourcc, Modifier); 2],
+    /// What the DRM devices answered to a PRIME import of each other's buffers, when this verdict
+    /// was made: the destination's device to the source's buffer, and the other way round. `None`
+    /// for a side without a DRM device. A strategy may do without: Vulkan and the processor can
+    /// reach memory that the DRM driver refuses.
+    pub imports: [Option<Result<(), gem::Error>>; 2],
     /// Every strategy, in the order of [`Strategy::ALL`].
     pub attempts: Vec<Attempt>,
     /// The one in use, once one is known to work.
@@ -73,7 +82,7 @@ impl fmt::Display for Outcome {
             } => {
                 f.write_str("works")?;
                 if let Some(rate) = bytes_per_second {
-                    write!(f, ", {:.2} GiB/s", rate / f64::from(1 << 30))?;
+                    write!(f, ", {}", Rate(*rate))?;
                 }
                 match verified {
                     true => Ok(()),
@@ -84,6 +93,32 @@ impl fmt::Display for Outcome {
     }
 }
 
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rate = self.0 / 1024.0;
+        for unit in ["KiB/s", "MiB/s"] {
+            if rate < 1024.0 {
+                return write!(f, "{rate:.2} {unit}");
+            }
+            rate /= 1024.0;
+        }
+        write!(f, "{rate:.2} GiB/s")
+    }
+}
+
+/// Asks both DRM devices for an import of the other's buffer, which ends at once.
+pub(super) fn imports(
+    sides: &[Side; 2],
+    source: &DmaBuf,
+    destination: &DmaBuf,
+) -> [Option<Result<(), gem::Error>>; 2] {
+    let ask = |side: &Side, buffer: &DmaBuf| {
+        let imported = side.drm.as_ref()?.import(buffer);
+        Some(imported.map(drop).map_err(|error| error.cause))
+    };
+    [ask(&sides[1], source), ask(&sides[0], destination)]
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [(from, tiling), (to, arrangement)] = self.formats;
@@ -92,6 +127,14 @@ impl fmt::Display for Verdict {
             "{} ({from}, {tiling}) to {} ({to}, {arrangement})",
             self.source, self.destination
         )?;
+        let buffers = ["source", "destination"];
+        for (buffer, answer) in buffers.into_iter().zip(&self.imports) {
+            match answer {
+                None => {}
+                Some(Ok(())) => writeln!(f, "  PRIME import of the {buffer} works")?,
+                Some(Err(why)) => writeln!(f, "  PRIME import of the {buffer} refused: {why}")?,
+            }
+        }
         for Attempt { strategy, outcome } in &self.attempts {
             let mark = match self.chosen == Some(*strategy) {
                 true => '*',
@@ -115,5 +158,46 @@ impl Pace {
         self.runs += 1;
         let rate = bytes as f64 / took.as_secs_f64().max(1e-9);
         self.best = self.best.max(rate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::errno::Errno;
+
+    use super::*;
+
+    #[test]
+    fn rates_have_a_unit_that_shows_something() {
+        let shown = |bytes_per_second| Rate(bytes_per_second).to_string();
+        assert_eq!(shown(0.0), "0.00 KiB/s");
+        assert_eq!(shown(512.0), "0.50 KiB/s");
+        assert_eq!(shown(40.0 * 1024.0), "40.00 KiB/s");
+        assert_eq!(shown(1.5 * f64::from(1 << 20)), "1.50 MiB/s");
+        assert_eq!(shown(1023.0 * f64::from(1 << 20)), "1023.00 MiB/s");
+        assert_eq!(shown(12.345 * f64::from(1 << 30)), "12.35 GiB/s");
+    }
+
+    #[test]
+    fn a_verdict_says_what_the_drivers_answered() {
+        let refused = gem::Error::Import {
+            device: "qxl (/dev/dri/card2)".to_owned(),
+            errno: Errno::ENOSYS,
+        };
+        let mut verdict = Verdict {
+            source: "one".to_owned(),
+            destination: "other".to_owned(),
+            formats: [(Fourcc::XRGB8888, Modifier::LINEAR); 2],
+            imports: [Some(Err(refused)), Some(Ok(()))],
+            attempts: Vec::new(),
+            chosen: None,
+        };
+        let text = verdict.to_string();
+        let lines: Vec<&str> = text.lines().skip(1).collect();
+        assert!(lines[0].contains("of the source refused: qxl"), "{text}");
+        assert!(lines[0].contains("ENOSYS"), "{text}");
+        assert!(lines[1].contains("of the destination works"), "{text}");
+        verdict.imports = [None, None];
+        assert_eq!(verdict.to_string().lines().count(), 1);
     }
 }

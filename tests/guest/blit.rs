@@ -2,6 +2,7 @@
 
 mod damage;
 mod failures;
+mod pairs;
 mod readers;
 mod removal;
 mod soak;

@@ -27,6 +27,8 @@ mod refusals;
 mod removal;
 mod soak;
 mod support;
+#[cfg(feature = "cli")]
+mod tool;
 mod transfer;
 mod unplug;
 mod vkms;

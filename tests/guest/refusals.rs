@@ -12,7 +12,7 @@ use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Request, import};
 use crate::support::{Guest, buffer_on, in_guest, of_two_dma_bufs};
 
 /// Why the driver `to` refuses to import memory of `from`, a driver or an allocator (Linux 6.12).
-fn refusal(from: &str, to: &str) -> Option<Errno> {
+pub(crate) fn refusal(from: &str, to: &str) -> Option<Errno> {
     match (from, to) {
         // Its own objects need no import (`drm_gem_prime_import_dev`).
         _ if from == to => None,
@@ -29,7 +29,8 @@ fn refusal(from: &str, to: &str) -> Option<Errno> {
     }
 }
 
-fn devices(guest: &Guest) -> Vec<Device> {
+/// A file description of every device there is.
+pub(crate) fn devices(guest: &Guest) -> Vec<Device> {
     let mut nodes = device::enumerate().unwrap();
     nodes.retain(|node| node.kind == NodeKind::Primary);
     nodes.iter().map(|node| guest.open(&node.path)).collect()

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the benchmark, in the guest.
+//! `cargo xtask bench`: the benchmarks, in the guest.
 
 use std::ffi::OsString;
 
@@ -7,14 +7,23 @@ use anyhow::Result;
 use crate::guest::kind::Kind;
 use crate::{cargo, guest, host};
 
-/// Runs it with `arguments`; its exit status.
-pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
+/// Their names.
+pub(crate) const ALL: [&str; 3] = ["sharing", "negotiation", "blit"];
+
+/// Runs one or all of them with `arguments`; the exit status.
+pub(crate) fn run(name: Option<&str>, arguments: &[OsString]) -> Result<u8> {
     host::prepare_for_library()?;
     guest::prepare(Kind::from_environment()?, false)?;
-    cargo::build(&["bench", "--bench", "sharing", "--no-run"])?;
+    let names = ALL
+        .iter()
+        .filter(|known| name.is_none_or(|name| name == **known));
+    let benches: Vec<&str> = names.flat_map(|name| ["--bench", name]).collect();
+    cargo::build(&[&["bench", "--no-run"], &benches[..]].concat())?;
     let mut command = cargo::command();
     command
-        .args(["bench", "--quiet", "--bench", "sharing", "--"])
+        .args(["bench", "--quiet"])
+        .args(benches)
+        .arg("--")
         .args(arguments);
     let status = cargo::run(command.env("PRIMESHARE_RUN", "guest"))?;
     Ok(cargo::code(status))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::bench;
 use crate::guest::kind::Kind;
 
 /// Development tasks of primeshare.
@@ -30,9 +31,12 @@ pub(crate) enum Command {
     },
     /// Show a picture travel between two DRM devices, three times.
     Demo,
-    /// Run the benchmark in the guest.
+    /// Run the benchmarks in the guest.
     Bench {
-        /// Passed on to the benchmark.
+        /// One of them, instead of all.
+        #[arg(value_parser = bench::ALL)]
+        name: Option<String>,
+        /// Passed on to them.
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },

@@ -12,6 +12,7 @@ mod kernel;
 pub(crate) mod kind;
 mod launch;
 mod limits;
+mod mappings;
 pub(crate) mod outcome;
 mod qemu;
 mod rootfs;

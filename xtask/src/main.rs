@@ -47,7 +47,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Demo => demo::run(),
         Command::Soak { arguments } => soak::run(&arguments),
         Command::Sanitize => sanitize::run(),
-        Command::Bench { arguments } => bench::run(&arguments),
+        Command::Bench { name, arguments } => bench::run(name.as_deref(), &arguments),
         Command::Matrix => matrix::run(),
         Command::Fuzz { runs } => fuzz::run(runs),
     }

@@ -27,6 +27,8 @@ const IN_QEMU: &[&str] = &[
     "blit::strategies::between",
     "blit::strategies::without",
     "blit::failures::",
+    "blit::pairs::",
+    "tool::",
 ];
 
 /// Tests that go into guests of their own: the driver and the validation layer leave so many threads and mappings behind

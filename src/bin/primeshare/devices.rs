@@ -22,8 +22,10 @@ struct Drm {
     dumb: Option<bool>,
     export: Option<bool>,
     import: Option<bool>,
-    /// Mesa's backend, or why there is none.
-    gbm: Result<String, String>,
+    /// Mesa's backend.
+    gbm: Option<String>,
+    /// Why there is none.
+    gbm_error: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +70,7 @@ pub(crate) fn run(json: bool) -> Result<()> {
 fn drm(device: &Device, failed: &mut Vec<String>) -> Drm {
     let capabilities = device.capabilities();
     let can = capabilities.as_ref().ok();
+    let gbm = Gbm::new(device).map(|gbm| gbm.backend());
     let report = Drm {
         node: device.node().path.display().to_string(),
         driver: device.driver().to_owned(),
@@ -75,10 +78,8 @@ fn drm(device: &Device, failed: &mut Vec<String>) -> Drm {
         dumb: can.map(|can| can.dumb),
         export: can.and_then(|can| can.export),
         import: can.and_then(|can| can.import),
-        gbm: match Gbm::new(device) {
-            Ok(gbm) => Ok(gbm.backend()),
-            Err(error) => Err(error.to_string()),
-        },
+        gbm_error: gbm.as_ref().err().map(ToString::to_string),
+        gbm: gbm.ok(),
     };
     if let Err(error) = capabilities {
         failed.push(error.to_string());
@@ -117,18 +118,15 @@ fn show(report: &Report) -> Result<()> {
     ]);
     for drm in &report.drm {
         let bus = drm.bus.as_deref().unwrap_or("-");
-        let gbm = match &drm.gbm {
-            Ok(backend) => backend,
-            Err(why) => why,
-        };
+        let gbm = drm.gbm.as_ref().or(drm.gbm_error.as_ref());
         table.add_row([
-            &drm.node,
+            drm.node.as_str(),
             &drm.driver,
             bus,
             yes(drm.dumb),
             yes(drm.export),
             yes(drm.import),
-            gbm,
+            gbm.map_or("?", String::as_str),
         ]);
     }
     match report.drm.is_empty() {

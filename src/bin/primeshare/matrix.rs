@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use primeshare::alloc::Dumb;
 use primeshare::blit::{Blitter, Options, Outcome, Side, Strategy, Verdict};
 use primeshare::gbm::Gbm;
 use primeshare::vk::{self, Instance, Select, Validation};
-use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, gem};
 use serde::Serialize;
 
 use crate::{open_all, print};
@@ -58,8 +59,13 @@ struct Report {
 struct Pair {
     source: String,
     destination: String,
-    /// What the destination's driver says to the source's memory: nothing, or why not.
-    import: Result<(), String>,
+    /// Short names of both, for the table.
+    #[serde(skip)]
+    labels: [String; 2],
+    /// Whether the destination's driver imports the source's memory (PRIME_FD_TO_HANDLE).
+    import: Option<bool>,
+    /// Why it does not: an errno, mostly.
+    import_error: Option<String>,
     /// Why there was nothing to try.
     error: Option<String>,
     chosen: Option<&'static str>,
@@ -78,6 +84,8 @@ struct Line {
 /// A device with what it takes part by.
 struct Member {
     device: Device,
+    /// The driver, with a number where another device has the same.
+    label: String,
     vulkan: Option<vk::Device>,
     buffer: Result<DmaBuf, String>,
 }
@@ -97,10 +105,18 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
             None
         }
     };
-    let members: Vec<Member> = devices
-        .into_iter()
-        .map(|device| member(device, instance.as_ref(), arguments, &mut failed))
-        .collect();
+    let mut members: Vec<Member> = Vec::new();
+    for device in devices {
+        let same = members
+            .iter()
+            .filter(|m| m.device.driver() == device.driver());
+        let label = match same.count() {
+            0 => device.driver().to_owned(),
+            index => format!("{}:{index}", device.driver()),
+        };
+        let instance = instance.as_ref();
+        members.push(member(device, label, instance, arguments, &mut failed));
+    }
     let progress = progress(members.len() * members.len());
     let mut pairs = Vec::new();
     for source in &members {
@@ -137,6 +153,7 @@ fn progress(pairs: usize) -> ProgressBar {
 
 fn member(
     device: Device,
+    label: String,
     instance: Option<&Instance>,
     arguments: &Arguments,
     failed: &mut Vec<String>,
@@ -158,6 +175,7 @@ fn member(
     let buffer = allocate(&device, arguments).map_err(|error| format!("{error:#}"));
     Member {
         device,
+        label,
         vulkan,
         buffer,
     }
@@ -178,7 +196,9 @@ fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<
     let mut pair = Pair {
         source: source.device.to_string(),
         destination: destination.device.to_string(),
-        import: Ok(()),
+        labels: [source, destination].map(|member| member.label.clone()),
+        import: None,
+        import_error: None,
         error: None,
         chosen: None,
         strategies: BTreeMap::new(),
@@ -197,8 +217,6 @@ fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<
             return Ok(pair);
         }
     };
-    let import = destination.device.import(&from);
-    pair.import = import.map(drop).map_err(|error| error.to_string());
     let sides = [source, destination].map(|m| Side::new(&m.device, m.vulkan.as_ref()));
     let [a, b] = sides;
     let blitter = Blitter::new(a, b, &Options::default())?;
@@ -212,6 +230,12 @@ fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<
     if let Some(verdict) = blitter.verdict(&from, &to, &[]) {
         pair.chosen = verdict.chosen.map(Strategy::name);
         pair.strategies = lines(&verdict);
+        let [import, _] = verdict.imports;
+        pair.import = import.as_ref().map(Result::is_ok);
+        pair.import_error = import.and_then(Result::err).map(|error| match error {
+            gem::Error::Import { errno, .. } => format!("{errno:?}"),
+            other => other.to_string(),
+        });
     }
     Ok(pair)
 }
@@ -246,14 +270,20 @@ fn lines(verdict: &Verdict) -> BTreeMap<&'static str, Line> {
 
 fn show(report: &Report) -> Result<()> {
     print::line(&format!(
-        "{}x{} {}, LINEAR; * is what is used",
+        "{}x{} {}, LINEAR: MiB/s by each strategy, * the one in use, [n] why not (below)",
         report.width, report.height, report.format
     ))?;
-    let head: Vec<&str> = ["from", "to", "import"]
-        .into_iter()
-        .chain(Strategy::ALL.map(Strategy::name))
-        .collect();
-    let mut table = print::table(&head);
+    print::line(
+        "import: whether the destination's driver takes the source's memory, or its errno",
+    )?;
+    print::line("")?;
+    // In two lines, to be narrow.
+    let strategies = Strategy::ALL.map(|strategy| strategy.name().replacen('-', "-\n", 1));
+    let head = ["from", "to", "import"].map(str::to_owned).into_iter();
+    let mut table = print::table(&head.chain(strategies).collect::<Vec<_>>());
+    for column in table.column_iter_mut().skip(3) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
     // Reasons are long, and mostly the same: they are numbered, and told below.
     let mut reasons: Vec<String> = Vec::new();
     let mut number = |reason: &str| {
@@ -265,11 +295,12 @@ fn show(report: &Report) -> Result<()> {
         format!("[{}]", at + 1)
     };
     for pair in &report.pairs {
-        let mut row = vec![pair.source.clone(), pair.destination.clone()];
-        row.push(match &pair.import {
-            Ok(()) if pair.error.is_some() && pair.strategies.is_empty() => "-".to_owned(),
-            Ok(()) => "yes".to_owned(),
-            Err(why) => number(why),
+        let mut row = pair.labels.to_vec();
+        row.push(match (pair.import, pair.import_error.as_deref()) {
+            (Some(true), _) => "yes".to_owned(),
+            (_, Some(errno)) if !errno.contains(' ') => errno.to_owned(),
+            (_, Some(why)) => number(why),
+            (_, None) => "-".to_owned(),
         });
         for strategy in Strategy::ALL {
             let mark = match pair.chosen == Some(strategy.name()) {
@@ -277,14 +308,10 @@ fn show(report: &Report) -> Result<()> {
                 false => "",
             };
             row.push(match pair.strategies.get(strategy.name()) {
-                Some(Line {
-                    works: true,
-                    bytes_per_second,
-                    ..
-                }) => format!(
-                    "{mark}{}",
-                    bytes_per_second.map_or("yes".into(), print::rate)
-                ),
+                Some(line) if line.works => {
+                    let rate = line.bytes_per_second;
+                    format!("{mark}{}", rate.map_or("works".to_owned(), mebibytes))
+                }
                 Some(line) => number(line.reason.as_deref().unwrap_or("no reason")),
                 None => number(pair.error.as_deref().unwrap_or("no reason")),
             });
@@ -302,4 +329,24 @@ fn show(report: &Report) -> Result<()> {
         print::line(failed)?;
     }
     Ok(())
+}
+
+/// In one unit, so that the eye can compare; three digits at least, so that small ones show.
+fn mebibytes(bytes_per_second: f64) -> String {
+    let rate = bytes_per_second / f64::from(1 << 20);
+    let digits = rate.max(1e-6).log10().floor();
+    format!("{rate:.0$}", (2.0 - digits).max(0.0) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mebibytes;
+
+    #[test]
+    fn rates_of_tiny_pictures_show_something() {
+        let mebibyte = f64::from(1 << 20);
+        assert_eq!(mebibytes(12_345.6 * mebibyte), "12346");
+        assert_eq!(mebibytes(12.345 * mebibyte), "12.3");
+        assert_eq!(mebibytes(0.004_562 * mebibyte), "0.00456");
+    }
 }

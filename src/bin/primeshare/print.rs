@@ -7,10 +7,13 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 /// A table without lines, as wide as its contents.
-pub(crate) fn table(head: &[&str]) -> Table {
+pub(crate) fn table(head: &[impl ToString]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(head);
+    table.set_header(head.iter().map(ToString::to_string));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table
 }
 
@@ -28,13 +31,4 @@ pub(crate) fn line(text: &str) -> Result<()> {
 
 pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     line(&serde_json::to_string_pretty(value)?)
-}
-
-/// Bytes per second, for people.
-pub(crate) fn rate(bytes_per_second: f64) -> String {
-    let gib = bytes_per_second / f64::from(1 << 30);
-    match gib {
-        0.1.. => format!("{gib:.2} GiB/s"),
-        _ => format!("{:.1} MiB/s", gib * 1024.0),
-    }
 }

@@ -3,15 +3,17 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::MFdFlags;
 use primeshare::gem::Object;
 use primeshare::vk::{self, Commands, Error, Fence, Point, Semaphore, Timeline};
 use primeshare::{Device, Errno};
 
 use super::bytes::PATIENCE;
-use crate::support::{buffer_on, in_guest};
+use crate::support::{Guest, buffer_on, in_guest};
 
 /// `struct drm_vgem_fence_attach` of `include/uapi/drm/vgem_drm.h`.
 #[repr(C)]
@@ -169,21 +171,73 @@ fn no_sync_file_is_a_signal_that_has_been() {
     });
 }
 
+/// Has every kind of file that is no sync file refused, many times, while other threads make files
+/// of their own: an fd that is closed twice takes one of theirs along the second time, and one that
+/// is never closed is found by `in_guest`.
+pub(crate) fn assert_each_is_closed_once(guest: &Guest, refuse: impl Fn(&str, OwnedFd)) {
+    let buffer = buffer_on(&guest.vgem());
+    let file = |what| match what {
+        "/dev/null" => File::open(what).unwrap().into(),
+        "a pipe" => std::io::pipe().unwrap().0.into(),
+        "a dma-buf" => buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap(),
+        _ => memfd(),
+    };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = [(); 2].map(|()| scope.spawn(|| look_after_files(&done)));
+        for _ in 0..500 {
+            for what in ["/dev/null", "a pipe", "a dma-buf", "a memfd"] {
+                refuse(what, file(what));
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+        for other in others {
+            let looked_after = other.join().expect("an fd was closed twice");
+            assert!(looked_after > 100);
+        }
+    });
+}
+
+fn memfd() -> OwnedFd {
+    nix::sys::memfd::memfd_create(c"none", MFdFlags::MFD_CLOEXEC).unwrap()
+}
+
+/// Makes files and sees that they stay open until it closes them; how many it made.
+fn look_after_files(done: &AtomicBool) -> usize {
+    let mut made = 0;
+    while !done.load(Ordering::Relaxed) {
+        let mine = [(); 4].map(|()| memfd());
+        let inodes = || {
+            mine.each_ref()
+                .map(|fd| nix::sys::stat::fstat(fd).map(|s| s.st_ino))
+        };
+        let before = inodes();
+        std::thread::yield_now();
+        let after = inodes();
+        if before != after || after.iter().any(Result::is_err) {
+            // No number of theirs is closed a third time.
+            std::mem::forget(mine);
+            panic!("{before:?}, then {after:?}");
+        }
+        made += mine.len();
+    }
+    made
+}
+
 #[test]
-fn what_is_no_sync_file_is_refused_and_closed() {
+fn what_is_no_sync_file_is_refused_and_closed_once() {
     in_guest(|guest| {
         let vulkan = guest.vulkan();
-        let file = || Some(OwnedFd::from(File::open("/dev/null").unwrap()));
-        let refused = Semaphore::from_sync_file(&vulkan, file());
-        assert!(
-            matches!(refused, Err(Error::NotASyncFile(Errno::ENOTTY))),
-            "{refused:?}"
-        );
-        let refused = Fence::from_sync_file(&vulkan, file());
-        assert!(
-            matches!(refused, Err(Error::NotASyncFile(Errno::ENOTTY))),
-            "{refused:?}"
-        );
+        assert_each_is_closed_once(guest, |what, file| {
+            let refused = Semaphore::from_sync_file(&vulkan, Some(file));
+            let as_it_should = matches!(refused, Err(Error::NotASyncFile(Errno::ENOTTY)));
+            assert!(as_it_should, "{what}: {refused:?}");
+        });
+        assert_each_is_closed_once(guest, |what, file| {
+            let refused = Fence::from_sync_file(&vulkan, Some(file));
+            let as_it_should = matches!(refused, Err(Error::NotASyncFile(Errno::ENOTTY)));
+            assert!(as_it_should, "{what}: {refused:?}");
+        });
     });
 }
 

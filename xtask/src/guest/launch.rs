@@ -22,6 +22,7 @@ use super::job::Job;
 use super::judge::judge;
 use super::kind::Kind;
 use super::limits::Limits;
+use super::mappings::Mappings;
 use super::outcome::{GUEST_FAILED, Report, TIMED_OUT};
 use super::scratch::Scratch;
 use super::watch::Watcher;
@@ -253,7 +254,9 @@ fn wait(
     is_done: impl Fn() -> bool,
 ) -> Result<Waited> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let mut mappings = Mappings::of(child.id());
     loop {
+        mappings.warn_of_limit();
         if child.try_wait()?.is_some() {
             return Ok(Waited::Ended);
         }

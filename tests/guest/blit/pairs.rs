@@ -1,0 +1,120 @@
+//! The default plan between every two devices there are, in both directions and within each, of
+//! drivers that take each other's memory and of drivers that do not.
+
+use primeshare::blit::{Blitter, Options, Outcome, Side, Strategy, Verdict, WhyNot};
+use primeshare::{Device, DmaBuf, gem, vk};
+
+use super::{assert_shows, blit, write};
+use crate::refusals::{devices, refusal};
+use crate::support::{Guest, buffer_on, in_guest};
+
+/// Copies between every two devices until it is settled how, looks at every picture, and hands
+/// each verdict to `check`.
+fn between_all(guest: &Guest, vulkan: [Option<vk::Device>; 2], check: impl Fn(&Verdict)) {
+    let devices = devices(guest);
+    let mut refused = 0;
+    for source in &devices {
+        for destination in &devices {
+            let sides = [
+                Side::new(source, vulkan[0].as_ref()),
+                Side::new(destination, vulkan[1].as_ref()),
+            ];
+            let (from, to) = (buffer_on(source), buffer_on(destination));
+            let verdict = settle(sides, &from, &to);
+            println!("{verdict}");
+            assert_imports([source, destination], &verdict);
+            refused += usize::from(matches!(verdict.imports[0], Some(Err(_))));
+            check(&verdict);
+        }
+    }
+    // virtio-gpu, bochs and qxl refuse the four others' memory, vgem and cirrus bochs' and qxl's.
+    let expected = if guest.in_qemu() { 3 * 4 + 2 * 2 } else { 0 };
+    assert_eq!(refused, expected, "of {} devices", devices.len());
+}
+
+/// Copies until every strategy was tried once and timed three times.
+fn settle(sides: [Side; 2], from: &DmaBuf, to: &DmaBuf) -> Verdict {
+    let [a, b] = sides;
+    let blitter = Blitter::new(a, b, &Options::default()).unwrap();
+    for seed in 0..4 * Strategy::ALL.len() as u8 {
+        write(from, seed);
+        blit(&blitter, from, to, &[], &[]).unwrap_or_else(|failure| {
+            panic!("{failure}\n{}", blitter.verdict(from, to, &[]).unwrap())
+        });
+        assert_shows(to, seed, &format!("{blitter:?}"));
+    }
+    blitter.verdict(from, to, &[]).unwrap()
+}
+
+/// What the drivers answer is in the verdict, by its type and by its name.
+fn assert_imports([source, destination]: [&Device; 2], verdict: &Verdict) {
+    let asked = [(source, destination), (destination, source)];
+    for ((exporter, importer), answer) in asked.into_iter().zip(&verdict.imports) {
+        let expected = match refusal(exporter.driver(), importer.driver()) {
+            None => Ok(()),
+            Some(errno) => Err(gem::Error::Import {
+                device: importer.to_string(),
+                errno,
+            }),
+        };
+        if let Err(gem::Error::Import { errno, .. }) = &expected {
+            let text = verdict.to_string();
+            assert!(text.contains(&format!("{errno:?}")), "{text}");
+        }
+        assert_eq!(*answer, Some(expected), "{verdict}");
+    }
+}
+
+#[test]
+fn with_vulkan_every_strategy_works_between_every_two_devices() {
+    in_guest(|guest| {
+        let vulkan = [guest.vulkan(), guest.vulkan()].map(Some);
+        between_all(guest, vulkan, |verdict| {
+            assert!(verdict.chosen.is_some(), "{verdict}");
+            // Software Vulkan maps whatever memory it is, so that no driver can refuse.
+            for attempt in &verdict.attempts {
+                let works = matches!(attempt.outcome, Outcome::Works { verified: true, .. });
+                assert!(works, "{verdict}");
+            }
+        });
+    });
+}
+
+#[test]
+fn without_vulkan_the_processor_copies_between_every_two_devices() {
+    in_guest(|guest| {
+        between_all(guest, [None, None], |verdict| {
+            assert_eq!(verdict.chosen, Some(Strategy::Cpu), "{verdict}");
+            for strategy in Strategy::ALL {
+                let outcome = verdict.outcome(strategy).unwrap();
+                match strategy {
+                    Strategy::Cpu => {
+                        assert!(matches!(outcome, Outcome::Works { verified: true, .. }));
+                    }
+                    _ => assert!(
+                        matches!(outcome, Outcome::NotOffered(WhyNot::NoVulkan(_))),
+                        "{verdict}"
+                    ),
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn a_side_without_a_drm_device_answers_nothing() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let without = |name: &str| Side {
+            name: name.to_owned(),
+            drm: None,
+            vulkan: None,
+        };
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        let half = settle([without("memory"), Side::new(&vkms, None)], &from, &to);
+        assert_eq!(half.imports, [Some(Ok(())), None]);
+        let none = settle([without("memory"), without("memory")], &from, &to);
+        assert_eq!(none.imports, [None, None]);
+        assert_eq!(none.chosen, Some(Strategy::Cpu));
+    });
+}

@@ -1,0 +1,77 @@
+//! Sees it coming that the host allows a guest no more mappings, which looks as if the guest hangs.
+//!
+//! User-Mode Linux has a process of the host's for each of the guest's, with a mapping for every run of pages that lie
+//! together in its memory. Once there are as many as the host allows, page faults in the guest never end (Linux 7.2), or
+//! the process dies of SIGSEGV (6.12).
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// How often to look.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The mappings of a guest's processes.
+pub(super) struct Mappings {
+    group: u32,
+    most: Option<usize>,
+    next: Instant,
+}
+
+impl Mappings {
+    /// Of a process group.
+    pub(super) fn of(group: u32) -> Self {
+        let most = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+        Mappings {
+            group,
+            most: most.and_then(|most| most.trim().parse().ok()),
+            next: Instant::now() + PAUSE,
+        }
+    }
+
+    /// Says so, once, when one of them has 90 % of what a process may have.
+    pub(super) fn warn_of_limit(&mut self) {
+        let Some(most) = self.most.filter(|_| Instant::now() >= self.next) else {
+            return;
+        };
+        self.next = Instant::now() + PAUSE;
+        let has = count(self.group);
+        if has > most / 10 * 9 {
+            self.most = None;
+            eprintln!(
+                "xtask: a process of the guest has {has} mappings on the host, which allows {most}: at the limit \
+                 its page faults never end, or it dies of SIGSEGV. Run fewer tests in one process, or raise the limit: \
+                 sudo sysctl vm.max_map_count={}",
+                most * 4
+            );
+        }
+    }
+}
+
+/// Mappings of the process of this group that has most.
+fn count(group: u32) -> usize {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let of_group = processes.filter(|process| {
+        // `pid (name) state ppid pgrp`, and the name may be anything.
+        let stat = fs::read_to_string(process.path().join("stat")).unwrap_or_default();
+        let pgrp = stat
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.split(' ').nth(2));
+        pgrp.and_then(|pgrp| pgrp.parse().ok()) == Some(group)
+    });
+    let maps = of_group.filter_map(|process| fs::read(process.path().join("maps")).ok());
+    let counts = maps.map(|maps| maps.iter().filter(|byte| **byte == b'\n').count());
+    counts.max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_mappings_are_counted() {
+        let group = nix::unistd::getpgrp().as_raw() as u32;
+        assert!(count(group) > 10);
+        assert_eq!(count(u32::MAX), 0);
+    }
+}
