@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use primeshare::alloc::Dumb;
 use primeshare::blit::{Blitter, Fence, Options, Rect, Side, Strategy};
 use primeshare::device::{self, NodeKind};
@@ -82,9 +82,16 @@ impl<'a> Traffic<'a> {
             damage,
             fences: VecDeque::with_capacity(IN_FLIGHT),
         };
-        // Until it is settled how.
-        traffic.run(4 * Strategy::ALL.len() as u32 + 4)?;
-        Ok(traffic)
+        for _ in 0..200 {
+            traffic.run(1)?;
+            let verdict = traffic.blitter.verdict(from, to, &traffic.damage);
+            if verdict.is_some_and(|verdict| verdict.settled) {
+                // Once more, with as many in flight as will be.
+                traffic.run(2 * IN_FLIGHT as u32)?;
+                return Ok(traffic);
+            }
+        }
+        bail!("it is never settled how to copy from {from:?} to {to:?}")
     }
 
     fn run(&mut self, frames: u32) -> Result<()> {

@@ -45,7 +45,7 @@ impl Side {
 /// How a [`Blitter`] works.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Copies under way at a time: from one to 64.
+    /// Copies under way at a time: from one to 64. An fd is kept for each.
     pub in_flight: usize,
     /// How long a copy waits for its fences before it fails.
     pub patience: Duration,
@@ -139,8 +139,8 @@ impl Blitter {
     /// Starts a copy of the damaged parts of `source`, or of all of it where `damage` is empty,
     /// and returns at once with a fence that is signalled when it is done.
     ///
-    /// It begins when all of `after` are readable, as sync files are when they are signalled, and
-    /// when the devices that have left a fence in the dma-bufs are done: the source's writers and
+    /// It begins when all of `after` are readable, as sync files are when they are signalled (with
+    /// an error or without: a writer that has failed will not write any more), and when the devices that have left a fence in the dma-bufs are done: the source's writers and
     /// the destination's users. The fds are borrowed: dups are kept until then. Pixels outside the
     /// damage stay as they are, unless there are more than sixteen rectangles (they are merged) or
     /// the format shares colours between pixels. [`Error::Busy`] while as many copies as asked for

@@ -24,6 +24,11 @@ use crate::vk;
 
 /// Runs of a strategy that are timed before it is compared with others.
 const TIMED_RUNS: u32 = 3;
+/// Runs of those that are close to the best by then, in turns, so that what disturbs one for a
+/// while does not decide.
+const FINAL_RUNS: u32 = 8;
+/// Close is what takes up to so many times as long.
+const CLOSE: f64 = 1.5;
 /// What has failed so often, for whatever reason, without having worked once is tried again only
 /// where nothing else works: while something is to be tried, nothing is settled.
 const ENOUGH: u32 = 3;
@@ -596,7 +601,7 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
     };
     let best = rungs.clone().filter_map(pace).map(|pace| pace.best);
     let best = best.fold(0.0, f64::max);
-    let mut fastest: Option<(Strategy, f64)> = None;
+    let mut timed: ArrayVec<(Strategy, Pace), { Strategy::ALL.len() }> = ArrayVec::new();
     let mut hopeless = None;
     for rung in rungs {
         match rung.state {
@@ -609,13 +614,24 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
                 if pace.runs < TIMED_RUNS && !slow {
                     return Some(Choice::Time(rung.strategy));
                 }
-                if fastest.is_none_or(|(_, rate)| pace.best > rate) {
-                    fastest = Some((rung.strategy, pace.best));
-                }
+                timed.push((rung.strategy, pace));
             }
             State::NotOffered(_) | State::Failed(_) => {}
         }
     }
+    let close = timed.iter().filter(|(_, pace)| pace.best * CLOSE >= best);
+    if close.clone().count() > 1
+        && let Some((strategy, pace)) = close.min_by_key(|(_, pace)| pace.runs)
+        && pace.runs < FINAL_RUNS
+    {
+        return Some(Choice::Time(*strategy));
+    }
+    let fastest = timed
+        .into_iter()
+        .reduce(|best, other| match other.1.best > best.1.best {
+            true => other,
+            false => best,
+        });
     let fastest = fastest.map(|(strategy, _)| Choice::Use(strategy));
     fastest.or(hopeless.map(Choice::Try))
 }
@@ -648,7 +664,8 @@ impl Memory {
                 },
             },
         };
-        let chosen = match choose(rungs, allowed) {
+        let next = choose(rungs, allowed);
+        let chosen = match next {
             Some(Choice::Use(strategy) | Choice::Time(strategy)) => Some(strategy),
             _ => None,
         };
@@ -659,6 +676,7 @@ impl Memory {
             imports,
             attempts: rungs.iter().map(attempt).collect(),
             chosen,
+            settled: matches!(next, Some(Choice::Use(_))),
         })
     }
 }
@@ -697,7 +715,31 @@ mod tests {
         rungs[0].state = works(TIMED_RUNS, 7.0);
         assert_eq!(choose(&rungs, &all()), Some(Choice::Try(Strategy::Push)));
         rungs[1].state = State::Failed(Failure::NoStrategy);
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Time(Strategy::Pull)));
+        rungs[0].state = works(FINAL_RUNS, 7.0);
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Time(Strategy::Cpu)));
+        rungs[2].state = works(FINAL_RUNS, 6.0);
         assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Pull)));
+    }
+
+    #[test]
+    fn those_that_are_close_are_timed_in_turns() {
+        let mut rungs = [
+            rung(Strategy::Pull, works(TIMED_RUNS, 4.0)),
+            rung(Strategy::Push, works(TIMED_RUNS, 2.0)),
+            rung(Strategy::Cpu, works(TIMED_RUNS, 5.0)),
+        ];
+        let mut runs = Vec::new();
+        while let Some(Choice::Time(strategy)) = choose(&rungs, &all()) {
+            runs.push(strategy);
+            let rung = rungs.iter_mut().find(|rung| rung.strategy == strategy);
+            if let State::Works { pace, .. } = &mut rung.unwrap().state {
+                pace.runs += 1;
+            }
+        }
+        let turns = [Strategy::Pull, Strategy::Cpu].repeat((FINAL_RUNS - TIMED_RUNS) as usize);
+        assert_eq!(runs, turns);
+        assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Cpu)));
     }
 
     #[test]

@@ -161,34 +161,26 @@ impl Drop for Promise {
 
 /// Makes fences, in memory that is used again once nobody has it any more.
 #[derive(Debug)]
-pub(super) struct Fences {
-    signals: Vec<Arc<Signal>>,
-    most: usize,
-}
+pub(super) struct Fences(Vec<Arc<Signal>>);
 
 impl Fences {
-    /// Keeps the memory of up to `most`.
-    pub(super) fn new(most: usize) -> Self {
-        Self {
-            signals: Vec::with_capacity(most),
-            most,
-        }
+    /// With the memory of so many, made at once: later nothing grows, fds included, but for those
+    /// who hold more fences.
+    pub(super) fn new(most: usize) -> Result<Self, Errno> {
+        let signals = (0..most).map(|_| Signal::new().map(Arc::new));
+        signals.collect::<Result<_, _>>().map(Self)
     }
 
     /// A fence, and what signals it.
     pub(super) fn make(&mut self) -> Result<(Fence, Promise), Errno> {
         let of = |signal: &Arc<Signal>| (Fence(signal.clone()), Promise(Some(signal.clone())));
-        for known in &mut self.signals {
+        for known in &mut self.0 {
             if let Some(unused) = Arc::get_mut(known) {
                 unused.renew()?;
                 return Ok(of(known));
             }
         }
-        let signal = Arc::new(Signal::new()?);
-        if self.signals.len() < self.most {
-            self.signals.push(signal.clone());
-        }
-        Ok(of(&signal))
+        Signal::new().map(Arc::new).map(|signal| of(&signal))
     }
 }
 
@@ -204,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_fd_is_readable_whether_it_was_seen_before_the_end_or_after() {
-        let mut fences = Fences::new(2);
+        let mut fences = Fences::new(2).unwrap();
         for looks_before in [true, false] {
             let (fence, promise) = fences.make().unwrap();
             if looks_before {
@@ -218,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_dup_of_an_older_fence_stays_signalled_when_its_memory_is_used_again() {
-        let mut fences = Fences::new(1);
+        let mut fences = Fences::new(1).unwrap();
         let (fence, promise) = fences.make().unwrap();
         let dup = fence.as_fd().try_clone_to_owned().unwrap();
         promise.keep(Ok(()));
@@ -231,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_promise_that_is_dropped_cancels() {
-        let (fence, promise) = Fences::new(1).make().unwrap();
+        let (fence, promise) = Fences::new(1).unwrap().make().unwrap();
         assert_eq!(fence.result(), None);
         let late = fence.wait(Duration::from_millis(1)).unwrap_err();
         assert!(matches!(late, Failure::TimedOut(_)));

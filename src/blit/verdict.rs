@@ -60,6 +60,9 @@ pub struct Verdict {
     pub attempts: Vec<Attempt>,
     /// The one in use, once one is known to work.
     pub chosen: Option<Strategy>,
+    /// Whether it stays in use: all that may work has been tried, and timed often enough. It takes
+    /// some hundred frames at most.
+    pub settled: bool,
 }
 
 impl Verdict {
@@ -191,6 +194,7 @@ mod tests {
             imports: [Some(Err(refused)), Some(Ok(()))],
             attempts: Vec::new(),
             chosen: None,
+            settled: false,
         };
         let text = verdict.to_string();
         let lines: Vec<&str> = text.lines().skip(1).collect();

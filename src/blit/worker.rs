@@ -85,7 +85,7 @@ pub(super) fn spawn(
             engine_waits: false,
             closing: false,
             // More than are in flight: the last ones are still being looked at.
-            fences: Fences::new(in_flight + 2),
+            fences: Fences::new(in_flight + 2).map_err(Error::System)?,
         }),
         filled: Condvar::new(),
         engine: Mutex::new(engine),

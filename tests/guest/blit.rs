@@ -14,7 +14,7 @@ mod waits;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use primeshare::blit::{Blitter, Failure, Options, Rect, Side, Strategy};
+use primeshare::blit::{Blitter, Failure, Options, Rect, Side, Strategy, Verdict};
 use primeshare::sync::{Access, BufferAccess, BufferMapping};
 use primeshare::{Device, DmaBuf, vk};
 
@@ -69,6 +69,21 @@ pub(crate) fn blit(
 ) -> Result<(), Failure> {
     let fence = blitter.blit(source, destination, damage, after).unwrap();
     fence.wait(PATIENCE)
+}
+
+/// Copies picture after picture, and looks at each, until it is settled by which strategy.
+pub(crate) fn settle(blitter: &Blitter, source: &DmaBuf, destination: &DmaBuf) -> Verdict {
+    for seed in 0..200 {
+        write(source, seed);
+        let made = blit(blitter, source, destination, &[], &[]);
+        let verdict = blitter.verdict(source, destination, &[]).unwrap();
+        made.unwrap_or_else(|failure| panic!("{failure}\n{verdict}"));
+        assert_shows(destination, seed, &format!("{blitter:?}"));
+        if verdict.settled {
+            return verdict;
+        }
+    }
+    panic!("{blitter:?} never settles");
 }
 
 /// A byte that depends on all that is given.

@@ -16,6 +16,8 @@ use serde::Serialize;
 use crate::{open_all, print};
 
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What settles in no time is shown as it is by then.
+const MOST_FRAMES: u32 = 200;
 
 /// What the pictures are.
 #[derive(Args)]
@@ -220,14 +222,16 @@ fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<
     let sides = [source, destination].map(|m| Side::new(&m.device, m.vulkan.as_ref()));
     let [a, b] = sides;
     let blitter = Blitter::new(a, b, &Options::default())?;
-    // Each strategy is tried once and timed three times.
-    for _ in 0..4 * Strategy::ALL.len() {
-        if let Err(failure) = blitter.blit(&from, &to, &[], &[])?.wait(PATIENCE) {
-            pair.error = Some(failure.to_string());
+    let mut known = None;
+    for _ in 0..MOST_FRAMES {
+        let made = blitter.blit(&from, &to, &[], &[])?.wait(PATIENCE);
+        pair.error = made.err().map(|failure| failure.to_string());
+        known = blitter.verdict(&from, &to, &[]);
+        if pair.error.is_some() || known.as_ref().is_some_and(|verdict| verdict.settled) {
             break;
         }
     }
-    if let Some(verdict) = blitter.verdict(&from, &to, &[]) {
+    if let Some(verdict) = known {
         pair.chosen = verdict.chosen.map(Strategy::name);
         pair.strategies = lines(&verdict);
         let [import, _] = verdict.imports;

@@ -11,7 +11,7 @@ use primeshare::blit::{Blitter, Failure, Options, Outcome, Side, Strategy, SyncF
 use primeshare::vk::ash::{self, vk};
 use primeshare::vk::{self as shared, Select};
 
-use super::{PATIENCE, assert_shows, blit, write};
+use super::{PATIENCE, assert_shows, blit, settle, write};
 use crate::support::{Guest, buffer_on, in_guest};
 
 /// How many submissions go well until some do not. Negative: all do.
@@ -244,10 +244,7 @@ fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
         for good in 0..5 {
             let (a, b) = (sides.0.clone(), sides.1.clone());
             let blitter = Blitter::new(a, b, &options).unwrap();
-            for seed in 0..10 {
-                write(&sources[0], seed);
-                blit(&blitter, &sources[0], &destinations[0], &[], &[]).unwrap();
-            }
+            settle(&blitter, &sources[0], &destinations[0]);
             fail_after(good, 1);
             for (index, source) in sources.iter().enumerate() {
                 write(source, 10 * good as u8 + index as u8);
@@ -286,10 +283,7 @@ fn an_execution_that_fails_is_made_again_with_those_behind_it() {
             };
             let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
             let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
-            for seed in 0..10 {
-                write(&sources[0], seed);
-                blit(&blitter, &sources[0], &destination, &[], &[]).unwrap();
-            }
+            settle(&blitter, &sources[0], &destination);
             let seeds = [0, 1, 2, 3].map(|index| 100 + 10 * round as u8 + index);
             for (source, seed) in sources.iter().zip(seeds) {
                 write(source, seed);
@@ -314,21 +308,27 @@ fn an_execution_that_fails_is_made_again_with_those_behind_it() {
 fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(20, i64::MAX);
+        fail_after(-1, 0);
         let gpu = device(guest, with_late_failures);
         let options = Options {
-            strategies: vec![Strategy::Pull, Strategy::Cpu],
+            strategies: vec![Strategy::Pull, Strategy::PullBytes],
             sync_files: SyncFiles::Always,
             ..Options::default()
         };
         let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
         let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
-        for seed in 0..40 {
+        let settled = settle(&blitter, &from, &to);
+        fail_after(3, 1);
+        for seed in 100..110 {
             write(&from, seed);
             blit(&blitter, &from, &to, &[], &[]).unwrap();
             assert_shows(&to, seed, "the picture");
         }
+        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        let refused = verdict.outcome(settled.chosen.unwrap());
+        assert!(matches!(refused, Some(Outcome::Failed(_))), "{verdict}");
+        assert_ne!(verdict.chosen, settled.chosen);
         fail_after(-1, 0);
     });
 }
@@ -346,10 +346,7 @@ fn nobody_waits_for_the_gpu_to_start_a_copy() {
         let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
         let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
-        for seed in 0..6 {
-            write(&from, seed);
-            blit(&blitter, &from, &to, &[], &[]).unwrap();
-        }
+        settle(&blitter, &from, &to);
         let gpu_takes_long = LONG_WAIT.lock().unwrap();
         let first = blitter.blit(&from, &to, &[], &[]).unwrap();
         // By now the blitter's thread waits for the GPU; waiting for that would take for ever.

@@ -2,9 +2,9 @@
 //! drivers that take each other's memory and of drivers that do not.
 
 use primeshare::blit::{Blitter, Options, Outcome, Side, Strategy, Verdict, WhyNot};
-use primeshare::{Device, DmaBuf, gem, vk};
+use primeshare::{Device, gem, vk};
 
-use super::{assert_shows, blit, write};
+use super::settle;
 use crate::refusals::{devices, refusal};
 use crate::support::{Guest, buffer_on, in_guest};
 
@@ -20,7 +20,7 @@ fn between_all(guest: &Guest, vulkan: [Option<vk::Device>; 2], check: impl Fn(&V
                 Side::new(destination, vulkan[1].as_ref()),
             ];
             let (from, to) = (buffer_on(source), buffer_on(destination));
-            let verdict = settle(sides, &from, &to);
+            let verdict = settle(&blitter(sides), &from, &to);
             println!("{verdict}");
             assert_imports([source, destination], &verdict);
             refused += usize::from(matches!(verdict.imports[0], Some(Err(_))));
@@ -32,18 +32,8 @@ fn between_all(guest: &Guest, vulkan: [Option<vk::Device>; 2], check: impl Fn(&V
     assert_eq!(refused, expected, "of {} devices", devices.len());
 }
 
-/// Copies until every strategy was tried once and timed three times.
-fn settle(sides: [Side; 2], from: &DmaBuf, to: &DmaBuf) -> Verdict {
-    let [a, b] = sides;
-    let blitter = Blitter::new(a, b, &Options::default()).unwrap();
-    for seed in 0..4 * Strategy::ALL.len() as u8 {
-        write(from, seed);
-        blit(&blitter, from, to, &[], &[]).unwrap_or_else(|failure| {
-            panic!("{failure}\n{}", blitter.verdict(from, to, &[]).unwrap())
-        });
-        assert_shows(to, seed, &format!("{blitter:?}"));
-    }
-    blitter.verdict(from, to, &[]).unwrap()
+fn blitter([source, destination]: [Side; 2]) -> Blitter {
+    Blitter::new(source, destination, &Options::default()).unwrap()
 }
 
 /// What the drivers answer is in the verdict, by its type and by its name.
@@ -111,9 +101,11 @@ fn a_side_without_a_drm_device_answers_nothing() {
             vulkan: None,
         };
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
-        let half = settle([without("memory"), Side::new(&vkms, None)], &from, &to);
+        let half = blitter([without("memory"), Side::new(&vkms, None)]);
+        let half = settle(&half, &from, &to);
         assert_eq!(half.imports, [Some(Ok(())), None]);
-        let none = settle([without("memory"), without("memory")], &from, &to);
+        let none = blitter([without("memory"), without("memory")]);
+        let none = settle(&none, &from, &to);
         assert_eq!(none.imports, [None, None]);
         assert_eq!(none.chosen, Some(Strategy::Cpu));
     });

@@ -3,7 +3,7 @@ use primeshare::blit::{Blitter, Error, Options, Outcome, Side, Strategy};
 use primeshare::buffer::PlaneFd;
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Layout, Request};
 
-use super::{assert_shows, blit, blitter, forced, read, write};
+use super::{assert_shows, blit, blitter, forced, read, settle, write};
 use crate::support::{buffer_on, in_guest};
 
 fn pair(
@@ -136,12 +136,7 @@ fn pictures_of_several_planes_arrive() {
         for fourcc in [Fourcc::NV12, Fourcc::YUV420] {
             let blitter = blitter(guest, &vgem, &vkms, &Options::default());
             let (from, to) = pair((&vgem, &vkms), (fourcc, fourcc), (64, 32));
-            for seed in 0..40 {
-                write(&from, seed);
-                blit(&blitter, &from, &to, &[], &[]).unwrap();
-                assert_shows(&to, seed, &fourcc.to_string());
-            }
-            let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+            let verdict = settle(&blitter, &from, &to);
             println!("{verdict}");
             assert!(verdict.chosen.is_some());
         }
@@ -156,12 +151,7 @@ fn between_any_two_devices_all_is_tried_and_the_fastest_is_used() {
             for destination in &devices {
                 let blitter = blitter(guest, source, destination, &Options::default());
                 let (from, to) = (buffer_on(source), buffer_on(destination));
-                for seed in 0..40 {
-                    write(&from, seed);
-                    blit(&blitter, &from, &to, &[], &[]).unwrap();
-                    assert_shows(&to, seed, "while it finds out");
-                }
-                let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+                let verdict = settle(&blitter, &from, &to);
                 println!("{verdict}");
                 let rate = |strategy| match verdict.outcome(strategy) {
                     Some(Outcome::Works {
@@ -206,12 +196,7 @@ fn on_one_gpu_it_is_a_plain_copy() {
         let sides = (Side::new(&vgem, Some(&gpu)), Side::new(&vkms, Some(&gpu)));
         let blitter = Blitter::new(sides.0, sides.1, &Options::default()).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
-        for seed in 0..20 {
-            write(&from, seed);
-            blit(&blitter, &from, &to, &[], &[]).unwrap();
-            assert_shows(&to, seed, "on one GPU");
-        }
-        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        let verdict = settle(&blitter, &from, &to);
         for strategy in Strategy::ALL {
             let offered = !matches!(verdict.outcome(strategy), Some(Outcome::NotOffered(_)));
             let wanted = [

@@ -12,11 +12,9 @@ use primeshare::blit::{Blitter, Error, Options, Strategy, SyncFiles};
 use primeshare::sync::{Access, Status};
 use primeshare::{Device, DmaBuf};
 
-use super::{PATIENCE, assert_shows, blit, blitter, forced, read, write};
+use super::{PATIENCE, assert_shows, blitter, forced, read, settle, write};
 use crate::fences::{sw_sync, vgem as vgem_fences};
 use crate::support::{Guest, buffer_on, in_guest};
-
-const SETTLED: u8 = 6;
 
 fn explicit(strategy: Strategy) -> Options {
     Options {
@@ -29,10 +27,7 @@ fn explicit(strategy: Strategy) -> Options {
 fn settled(guest: &Guest, devices: [&Device; 2], options: &Options) -> (Blitter, DmaBuf, DmaBuf) {
     let blitter = blitter(guest, devices[0], devices[1], options);
     let (source, destination) = (buffer_on(devices[0]), buffer_on(devices[1]));
-    for seed in 0..SETTLED {
-        write(&source, seed);
-        blit(&blitter, &source, &destination, &[], &[]).unwrap();
-    }
+    settle(&blitter, &source, &destination);
     (blitter, source, destination)
 }
 
