@@ -96,10 +96,10 @@ impl Node {
     /// `None` where the number is not a DRM node's.
     fn describe(id: NodeId) -> Result<Option<Self>, Error> {
         let sysfs = PathBuf::from(format!("/sys/dev/char/{}:{}", id.major, id.minor));
-        let name = match resolve(&sysfs)? {
-            Some(_) if resolve(&sysfs.join("device/drm"))?.is_none() => return Ok(None),
-            Some(target) => last_part(&target),
-            None => name_by_number(id),
+        let name = match target_of(&sysfs)? {
+            Some(name) if is_there(&sysfs.join("device/drm"))? => Some(name),
+            Some(_) if is_there(&sysfs)? => return Ok(None),
+            _ => name_by_number(id),
         };
         let Some((kind, name)) = name.and_then(|name| Some((kind_of(&name)?, name))) else {
             return Ok(None);
@@ -113,20 +113,26 @@ impl Node {
     }
 }
 
-/// Where a path in sysfs leads. `None` where there is no such thing, or a sandbox hides it.
-fn resolve(path: &Path) -> Result<Option<PathBuf>, Error> {
-    match path.canonicalize().map_err(sys::errno) {
-        Ok(target) => Ok(Some(target)),
+/// The name of what a link in sysfs leads to. `None` where there is no such link, or a sandbox
+/// hides it.
+fn target_of(link: &Path) -> Result<Option<String>, Error> {
+    let target = unless_absent(link, link.read_link())?;
+    Ok(target.and_then(|target| Some(target.file_name()?.to_str()?.to_owned())))
+}
+
+fn is_there(path: &Path) -> Result<bool, Error> {
+    Ok(unless_absent(path, path.metadata())?.is_some())
+}
+
+fn unless_absent<T>(path: &Path, found: std::io::Result<T>) -> Result<Option<T>, Error> {
+    match found.map_err(sys::errno) {
+        Ok(found) => Ok(Some(found)),
         Err(errno) if sys::is_absence(errno) => Ok(None),
         Err(errno) => Err(Error::Sysfs {
             path: path.to_owned(),
             errno,
         }),
     }
-}
-
-fn last_part(path: &Path) -> Option<String> {
-    Some(path.file_name()?.to_str()?.to_owned())
 }
 
 /// The name of a node where there is no sysfs to ask, as in some sandboxes: the kernel gives each
@@ -154,11 +160,10 @@ fn kind_of(name: &str) -> Option<NodeKind> {
 }
 
 fn bus_of(device: &Path) -> Result<Option<BusId>, Error> {
-    let subsystem = resolve(&device.join("subsystem"))?;
-    let name = resolve(device)?;
-    let parts = subsystem.as_deref().and_then(last_part);
-    let parts = parts.zip(name.as_deref().and_then(last_part));
-    Ok(parts.map(|(subsystem, name)| BusId { subsystem, name }))
+    let subsystem = target_of(&device.join("subsystem"))?;
+    let name = target_of(device)?;
+    let both = subsystem.zip(name);
+    Ok(both.map(|(subsystem, name)| BusId { subsystem, name }))
 }
 
 /// The render node of a node's device, where it has one.
