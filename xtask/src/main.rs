@@ -10,6 +10,7 @@ mod demo;
 mod fuzz;
 mod guest;
 mod host;
+mod jobs;
 mod matrix;
 mod progress;
 mod repository;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, bail};
 
 use crate::guest::kind::Kind;
+use crate::jobs::Job;
 use crate::{cargo, guest, host, repository};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -33,7 +34,7 @@ pub(crate) fn run() -> Result<u8> {
     }
     host::prepare_for_library()?;
     guest::prepare(Kind::Current, false)?;
-    for (name, mut command) in steps() {
+    for Job { name, mut command } in jobs() {
         eprintln!("\n== {name}");
         let status = cargo::run(&mut command)?;
         if !status.success() {
@@ -52,14 +53,14 @@ pub(crate) fn is_possible() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-pub(crate) fn steps() -> [(&'static str, Command); 2] {
+pub(crate) fn jobs() -> [Job; 2] {
     let mut addresses = nightly("target/asan", "-Zsanitizer=address");
     addresses.args(["--test=guest", "--"]);
     for test in NOT_WITH_ADDRESSES {
         addresses.args(["--skip", test]);
     }
     addresses
-        .env("PRIMESHARE_GUEST_TIMEOUT", "300")
+        .env("PRIMESHARE_GUEST_TIMEOUT", "900")
         // Leaks are the tests' own business: it would need ptrace in the guest. Quarantine is what is freed and kept;
         // beyond some size it makes thousands of Vulkan imports crawl.
         .env("ASAN_OPTIONS", "detect_leaks=0:quarantine_size_mb=16");
@@ -74,8 +75,8 @@ pub(crate) fn steps() -> [(&'static str, Command); 2] {
             format!("suppressions={}", suppressions.display()),
         );
     [
-        ("address sanitizer", addresses),
-        ("thread sanitizer", threads),
+        Job::new("address sanitizer", addresses),
+        Job::new("thread sanitizer", threads),
     ]
 }
 

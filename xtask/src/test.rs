@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::guest::kind::{self, Kind};
+use crate::jobs::{self, Job};
 use crate::progress::seconds;
 use crate::{cargo, guest, host, sanitize};
 
@@ -35,6 +36,9 @@ const IN_QEMU: &[&str] = &[
 /// that User-Mode Linux gets slower with every one in the same process.
 const APART: &[&str] = &["blit::", "vulkan::", "wgpu::"];
 
+/// Guests that run beside each other. Each keeps little more than one processor busy.
+const AT_ONCE: usize = 2;
+
 /// Prepares the machine, then checks one thing after the other; the exit status of the first that fails.
 pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
     let started = Instant::now();
@@ -43,120 +47,148 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
         guest::prepare(kind, false)?;
     }
     let mut taken = vec![("preparation".to_owned(), started.elapsed())];
-    for (name, mut command) in steps(arguments) {
+    let mut failed = None;
+    for Job { name, mut command } in first(arguments) {
         eprintln!("\n== {name}");
         let start = Instant::now();
         let status = cargo::run(&mut command)?;
         taken.push((name.clone(), start.elapsed()));
         if !status.success() {
-            summary(&taken, started.elapsed());
-            eprintln!("FAILED: {name}");
-            // Never success, whatever the way a command failed.
-            return Ok(cargo::code(status).max(1));
+            failed = Some((name, status));
+            break;
+        }
+    }
+    if failed.is_none() && arguments.is_empty() {
+        eprintln!("\n== tests, {AT_ONCE} at a time, each shown when it ends");
+        for ended in jobs::run(beside(), AT_ONCE)? {
+            taken.push((ended.name.clone(), ended.took));
+            if !ended.status.success() {
+                failed.get_or_insert((ended.name, ended.status));
+            }
         }
     }
     summary(&taken, started.elapsed());
-    eprintln!("all passed");
-    Ok(0)
+    match failed {
+        None => {
+            eprintln!("all passed");
+            Ok(0)
+        }
+        Some((name, status)) => {
+            eprintln!("FAILED: {name}");
+            // Never success, whatever the way a command failed.
+            Ok(cargo::code(status).max(1))
+        }
+    }
 }
 
-fn steps(arguments: &[OsString]) -> Vec<(String, Command)> {
-    let cargo = |arguments: &[&str]| {
-        let mut command = cargo::command();
-        command.args(arguments);
-        command
-    };
-    let format = cargo(&["fmt", "--all", "--check"]);
-    let lints = cargo(&[
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--all-features",
-        "--",
-        "-D",
-        "warnings",
-    ]);
-    let mut documentation = cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
+fn cargo_with(arguments: &[&str]) -> Command {
+    let mut command = cargo::command();
+    command.args(arguments);
+    command
+}
+
+/// `cargo test` in a guest.
+fn tests(kind: Kind, selection: &[&str]) -> Command {
+    let mut tests = cargo_with(&["test", "--all-features"]);
+    tests.args(selection).env(kind::VARIABLE, kind.name());
+    if std::env::var_os("PRIMESHARE_GUEST_TIMEOUT").is_none() {
+        // A test binary that hangs shall fail, not keep a machine for hours.
+        tests.env("PRIMESHARE_GUEST_TIMEOUT", "900");
+    }
+    tests
+}
+
+/// What says most in the shortest time, and what the rest needs: one after the other.
+fn first(arguments: &[OsString]) -> Vec<Job> {
+    let format = cargo_with(&["fmt", "--all", "--check"]);
+    let all = ["--workspace", "--all-targets", "--all-features"];
+    let mut lints = cargo_with(&["clippy"]);
+    lints.args(all).args(["--", "-D", "warnings"]);
+    let mut documentation = cargo_with(&["doc", "--workspace", "--no-deps", "--all-features"]);
     documentation.env("RUSTDOCFLAGS", "-D warnings");
-    let mut models = cargo(&["test", "--lib", "--release", "--target-dir", "target/loom"]);
+    let mut jobs = vec![
+        Job::new("format", format),
+        Job::new("lints", lints),
+        Job::new("documentation", documentation),
+    ];
+    if arguments.is_empty() {
+        // Not with the workspace's other member, whose dependencies have features that the library must not rely on.
+        jobs.push(Job::new(
+            "build",
+            cargo_with(&["test", "--all-features", "--no-run"]),
+        ));
+        return jobs;
+    }
+    // With arguments, somebody looks for something; without, everything has to hold.
+    eprintln!(
+        "left out: models, the QEMU guest, sanitizers and xtask's tests (they need no arguments)"
+    );
+    let mut looking = vec![("tests", tests(Kind::Current, &[]))];
+    // Documentation tests need no second guest, and cargo does not take them together with another test.
+    if !arguments.iter().any(|argument| argument == "--doc") {
+        // Only the tests on drivers: the others would find the same.
+        let compat = tests(Kind::Compat, &["--test=guest"]);
+        looking.push(("compatibility guest", compat));
+    }
+    for (name, mut command) in looking {
+        command.args(arguments);
+        jobs.push(Job::new(name, command));
+    }
+    jobs
+}
+
+/// What takes its time, the longest first.
+fn beside() -> Vec<Job> {
     // loom's models need no devices. With `--cfg loom` everything is another build, so it gets a place of its own.
+    let mut models = cargo_with(&["test", "--lib", "--release", "--target-dir", "target/loom"]);
     models
         .args(["models"])
         .env("RUSTFLAGS", "--cfg loom")
         .env("PRIMESHARE_RUN", "host");
-    let tests = |kind: Kind, selection: &str| {
-        let mut tests = cargo(&["test", "--all-features", selection]);
-        tests.args(arguments).env(kind::VARIABLE, kind.name());
-        if std::env::var_os("PRIMESHARE_GUEST_TIMEOUT").is_none() {
-            // A test binary that hangs shall fail, not keep a machine for hours.
-            tests.env("PRIMESHARE_GUEST_TIMEOUT", "900");
-        }
-        tests
-    };
-    let mut steps = vec![
-        ("format".to_owned(), format),
-        ("lints".to_owned(), lints),
-        ("documentation".to_owned(), documentation),
-        ("models".to_owned(), models),
-    ];
-    if arguments.is_empty() {
-        steps.extend(in_parts("tests", Kind::Current, "--workspace", &tests));
-        steps.extend(in_parts(
+    // Where the alias builds it.
+    let own = cargo_with(&["test", "--package=xtask", "--target-dir=target/xtask"]);
+    let mut qemu = tests(Kind::Qemu, &["--test=guest", "--"]);
+    qemu.args(IN_QEMU);
+    let mut jobs = vec![
+        Job::new("tests", without_parts(Kind::Current, &[])),
+        Job::new(
             "compatibility guest",
-            Kind::Compat,
-            "--test=guest",
-            &tests,
-        ));
-        let mut qemu = tests(Kind::Qemu, "--test=guest");
-        qemu.arg("--").args(IN_QEMU);
-        steps.push(("QEMU guest".to_owned(), qemu));
-        match sanitize::is_possible() {
-            true => steps.extend(sanitize::steps().map(|(name, step)| (name.to_owned(), step))),
-            false => eprintln!("left out: sanitizers (they need a nightly toolchain)"),
+            without_parts(Kind::Compat, &["--test=guest"]),
+        ),
+    ];
+    match sanitize::is_possible() {
+        true => jobs.extend(sanitize::jobs()),
+        false => eprintln!("left out: sanitizers (they need a nightly toolchain)"),
+    }
+    for part in APART {
+        let name = part.trim_end_matches(':');
+        // What the blitter does with an old Mesa shows in the QEMU guest.
+        if *part != "blit::" {
+            let compat = tests(Kind::Compat, &["--test=guest", "--", part]);
+            jobs.push(Job::new(format!("compatibility guest, {name}"), compat));
         }
-        return steps;
+        let current = tests(Kind::Current, &["--test=guest", "--", part]);
+        jobs.push(Job::new(format!("tests, {name}"), current));
     }
-    // With arguments, somebody looks for something; without, everything has to hold.
-    eprintln!("left out: the QEMU guest and sanitizers (they need no arguments)");
-    steps.push(("tests".to_owned(), tests(Kind::Current, "--workspace")));
-    // Documentation tests need no second guest, and cargo does not take them together with another test.
-    if !arguments.iter().any(|argument| argument == "--doc") {
-        // Only the tests on drivers: the others would find the same.
-        let compat = tests(Kind::Compat, "--test=guest");
-        steps.push(("compatibility guest".to_owned(), compat));
-    }
-    steps
+    jobs.push(Job::new("models", models));
+    jobs.push(Job::new("QEMU guest", qemu));
+    jobs.push(Job::new("xtask", own));
+    jobs
 }
 
-/// All tests of `selection`, those of [`APART`] in a guest each.
-fn in_parts(
-    name: &str,
-    kind: Kind,
-    selection: &str,
-    tests: &dyn Fn(Kind, &str) -> Command,
-) -> Vec<(String, Command)> {
+/// All tests of `selection` but those of [`APART`].
+fn without_parts(kind: Kind, selection: &[&str]) -> Command {
     let mut most = tests(kind, selection);
     most.arg("--");
     for part in APART {
         most.args(["--skip", part]);
     }
-    // What the blitter does with an old Mesa shows in the QEMU guest.
-    let apart = APART
-        .iter()
-        .filter(|part| kind == Kind::Current || **part != "blit::");
-    let apart = apart.map(|part| {
-        let mut tests = tests(kind, "--test=guest");
-        tests.args(["--", part]);
-        (format!("{name}, {}", part.trim_end_matches(':')), tests)
-    });
-    std::iter::once((name.to_owned(), most))
-        .chain(apart)
-        .collect()
+    most
 }
 
 fn summary(taken: &[(String, Duration)], total: Duration) {
     eprintln!();
     for (name, time) in taken.iter().chain([&("total".to_owned(), total)]) {
-        eprintln!("{name:>26} {:>8}", seconds(*time));
+        eprintln!("{name:>27} {:>8}", seconds(*time));
     }
 }
