@@ -150,11 +150,13 @@ fn beside() -> Vec<Job> {
     let mut qemu = tests(Kind::Qemu, &["--test=guest", "--"]);
     qemu.args(IN_QEMU);
     let mut jobs = vec![
+        Job::new("QEMU guest", qemu),
         Job::new("tests", without_parts(Kind::Current, &[])),
         Job::new(
             "compatibility guest",
             without_parts(Kind::Compat, &["--test=guest"]),
         ),
+        Job::new("xtask", own),
     ];
     match sanitize::is_possible() {
         true => jobs.extend(sanitize::jobs()),
@@ -171,8 +173,6 @@ fn beside() -> Vec<Job> {
         jobs.push(Job::new(format!("tests, {name}"), current));
     }
     jobs.push(Job::new("models", models));
-    jobs.push(Job::new("QEMU guest", qemu));
-    jobs.push(Job::new("xtask", own));
     jobs
 }
 
