@@ -2,6 +2,11 @@
 //! and what the blitter makes of it by itself.
 //!
 //! `cargo xtask bench blit` runs it in the guest. Everything is warm: pages have been touched before.
+//!
+//! Where source and destination lie in memory decides over a tenth of a copy's speed where the
+//! processor is emulated, as it may be in the QEMU guest. `-- --places=9` there makes everything
+//! anew nine times, at other addresses. (In User-Mode Linux it runs into the host's limit of
+//! mappings.)
 
 #[path = "../sharing/bare.rs"]
 mod bare;
@@ -153,36 +158,49 @@ fn full(
     from: &DmaBuf,
     to: &DmaBuf,
 ) -> Result<()> {
-    let mut bare = bare::Copies::new(gpu, from, to, IN_FLIGHT)?;
-    let mut memory = bare::Memcpy::new(from, to)?;
-    let mut ways: Vec<(String, Traffic<'_>)> = Vec::new();
-    for strategy in Strategy::ALL {
-        let traffic = Traffic::new(sides, vec![strategy], from, to, vec![])?;
-        ways.push((strategy.to_string(), traffic));
+    let mut names = ["memcpy, one thread", "bare vkCmdCopyImage"]
+        .map(str::to_owned)
+        .to_vec();
+    names.extend(Strategy::ALL.map(|strategy| strategy.to_string()));
+    let mut choices: Vec<&str> = Vec::new();
+    let mut times = vec![Vec::new(); names.len() + 1];
+    let places = places()?;
+    for place in 0..places {
+        // Large enough for pages of its own, so that what comes next lies elsewhere.
+        let _elsewhere = vec![0_u8; (1 << 20) + place * 37 * 4096];
+        let mut bare = bare::Copies::new(gpu, from, to, IN_FLIGHT)?;
+        let mut memory = bare::Memcpy::new(from, to)?;
+        let by =
+            |strategies: &[Strategy]| Traffic::new(sides, strategies.to_vec(), from, to, vec![]);
+        let forced = Strategy::ALL.map(|strategy| by(&[strategy]));
+        let mut traffics = forced.into_iter().collect::<Result<Vec<_>>>()?;
+        let own = by(&Strategy::ALL)?;
+        let chosen = own.blitter.verdict(from, to, &[]).and_then(|v| v.chosen);
+        choices.extend(chosen.map(Strategy::name));
+        traffics.push(own);
+        let mut works: Vec<Box<dyn FnMut() -> Result<()>>> = vec![
+            Box::new(|| {
+                (0..FRAMES).for_each(|_| memory.copy());
+                Ok(())
+            }),
+            Box::new(|| bare.run(FRAMES)),
+        ];
+        for traffic in &mut traffics {
+            works.push(Box::new(|| traffic.run(FRAMES)));
+        }
+        let mut works: Vec<&mut dyn FnMut() -> Result<()>> =
+            works.iter_mut().map(|work| work.as_mut() as _).collect();
+        let measured = interleaved(ROUNDS.div_ceil(places), 1, &mut works)?;
+        for (all, some) in times.iter_mut().zip(measured) {
+            all.extend(some);
+        }
     }
-    let own = Traffic::new(sides, Strategy::ALL.to_vec(), from, to, vec![])?;
-    let chosen = own.blitter.verdict(from, to, &[]).and_then(|v| v.chosen);
-    let chosen = chosen.map_or("nothing", Strategy::name);
-    ways.push((format!("own choice: {chosen}"), own));
-    let (names, mut traffics): (Vec<_>, Vec<_>) = ways.into_iter().unzip();
-    let mut works: Vec<Box<dyn FnMut() -> Result<()>>> = vec![
-        Box::new(|| {
-            (0..FRAMES).for_each(|_| memory.copy());
-            Ok(())
-        }),
-        Box::new(|| bare.run(FRAMES)),
-    ];
-    for traffic in &mut traffics {
-        works.push(Box::new(|| traffic.run(FRAMES)));
-    }
-    let mut works: Vec<&mut dyn FnMut() -> Result<()>> =
-        works.iter_mut().map(|work| work.as_mut() as _).collect();
-    let times = interleaved(ROUNDS, 1, &mut works)?;
+    choices.dedup();
+    names.push(format!("own choice: {}", choices.join(", ")));
     let rate = |index: usize| bytes(from) * f64::from(FRAMES) / median(&times[index]);
     let (memcpy, call) = (rate(0), rate(1));
     let size = format!("{}x{}", from.width(), from.height());
-    let all = ["memcpy, one thread", "bare vkCmdCopyImage"].map(str::to_owned);
-    for (index, name) in all.into_iter().chain(names).enumerate() {
+    for (index, name) in names.into_iter().enumerate() {
         table.row([
             size.clone(),
             name,
@@ -192,6 +210,14 @@ fn full(
         ]);
     }
     Ok(())
+}
+
+/// How often to begin anew.
+fn places() -> Result<usize> {
+    let given = std::env::args().find_map(|a| Some(a.strip_prefix("--places=")?.to_owned()));
+    let places = given.map_or(Ok(1), |given| given.parse())?;
+    ensure!(places > 0, "--places=0 would measure nothing");
+    Ok(places)
 }
 
 /// Parts of a frame, against all of it.

@@ -86,6 +86,21 @@ impl Memory {
     pub(super) fn forget(&self) {
         self.lock().clear();
     }
+
+    /// The strategies in use, where it is settled for all kinds of pairs.
+    fn used(&self, allowed: &Allowed) -> Option<Allowed> {
+        let records = self.lock();
+        let mut used = Allowed::new();
+        for rungs in records.values() {
+            match choose(rungs, allowed) {
+                Some(Choice::Use(strategy)) if used.contains(&strategy) => {}
+                Some(Choice::Use(strategy)) => used.push(strategy),
+                Some(_) => return None,
+                None => {}
+            }
+        }
+        Some(used)
+    }
 }
 
 /// What is to be done with a frame.
@@ -167,6 +182,8 @@ pub(super) struct Engine {
     /// The source's GPU and the destination's.
     lanes: [Option<Lane>; 2],
     maps: Maps,
+    /// For looking at what arrives, while strategies are tried.
+    looks: Maps,
     staging: FxHashMap<(Carrier, Layout), DmaBuf>,
     /// Of the same.
     host: [Option<Arc<HostPicture>>; 2],
@@ -207,6 +224,7 @@ impl Engine {
             allowed,
             memory,
             maps: Maps::new(),
+            looks: Maps::new(),
             staging: FxHashMap::default(),
             host: [None, None],
             patience: options.patience,
@@ -219,6 +237,27 @@ impl Engine {
         match self.choose(frame, &self.allowed) {
             Some(Choice::Use(strategy)) => by_one_gpu(strategy).map(|_| strategy),
             _ => None,
+        }
+    }
+
+    fn is_settled(&self, frame: &Frame) -> bool {
+        matches!(self.choose(frame, &self.allowed), Some(Choice::Use(_)))
+    }
+
+    /// Lets go of the memory of strategies that were tried and are not used: at 4K some 200 MiB.
+    /// Should one of them be needed after all, it is made anew.
+    fn let_go(&mut self) {
+        let Some(used) = self.memory.used(&self.allowed) else {
+            return;
+        };
+        self.looks = Maps::new();
+        self.staging
+            .retain(|(carrier, _), _| used.contains(&Strategy::Staged(*carrier)));
+        if !used.contains(&Strategy::HostMemory) {
+            self.host = [None, None];
+            if !used.contains(&Strategy::Cpu) {
+                self.maps = Maps::new();
+            }
         }
     }
 
@@ -284,6 +323,10 @@ impl Engine {
             match made {
                 Ok(()) => {
                     self.worked(frame, choice, took, verified);
+                    let was_settled = matches!(choice, Choice::Use(_));
+                    if !was_settled && self.is_settled(frame) {
+                        self.let_go();
+                    }
                     return Ok(());
                 }
                 Err(failure) => {
@@ -481,7 +524,7 @@ impl Engine {
             return false;
         }
         let spoilt = self
-            .maps
+            .looks
             .spoil(&frame.source, &frame.destination, &frame.rects);
         spoilt
             .inspect_err(|error| log::debug!("a copy is not compared: {error}"))
@@ -491,7 +534,7 @@ impl Engine {
     /// Whether the picture has arrived, and that is known.
     fn verify(&mut self, frame: &Frame) -> (Result<(), Failure>, bool) {
         match self
-            .maps
+            .looks
             .compare(&frame.source, &frame.destination, &frame.rects)
         {
             Err(unlike @ Failure::Unlike { .. }) => (Err(unlike), true),

@@ -4,7 +4,7 @@ use primeshare::buffer::PlaneFd;
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Layout, Request};
 
 use super::{assert_shows, blit, blitter, forced, read, settle, write};
-use crate::support::{buffer_on, in_guest};
+use crate::support::{buffer_on, in_guest, kernel_dma_bufs};
 
 fn pair(
     (source, destination): (&Device, &Device),
@@ -166,6 +166,27 @@ fn between_any_two_devices_all_is_tried_and_the_fastest_is_used() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn memory_of_strategies_that_lost_is_let_go() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let blitter = blitter(guest, &vgem, &vkms, &Options::default());
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        let before = kernel_dma_bufs();
+        let staged = |strategy| matches!(strategy, Strategy::Staged(_));
+        while blitter
+            .verdict(&from, &to, &[])
+            .is_none_or(|verdict| !verdict.chosen.is_some_and(staged))
+        {
+            blit(&blitter, &from, &to, &[], &[]).unwrap();
+        }
+        assert!(kernel_dma_bufs() > before, "no staging memory was made");
+        let verdict = settle(&blitter, &from, &to);
+        let kept = usize::from(verdict.chosen.is_some_and(staged));
+        assert_eq!(kernel_dma_bufs(), before + kept, "{verdict}");
     });
 }
 
