@@ -2,11 +2,6 @@
 //! and what the blitter makes of it by itself.
 //!
 //! `cargo xtask bench blit` runs it in the guest. Everything is warm: pages have been touched before.
-//!
-//! Where source and destination lie in memory decides over a tenth of a copy's speed where the
-//! processor is emulated, as it may be in the QEMU guest. `-- --places=9` there makes everything
-//! anew nine times, at other addresses. (In User-Mode Linux it runs into the host's limit of
-//! mappings.)
 
 #[path = "../sharing/bare.rs"]
 mod bare;
@@ -150,7 +145,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Whole frames, by each strategy and by the blitter's own choice.
+/// Whole frames, by each strategy and by the blitter's own choice: each in turns with memcpy and
+/// the bare call, and with nothing else in memory, of which User-Mode Linux maps little at a time.
 fn full(
     table: &mut Table<5>,
     sides: &[Side; 2],
@@ -158,66 +154,49 @@ fn full(
     from: &DmaBuf,
     to: &DmaBuf,
 ) -> Result<()> {
-    let mut names = ["memcpy, one thread", "bare vkCmdCopyImage"]
-        .map(str::to_owned)
-        .to_vec();
-    names.extend(Strategy::ALL.map(|strategy| strategy.to_string()));
-    let mut choices: Vec<&str> = Vec::new();
-    let mut times = vec![Vec::new(); names.len() + 1];
-    let places = places()?;
-    for place in 0..places {
-        // Large enough for pages of its own, so that what comes next lies elsewhere.
-        let _elsewhere = vec![0_u8; (1 << 20) + place * 37 * 4096];
+    let own = ("own choice", Strategy::ALL.to_vec());
+    let forced = Strategy::ALL.map(|strategy| (strategy.name(), vec![strategy]));
+    let mut baselines = [Vec::new(), Vec::new()];
+    let mut rows = Vec::new();
+    for (name, strategies) in forced.into_iter().chain([own]) {
+        // Anew for each, and so at other addresses, which decide over a tenth of the speed where
+        // the processor is emulated.
         let mut bare = bare::Copies::new(gpu, from, to, IN_FLIGHT)?;
         let mut memory = bare::Memcpy::new(from, to)?;
-        let by =
-            |strategies: &[Strategy]| Traffic::new(sides, strategies.to_vec(), from, to, vec![]);
-        let forced = Strategy::ALL.map(|strategy| by(&[strategy]));
-        let mut traffics = forced.into_iter().collect::<Result<Vec<_>>>()?;
-        let own = by(&Strategy::ALL)?;
-        let chosen = own.blitter.verdict(from, to, &[]).and_then(|v| v.chosen);
-        choices.extend(chosen.map(Strategy::name));
-        traffics.push(own);
-        let mut works: Vec<Box<dyn FnMut() -> Result<()>>> = vec![
-            Box::new(|| {
-                (0..FRAMES).for_each(|_| memory.copy());
-                Ok(())
-            }),
-            Box::new(|| bare.run(FRAMES)),
-        ];
-        for traffic in &mut traffics {
-            works.push(Box::new(|| traffic.run(FRAMES)));
-        }
-        let mut works: Vec<&mut dyn FnMut() -> Result<()>> =
-            works.iter_mut().map(|work| work.as_mut() as _).collect();
-        let measured = interleaved(ROUNDS.div_ceil(places), 1, &mut works)?;
-        for (all, some) in times.iter_mut().zip(measured) {
+        let mut traffic = Traffic::new(sides, strategies.clone(), from, to, vec![])?;
+        let verdict = traffic.blitter.verdict(from, to, &[]);
+        let chosen = verdict.and_then(|verdict| verdict.chosen);
+        let mut copy = || {
+            (0..FRAMES).for_each(|_| memory.copy());
+            Ok(())
+        };
+        let works: &mut [&mut dyn FnMut() -> Result<()>] =
+            &mut [&mut copy, &mut || bare.run(FRAMES), &mut || {
+                traffic.run(FRAMES)
+            }];
+        let times = interleaved(ROUNDS, 1, works)?;
+        let name = match strategies.len() {
+            1 => name.to_owned(),
+            _ => format!("{name}: {}", chosen.map_or("nothing", Strategy::name)),
+        };
+        let [memcpy, call, own] = [0, 1, 2].map(|index| median(&times[index]));
+        rows.push((name, own, [memcpy / own, call / own]));
+        for (all, some) in baselines.iter_mut().zip(times) {
             all.extend(some);
         }
     }
-    choices.dedup();
-    names.push(format!("own choice: {}", choices.join(", ")));
-    let rate = |index: usize| bytes(from) * f64::from(FRAMES) / median(&times[index]);
-    let (memcpy, call) = (rate(0), rate(1));
+    let [memcpy, call] = baselines.map(|times| median(&times));
+    let bare = "bare vkCmdCopyImage".to_owned();
+    rows.insert(0, (bare, call, [memcpy / call, 1.0]));
+    let one = "memcpy, one thread".to_owned();
+    rows.insert(0, (one, memcpy, [1.0, call / memcpy]));
     let size = format!("{}x{}", from.width(), from.height());
-    for (index, name) in names.into_iter().enumerate() {
-        table.row([
-            size.clone(),
-            name,
-            format!("{:.2}", rate(index) / f64::from(1 << 30)),
-            format!("{:.2}", rate(index) / memcpy),
-            format!("{:.2}", rate(index) / call),
-        ]);
+    for (name, time, ratios) in rows {
+        let rate = bytes(from) * f64::from(FRAMES) / time / f64::from(1 << 30);
+        let [of_memcpy, of_call] = ratios.map(|ratio| format!("{ratio:.2}"));
+        table.row([size.clone(), name, format!("{rate:.2}"), of_memcpy, of_call]);
     }
     Ok(())
-}
-
-/// How often to begin anew.
-fn places() -> Result<usize> {
-    let given = std::env::args().find_map(|a| Some(a.strip_prefix("--places=")?.to_owned()));
-    let places = given.map_or(Ok(1), |given| given.parse())?;
-    ensure!(places > 0, "--places=0 would measure nothing");
-    Ok(places)
 }
 
 /// Parts of a frame, against all of it.
