@@ -1,7 +1,7 @@
 //! Commands that do not need each other, a few at a time.
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,9 +81,8 @@ fn one(Job { name, mut command }: Job) -> Result<Ended> {
     reader.read_to_end(&mut output)?;
     let status = child.wait()?;
     let took = start.elapsed();
-    let mut out = std::io::stderr().lock();
-    writeln!(out, "\n== {name}, {}", seconds(took))?;
-    out.write_all(&output)?;
+    let output = String::from_utf8_lossy(&output);
+    eprintln!("\n== {name}, {}\n{output}", seconds(took));
     Ok(Ended { name, status, took })
 }
 
