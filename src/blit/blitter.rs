@@ -140,11 +140,12 @@ impl Blitter {
     /// and returns at once with a fence that is signalled when it is done.
     ///
     /// It begins when all of `after` are readable, as sync files are when they are signalled (with
-    /// an error or without: a writer that has failed will not write any more), and when the devices that have left a fence in the dma-bufs are done: the source's writers and
-    /// the destination's users. The fds are borrowed: dups are kept until then. Pixels outside the
-    /// damage stay as they are, unless there are more than sixteen rectangles (they are merged) or
-    /// the format shares colours between pixels. [`Error::Busy`] while as many copies as asked for
-    /// are under way: wait for an earlier fence.
+    /// an error or without: a writer that has failed will not write any more), and when the devices
+    /// that have left a fence in the dma-bufs are done: the source's writers and the destination's
+    /// users. The fds are borrowed: dups are kept until then. Pixels outside the damage stay as
+    /// they are, unless there are more than sixteen rectangles (they are merged) or the format
+    /// shares colours between pixels. [`Error::Busy`] while as many copies as asked for are under
+    /// way: wait for an earlier fence.
     pub fn blit(
         &self,
         source: &DmaBuf,
