@@ -5,10 +5,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::damage::{Rect, prepare};
-use super::engine::{Allowed, Engine, Frame, Memory};
+use super::engine::Engine;
 use super::fence::Fence;
+use super::frame::Frame;
 use super::inputs::MAX_WAITS;
 use super::pixels::{Relation, relation};
+use super::records::{Allowed, Records};
 use super::strategy::Strategy;
 use super::verdict::Verdict;
 use super::worker::{self, Shared};
@@ -107,7 +109,7 @@ impl Default for Options {
 pub struct Blitter {
     shared: Arc<Shared>,
     sides: [Side; 2],
-    memory: Memory,
+    records: Records,
     allowed: Allowed,
     worker: Option<JoinHandle<()>>,
 }
@@ -117,20 +119,20 @@ impl Blitter {
     pub fn new(source: Side, destination: Side, options: &Options) -> Result<Self, Error> {
         let allowed = allowed(options)?;
         let in_flight = options.in_flight.clamp(1, 64);
-        let memory = Memory::default();
+        let records = Records::default();
         let sides = [source, destination];
         let engine = Engine::new(
             sides.clone(),
             allowed.clone(),
             in_flight,
             options,
-            memory.clone(),
+            records.clone(),
         )?;
         let (shared, worker) = worker::spawn(engine, in_flight, options.patience)?;
         Ok(Self {
             shared,
             sides,
-            memory,
+            records,
             allowed,
             worker: Some(worker),
         })
@@ -174,12 +176,12 @@ impl Blitter {
         damage: &[Rect],
     ) -> Option<Verdict> {
         let frame = frame(source, destination, damage).ok()?;
-        self.memory.verdict(&self.sides, &frame, &self.allowed)
+        self.records.verdict(&self.sides, &frame, &self.allowed)
     }
 
     /// Forgets what works and how fast, so that everything is tried again.
     pub fn probe_again(&self) {
-        self.memory.forget();
+        self.records.forget();
     }
 }
 

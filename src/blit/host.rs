@@ -50,17 +50,6 @@ impl HostPicture {
         })
     }
 
-    /// Whether it has room for pictures like this one.
-    pub(super) fn suits(&self, layout: &Layout) -> bool {
-        let Layout {
-            width,
-            height,
-            fourcc,
-            ..
-        } = self.layout;
-        (width, height, fourcc) == (layout.width, layout.height, layout.fourcc)
-    }
-
     pub(super) fn picture(&self) -> Picture<'_> {
         Picture {
             layout: &self.layout,

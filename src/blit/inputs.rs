@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use arrayvec::ArrayVec;
 use nix::poll::PollFlags;
 
-use super::engine::Frame;
+use super::frame::Frame;
 use super::poll::are_ready;
 use crate::buffer::MAX_PLANES;
 use crate::sync::{Access, SyncFile, implicit};

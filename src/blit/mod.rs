@@ -5,11 +5,13 @@
 //! say why it does what it does ([`Verdict`]). [`Blit`] is one prepared copy by one GPU, for those
 //! who know what works.
 
+mod between;
 mod blitter;
 mod cpu;
 mod damage;
 mod engine;
 mod fence;
+mod frame;
 mod gpu;
 mod host;
 mod inputs;
@@ -17,6 +19,7 @@ mod pixels;
 mod plan;
 mod poll;
 mod prepared;
+mod records;
 mod regions;
 mod strategy;
 mod verdict;

@@ -10,10 +10,12 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::engine::{Engine, Frame, Running};
+use super::engine::{Direct, Engine, Relay, Running};
 use super::fence::{Fence, Fences, Promise};
+use super::frame::Frame;
 use super::inputs::{self, Waits};
 use super::poll::{are_ready, wait_for};
+use super::strategy::Strategy;
 use super::{Error, Failure};
 use crate::sys;
 
@@ -38,7 +40,7 @@ pub(super) struct Shared {
 struct Queue {
     /// For the worker.
     waiting: VecDeque<Job>,
-    /// Being executed by a GPU, the oldest first.
+    /// Under way, the oldest first.
     started: VecDeque<(Job, Running)>,
     /// With the worker, who wants nobody to be faster.
     in_hand: usize,
@@ -156,8 +158,9 @@ impl Shared {
             return None;
         }
         let inputs = inputs::as_sync_files(&job.frame, &job.waits)?;
-        engine
-            .start(&job.frame, strategy, inputs, &job.promise)
+        let started = engine.start(&job.frame, strategy, inputs, &job.promise);
+        started
+            .inspect_err(|failure| engine.failed(&job.frame, strategy, failure))
             .ok()
     }
 
@@ -175,9 +178,12 @@ struct Worker(Arc<Shared>);
 
 impl Worker {
     fn run(self) {
-        while let Some(job) = self.next() {
+        while let Some(mut job) = self.next() {
             match self.wait_for_inputs(&job) {
-                Ok(()) => self.start(job),
+                Ok(()) => {
+                    job.waits.clear();
+                    self.start(job);
+                }
                 Err(failure) => {
                     // In order: those before it are done first.
                     self.finish_all();
@@ -249,28 +255,47 @@ impl Worker {
             self.finish_all();
             return self.keep(job, Ok(()));
         }
-        let settled = self.0.engine().settled(&job.frame);
-        let Some(strategy) = settled else {
-            return self.make(job);
-        };
-        // Two GPUs know nothing of each other's order.
-        let last = self.0.queue().started.back().map(|(_, last)| last.clone());
-        if last.is_some_and(|last| !last.goes_before(strategy)) {
-            self.finish_all();
-        }
-        let nothing = inputs::Fences::new();
-        let started = self
-            .0
-            .engine()
-            .start(&job.frame, strategy, nothing, &job.promise);
-        match started {
-            Ok(running) => {
-                let mut queue = self.0.queue();
-                queue.in_hand -= 1;
-                queue.started.push_back((job, running));
+        loop {
+            // Again each time: what fails meanwhile is not used any more.
+            let settled = self.0.engine().settled(&job.frame);
+            let Some(strategy) = settled else {
+                return self.make(job);
+            };
+            if !self.may_begin(&job, strategy) {
+                self.finish_oldest();
+                continue;
             }
-            Err(_) => self.make(job),
+            let nothing = inputs::Fences::new();
+            let started = self
+                .0
+                .engine()
+                .start(&job.frame, strategy, nothing, &job.promise);
+            match started {
+                Ok(running) => {
+                    let mut queue = self.0.queue();
+                    queue.in_hand -= 1;
+                    return queue.started.push_back((job, running));
+                }
+                // There may be no memory for two at a time, but for one.
+                Err(Failure::Allocate(_)) if self.finish_oldest() => {}
+                Err(failure) => {
+                    self.0.engine().failed(&job.frame, strategy, &failure);
+                    return self.make(job);
+                }
+            }
         }
+    }
+
+    /// Whether it can be started beside the others that are under way. Two GPUs know nothing of
+    /// each other's order.
+    fn may_begin(&self, job: &Job, strategy: Strategy) -> bool {
+        let room = self.0.engine().room(strategy);
+        let queue = self.0.queue();
+        let comes_after = |(earlier, running): &(Job, Running)| {
+            let by_one_queue = matches!(running, Running::Direct(_));
+            running.goes_before(strategy) && (by_one_queue || !earlier.frame.feeds(&job.frame))
+        };
+        queue.started.len() < room && queue.started.iter().all(comes_after)
     }
 
     /// By whatever works, after all that was started.
@@ -282,64 +307,94 @@ impl Worker {
 
     /// `false` where there is none.
     fn finish_oldest(&self) -> bool {
-        // Nobody else takes what was started, so it is the same one all the time.
-        let oldest = {
-            let queue = self.0.queue();
-            let oldest = queue.started.front();
-            oldest.map(|(job, running)| (job.promise.watch(), running.clone()))
+        let mut queue = self.0.queue();
+        let oldest = match queue.started.front() {
+            None => return false,
+            Some((job, Running::Direct(direct))) => Some((job.promise.watch(), *direct)),
+            Some((_, Running::Relay(_))) => None,
         };
-        let Some((watched, running)) = oldest else {
-            return false;
-        };
+        match oldest {
+            Some((watched, direct)) => {
+                drop(queue);
+                self.finish_direct(watched, direct);
+            }
+            None => {
+                if let Some((job, Running::Relay(relay))) = queue.started.pop_front() {
+                    queue.in_hand += 1;
+                    drop(queue);
+                    self.finish_relay(job, relay);
+                }
+            }
+        }
+        true
+    }
+
+    /// The oldest one. Nobody else takes what was started, so it is the same one all the time.
+    fn finish_direct(&self, watched: Option<Fence>, direct: Direct) {
         match watched.as_ref().and_then(Fence::sync_file) {
-            Some(file) => self.wait_for_execution(file.as_fd(), &running),
+            Some(file) => self.wait_for_execution(file.as_fd(), direct),
             None => self.0.queue().engine_waits = true,
         }
         drop(watched);
-        let done = self.0.engine().finish(&running);
+        let done = self.0.engine().finish(direct);
         let mut queue = self.0.queue();
         queue.engine_waits = false;
-        let Err(failure) = done else {
-            // Room first: whoever sees the fence may want to start the next copy.
-            let finished = queue.started.pop_front();
-            drop(queue);
-            if let Some((job, _)) = finished {
-                job.end(Ok(()));
-            }
-            return true;
+        // Room first: whoever sees the fence may want to start the next copy.
+        let Some((job, _)) = queue.started.pop_front() else {
+            return;
         };
-        // The ones behind it are ended first, so that nothing of them comes after what is now
-        // made again; then all of them are, in their order.
-        let again = std::mem::take(&mut queue.started);
-        queue.started.reserve(self.0.in_flight);
-        queue.in_hand += again.len();
+        let Err(failure) = done else {
+            drop(queue);
+            return job.end(Ok(()));
+        };
+        queue.in_hand += 1;
         drop(queue);
+        self.make_again(job, direct.strategy(), &failure);
+    }
+
+    /// The oldest one, in hand.
+    fn finish_relay(&self, job: Job, relay: Relay) {
+        let strategy = relay.strategy();
+        let done = self.0.engine().take_second_step(&job.frame, relay);
+        match done {
+            Ok(()) => self.keep(job, Ok(())),
+            Err(failure) => self.make_again(job, strategy, &failure),
+        }
+    }
+
+    /// What has failed, which is in hand, and all that was started after it. The ones behind it are
+    /// ended first, so that nothing of them comes after what is now made again; then all of them
+    /// are, in their order.
+    fn make_again(&self, failed: Job, strategy: Strategy, failure: &Failure) {
+        let mut queue = self.0.queue();
+        let behind = std::mem::take(&mut queue.started);
+        queue.started.reserve(self.0.in_flight);
+        queue.in_hand += behind.len();
+        drop(queue);
+        let mut again = vec![failed];
         let mut engine = self.0.engine();
-        for (index, (job, running)) in again.iter().enumerate() {
-            match index {
-                0 => engine.failed(&job.frame, running.strategy(), &failure),
-                // Whether it worked does not matter: its frame is made again.
-                _ => drop(engine.finish(running)),
-            }
+        engine.failed(&again[0].frame, strategy, failure);
+        for (job, running) in behind {
+            engine.give_up(running);
+            again.push(job);
         }
         drop(engine);
-        for (job, _) in again {
+        for job in again {
             // A GPU that is lost has waited for nothing.
             let ready = self.wait_only(&job, Instant::now());
             let made = ready.and_then(|()| self.0.engine().make(&job.frame));
             self.keep(job, made);
         }
-        true
     }
 
     /// Waits for a GPU without keeping the engine from others, however long it takes: see
     /// [`Engine::finish`].
-    fn wait_for_execution(&self, file: BorrowedFd<'_>, running: &Running) {
+    fn wait_for_execution(&self, file: BorrowedFd<'_>, direct: Direct) {
         let fd = [(file, PollFlags::POLLIN)];
         loop {
             let end = Instant::now().checked_add(self.0.patience.max(MOMENT));
             match wait_for(&fd, end, None) {
-                Err(Errno::ETIMEDOUT) => running.warn(),
+                Err(Errno::ETIMEDOUT) => direct.warn(),
                 // What there is to know the engine will find out.
                 _ => return,
             }
@@ -365,9 +420,9 @@ impl Drop for Worker {
         let waiting = std::mem::take(&mut queue.waiting);
         let started = std::mem::take(&mut queue.started);
         drop(queue);
-        for (_, running) in &started {
-            let _ = self.0.engine().finish(running);
+        for (_job, running) in started {
+            self.0.engine().give_up(running);
         }
-        drop((waiting, started));
+        drop(waiting);
     }
 }

@@ -2,16 +2,18 @@
 //! blitter is given a host program's device, whose functions are partly the test's.
 
 use std::ffi::{CStr, c_char, c_void};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use primeshare::blit::{Blitter, Failure, Options, Outcome, Side, Strategy, SyncFiles};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use primeshare::blit::{Blitter, Carrier, Failure, Options, Outcome, Side, Strategy, SyncFiles};
 use primeshare::vk::ash::{self, vk};
 use primeshare::vk::{self as shared, Select};
 
-use super::{PATIENCE, assert_shows, blit, settle, write};
+use super::{PATIENCE, assert_shows, blit, blitter_by, forced, settle, two_gpus, write};
 use crate::support::{Guest, buffer_on, in_guest};
 
 /// How many submissions go well until some do not. Negative: all do.
@@ -21,6 +23,10 @@ static BAD_SUBMISSIONS: AtomicI64 = AtomicI64::new(0);
 /// The same of waits for the end of a submission.
 static GOOD_WAITS: AtomicI64 = AtomicI64::new(-1);
 static BAD_WAITS: AtomicI64 = AtomicI64::new(0);
+/// Whether what is wrong then passes.
+static PASSES: AtomicBool = AtomicBool::new(false);
+/// The queues of the submissions that went well.
+static SUBMITTED: Mutex<Vec<vk::Queue>> = Mutex::new(Vec::new());
 /// Locked by who wants waits for submissions to take long.
 static LONG_WAIT: Mutex<()> = Mutex::new(());
 /// The driver's own functions. (The loader comes and goes with its instances.)
@@ -31,6 +37,7 @@ static LOOKUP: Mutex<Option<vk::PFN_vkGetDeviceProcAddr>> = Mutex::new(None);
 fn fail_after(good: i64, bad: i64) {
     BAD_SUBMISSIONS.store(bad, Ordering::SeqCst);
     GOOD_SUBMISSIONS.store(good, Ordering::SeqCst);
+    PASSES.store(false, Ordering::SeqCst);
 }
 
 /// Whether this call is one of those that fail.
@@ -49,8 +56,12 @@ unsafe extern "system" fn submit_and_fail_late(
     fence: vk::Fence,
 ) -> vk::Result {
     if is_bad(&GOOD_SUBMISSIONS, &BAD_SUBMISSIONS) {
-        return vk::Result::ERROR_DEVICE_LOST;
+        return match PASSES.load(Ordering::SeqCst) {
+            true => vk::Result::ERROR_OUT_OF_DEVICE_MEMORY,
+            false => vk::Result::ERROR_DEVICE_LOST,
+        };
     }
+    SUBMITTED.lock().unwrap().push(queue);
     let own = SUBMIT.lock().unwrap().unwrap();
     // SAFETY: the driver's function, with what was meant for it.
     unsafe { own(queue, count, submissions, fence) }
@@ -227,38 +238,137 @@ fn a_gpu_that_is_lost_for_good_leaves_the_processor() {
     });
 }
 
+/// Strategies, with the GPUs they need. Where there are two, the second is there when the first
+/// fails.
+fn turns(guest: &Guest) -> [([Option<shared::Device>; 2], Vec<Strategy>); 4] {
+    let gpu = || device(guest, with_late_failures);
+    let (source, destination) = (gpu(), gpu());
+    let both = [Some(source), Some(destination.clone())];
+    let [to, heap] = [Carrier::Destination, Carrier::DmaHeap].map(Strategy::Staged);
+    [
+        (
+            [None, Some(destination)],
+            vec![Strategy::Pull, Strategy::PullBytes],
+        ),
+        (both.clone(), vec![to, heap]),
+        (both.clone(), vec![heap]),
+        (both, vec![Strategy::HostMemory]),
+    ]
+}
+
 #[test]
 fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         fail_after(-1, 0);
-        let gpu = device(guest, with_late_failures);
-        let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
-        let options = Options {
-            in_flight: 4,
-            strategies: vec![Strategy::Pull, Strategy::PullBytes],
-            ..Options::default()
-        };
         let sources = [(); 4].map(|()| buffer_on(&vgem));
         let destinations = [(); 4].map(|()| buffer_on(&vkms));
-        for good in 0..5 {
-            let (a, b) = (sides.0.clone(), sides.1.clone());
-            let blitter = Blitter::new(a, b, &options).unwrap();
-            settle(&blitter, &sources[0], &destinations[0]);
-            fail_after(good, 1);
-            for (index, source) in sources.iter().enumerate() {
-                write(source, 10 * good as u8 + index as u8);
+        for (gpus, strategies) in turns(guest) {
+            let options = Options {
+                in_flight: 4,
+                strategies: strategies.clone(),
+                ..Options::default()
+            };
+            for good in 0..9 {
+                let sides = (
+                    Side::new(&vgem, gpus[0].as_ref()),
+                    Side::new(&vkms, gpus[1].as_ref()),
+                );
+                let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
+                let settled = settle(&blitter, &sources[0], &destinations[0]);
+                fail_after(good, 1);
+                PASSES.store(strategies.len() == 1, Ordering::SeqCst);
+                for (index, source) in sources.iter().enumerate() {
+                    write(source, 10 * good as u8 + index as u8);
+                }
+                let pairs = sources.iter().zip(&destinations);
+                let fences: Vec<_> = pairs
+                    .map(|(from, to)| blitter.blit(from, to, &[], &[]).unwrap())
+                    .collect();
+                for (index, fence) in fences.iter().enumerate() {
+                    fence.wait(PATIENCE).unwrap();
+                    let seed = 10 * good as u8 + index as u8;
+                    let what = format!("{strategies:?}, submission {good} fails");
+                    assert_shows(&destinations[index], seed, &what);
+                }
+                let verdict = blitter.verdict(&sources[0], &destinations[0], &[]);
+                let (before, now) = (settled.chosen.unwrap(), verdict.unwrap());
+                let steps = match before {
+                    Strategy::Staged(_) | Strategy::HostMemory => 8,
+                    _ => 4,
+                };
+                assert_eq!(
+                    BAD_SUBMISSIONS.load(Ordering::SeqCst) <= 0,
+                    good < steps,
+                    "submission {good} of {steps}"
+                );
+                let failed = matches!(now.outcome(before), Some(Outcome::Failed(_)));
+                let lasts = good < steps && strategies.len() > 1;
+                assert_eq!(failed, lasts, "submission {good}: {now}");
+                fail_after(-1, 0);
             }
-            let pairs = sources.iter().zip(&destinations);
-            let fences: Vec<_> = pairs
-                .map(|(from, to)| blitter.blit(from, to, &[], &[]).unwrap())
-                .collect();
+        }
+    });
+}
+
+#[test]
+fn a_lack_of_memory_for_two_frames_at_a_time_fails_none() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        let gpus = two_gpus(guest);
+        let strategy = Strategy::Staged(Carrier::Destination);
+        let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
+        settle(&blitter, &from, &to);
+        let (wait, go) = nix::unistd::pipe().unwrap();
+        let first = blitter.blit(&from, &to, &[], &[wait.as_fd()]).unwrap();
+        let second = blitter.blit(&from, &to, &[], &[]).unwrap();
+        write(&from, 222);
+        // No fd for the staging memory of the second.
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, 4, hard).unwrap();
+        drop(go);
+        let done = [first, second].map(|fence| fence.wait(PATIENCE));
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        done.into_iter().for_each(Result::unwrap);
+        assert_shows(&to, 222, strategy.name());
+        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        assert_eq!(verdict.chosen, Some(strategy), "{verdict}");
+    });
+}
+
+#[test]
+fn one_gpu_writes_the_staging_memory_while_the_other_reads_the_frame_before() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(-1, 0);
+        let gpus = [(); 2].map(|()| device(guest, with_late_failures));
+        let [first, second] = gpus.each_ref().map(|gpu| *gpu.queue().unwrap());
+        let sources = [(); 3].map(|()| buffer_on(&vgem));
+        let destinations = [(); 3].map(|()| buffer_on(&vkms));
+        for strategy in [Strategy::Staged(Carrier::DmaHeap), Strategy::HostMemory] {
+            let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
+            settle(&blitter, &sources[0], &destinations[0]);
+            SUBMITTED.lock().unwrap().clear();
+            let (wait, go) = nix::unistd::pipe().unwrap();
+            for (index, source) in sources.iter().enumerate() {
+                write(source, 200 + index as u8);
+            }
+            // All are there before the first begins.
+            let start = |index: usize| {
+                let after = [wait.as_fd()];
+                let after = if index == 0 { &after[..] } else { &[] };
+                let (from, to) = (&sources[index], &destinations[index]);
+                blitter.blit(from, to, &[], after).unwrap()
+            };
+            let fences = [0, 1, 2].map(start);
+            drop(go);
             for (index, fence) in fences.iter().enumerate() {
                 fence.wait(PATIENCE).unwrap();
-                let seed = 10 * good as u8 + index as u8;
-                assert_shows(&destinations[index], seed, "in order");
+                assert_shows(&destinations[index], 200 + index as u8, strategy.name());
             }
-            fail_after(-1, 0);
+            let order = [first, first, second, first, second, second];
+            assert_eq!(*SUBMITTED.lock().unwrap(), order, "{strategy}");
         }
     });
 }
@@ -268,28 +378,35 @@ fn an_execution_that_fails_is_made_again_with_those_behind_it() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         fail_after(-1, 0);
-        let gpu = device(guest, with_late_failures);
         let sources = [(); 4].map(|()| buffer_on(&vgem));
         let destination = buffer_on(&vkms);
-        for (round, sync_files) in [SyncFiles::Never, SyncFiles::Always]
+        let both = [SyncFiles::Never, SyncFiles::Always];
+        let rounds = turns(guest)
             .into_iter()
-            .enumerate()
-        {
+            .filter(|(_, strategies)| strategies.len() == 2)
+            .flat_map(|turn| both.map(|sync_files| (turn.clone(), sync_files)));
+        for (round, ((gpus, strategies), sync_files)) in rounds.enumerate() {
             let options = Options {
                 in_flight: 4,
-                strategies: vec![Strategy::Pull, Strategy::PullBytes],
+                strategies: strategies.clone(),
                 sync_files,
                 ..Options::default()
             };
-            let sides = (Side::new(&vgem, None), Side::new(&vkms, Some(&gpu)));
+            let sides = (
+                Side::new(&vgem, gpus[0].as_ref()),
+                Side::new(&vkms, gpus[1].as_ref()),
+            );
             let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
             settle(&blitter, &sources[0], &destination);
-            let seeds = [0, 1, 2, 3].map(|index| 100 + 10 * round as u8 + index);
+            let seeds = [0, 1, 2, 3].map(|index| 100 + 4 * round as u8 + index);
             for (source, seed) in sources.iter().zip(seeds) {
                 write(source, seed);
             }
             BAD_WAITS.store(1, Ordering::SeqCst);
-            GOOD_WAITS.store(1, Ordering::SeqCst);
+            // With another one behind it: of the direct ones the second, of those in two steps the
+            // third frame's second step.
+            let good = if gpus[0].is_some() { 5 } else { 1 };
+            GOOD_WAITS.store(good, Ordering::SeqCst);
             let start = |source| blitter.blit(source, &destination, &[], &[]).unwrap();
             let fences = sources.each_ref().map(start);
             fences

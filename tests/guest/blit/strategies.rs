@@ -3,7 +3,9 @@ use primeshare::blit::{Blitter, Error, Options, Outcome, Side, Strategy};
 use primeshare::buffer::PlaneFd;
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Layout, Request};
 
-use super::{assert_shows, blit, blitter, forced, read, settle, write};
+use super::{
+    PATIENCE, assert_shows, blit, blitter, blitter_by, forced, read, settle, two_gpus, write,
+};
 use crate::support::{buffer_on, in_guest, kernel_dma_bufs};
 
 fn pair(
@@ -164,6 +166,29 @@ fn between_any_two_devices_all_is_tried_and_the_fastest_is_used() {
                 for strategy in Strategy::ALL {
                     assert!(rate(strategy) <= chosen, "{strategy} is faster");
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn what_one_copy_writes_the_next_may_read_at_once() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpus = two_gpus(guest);
+        let chain = [&vgem, &vkms, &vgem, &vkms].map(buffer_on);
+        for strategy in Strategy::ALL {
+            let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
+            settle(&blitter, &chain[0], &chain[1]);
+            for seed in 50..60 {
+                write(&chain[0], seed);
+                let links = chain.windows(2);
+                let copy = |pair: &[DmaBuf]| blitter.blit(&pair[0], &pair[1], &[], &[]).unwrap();
+                let fences: Vec<_> = links.map(copy).collect();
+                for fence in fences {
+                    fence.wait(PATIENCE).unwrap();
+                }
+                assert_shows(&chain[3], seed, strategy.name());
             }
         }
     });

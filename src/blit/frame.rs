@@ -1,0 +1,43 @@
+//! What is to be copied.
+
+use super::damage::Rects;
+use super::gpu::{Ends, Place, Shape};
+use crate::buffer::{DmaBuf, FormatInfo, Layout, Object};
+
+/// A frame.
+#[derive(Clone, Debug)]
+pub(super) struct Frame {
+    pub(super) source: DmaBuf,
+    pub(super) destination: DmaBuf,
+    pub(super) rects: Rects,
+}
+
+impl Frame {
+    /// From the one buffer to the other.
+    pub(super) fn ends(&self, [from, to]: [Shape; 2]) -> Ends<'_> {
+        [
+            Place::Buffer(&self.source, from),
+            Place::Buffer(&self.destination, to),
+        ]
+    }
+
+    /// Of source and destination.
+    pub(super) fn layouts(&self) -> [Layout; 2] {
+        [&self.source, &self.destination].map(|buffer| *buffer.layout())
+    }
+
+    /// Whether the other one reads what this one writes.
+    pub(super) fn feeds(&self, other: &Frame) -> bool {
+        let read = other.source.objects();
+        let written = self.destination.objects();
+        let is_read = |object: &Object| read.iter().any(|of| of.id() == object.id());
+        written.iter().any(is_read)
+    }
+
+    /// Bytes that are copied: of the first plane, which stands for all.
+    pub(super) fn bytes(&self) -> u64 {
+        let pixel = FormatInfo::of(self.destination.fourcc());
+        let bytes = pixel.map_or(4, |info| u64::from(info.planes[0].block_bytes));
+        self.rects.iter().map(|rect| rect.area() * bytes).sum()
+    }
+}
