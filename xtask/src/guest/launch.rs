@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 enum Waited {
     Ended,
     TimedOut,
+    /// A process of it can have no more mappings, and stands still.
+    Exhausted,
     Interrupted(Signal),
 }
 
@@ -88,6 +90,10 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
                 "timed out after {} s",
                 limits.timeout.unwrap_or_default().as_secs()
             ));
+            return Ok(TIMED_OUT);
+        }
+        Waited::Exhausted => {
+            say("stands still at the host's limit of mappings: ended");
             return Ok(TIMED_OUT);
         }
         Waited::Interrupted(signal) => {
@@ -256,7 +262,9 @@ fn wait(
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let mut mappings = Mappings::of(child.id());
     loop {
-        mappings.warn_of_limit();
+        if mappings.are_exhausted() {
+            return Ok(Waited::Exhausted);
+        }
         if child.try_wait()?.is_some() {
             return Ok(Waited::Ended);
         }

@@ -9,12 +9,18 @@ use std::time::{Duration, Instant};
 
 /// How often to look.
 const PAUSE: Duration = Duration::from_secs(1);
+/// A process that has all but so many of the mappings it may have, as often as it is looked at, stands still.
+const NEAR: usize = 16;
+const LOOKS: u32 = 5;
 
 /// The mappings of a guest's processes.
 pub(super) struct Mappings {
     group: u32,
     most: Option<usize>,
     next: Instant,
+    warned: bool,
+    /// How often in a row a process was at the limit.
+    full: u32,
 }
 
 impl Mappings {
@@ -25,18 +31,20 @@ impl Mappings {
             group,
             most: most.and_then(|most| most.trim().parse().ok()),
             next: Instant::now() + PAUSE,
+            warned: false,
+            full: 0,
         }
     }
 
-    /// Says so, once, when one of them has 90 % of what a process may have.
-    pub(super) fn warn_of_limit(&mut self) {
+    /// Whether one of them is at the limit, and stays there. Says so, once, when one comes near.
+    pub(super) fn are_exhausted(&mut self) -> bool {
         let Some(most) = self.most.filter(|_| Instant::now() >= self.next) else {
-            return;
+            return false;
         };
         self.next = Instant::now() + PAUSE;
         let has = count(self.group);
-        if has > most / 10 * 9 {
-            self.most = None;
+        if has > most / 10 * 9 && !self.warned {
+            self.warned = true;
             eprintln!(
                 "xtask: a process of the guest has {has} mappings on the host, which allows {most}: at the limit \
                  its page faults never end, or it dies of SIGSEGV. Run fewer tests in one process, or raise the limit: \
@@ -44,6 +52,11 @@ impl Mappings {
                 most * 4
             );
         }
+        self.full = match has + NEAR >= most {
+            true => self.full + 1,
+            false => 0,
+        };
+        self.full >= LOOKS
     }
 }
 
@@ -67,6 +80,31 @@ fn count(group: u32) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn with_limit(most: usize) -> Mappings {
+        Mappings {
+            most: Some(most),
+            next: Instant::now(),
+            ..Mappings::of(nix::unistd::getpgrp().as_raw() as u32)
+        }
+    }
+
+    /// How it is found at every look, without pauses between them.
+    fn looks(mut mappings: Mappings) -> Vec<bool> {
+        let mut look = || {
+            mappings.next = Instant::now();
+            mappings.are_exhausted()
+        };
+        (0..LOOKS).map(|_| look()).collect()
+    }
+
+    #[test]
+    fn only_who_stays_at_the_limit_is_found_there() {
+        let mut expected = vec![false; LOOKS as usize];
+        assert_eq!(looks(with_limit(usize::MAX / 2)), expected);
+        expected[LOOKS as usize - 1] = true;
+        assert_eq!(looks(with_limit(NEAR)), expected);
+    }
 
     #[test]
     fn own_mappings_are_counted() {
