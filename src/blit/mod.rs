@@ -15,6 +15,7 @@ mod frame;
 mod gpu;
 mod host;
 mod inputs;
+mod pace;
 mod pixels;
 mod plan;
 mod poll;

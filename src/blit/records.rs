@@ -7,17 +7,18 @@ use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 
 use super::frame::Frame;
+use super::pace::{self, Pace};
 use super::plan::{Plan, WhyNot};
 use super::strategy::Strategy;
-use super::verdict::{Attempt, Outcome, Pace, Verdict, imports};
+use super::verdict::{Attempt, Outcome, Verdict, imports};
 use super::{Failure, Side};
 use crate::buffer::{DmaBuf, Fourcc, Modifier};
 
 /// Runs of a strategy that are timed before it is compared with others.
-const TIMED_RUNS: u32 = 3;
+const TIMED_RUNS: usize = 3;
 /// Runs of those that are close to the best by then, in turns, so that what disturbs one for a
 /// while does not decide.
-const FINAL_RUNS: u32 = 8;
+const FINAL_RUNS: usize = pace::MOST;
 /// Close is what takes up to so many times as long.
 const CLOSE: f64 = 1.5;
 /// What has failed so often, for whatever reason, without having worked once is tried again only
@@ -193,7 +194,7 @@ impl Records {
                 State::Failed(failure) => Outcome::Failed(failure.clone()),
                 State::Works { verified, pace } => Outcome::Works {
                     verified: *verified,
-                    bytes_per_second: (pace.runs > 0).then_some(pace.best),
+                    bytes_per_second: (pace.runs() > 0).then(|| pace.rate()),
                 },
             },
         };
@@ -241,7 +242,7 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
         State::Works { pace, .. } => Some(pace),
         _ => None,
     };
-    let best = rungs.clone().filter_map(pace).map(|pace| pace.best);
+    let best = rungs.clone().filter_map(pace).map(|pace| pace.rate());
     let best = best.fold(0.0, f64::max);
     let mut timed: ArrayVec<(Strategy, Pace), { Strategy::ALL.len() }> = ArrayVec::new();
     let mut hopeless = None;
@@ -252,8 +253,8 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
             }
             State::Untried => return Some(Choice::Try(rung.strategy)),
             State::Works { pace, .. } => {
-                let slow = pace.runs > 0 && pace.best * HOPELESS < best;
-                if pace.runs < TIMED_RUNS && !slow {
+                let slow = pace.runs() > 0 && pace.rate() * HOPELESS < best;
+                if pace.runs() < TIMED_RUNS && !slow {
                     return Some(Choice::Time(rung.strategy));
                 }
                 timed.push((rung.strategy, pace));
@@ -261,16 +262,16 @@ fn choose(rungs: &[Rung], allowed: &Allowed) -> Option<Choice> {
             State::NotOffered(_) | State::Failed(_) => {}
         }
     }
-    let close = timed.iter().filter(|(_, pace)| pace.best * CLOSE >= best);
+    let close = timed.iter().filter(|(_, pace)| pace.rate() * CLOSE >= best);
     if close.clone().count() > 1
-        && let Some((strategy, pace)) = close.min_by_key(|(_, pace)| pace.runs)
-        && pace.runs < FINAL_RUNS
+        && let Some((strategy, pace)) = close.min_by_key(|(_, pace)| pace.runs())
+        && pace.runs() < FINAL_RUNS
     {
         return Some(Choice::Time(*strategy));
     }
     let fastest = timed
         .into_iter()
-        .reduce(|best, other| match other.1.best > best.1.best {
+        .reduce(|best, other| match other.1.rate() > best.1.rate() {
             true => other,
             false => best,
         });
@@ -290,10 +291,14 @@ mod tests {
         }
     }
 
-    fn works(runs: u32, best: f64) -> State {
+    fn works(runs: usize, rate: f64) -> State {
+        let mut pace = Pace::default();
+        for _ in 0..runs {
+            pace.add((rate * 1e3) as u64, Duration::from_millis(1));
+        }
         State::Works {
             verified: true,
-            pace: Pace { runs, best },
+            pace,
         }
     }
 
@@ -331,10 +336,11 @@ mod tests {
             runs.push(strategy);
             let rung = rungs.iter_mut().find(|rung| rung.strategy == strategy);
             if let State::Works { pace, .. } = &mut rung.unwrap().state {
-                pace.runs += 1;
+                let again = pace.rate();
+                pace.add((again / 1e3) as u64, Duration::from_millis(1));
             }
         }
-        let turns = [Strategy::Pull, Strategy::Cpu].repeat((FINAL_RUNS - TIMED_RUNS) as usize);
+        let turns = [Strategy::Pull, Strategy::Cpu].repeat(FINAL_RUNS - TIMED_RUNS);
         assert_eq!(runs, turns);
         assert_eq!(choose(&rungs, &all()), Some(Choice::Use(Strategy::Cpu)));
     }

@@ -36,13 +36,15 @@ pub enum Strategy {
     PullBytes,
     /// As [`Self::Push`] with the destination as plain bytes.
     PushBytes,
-    /// The source's GPU writes, and the destination's reads, memory that both import.
+    /// The source's GPU writes, and the destination's reads, memory that both import. With several
+    /// copies under way the one writes while the other reads the picture before: there is memory
+    /// for two.
     Staged(Carrier),
     /// The processor copies, through two mappings.
     Cpu,
     /// Each GPU copies between its buffer and host memory of its own, the processor between the
     /// two; an end without a GPU is mapped, if it is LINEAR. Needs nobody to import anything of
-    /// somebody else's.
+    /// somebody else's. Copies under way overlap as with [`Self::Staged`].
     HostMemory,
 }
 

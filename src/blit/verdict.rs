@@ -1,7 +1,6 @@
 //! What was tried for a pair of buffers, and how it went.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::plan::WhyNot;
 use super::strategy::Strategy;
@@ -146,21 +145,6 @@ impl fmt::Display for Verdict {
             writeln!(f, "{mark} {strategy:<18} {outcome}")?;
         }
         Ok(())
-    }
-}
-
-/// Shortest time of the measured runs, and how many there were.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Pace {
-    pub(super) runs: u32,
-    pub(super) best: f64,
-}
-
-impl Pace {
-    pub(super) fn add(&mut self, bytes: u64, took: Duration) {
-        self.runs += 1;
-        let rate = bytes as f64 / took.as_secs_f64().max(1e-9);
-        self.best = self.best.max(rate);
     }
 }
 
