@@ -33,8 +33,6 @@ struct State {
     /// Whether somebody has been given the eventfd. A fence that is only waited for, or asked,
     /// needs no system call for it.
     seen: bool,
-    /// Threads in [`Fence::wait`]. Without them nobody is to be woken, which takes a system call.
-    waiting: usize,
 }
 
 impl Fence {
@@ -59,11 +57,11 @@ impl Fence {
     /// Waits for the copy. [`Failure::TimedOut`] where it is not done in time; it goes on then.
     pub fn wait(&self, timeout: Duration) -> Result<(), Failure> {
         let pending = |state: &mut State| state.result.is_none();
-        let mut state = self.0.state();
-        state.waiting += 1;
-        let done = self.0.done.wait_timeout_while(state, timeout, pending);
-        let (mut state, _) = done.unwrap_or_else(PoisonError::into_inner);
-        state.waiting -= 1;
+        let done = self
+            .0
+            .done
+            .wait_timeout_while(self.0.state(), timeout, pending);
+        let (state, _) = done.unwrap_or_else(PoisonError::into_inner);
         let result = state.result.clone();
         result.unwrap_or(Err(Failure::TimedOut(timeout)))
     }
@@ -150,11 +148,8 @@ impl Promise {
         if state.seen {
             signal.write();
         }
-        let is_waited_for = state.waiting > 0;
         drop(state);
-        if is_waited_for {
-            signal.done.notify_all();
-        }
+        signal.done.notify_all();
     }
 }
 

@@ -46,8 +46,6 @@ struct Queue {
     in_hand: usize,
     /// The worker waits for a GPU with the engine locked.
     engine_waits: bool,
-    /// The worker waits to be woken. Without that nobody is, which takes a system call.
-    idle: bool,
     closing: bool,
     fences: Fences,
 }
@@ -87,7 +85,6 @@ pub(super) fn spawn(
             started: VecDeque::with_capacity(in_flight),
             in_hand: 0,
             engine_waits: false,
-            idle: false,
             closing: false,
             // More than are in flight: the last ones are still being looked at.
             fences: Fences::new(in_flight + 2).map_err(Error::System)?,
@@ -140,11 +137,8 @@ impl Shared {
             Some(running) => queue.started.push_back((job, running)),
             None => queue.waiting.push_back(job),
         }
-        let is_waited_for = queue.idle;
         drop(queue);
-        if is_waited_for {
-            self.filled.notify_one();
-        }
+        self.filled.notify_one();
         Ok(fence)
     }
 
@@ -217,10 +211,8 @@ impl Worker {
                 return Some(job);
             }
             if queue.started.is_empty() {
-                queue.idle = true;
                 let filled = self.0.filled.wait(queue);
                 queue = filled.unwrap_or_else(PoisonError::into_inner);
-                queue.idle = false;
                 continue;
             }
             drop(queue);
