@@ -61,7 +61,7 @@ pub struct Options {
 /// From which GPUs a [`Blitter`] wants a sync file for each copy.
 ///
 /// With sync files the caller hands a copy to the GPU right away, where it is settled which one
-/// makes it, with the fences it is to wait for; the copy's own fence is there before it is made
+/// makes it (or both, the second waiting for the first one's sync file), with the fences it is to wait for; the copy's own fence is there before it is made
 /// ([`Fence::sync_file`]), for KMS (`IN_FENCE_FD`), a Wayland client or another driver, and in the
 /// dma-bufs for those who synchronise implicitly.
 ///

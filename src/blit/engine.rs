@@ -1,7 +1,10 @@
 //! Makes copies: by which strategy, and what becomes of it.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
 
 use super::between::{self, Between, Spare};
 use super::cpu::{Destination, Maps, Source};
@@ -22,13 +25,21 @@ use crate::vk;
 /// A copy under way.
 #[derive(Debug)]
 pub(super) enum Running {
-    Direct(Direct),
+    /// All of it is with the GPUs.
+    Submitted {
+        steps: Steps,
+        /// What the first of two steps leaves the picture in.
+        between: Option<Between>,
+    },
     Relay(Relay),
 }
 
-/// A copy that one GPU is making.
+/// The steps of a copy, in their order.
+pub(super) type Steps = ArrayVec<Step, 2>;
+
+/// What one GPU is doing for a copy.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Direct {
+pub(super) struct Step {
     lane: usize,
     submitted: Submitted,
     strategy: Strategy,
@@ -38,26 +49,12 @@ pub(super) struct Direct {
 #[derive(Debug)]
 pub(super) struct Relay {
     /// `None` where the processor will take the picture from the source itself.
-    first: Option<Direct>,
+    first: Option<Step>,
     between: Between,
     strategy: Strategy,
 }
 
-impl Running {
-    /// Whether copies by the strategy come to their end after it, if they are finished in their
-    /// order.
-    pub(super) fn goes_before(&self, strategy: Strategy) -> bool {
-        match (self, by_one_gpu(strategy)) {
-            // In the order of the queue.
-            (Self::Direct(direct), Some((lane, _))) => lane == direct.lane,
-            // The second step is taken when it is finished.
-            (Self::Relay(_), None) => is_relay(strategy),
-            _ => false,
-        }
-    }
-}
-
-impl Direct {
+impl Step {
     pub(super) fn strategy(self) -> Strategy {
         self.strategy
     }
@@ -141,6 +138,8 @@ impl Engine {
     pub(super) fn room(&self, strategy: Strategy) -> usize {
         match is_relay(strategy) {
             false => usize::MAX,
+            // All of them have their sync files at once.
+            true if self.gives_sync_files(strategy) => usize::MAX,
             // Without a GPU at the source there is no first step that others could be beside.
             true if self.lanes[0].is_none() => 1,
             true => between::MOST,
@@ -172,7 +171,26 @@ impl Engine {
 
     /// Whether a frame by this strategy can be ordered by sync files.
     pub(super) fn gives_sync_files(&self, strategy: Strategy) -> bool {
-        by_one_gpu(strategy).is_some_and(|(lane, _)| self.sync_files[lane])
+        match (by_one_gpu(strategy), strategy) {
+            (Some((lane, _)), _) => self.sync_files[lane],
+            (None, Strategy::Staged(_)) => self.sync_files == [true, true],
+            _ => false,
+        }
+    }
+
+    /// Whether a frame by this strategy may be started after the one that is under way: it comes to
+    /// its end after it, if they are finished in their order.
+    pub(super) fn may_follow(&self, running: &Running, strategy: Strategy) -> bool {
+        match (running, by_one_gpu(strategy)) {
+            // In the order of the queue, the only one that either uses.
+            (Running::Submitted { steps, .. }, Some((lane, _))) => {
+                steps.iter().all(|step| step.lane == lane)
+            }
+            // Both end with the destination's GPU, or the second step is taken when it is finished.
+            (Running::Submitted { steps, .. }, None) => steps.len() > 1 && is_relay(strategy),
+            // Its second step is yet to be taken.
+            (Running::Relay(_), _) => is_relay(strategy) && !self.gives_sync_files(strategy),
+        }
     }
 
     /// Starts a settled frame, after fences of which there may be some only where the strategy
@@ -186,11 +204,17 @@ impl Engine {
         after: Fences,
         promise: &Promise,
     ) -> Result<Running, Failure> {
+        if !self.gives_sync_files(strategy) {
+            return self.begin(frame, strategy);
+        }
         match by_one_gpu(strategy) {
-            Some((lane, shapes)) if self.sync_files[lane] => self
-                .submit_after(lane, strategy, frame, shapes, after, promise)
-                .map(Running::Direct),
-            _ => self.begin(frame, strategy),
+            Some((lane, shapes)) => {
+                let ends = frame.ends(shapes);
+                let (step, file) = self.submit_after(lane, strategy, ends, &frame.rects, after)?;
+                tell(frame, strategy, file, promise);
+                Ok(Running::submitted(step))
+            }
+            None => self.take_both_steps(frame, strategy, after, promise),
         }
     }
 
@@ -198,22 +222,69 @@ impl Engine {
         match by_one_gpu(strategy) {
             Some((lane, shapes)) => self
                 .submit(lane, strategy, frame.ends(shapes), &frame.rects)
-                .map(Running::Direct),
+                .map(Running::submitted),
             None => self.take_first_step(frame, strategy).map(Running::Relay),
         }
     }
 
-    /// Waits for a frame that a GPU is making. Where that fails, the frame is still to be made.
+    /// Hands both steps to the GPUs, of which the second waits for the first. What goes wrong after
+    /// the first leaves the second to be taken later.
+    fn take_both_steps(
+        &mut self,
+        frame: &Frame,
+        strategy: Strategy,
+        after: Fences,
+        promise: &Promise,
+    ) -> Result<Running, Failure> {
+        let between = self.between(frame, strategy)?;
+        let rects = self.for_both(frame);
+        let [from, to] = frame.ends([Shape::Either; 2]);
+        let (Some(written), Some(read)) = (between.first(), between.second()) else {
+            return Err(Failure::NoStrategy);
+        };
+        let (first, file) = self.submit_after(0, strategy, [from, written], &rects, after)?;
+        let second = match file {
+            Ok(file) => self.submit_after(1, strategy, [read, to], &rects, file),
+            Err(error) => Err(Failure::Vulkan(error)),
+        };
+        match second {
+            Ok((second, file)) => {
+                tell(frame, strategy, file, promise);
+                Ok(Running::Submitted {
+                    steps: Steps::from([first, second]),
+                    between: Some(between),
+                })
+            }
+            Err(failure) => {
+                log::debug!("blit by {strategy}, its second step: {failure}");
+                Ok(Running::Relay(Relay {
+                    first: Some(first),
+                    between,
+                    strategy,
+                }))
+            }
+        }
+    }
+
+    /// Waits for a frame that GPUs are making. Where that fails, the frame is still to be made.
     ///
     /// Waits however long it takes: what is being executed cannot be called back, and would write
     /// to the destination when somebody else has it. A GPU that hangs is reset by its kernel
     /// driver, and lost then.
-    pub(super) fn finish(&mut self, direct: Direct) -> Result<(), Failure> {
-        let gpu = self.lanes[direct.lane]
-            .as_mut()
-            .ok_or(Failure::NoStrategy)?;
-        gpu.wait(direct.submitted, self.patience, |_| direct.warn())
-            .map_err(Failure::Vulkan)
+    pub(super) fn finish(&mut self, steps: &[Step]) -> Result<(), Failure> {
+        let mut done = Ok(());
+        for step in steps {
+            let gpu = self.lanes[step.lane].as_mut().ok_or(Failure::NoStrategy)?;
+            let went = gpu.wait(step.submitted, self.patience, |_| step.warn());
+            // All of them, whatever becomes of one.
+            done = done.and(went.map_err(Failure::Vulkan));
+        }
+        done
+    }
+
+    /// Keeps the memory of a frame that was finished for others.
+    pub(super) fn put_back(&mut self, between: Between) {
+        self.spare.put(between);
     }
 
     /// Waits for the first step of a frame and takes the second; waits as [`Self::finish`] does.
@@ -224,9 +295,7 @@ impl Engine {
             mut between,
             strategy,
         } = relay;
-        if let Some(first) = first {
-            self.finish(first)?;
-        }
+        self.finish(first.as_slice())?;
         let rects = self.for_both(frame);
         if let between::Memory::Host(host) = &mut between.memory {
             self.hand_on(frame, host, &rects)?;
@@ -234,23 +303,21 @@ impl Engine {
         if let Some(place) = between.second() {
             let [_, to] = frame.ends([Shape::Either; 2]);
             let second = self.submit(1, strategy, [place, to], &rects)?;
-            self.finish(second)?;
+            self.finish(&[second])?;
         }
         // After a failure it is made anew.
-        self.spare.put(between);
+        self.put_back(between);
         Ok(())
     }
 
     /// Waits for what is being executed of a frame that is going to be made in another way.
     pub(super) fn give_up(&mut self, running: Running) {
-        let executed = match running {
-            Running::Direct(direct) => Some(direct),
-            Running::Relay(relay) => relay.first,
+        let steps = match running {
+            Running::Submitted { steps, .. } => steps,
+            Running::Relay(relay) => relay.first.into_iter().collect(),
         };
-        if let Some(executed) = executed {
-            // Whether it worked does not matter.
-            let _ = self.finish(executed);
-        }
+        // Whether it worked does not matter.
+        let _ = self.finish(&steps);
     }
 
     /// A strategy has not made the frame.
@@ -305,7 +372,7 @@ impl Engine {
             return self.maps.copy(source, destination, &frame.rects);
         }
         match self.begin(frame, strategy)? {
-            Running::Direct(direct) => self.finish(direct),
+            Running::Submitted { steps, .. } => self.finish(&steps),
             Running::Relay(relay) => self.take_second_step(frame, relay),
         }
     }
@@ -316,55 +383,46 @@ impl Engine {
         strategy: Strategy,
         ends: Ends<'_>,
         rects: &Rects,
-    ) -> Result<Direct, Failure> {
+    ) -> Result<Step, Failure> {
         let gpu = self.lanes[lane].as_mut().ok_or(Failure::NoStrategy)?;
         let submitted = gpu.submit(ends, rects).map_err(Failure::Vulkan)?;
-        Ok(Direct {
+        Ok(Step {
             lane,
             submitted,
             strategy,
         })
     }
 
-    /// As [`Self::submit`], ordered by sync files. The copy's own goes into the dma-bufs too, for
-    /// those who synchronise implicitly.
+    /// As [`Self::submit`], ordered by sync files.
     fn submit_after(
         &mut self,
         lane: usize,
         strategy: Strategy,
-        frame: &Frame,
-        shapes: [Shape; 2],
-        after: Fences,
-        promise: &Promise,
-    ) -> Result<Direct, Failure> {
+        ends: Ends<'_>,
+        rects: &Rects,
+        after: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<(Step, Result<Option<OwnedFd>, vk::Error>), Failure> {
         let gpu = self.lanes[lane].as_mut().ok_or(Failure::NoStrategy)?;
-        let started = gpu.submit_after(frame.ends(shapes), &frame.rects, after);
+        let started = gpu.submit_after(ends, rects, after);
         let (submitted, file) = started.map_err(Failure::Vulkan)?;
-        if let Some(file) = file.and_then(|file| SyncFile::new(file).ok()) {
-            let ends = [
-                (&frame.source, Access::Read),
-                (&frame.destination, Access::Write),
-            ];
-            for (buffer, access) in ends {
-                if let Err(error) = implicit::import(buffer, &file, access) {
-                    log::debug!("blit by {strategy}: no fence left in the dma-buf: {error}");
-                }
-            }
-            promise.executed_at(file);
-        }
-        Ok(Direct {
+        let step = Step {
             lane,
             submitted,
             strategy,
-        })
+        };
+        Ok((step, file))
+    }
+
+    fn between(&mut self, frame: &Frame, strategy: Strategy) -> Result<Between, Failure> {
+        match self.spare.take(strategy, frame) {
+            Some(spare) => Ok(spare),
+            None => Between::new(strategy, frame, &self.sides, &self.lanes),
+        }
     }
 
     /// The source's GPU brings the picture to memory in between.
     fn take_first_step(&mut self, frame: &Frame, strategy: Strategy) -> Result<Relay, Failure> {
-        let between = match self.spare.take(strategy, frame) {
-            Some(spare) => spare,
-            None => Between::new(strategy, frame, &self.sides, &self.lanes)?,
-        };
+        let between = self.between(frame, strategy)?;
         let rects = self.for_both(frame);
         let [from, _] = frame.ends([Shape::Either; 2]);
         let first = between.first();
@@ -450,6 +508,42 @@ impl Engine {
             plan::plan(&source, &destination, self.one_gpu)
         })
     }
+}
+
+impl Running {
+    fn submitted(step: Step) -> Self {
+        Self::Submitted {
+            steps: Steps::from_iter([step]),
+            between: None,
+        }
+    }
+}
+
+/// Passes the sync file of a copy on: to who asked for the copy, and into the dma-bufs for those
+/// who synchronise implicitly.
+fn tell(
+    frame: &Frame,
+    strategy: Strategy,
+    file: Result<Option<OwnedFd>, vk::Error>,
+    promise: &Promise,
+) {
+    let file = file.unwrap_or_else(|error| {
+        log::warn!("blit by {strategy}, without its sync file: {error}");
+        None
+    });
+    let Some(file) = file.and_then(|file| SyncFile::new(file).ok()) else {
+        return;
+    };
+    let ends = [
+        (&frame.source, Access::Read),
+        (&frame.destination, Access::Write),
+    ];
+    for (buffer, access) in ends {
+        if let Err(error) = implicit::import(buffer, &file, access) {
+            log::debug!("blit by {strategy}: no fence left in the dma-buf: {error}");
+        }
+    }
+    promise.executed_at(file);
 }
 
 /// Which GPU makes the copy, where one does by itself, and what it imports.

@@ -168,24 +168,19 @@ impl Lane {
     }
 
     /// As [`Self::submit`], to be executed after these sync files; with the copy's own one, `None`
-    /// where it is done already, or the sync file cannot be had.
+    /// where it is done already. Where that cannot be had, it is being executed all the same.
     pub(super) fn submit_after(
         &mut self,
         ends: Ends<'_>,
         rects: &Rects,
         after: impl IntoIterator<Item = OwnedFd>,
-    ) -> Result<(Submitted, Option<OwnedFd>), Error> {
+    ) -> Result<(Submitted, Result<Option<OwnedFd>, Error>), Error> {
         let index = self.record(ends, rects)?;
         // SAFETY: as above.
         let submitted = unsafe { self.slots[index].commands.start_after(after) };
         let submitted = self.submitted(index, submitted)?;
         // SAFETY: started above.
         let file = unsafe { self.slots[index].commands.sync_file() };
-        // It is being executed all the same.
-        let file = file.unwrap_or_else(|error| {
-            log::warn!("a copy without its sync file: {error}");
-            None
-        });
         Ok((submitted, file))
     }
 

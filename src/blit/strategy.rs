@@ -38,7 +38,7 @@ pub enum Strategy {
     PushBytes,
     /// The source's GPU writes, and the destination's reads, memory that both import. With several
     /// copies under way the one writes while the other reads the picture before: there is memory
-    /// for two.
+    /// for two, or where both give [sync files](super::SyncFiles) for all of them.
     Staged(Carrier),
     /// The processor copies, through two mappings.
     Cpu,

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::engine::{Direct, Engine, Relay, Running};
+use super::engine::{Engine, Relay, Running, Step, Steps};
 use super::fence::{Fence, Fences, Promise};
 use super::frame::Frame;
 use super::inputs::{self, Waits};
@@ -68,6 +68,16 @@ impl Job {
 impl Queue {
     fn under_way(&self) -> usize {
         self.waiting.len() + self.started.len() + self.in_hand
+    }
+
+    /// Whether a frame can be started beside the others that are under way. Two GPUs know nothing
+    /// of each other's order.
+    fn may_begin(&self, engine: &Engine, frame: &Frame, strategy: Strategy) -> bool {
+        let comes_after = |(earlier, running): &(Job, Running)| {
+            let by_one_gpu = matches!(running, Running::Submitted { between: None, .. });
+            engine.may_follow(running, strategy) && (by_one_gpu || !earlier.frame.feeds(frame))
+        };
+        self.started.len() < engine.room(strategy) && self.started.iter().all(comes_after)
     }
 }
 
@@ -152,9 +162,7 @@ impl Shared {
         // The worker has it for a moment at most.
         let mut engine = self.engine();
         let strategy = engine.settled(&job.frame)?;
-        let last = queue.started.back();
-        let in_order = last.is_none_or(|(_, last)| last.goes_before(strategy));
-        if !in_order || !engine.gives_sync_files(strategy) {
+        if !engine.gives_sync_files(strategy) || !queue.may_begin(&engine, &job.frame, strategy) {
             return None;
         }
         let inputs = inputs::as_sync_files(&job.frame, &job.waits)?;
@@ -261,7 +269,11 @@ impl Worker {
             let Some(strategy) = settled else {
                 return self.make(job);
             };
-            if !self.may_begin(&job, strategy) {
+            let may_begin = {
+                let queue = self.0.queue();
+                queue.may_begin(&self.0.engine(), &job.frame, strategy)
+            };
+            if !may_begin {
                 self.finish_oldest();
                 continue;
             }
@@ -286,18 +298,6 @@ impl Worker {
         }
     }
 
-    /// Whether it can be started beside the others that are under way. Two GPUs know nothing of
-    /// each other's order.
-    fn may_begin(&self, job: &Job, strategy: Strategy) -> bool {
-        let room = self.0.engine().room(strategy);
-        let queue = self.0.queue();
-        let comes_after = |(earlier, running): &(Job, Running)| {
-            let by_one_queue = matches!(running, Running::Direct(_));
-            running.goes_before(strategy) && (by_one_queue || !earlier.frame.feeds(&job.frame))
-        };
-        queue.started.len() < room && queue.started.iter().all(comes_after)
-    }
-
     /// By whatever works, after all that was started.
     fn make(&self, job: Job) {
         self.finish_all();
@@ -310,13 +310,15 @@ impl Worker {
         let mut queue = self.0.queue();
         let oldest = match queue.started.front() {
             None => return false,
-            Some((job, Running::Direct(direct))) => Some((job.promise.watch(), *direct)),
+            Some((job, Running::Submitted { steps, .. })) => {
+                Some((job.promise.watch(), steps.clone()))
+            }
             Some((_, Running::Relay(_))) => None,
         };
         match oldest {
-            Some((watched, direct)) => {
+            Some((watched, steps)) => {
                 drop(queue);
-                self.finish_direct(watched, direct);
+                self.finish_submitted(watched, &steps);
             }
             None => {
                 if let Some((job, Running::Relay(relay))) = queue.started.pop_front() {
@@ -330,26 +332,36 @@ impl Worker {
     }
 
     /// The oldest one. Nobody else takes what was started, so it is the same one all the time.
-    fn finish_direct(&self, watched: Option<Fence>, direct: Direct) {
+    fn finish_submitted(&self, watched: Option<Fence>, steps: &Steps) {
+        let Some(&last) = steps.last() else {
+            return;
+        };
         match watched.as_ref().and_then(Fence::sync_file) {
-            Some(file) => self.wait_for_execution(file.as_fd(), direct),
+            Some(file) => self.wait_for_execution(file.as_fd(), last),
             None => self.0.queue().engine_waits = true,
         }
         drop(watched);
-        let done = self.0.engine().finish(direct);
+        let done = self.0.engine().finish(steps);
         let mut queue = self.0.queue();
         queue.engine_waits = false;
         // Room first: whoever sees the fence may want to start the next copy.
-        let Some((job, _)) = queue.started.pop_front() else {
+        let Some((job, running)) = queue.started.pop_front() else {
             return;
         };
         let Err(failure) = done else {
+            if let Running::Submitted {
+                between: Some(between),
+                ..
+            } = running
+            {
+                self.0.engine().put_back(between);
+            }
             drop(queue);
             return job.end(Ok(()));
         };
         queue.in_hand += 1;
         drop(queue);
-        self.make_again(job, direct.strategy(), &failure);
+        self.make_again(job, last.strategy(), &failure);
     }
 
     /// The oldest one, in hand.
@@ -389,12 +401,12 @@ impl Worker {
 
     /// Waits for a GPU without keeping the engine from others, however long it takes: see
     /// [`Engine::finish`].
-    fn wait_for_execution(&self, file: BorrowedFd<'_>, direct: Direct) {
+    fn wait_for_execution(&self, file: BorrowedFd<'_>, step: Step) {
         let fd = [(file, PollFlags::POLLIN)];
         loop {
             let end = Instant::now().checked_add(self.0.patience.max(MOMENT));
             match wait_for(&fd, end, None) {
-                Err(Errno::ETIMEDOUT) => direct.warn(),
+                Err(Errno::ETIMEDOUT) => step.warn(),
                 // What there is to know the engine will find out.
                 _ => return,
             }

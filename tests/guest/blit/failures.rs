@@ -451,6 +451,35 @@ fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
 }
 
 #[test]
+fn a_second_gpu_that_refuses_its_step_is_asked_again() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        fail_after(-1, 0);
+        let gpus = [(); 2].map(|()| device(guest, with_late_failures));
+        let strategy = Strategy::Staged(Carrier::DmaHeap);
+        let options = Options {
+            sync_files: SyncFiles::Always,
+            ..forced(strategy)
+        };
+        let blitter = blitter_by(&gpus, &vgem, &vkms, &options);
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        settle(&blitter, &from, &to);
+        for seed in 100..110 {
+            write(&from, seed);
+            let refuses = seed % 2 == 0;
+            fail_after(1, i64::from(refuses));
+            let fence = blitter.blit(&from, &to, &[], &[]).unwrap();
+            fence.wait(PATIENCE).unwrap();
+            assert_eq!(fence.sync_file().is_none(), refuses);
+            assert_shows(&to, seed, "the picture");
+        }
+        fail_after(-1, 0);
+        let verdict = blitter.verdict(&from, &to, &[]).unwrap();
+        assert_eq!(verdict.chosen, Some(strategy), "{verdict}");
+    });
+}
+
+#[test]
 fn nobody_waits_for_the_gpu_to_start_a_copy() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());

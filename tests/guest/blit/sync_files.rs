@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
-use primeshare::blit::{Blitter, Error, Options, Strategy, SyncFiles};
+use primeshare::blit::{Blitter, Carrier, Error, Options, Strategy, SyncFiles};
 use primeshare::sync::{Access, Status};
 use primeshare::{Device, DmaBuf};
 
@@ -31,16 +31,15 @@ fn settled(guest: &Guest, devices: [&Device; 2], options: &Options) -> (Blitter,
     (blitter, source, destination)
 }
 
+/// By one GPU, and by two.
+const GPUS: [Strategy; 2] = [Strategy::Pull, Strategy::Staged(Carrier::DmaHeap)];
+
 #[test]
-fn a_copy_by_one_gpu_has_a_sync_file() {
+fn a_copy_by_gpus_has_a_sync_file() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        for strategy in [
-            Strategy::Pull,
-            Strategy::Push,
-            Strategy::PullBytes,
-            Strategy::PushBytes,
-        ] {
+        let by_gpus = Strategy::ALL.into_iter().take(8);
+        for strategy in by_gpus {
             let options = explicit(strategy);
             let (blitter, source, destination) = settled(guest, [&vgem, &vkms], &options);
             for seed in 100..120 {
@@ -65,9 +64,10 @@ fn what_no_gpu_copies_has_none_and_arrives_all_the_same() {
             sync_files: SyncFiles::Hardware,
             ..pull.clone()
         };
-        let ways = [explicit(Strategy::Cpu), processors, pull];
-        for (round, options) in ways.iter().enumerate() {
-            let (blitter, source, destination) = settled(guest, [&vgem, &vkms], options);
+        let ways = [Strategy::Cpu, Strategy::HostMemory].map(explicit);
+        let ways = ways.into_iter().chain([processors, pull]);
+        for (round, options) in ways.enumerate() {
+            let (blitter, source, destination) = settled(guest, [&vgem, &vkms], &options);
             let seed = 100 + round as u8;
             write(&source, seed);
             let fence = blitter.blit(&source, &destination, &[], &[]).unwrap();
@@ -85,27 +85,30 @@ fn the_gpu_waits_for_the_sync_files_that_it_is_given() {
     }
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let options = explicit(Strategy::Pull);
-        let (blitter, source, destination) = settled(guest, [&vgem, &vkms], &options);
-        let before = read(&destination);
-        let timeline = sw_sync::Timeline::new();
-        let (one, two) = (timeline.fence(1), timeline.fence(2));
-        let fence = thread::scope(|scope| {
-            let after = [one.as_fd(), two.as_fd()];
-            let (blitter, source, destination) = (&blitter, &source, &destination);
-            let copy = scope.spawn(move || blitter.blit(source, destination, &[], &after).unwrap());
-            for _ in 0..2 {
-                thread::sleep(Duration::from_millis(30));
-                assert!(read(destination) == before, "copied too early");
-                // The picture is finished only with the second.
-                write(source, 103);
-                timeline.advance(1);
-            }
-            copy.join().unwrap()
-        });
-        assert!(fence.sync_file().is_some(), "the GPU has waited");
-        fence.wait(PATIENCE).unwrap();
-        assert_shows(&destination, 103, "after the fences");
+        for strategy in GPUS {
+            let options = explicit(strategy);
+            let (blitter, source, destination) = settled(guest, [&vgem, &vkms], &options);
+            let before = read(&destination);
+            let timeline = sw_sync::Timeline::new();
+            let (one, two) = (timeline.fence(1), timeline.fence(2));
+            let fence = thread::scope(|scope| {
+                let after = [one.as_fd(), two.as_fd()];
+                let (blitter, source, destination) = (&blitter, &source, &destination);
+                let copy =
+                    scope.spawn(move || blitter.blit(source, destination, &[], &after).unwrap());
+                for _ in 0..2 {
+                    thread::sleep(Duration::from_millis(30));
+                    assert!(read(destination) == before, "copied too early");
+                    // The picture is finished only with the second.
+                    write(source, 103);
+                    timeline.advance(1);
+                }
+                copy.join().unwrap()
+            });
+            assert!(fence.sync_file().is_some(), "the GPU has waited");
+            fence.wait(PATIENCE).unwrap();
+            assert_shows(&destination, 103, "after the fences");
+        }
     });
 }
 
@@ -114,11 +117,13 @@ fn the_gpu_waits_for_the_fences_in_the_dma_bufs() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         // Somebody writes to the source, or reads the destination.
-        for (devices, access) in [
+        let users = [
             ([&vgem, &vkms], Access::Write),
             ([&vkms, &vgem], Access::Read),
-        ] {
-            let options = explicit(Strategy::Pull);
+        ];
+        let by_all = GPUS.into_iter().flat_map(|by| users.map(|user| (by, user)));
+        for (strategy, (devices, access)) in by_all {
+            let options = explicit(strategy);
             let (blitter, source, destination) = settled(guest, devices, &options);
             write(&source, 103);
             let of_vgem = match access {
@@ -145,23 +150,25 @@ fn the_gpu_waits_for_the_fences_in_the_dma_bufs() {
 fn for_what_is_no_sync_file_the_thread_waits() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let options = explicit(Strategy::Pull);
-        let (blitter, source, destination) = settled(guest, [&vgem, &vkms], &options);
-        let (reader, mut writer) = std::io::pipe().unwrap();
-        let after = [reader.as_fd()];
-        let first = blitter.blit(&source, &destination, &[], &after).unwrap();
-        // What comes after it does not overtake it.
-        let second = blitter.blit(&source, &destination, &[], &[]).unwrap();
-        thread::sleep(Duration::from_millis(30));
-        assert!(!first.is_done() && !second.is_done());
-        write(&source, 103);
-        writer.write_all(b"!").unwrap();
-        first.wait(PATIENCE).unwrap();
-        second.wait(PATIENCE).unwrap();
-        assert_shows(&destination, 103, "after the pipe");
-        let third = blitter.blit(&source, &destination, &[], &[]).unwrap();
-        assert!(third.sync_file().is_some(), "at once again");
-        third.wait(PATIENCE).unwrap();
+        for strategy in GPUS {
+            let options = explicit(strategy);
+            let (blitter, source, destination) = settled(guest, [&vgem, &vkms], &options);
+            let (reader, mut writer) = std::io::pipe().unwrap();
+            let after = [reader.as_fd()];
+            let first = blitter.blit(&source, &destination, &[], &after).unwrap();
+            // What comes after it does not overtake it.
+            let second = blitter.blit(&source, &destination, &[], &[]).unwrap();
+            thread::sleep(Duration::from_millis(30));
+            assert!(!first.is_done() && !second.is_done());
+            write(&source, 103);
+            writer.write_all(b"!").unwrap();
+            first.wait(PATIENCE).unwrap();
+            second.wait(PATIENCE).unwrap();
+            assert_shows(&destination, 103, "after the pipe");
+            let third = blitter.blit(&source, &destination, &[], &[]).unwrap();
+            assert!(third.sync_file().is_some(), "at once again");
+            third.wait(PATIENCE).unwrap();
+        }
     });
 }
 
@@ -169,22 +176,24 @@ fn for_what_is_no_sync_file_the_thread_waits() {
 fn copies_one_after_the_other_keep_their_order() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let options = explicit(Strategy::Pull);
-        let (blitter, _, destination) = settled(guest, [&vgem, &vkms], &options);
-        let sources = [(); 5].map(|()| buffer_on(&vgem));
-        for round in 0..20_u8 {
-            let mut last = None;
-            for (index, source) in sources.iter().enumerate() {
-                write(source, round * 5 + index as u8);
-                last = loop {
-                    match blitter.blit(source, &destination, &[], &[]) {
-                        Err(Error::Busy(_)) => thread::yield_now(),
-                        started => break Some(started.unwrap()),
-                    }
-                };
+        for strategy in GPUS {
+            let options = explicit(strategy);
+            let (blitter, _, destination) = settled(guest, [&vgem, &vkms], &options);
+            let sources = [(); 5].map(|()| buffer_on(&vgem));
+            for round in 0..20_u8 {
+                let mut last = None;
+                for (index, source) in sources.iter().enumerate() {
+                    write(source, round * 5 + index as u8);
+                    last = loop {
+                        match blitter.blit(source, &destination, &[], &[]) {
+                            Err(Error::Busy(_)) => thread::yield_now(),
+                            started => break Some(started.unwrap()),
+                        }
+                    };
+                }
+                last.unwrap().wait(PATIENCE).unwrap();
+                assert_shows(&destination, round * 5 + 4, "the last of them");
             }
-            last.unwrap().wait(PATIENCE).unwrap();
-            assert_shows(&destination, round * 5 + 4, "the last of them");
         }
     });
 }
