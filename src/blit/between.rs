@@ -128,10 +128,18 @@ pub(super) struct Spare {
 }
 
 impl Spare {
+    pub(super) fn has(&self, strategy: Strategy, frame: &Frame) -> bool {
+        self.find(strategy, frame).is_some()
+    }
+
     pub(super) fn take(&mut self, strategy: Strategy, frame: &Frame) -> Option<Between> {
-        let suits = |of: &Between| of.strategy == strategy && of.layouts == frame.layouts();
-        let at = self.all.iter().rposition(suits)?;
+        let at = self.find(strategy, frame)?;
         Some(self.all.remove(at))
+    }
+
+    fn find(&self, strategy: Strategy, frame: &Frame) -> Option<usize> {
+        let suits = |of: &Between| of.strategy == strategy && of.layouts == frame.layouts();
+        self.all.iter().rposition(suits)
     }
 
     pub(super) fn put(&mut self, mut between: Between) {

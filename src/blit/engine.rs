@@ -13,13 +13,13 @@ use super::fence::Promise;
 use super::frame::Frame;
 use super::gpu::{Ends, Lane, Shape, Submitted};
 use super::host::HostPicture;
-use super::inputs::Fences;
+use super::inputs::Inputs;
 use super::plan::{self, Facts};
 use super::records::{Allowed, Choice, Records};
 use super::strategy::Strategy;
 use super::{Failure, Options, Side, SyncFiles};
 use crate::buffer::{DmaBuf, Modifier};
-use crate::sync::{Access, SyncFile, implicit};
+use crate::sync::{self, Access, SyncFile, implicit};
 use crate::vk;
 
 /// A copy under way.
@@ -52,6 +52,8 @@ pub(super) struct Relay {
     first: Option<Step>,
     between: Between,
     strategy: Strategy,
+    /// What the frame waits for was left to the GPUs, of which the second has not been told.
+    left_to_gpus: bool,
 }
 
 impl Step {
@@ -65,6 +67,11 @@ impl Step {
 }
 
 impl Relay {
+    /// Whether the second step is yet to wait for what the frame waits for.
+    pub(super) fn has_to_wait(&self) -> bool {
+        self.left_to_gpus
+    }
+
     pub(super) fn strategy(&self) -> Strategy {
         self.strategy
     }
@@ -85,6 +92,8 @@ pub(super) struct Engine {
     patience: Duration,
     /// Which of the GPUs give sync files, and they are wanted.
     sync_files: [bool; 2],
+    /// Whether the destination's GPU takes those of the source's.
+    sync_files_across: bool,
 }
 
 impl Engine {
@@ -111,8 +120,10 @@ impl Engine {
             SyncFiles::Hardware => lane.has_sync_files() && !lane.is_software(),
             SyncFiles::Always => lane.has_sync_files(),
         };
+        let sync_files = [0, 1].map(|index: usize| lanes[index].as_ref().is_some_and(wanted));
         Ok(Self {
-            sync_files: [0, 1].map(|index: usize| lanes[index].as_ref().is_some_and(wanted)),
+            sync_files,
+            sync_files_across: sync_files == [true, true],
             lanes,
             one_gpu,
             sides,
@@ -173,9 +184,14 @@ impl Engine {
     pub(super) fn gives_sync_files(&self, strategy: Strategy) -> bool {
         match (by_one_gpu(strategy), strategy) {
             (Some((lane, _)), _) => self.sync_files[lane],
-            (None, Strategy::Staged(_)) => self.sync_files == [true, true],
+            (None, Strategy::Staged(_)) => self.sync_files_across,
             _ => false,
         }
+    }
+
+    /// Whether a frame by this strategy can be started without making memory for it first.
+    pub(super) fn is_prepared(&self, frame: &Frame, strategy: Strategy) -> bool {
+        !is_relay(strategy) || self.spare.has(strategy, frame)
     }
 
     /// Whether a frame by this strategy may be started after the one that is under way: it comes to
@@ -201,7 +217,7 @@ impl Engine {
         &mut self,
         frame: &Frame,
         strategy: Strategy,
-        after: Fences,
+        after: Inputs,
         promise: &Promise,
     ) -> Result<Running, Failure> {
         if !self.gives_sync_files(strategy) {
@@ -210,8 +226,9 @@ impl Engine {
         match by_one_gpu(strategy) {
             Some((lane, shapes)) => {
                 let ends = frame.ends(shapes);
-                let (step, file) = self.submit_after(lane, strategy, ends, &frame.rects, after)?;
-                tell(frame, strategy, file, promise);
+                let rects = &frame.rects;
+                let (step, file) = self.submit_after(lane, strategy, ends, rects, after.first)?;
+                tell(frame, strategy, kept(strategy, file), promise);
                 Ok(Running::submitted(step))
             }
             None => self.take_both_steps(frame, strategy, after, promise),
@@ -233,7 +250,7 @@ impl Engine {
         &mut self,
         frame: &Frame,
         strategy: Strategy,
-        after: Fences,
+        after: Inputs,
         promise: &Promise,
     ) -> Result<Running, Failure> {
         let between = self.between(frame, strategy)?;
@@ -242,25 +259,31 @@ impl Engine {
         let (Some(written), Some(read)) = (between.first(), between.second()) else {
             return Err(Failure::NoStrategy);
         };
-        let (first, file) = self.submit_after(0, strategy, [from, written], &rects, after)?;
-        let second = match file {
-            Ok(file) => self.submit_after(1, strategy, [read, to], &rects, file),
-            Err(error) => Err(Failure::Vulkan(error)),
-        };
+        let (first, file) = self.submit_after(0, strategy, [from, written], &rects, after.first)?;
+        let second = dup(file).and_then(|(file, dup)| {
+            let after = after.second.into_iter().chain(file);
+            let second = self.submit_after(1, strategy, [read, to], &rects, after)?;
+            Ok((second, dup))
+        });
         match second {
-            Ok((second, file)) => {
-                tell(frame, strategy, file, promise);
+            Ok(((second, file), of_first)) => {
+                let of_second = kept(strategy, file);
+                tell(frame, strategy, of_both(of_first, of_second), promise);
                 Ok(Running::Submitted {
                     steps: Steps::from([first, second]),
                     between: Some(between),
                 })
             }
             Err(failure) => {
-                log::debug!("blit by {strategy}, its second step: {failure}");
+                log::warn!("blit by {strategy}, its second step: {failure}");
+                if !failure.is_of_the_frame() {
+                    self.sync_files_across = false;
+                }
                 Ok(Running::Relay(Relay {
                     first: Some(first),
                     between,
                     strategy,
+                    left_to_gpus: true,
                 }))
             }
         }
@@ -294,6 +317,7 @@ impl Engine {
             first,
             mut between,
             strategy,
+            ..
         } = relay;
         self.finish(first.as_slice())?;
         let rects = self.for_both(frame);
@@ -401,7 +425,7 @@ impl Engine {
         ends: Ends<'_>,
         rects: &Rects,
         after: impl IntoIterator<Item = OwnedFd>,
-    ) -> Result<(Step, Result<Option<OwnedFd>, vk::Error>), Failure> {
+    ) -> Result<(Step, Export), Failure> {
         let gpu = self.lanes[lane].as_mut().ok_or(Failure::NoStrategy)?;
         let started = gpu.submit_after(ends, rects, after);
         let (submitted, file) = started.map_err(Failure::Vulkan)?;
@@ -431,6 +455,7 @@ impl Engine {
             first: first.transpose()?,
             between,
             strategy,
+            left_to_gpus: false,
         })
     }
 
@@ -519,19 +544,46 @@ impl Running {
     }
 }
 
-/// Passes the sync file of a copy on: to who asked for the copy, and into the dma-bufs for those
-/// who synchronise implicitly.
-fn tell(
-    frame: &Frame,
-    strategy: Strategy,
-    file: Result<Option<OwnedFd>, vk::Error>,
-    promise: &Promise,
-) {
+/// A sync file, `None` for what is done already.
+type Export = Result<Option<OwnedFd>, vk::Error>;
+
+/// The sync file of a copy, and what it is when it cannot be had: it is being executed all the same.
+fn kept(strategy: Strategy, file: Export) -> Option<SyncFile> {
     let file = file.unwrap_or_else(|error| {
         log::warn!("blit by {strategy}, without its sync file: {error}");
         None
     });
-    let Some(file) = file.and_then(|file| SyncFile::new(file).ok()) else {
+    file.and_then(|file| SyncFile::new(file).ok())
+}
+
+/// One to give away and one to keep.
+fn dup(file: Export) -> Result<(Option<OwnedFd>, Option<SyncFile>), Failure> {
+    let Some(file) = file.map_err(Failure::Vulkan)? else {
+        return Ok((None, None));
+    };
+    let dup = file.try_clone();
+    let dup = dup.map_err(|error| {
+        Failure::Cpu(sync::Error::Duplicate {
+            errno: crate::sys::errno(error),
+        })
+    })?;
+    Ok((Some(file), SyncFile::new(dup).ok()))
+}
+
+/// Signalled when both steps are, with the error of either. Without the second one's there is none
+/// for the whole.
+fn of_both(first: Option<SyncFile>, second: Option<SyncFile>) -> Option<SyncFile> {
+    let second = second?;
+    match first {
+        None => Some(second),
+        Some(first) => first.merge(&second).ok(),
+    }
+}
+
+/// Passes the sync file of a copy on: to who asked for the copy, and into the dma-bufs for those
+/// who synchronise implicitly.
+fn tell(frame: &Frame, strategy: Strategy, file: Option<SyncFile>, promise: &Promise) {
+    let Some(file) = file else {
         return;
     };
     let ends = [
@@ -559,6 +611,6 @@ fn by_one_gpu(strategy: Strategy) -> Option<(usize, [Shape; 2])> {
 }
 
 /// Whether it takes two steps.
-fn is_relay(strategy: Strategy) -> bool {
+pub(super) fn is_relay(strategy: Strategy) -> bool {
     matches!(strategy, Strategy::Staged(_) | Strategy::HostMemory)
 }

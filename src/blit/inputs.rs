@@ -20,7 +20,7 @@ pub(super) type Waits = ArrayVec<OwnedFd, MAX_WAITS>;
 const MOST: usize = MAX_WAITS + 2 * MAX_PLANES;
 
 /// Fences for a GPU to wait for.
-pub(super) type Fences = ArrayVec<OwnedFd, MOST>;
+type Fences = ArrayVec<OwnedFd, MOST>;
 
 /// Whose end is to be waited for in a dma-buf of ours: of writers, before it is read, or of
 /// everybody, before it is written.
@@ -48,21 +48,38 @@ pub(super) fn polled<'a>(
     given.chain(dma_bufs).collect()
 }
 
-/// What is not over yet, as sync files. `None` where something is no kernel's fence, such as a
-/// pipe, or cannot be had as one.
-pub(super) fn as_sync_files(frame: &Frame, given: &[OwnedFd]) -> Option<Fences> {
-    let mut fences = Fences::new();
+/// What the steps of a copy wait for, as sync files.
+#[derive(Default)]
+pub(super) struct Inputs {
+    /// The only step, or the first.
+    pub(super) first: Fences,
+    /// The second, besides the first. It is told of everything that it depends on, so that it waits
+    /// also where the first one's GPU has been lost, and its fence is signalled for that.
+    pub(super) second: Fences,
+}
+
+/// What is not over yet. `None` where something is no kernel's fence, such as a pipe, or cannot be
+/// had as one.
+pub(super) fn as_sync_files(frame: &Frame, given: &[OwnedFd], two_steps: bool) -> Option<Inputs> {
+    let mut inputs = Inputs::default();
     let is_ready = |fd, flags| are_ready(&ArrayVec::from([(fd, flags)])).ok();
     for fd in given {
         if !is_ready(fd.as_fd(), PollFlags::POLLIN)? {
-            let dup = fd.try_clone().ok()?;
-            fences.push(SyncFile::new(dup).ok()?.into());
+            let file = SyncFile::new(fd.try_clone().ok()?).ok()?;
+            if two_steps {
+                inputs.second.push(file.as_fd().try_clone_to_owned().ok()?);
+            }
+            inputs.first.push(file.into());
         }
     }
     for (dma_buf, access) in of_dma_bufs(frame) {
         if !is_ready(dma_buf, event(access))? {
-            fences.push(implicit::export_fd(dma_buf, access).ok()?.into());
+            let file = implicit::export_fd(dma_buf, access).ok()?.into();
+            match access {
+                Access::Write if two_steps => inputs.second.push(file),
+                _ => inputs.first.push(file),
+            }
         }
     }
-    Some(fences)
+    Some(inputs)
 }

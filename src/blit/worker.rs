@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::engine::{Engine, Relay, Running, Step, Steps};
+use super::engine::{Engine, Relay, Running, Step, Steps, is_relay};
 use super::fence::{Fence, Fences, Promise};
 use super::frame::Frame;
 use super::inputs::{self, Waits};
@@ -153,7 +153,7 @@ impl Shared {
     }
 
     /// `None` where the worker has to do it: frames before it are with the worker, it is not
-    /// settled how, or there are no sync files to wait for or to be had.
+    /// settled how, memory has to be made, or there are no sync files to wait for or to be had.
     fn start_at_once(&self, queue: &Queue, job: &Job) -> Option<Running> {
         let others_first = !queue.waiting.is_empty() || queue.in_hand > 0 || queue.engine_waits;
         if !self.sync_files || others_first || job.frame.rects.is_empty() {
@@ -165,7 +165,11 @@ impl Shared {
         if !engine.gives_sync_files(strategy) || !queue.may_begin(&engine, &job.frame, strategy) {
             return None;
         }
-        let inputs = inputs::as_sync_files(&job.frame, &job.waits)?;
+        if !engine.is_prepared(&job.frame, strategy) {
+            return None;
+        }
+        let two_steps = is_relay(strategy);
+        let inputs = inputs::as_sync_files(&job.frame, &job.waits, two_steps)?;
         let started = engine.start(&job.frame, strategy, inputs, &job.promise);
         started
             .inspect_err(|failure| engine.failed(&job.frame, strategy, failure))
@@ -277,7 +281,7 @@ impl Worker {
                 self.finish_oldest();
                 continue;
             }
-            let nothing = inputs::Fences::new();
+            let nothing = inputs::Inputs::default();
             let started = self
                 .0
                 .engine()
@@ -349,6 +353,7 @@ impl Worker {
             return;
         };
         let Err(failure) = done else {
+            drop(queue);
             if let Running::Submitted {
                 between: Some(between),
                 ..
@@ -356,7 +361,6 @@ impl Worker {
             {
                 self.0.engine().put_back(between);
             }
-            drop(queue);
             return job.end(Ok(()));
         };
         queue.in_hand += 1;
@@ -367,6 +371,12 @@ impl Worker {
     /// The oldest one, in hand.
     fn finish_relay(&self, job: Job, relay: Relay) {
         let strategy = relay.strategy();
+        if relay.has_to_wait()
+            && let Err(failure) = self.wait_only(&job, Instant::now())
+        {
+            self.0.engine().give_up(Running::Relay(relay));
+            return self.keep(job, Err(failure));
+        }
         let done = self.0.engine().take_second_step(&job.frame, relay);
         match done {
             Ok(()) => self.keep(job, Ok(())),

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use primeshare::blit::{Blitter, Carrier, Failure, Options, Outcome, Side, Strategy, SyncFiles};
+use primeshare::sync::Access;
 use primeshare::vk::ash::{self, vk};
 use primeshare::vk::{self as shared, Select};
 
 use super::{PATIENCE, assert_shows, blit, blitter_by, forced, settle, two_gpus, write};
+use crate::fences::vgem as vgem_fences;
 use crate::support::{Guest, buffer_on, in_guest};
 
 /// How many submissions go well until some do not. Negative: all do.
@@ -451,7 +453,7 @@ fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
 }
 
 #[test]
-fn a_second_gpu_that_refuses_its_step_is_asked_again() {
+fn a_second_gpu_that_refuses_the_first_ones_sync_file_is_given_the_picture_later() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         fail_after(-1, 0);
@@ -461,16 +463,24 @@ fn a_second_gpu_that_refuses_its_step_is_asked_again() {
             sync_files: SyncFiles::Always,
             ..forced(strategy)
         };
-        let blitter = blitter_by(&gpus, &vgem, &vkms, &options);
-        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        let blitter = blitter_by(&gpus, &vkms, &vgem, &options);
+        let (from, to) = (buffer_on(&vkms), buffer_on(&vgem));
         settle(&blitter, &from, &to);
         for seed in 100..110 {
             write(&from, seed);
-            let refuses = seed % 2 == 0;
+            let refuses = seed == 105;
+            // Somebody reads the destination meanwhile.
+            let reader = refuses.then(|| vgem_fences::Fence::attach(&vgem, &to, Access::Read));
             fail_after(1, i64::from(refuses));
             let fence = blitter.blit(&from, &to, &[], &[]).unwrap();
+            if let Some(reader) = reader {
+                thread::sleep(Duration::from_millis(50));
+                assert!(!fence.is_done());
+                assert_shows(&to, seed - 1, "what is being read");
+                reader.signal();
+            }
             fence.wait(PATIENCE).unwrap();
-            assert_eq!(fence.sync_file().is_none(), refuses);
+            assert_eq!(fence.sync_file().is_some(), seed < 105, "{seed}");
             assert_shows(&to, seed, "the picture");
         }
         fail_after(-1, 0);
