@@ -201,7 +201,7 @@ fn nothing_grows_while_every_strategy_copies_frame_after_frame() {
                 strategy, frames, ..
             } = traffic;
             let each = traffic.spent / *frames as u32;
-            println!("{strategy:<18} {frames} frames, {each:.0?} each");
+            println!("{strategy:<18} {frames} frames, {each:.1?} each");
         }
         let all: usize = traffic.iter().map(|traffic| traffic.frames).sum();
         println!("{all} frames in {} s", begun.elapsed().as_secs());
