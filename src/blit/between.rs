@@ -16,8 +16,9 @@ use crate::gbm::Gbm;
 /// of another.
 pub(super) const MOST: usize = 2;
 /// Frames after which memory that none of them needed is let go of: pictures of several kinds may
-/// come in turns, and those of a size that is not wanted any more go.
-const KEPT: u64 = 60;
+/// come in turns, and those of a size that is not wanted any more go. More than can be under way
+/// (64): what comes back with all the others is still needed.
+const KEPT: u64 = 128;
 
 /// Memory for one frame.
 #[derive(Debug)]

@@ -61,9 +61,10 @@ pub struct Options {
 /// From which GPUs a [`Blitter`] wants a sync file for each copy.
 ///
 /// With sync files the caller hands a copy to the GPU right away, where it is settled which one
-/// makes it (or both, the second waiting for the first one's sync file), with the fences it is to wait for; the copy's own fence is there before it is made
-/// ([`Fence::sync_file`]), for KMS (`IN_FENCE_FD`), a Wayland client or another driver, and in the
-/// dma-bufs for those who synchronise implicitly.
+/// makes it (or both, the second waiting for the first one's sync file), with the fences it is to
+/// wait for; the copy's own fence is there before it is made ([`Fence::sync_file`]), for KMS
+/// (`IN_FENCE_FD`), a Wayland client or another driver, and in the dma-bufs for those who
+/// synchronise implicitly.
 ///
 /// What is handed over cannot be taken back. The GPU waits for its fences without a deadline, and
 /// so does the end of the [`Blitter`]. Where the GPU fails after all, the picture is made again by
@@ -97,8 +98,9 @@ impl Default for Options {
 /// Copies pictures from the buffers of one device to those of another, by the best way that works.
 ///
 /// A copy is handed to a thread of its own, or to a GPU ([`SyncFiles`]), and a [`Fence`] comes back
-/// at once. Copies happen in their order; each waits for the fences given with it and for those in the dma-bufs (implicit
-/// synchronisation), and its fence is signalled when the whole picture is there. What works is
+/// at once. Copies happen in their order; each waits for the fences given with it and for those in
+/// the dma-bufs (implicit synchronisation), and its fence is signalled when the whole picture is
+/// there. What works is
 /// found out with the first frames, which take the longer way through every strategy: each is
 /// tried with a real frame, over pixels made wrong before, and compared with what was sent; then
 /// timed. When one fails later, the frame at hand is made by the next, so no frame is lost. Until
