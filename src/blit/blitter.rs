@@ -100,12 +100,11 @@ impl Default for Options {
 /// A copy is handed to a thread of its own, or to a GPU ([`SyncFiles`]), and a [`Fence`] comes back
 /// at once. Copies happen in their order; each waits for the fences given with it and for those in
 /// the dma-bufs (implicit synchronisation), and its fence is signalled when the whole picture is
-/// there. What works is
-/// found out with the first frames, which take the longer way through every strategy: each is
-/// tried with a real frame, over pixels made wrong before, and compared with what was sent; then
-/// timed. When one fails later, the frame at hand is made by the next, so no frame is lost. Until
-/// its fence is signalled, what the destination shows is undefined. Nothing is kept alive by it but
-/// buffers under way and its own memory for staging.
+/// there. What works is found out with the first frames, which take the longer way through every
+/// strategy: each is tried with a real frame, over pixels made wrong before, and compared with what
+/// was sent; then timed. When one fails later, the frame at hand is made by the next, so no frame
+/// is lost. Until its fence is signalled, what the destination shows is undefined. Nothing is kept
+/// alive by it but buffers under way and its own memory for staging.
 ///
 /// `Send` and `Sync`. Drop cancels what has not begun and waits for what has.
 pub struct Blitter {
