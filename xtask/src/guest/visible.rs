@@ -54,10 +54,6 @@ const OWN: &[(&str, &str)] = &[
     ("LOGNAME", "root"),
     ("LANG", "C.UTF-8"),
     ("XDG_RUNTIME_DIR", "/run"),
-    ("VK_DRIVER_FILES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
-    ("VK_ICD_FILENAMES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
-    // What Mesa's loader would arrive at by itself, after a complaint for every device that is on no bus it knows.
-    ("MESA_LOADER_DRIVER_OVERRIDE", "kms_swrast"),
 ];
 
 /// The job for a program, which is a bare name (looked for in the guest) or a path.
@@ -151,6 +147,12 @@ fn merged(
         caller.filter(|(name, _)| is_passed(name)).collect();
     let own = OWN.iter().chain(kind.environment());
     merged.extend(own.map(|(name, value)| (name.into(), value.into())));
+    for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        merged.push((name.into(), kind.vulkan().into()));
+    }
+    if let Some(driver) = kind.mesa_driver() {
+        merged.push(("MESA_LOADER_DRIVER_OVERRIDE".into(), driver.into()));
+    }
     let machine = if kind.in_qemu() { "qemu" } else { "uml" };
     merged.push(("PRIMESHARE_GUEST".into(), machine.into()));
     merged.push((kind::VARIABLE.into(), kind.name().into()));
