@@ -20,6 +20,7 @@ mod qemu;
 mod rootfs;
 mod scratch;
 mod serial;
+mod swiftshader;
 mod tree;
 mod uml;
 mod visible;
@@ -88,6 +89,18 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     Ok(guest)
 }
 
+/// As [`prepare`], with what only tests want.
+pub(crate) fn prepare_for_tests(kind: Kind) -> Result<Guest> {
+    if kind == Kind::Current {
+        let entry = swiftshader::entry()?;
+        if entry.get().is_none() {
+            host::prepare_to_build_guest(kind)?;
+        }
+        entry.get_or_make(false, swiftshader::make)?;
+    }
+    prepare(kind, false)
+}
+
 /// Runs a program in the guest.
 pub(crate) fn run(arguments: RunArguments) -> Result<u8> {
     let kind = arguments.guest.map_or_else(Kind::from_environment, Ok)?;
@@ -102,8 +115,13 @@ pub(crate) fn run(arguments: RunArguments) -> Result<u8> {
 pub(crate) fn run_program(
     program: &std::path::Path,
     arguments: Vec<std::ffi::OsString>,
+    is_test: bool,
 ) -> Result<u8> {
     let kind = Kind::from_environment()?;
+    let guest = match is_test {
+        true => prepare_for_tests(kind)?,
+        false => prepare(kind, false)?,
+    };
     let job = visible::job(kind, program.as_os_str().to_owned(), arguments, &[])?;
-    launch::run(&prepare(kind, false)?, job, &Limits::new(None)?, false)
+    launch::run(&guest, job, &Limits::new(None)?, false)
 }

@@ -164,7 +164,7 @@ impl Kind {
         match self {
             Kind::Current | Kind::Compat | Kind::Qemu => "/usr/share/vulkan/icd.d/lvp_icd.json",
             Kind::Gpu => {
-                "/usr/share/vulkan/icd.d/virtio_icd.json:/usr/share/vulkan/icd.d/lvp_icd.json"
+                "/usr/share/vulkan/icd.d/lvp_icd.json:/usr/share/vulkan/icd.d/virtio_icd.json"
             }
         }
     }

@@ -22,11 +22,12 @@ const DISPLAYS: &[&str] = &[
     "cirrus-vga,romfile=",
 ];
 
-/// A GPU, and a display that takes nobody's memory. `hostmem` is the window in which the guest maps what the host
+/// A GPU, a display that takes nobody's memory, and one that takes everybody's. `hostmem` is the window in which the guest maps what the host
 /// allocates for it, and with it the limit of that.
-const GPU_AND_DISPLAY: &[&str] = &[
+const GPU_AND_DISPLAYS: &[&str] = &[
     "virtio-gpu-gl-pci,blob=on,venus=on,hostmem=1G",
     "bochs-display,vgamem=128M,romfile=",
+    "cirrus-vga,romfile=",
 ];
 
 /// The kernel's command line.
@@ -80,7 +81,7 @@ pub(super) fn machine(
 /// Its display devices.
 fn add_displays(command: &mut Command, kind: Kind) {
     let (back_end, displays) = match kind {
-        Kind::Gpu => ("sdl,gl=on", GPU_AND_DISPLAY),
+        Kind::Gpu => ("sdl,gl=on", GPU_AND_DISPLAYS),
         _ => ("none", DISPLAYS),
     };
     command.args(["-display", back_end]);

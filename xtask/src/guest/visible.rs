@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::job::Job;
 use super::kind::{self, Kind};
+use super::swiftshader;
 use super::tree::belongs_to_guest;
 use crate::repository;
 
@@ -77,6 +78,14 @@ pub(crate) fn job(
         add_program(&mut job)?;
     }
     job.environment = merged(std::env::vars_os(), kind, environment)?;
+    if kind == Kind::Current
+        && let Some(directory) = swiftshader::entry()?.get()
+    {
+        let description = swiftshader::description(&directory);
+        job.environment
+            .push((swiftshader::VARIABLE.into(), description.into()));
+        share(&mut job.shared, &directory);
+    }
     if is_documentation_test(Path::new(&job.program)) {
         // By this, a binary with many documentation tests runs each in a process of its own. rustdoc says it only to
         // binaries that it starts without a runner.
