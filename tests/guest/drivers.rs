@@ -1,4 +1,9 @@
-//! Vulkan drivers: which one the tests use.
+//! Vulkan drivers: which one the tests use, and what each does and refuses.
+
+mod suite;
+mod table;
+mod tiled;
+pub(crate) mod vtest;
 
 use std::collections::BTreeMap;
 
@@ -7,13 +12,23 @@ use primeshare::vk::ash::vk::DriverId;
 /// The environment variable that names the driver for tests of Vulkan and of copies.
 const VARIABLE: &str = "PRIMESHARE_TEST_VULKAN";
 
-/// Names of drivers, as their own `driverName` has them.
-const DRIVERS: [(&str, DriverId); 4] = [
+/// What the Vulkan loader is told of the drivers.
+pub(crate) const LAVAPIPE: &str = "/usr/share/vulkan/icd.d/lvp_icd.json";
+pub(crate) const VENUS: &str = "/usr/share/vulkan/icd.d/virtio_icd.json";
+const RADV: &str = "/usr/share/vulkan/icd.d/radeon_icd.json";
+
+/// The variable by which the guest `current` tells where SwiftShader is.
+const SWIFTSHADER: &str = "PRIMESHARE_SWIFTSHADER";
+
+/// Names of drivers, and their ids.
+const DRIVERS: [(&str, DriverId); 3] = [
     ("llvmpipe", DriverId::MESA_LLVMPIPE),
     ("venus", DriverId::MESA_VENUS),
-    ("SwiftShader driver", DriverId::GOOGLE_SWIFTSHADER),
-    ("radv", DriverId::MESA_RADV),
+    ("swiftshader", DriverId::GOOGLE_SWIFTSHADER),
 ];
+
+/// Variables for a process that is to use some driver.
+pub(crate) type Environment = Vec<(&'static str, String)>;
 
 /// The driver that tests are to use: lavapipe, unless they are told otherwise.
 pub(crate) fn chosen() -> DriverId {
@@ -23,6 +38,21 @@ pub(crate) fn chosen() -> DriverId {
         Some((_, id)) => id,
         None => panic!("{VARIABLE} names no driver that is known here: {name}"),
     }
+}
+
+/// The loader is told of these drivers only, and tests use the one of this name.
+pub(crate) fn environment(name: &str, descriptions: &[&str]) -> Environment {
+    let descriptions = descriptions.join(":");
+    vec![
+        (VARIABLE, name.to_owned()),
+        ("VK_ICD_FILENAMES", descriptions.clone()),
+        ("VK_DRIVER_FILES", descriptions),
+    ]
+}
+
+/// What the loader is told of SwiftShader.
+pub(crate) fn swiftshader() -> String {
+    std::env::var(SWIFTSHADER).expect("the guest `current` has SwiftShader")
 }
 
 /// venus leaves a sync file open for each instance (Mesa 26.1.6).

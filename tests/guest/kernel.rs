@@ -3,6 +3,7 @@
 pub(crate) mod dma_buf;
 pub(crate) mod fence;
 pub(crate) mod seccomp;
+pub(crate) mod virtgpu;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};

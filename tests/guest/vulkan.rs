@@ -1,11 +1,11 @@
 //! Vulkan: import, copy, refuse; with the validation layer's silence.
 
 mod allocating;
-mod bytes;
+pub(crate) mod bytes;
 mod fds;
 pub(crate) mod fences;
 mod host;
-mod matrix;
+pub(crate) mod matrix;
 mod refusals;
 mod shared;
 mod views;

@@ -11,7 +11,7 @@ use primeshare::{DmaBuf, Fourcc};
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Memory of the device's own, at least as large as what goes through it, mapped; lavapipe's only kind of memory is coherent.
-pub(super) struct Bytes {
+pub(crate) struct Bytes {
     device: Device,
     raw: vk::Buffer,
     memory: vk::DeviceMemory,
@@ -21,7 +21,7 @@ pub(super) struct Bytes {
 
 impl Bytes {
     /// To copy from and to.
-    pub(super) fn new(device: &Device, size: usize) -> Self {
+    pub(crate) fn new(device: &Device, size: usize) -> Self {
         let usage = vk::BufferUsageFlags::TRANSFER_SRC | vk::BufferUsageFlags::TRANSFER_DST;
         Self::with_usage(device, size, usage)
     }

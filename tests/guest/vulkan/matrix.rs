@@ -46,7 +46,7 @@ const BUFFER_USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
 );
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum As {
+pub(crate) enum As {
     Image,
     Buffer,
 }
@@ -92,19 +92,19 @@ fn name(error: &dyn std::fmt::Debug) -> String {
 const VULKAN_READS_OTHERS: &str = "Vulkan reads other bytes";
 const CPU_READS_OTHERS: &str = "the CPU reads other bytes";
 
-fn there_and_back(
+pub(crate) fn there_and_back(
     vulkan: &Device,
     buffer: &DmaBuf,
     mapping: &mut Mapping,
     bytes: &mut Bytes,
     way: As,
+    refused: impl Fn(Error) -> String,
 ) -> Outcome {
-    let refused = |error: Error| name(&error);
     let (there, back) = (gradient(buffer, 3), gradient(buffer, 200));
     cpu_write(buffer, mapping, &there);
     let read = match way {
         As::Image => {
-            let image = vulkan.import_image(buffer, IMAGE_USAGE).map_err(refused)?;
+            let image = vulkan.import_image(buffer, IMAGE_USAGE).map_err(&refused)?;
             image_to_bytes(&image, buffer, bytes);
             let read = bytes.contents()[..there.len()].to_vec();
             bytes.contents()[..back.len()].copy_from_slice(&back);
@@ -183,7 +183,9 @@ fn fill(guest: &Guest) -> Vec<Cell> {
             for way in [As::Image, As::Buffer] {
                 let outcome = match (&buffer, &mut mapping) {
                     (Ok(buffer), Some(mapping)) => {
-                        there_and_back(&vulkan, buffer, mapping, &mut bytes, way)
+                        there_and_back(&vulkan, buffer, mapping, &mut bytes, way, |error| {
+                            name(&error)
+                        })
                     }
                     (Err(why), _) => Err(format!("no {why}")),
                     _ => unreachable!("a buffer is mapped"),

@@ -1,0 +1,73 @@
+//! The tests of Vulkan, transfer and fences once more, by another driver than lavapipe. What needs
+//! memory of somebody else makes no sense there: neither venus takes any.
+
+use std::time::Duration;
+
+use super::vtest::Server;
+use super::{Environment, VENUS, environment};
+use crate::child::{Child, Ending};
+use crate::support::in_guest;
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Modules of tests that make sense.
+const TESTS: &[&str] = &["vulkan::", "transfer::", "fences::"];
+
+/// Tests of those for which memory of somebody else is imported.
+const WITH_FOREIGN_MEMORY: &[&str] = &[
+    "vulkan::a_copy_",
+    "vulkan::an_image_keeps_the_memory_",
+    "vulkan::fds::",
+    "vulkan::host::images_are_shared_",
+    "vulkan::host::transfers_are_recorded_",
+    "vulkan::host::what_the_host_left_out_",
+    "vulkan::host::what_the_host_wants_kept_",
+    "vulkan::matrix::",
+    "vulkan::refusals::",
+    "vulkan::several_copies_",
+    "vulkan::shared::",
+    "vulkan::unlike_pictures_",
+    "vulkan::views::",
+];
+
+/// What makes pending sync files and gives them to Vulkan: `known_faults` has why.
+const WITH_PENDING_SYNC_FILES: &[&str] = &["vulkan::fences::work_waits_for_all_sync_files"];
+
+/// What needs Vulkan to share semaphores and fences by fd.
+const WITH_SYNC_FILES: &[&str] = &["vulkan::fences::"];
+
+/// Runs them all by a driver, but for `left_out`.
+fn pass(environment: &Environment, left_out: &[&[&str]]) {
+    let left_out = left_out.iter().copied().flatten();
+    let skips = left_out.flat_map(|test| ["--skip", test]);
+    let arguments: Vec<&str> = TESTS.iter().copied().chain(skips).collect();
+    let mut tests = Child::of(&arguments, environment);
+    let ending = tests.wait(PATIENCE);
+    let output = tests.output();
+    let result = output.lines().find(|line| line.starts_with("test result:"));
+    println!("{}", result.unwrap_or("no result"));
+    assert!(matches!(ending, Ending::Exited(0)), "{ending}\n{output}");
+    assert!(!output.contains(" 0 passed"), "nothing has run:\n{output}");
+}
+
+#[test]
+fn venus_on_virtio_gpu_passes_what_needs_no_foreign_memory() {
+    in_guest(|guest| {
+        if guest.has_gpu() {
+            let venus = environment("venus", &[VENUS]);
+            pass(&venus, &[WITH_FOREIGN_MEMORY, WITH_PENDING_SYNC_FILES]);
+        }
+    });
+}
+
+#[test]
+fn venus_by_vtest_passes_what_needs_neither_foreign_memory_nor_sync_files() {
+    in_guest(|guest| {
+        if guest.has_third() {
+            let server = Server::start();
+            let mut venus = environment("venus", &[VENUS]);
+            venus.extend(server.environment());
+            pass(&venus, &[WITH_FOREIGN_MEMORY, WITH_SYNC_FILES]);
+        }
+    });
+}
