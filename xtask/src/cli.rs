@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bench;
 use crate::guest::kind::Kind;
+use crate::{bench, repository};
 
 /// Development tasks of primeshare.
 #[derive(Parser)]
@@ -20,7 +20,12 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// The guest: a Linux kernel with real DRM drivers and without a GPU, as an ordinary process or in QEMU.
-    #[command(subcommand)]
+    ///
+    /// Programs find the host's directories at the same paths, and what they write in them is kept: the working directory
+    /// with the cargo workspace it is in, the program's own, those that the command names or in which files are that it
+    /// names, and those that are asked for by --share or PRIMESHARE_GUEST_SHARE. Everything else is the guest's own,
+    /// /tmp and /root among it; files that are named there come and go as copies, and what is lost is said.
+    #[command(subcommand, after_long_help = own_crate())]
     Guest(GuestCommand),
     /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the
     /// compatibility guest and in the QEMU guest.
@@ -70,6 +75,27 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// How cargo runs another crate's programs in the guest.
+fn own_crate() -> String {
+    let runner = repository::root().join("xtask/runner");
+    let runner = runner.display();
+    format!(
+        "In a crate of your own, `cargo test`, `cargo bench` and `cargo run` use the guest by this in \
+         .cargo/config.toml:
+
+    [target.x86_64-unknown-linux-gnu]
+    runner = \"{runner}\"
+
+or, for once, by CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER={runner}.
+
+In the environment, PRIMESHARE_RUN=guest or =host says where (default: tests and benchmarks in the guest, examples and
+binaries on the machine's own DRM devices where there are some); PRIMESHARE_GUEST_KIND in which guest;
+PRIMESHARE_GUEST_SHARE=DIR:DIR which other directories are there; PRIMESHARE_GUEST_TIMEOUT=SECONDS ends it.
+Programs need no more libraries than the guest has: those of Mesa, libdrm, libgbm and Vulkan; others have to lie in
+the crate's target directory, with LD_LIBRARY_PATH to it."
+    )
 }
 
 /// What to do with the guest.
@@ -128,6 +154,10 @@ pub(crate) struct RunArguments {
     /// Set an environment variable of the program.
     #[arg(long = "env", value_name = "NAME=VALUE")]
     pub(crate) environment: Vec<OsString>,
+    /// Share a directory of the host, so that it is there in the guest and what is written in it is kept, besides the
+    /// working directory, the cargo workspace it is in, and what the command names (also: PRIMESHARE_GUEST_SHARE=DIR:DIR).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) share: Vec<PathBuf>,
     /// Show the guest kernel's messages afterwards, on standard error.
     #[arg(long, short)]
     pub(crate) verbose: bool,

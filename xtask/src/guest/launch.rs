@@ -23,10 +23,10 @@ use super::judge::judge;
 use super::kind::Kind;
 use super::limits::Limits;
 use super::mappings::Mappings;
-use super::outcome::{GUEST_FAILED, Report, TIMED_OUT};
+use super::outcome::{End, GUEST_FAILED, Report, TIMED_OUT};
 use super::scratch::Scratch;
 use super::watch::Watcher;
-use super::{Guest, init, qemu, uml};
+use super::{Guest, init, left, named, qemu, uml};
 use crate::progress::last_lines;
 
 /// How often to look for what comes without a signal.
@@ -44,6 +44,7 @@ enum Waited {
 /// Runs the job in a new guest; the exit status.
 pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -> Result<u8> {
     job.root = guest.root.clone();
+    named::say(&job);
     let scratch = Scratch::new()?;
     let directory = scratch.path();
     fs::write(directory.join("job"), job.encode()?)?;
@@ -83,6 +84,10 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
         eprint!("{messages}");
     }
     let say = |text: &str| eprintln!("xtask: {}: {text}", job.program.display());
+    let report = report(directory);
+    if report.is_none() {
+        left::say_lost(&job);
+    }
     match waited {
         Waited::Ended => {}
         Waited::TimedOut => {
@@ -113,12 +118,17 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
         passed.map(|passed| passed.context("cannot pass on the program's output"));
     let passed = [output?, error?];
 
-    let Some(report) = report(directory) else {
+    let Some(report) = report else {
         say("the guest died before the program's end; its last messages:");
         eprint!("{}", last_lines(&directory.join("console"), 40));
         return Ok(GUEST_FAILED);
     };
-    judge(&report, passed, &messages, &job.program)
+    let received = match report.end {
+        End::Failed(_) => Ok(()),
+        _ => left::receive(&job, directory),
+    };
+    let status = judge(&report, passed, &messages, &job.program)?;
+    received.map(|()| status)
 }
 
 /// What the guest has written down, if it has come to its end.
