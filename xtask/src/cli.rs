@@ -21,10 +21,11 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// The guest: a Linux kernel with real DRM drivers and without a GPU, as an ordinary process or in QEMU.
     ///
-    /// Programs find the host's directories at the same paths, and what they write in them is kept: the working directory
-    /// with the cargo workspace it is in, the program's own, those that the command names or in which files are that it
-    /// names, and those that are asked for by --share or PRIMESHARE_GUEST_SHARE. Everything else is the guest's own,
-    /// /tmp and /root among it; files that are named there come and go as copies, and what is lost is said.
+    /// Programs see these directories of the host at the same paths, and what they write there is kept: the working
+    /// directory with its cargo workspace, the program's directory, directories that the command names or whose files it
+    /// names, and those given by --share or PRIMESHARE_GUEST_SHARE. The rest is the guest's own, /tmp and /root included:
+    /// files that the command names there are copied in, and back when the program wrote them. Files that are lost are
+    /// reported.
     #[command(subcommand, after_long_help = own_crate())]
     Guest(GuestCommand),
     /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the
@@ -82,19 +83,21 @@ fn own_crate() -> String {
     let runner = repository::root().join("xtask/runner");
     let runner = runner.display();
     format!(
-        "In a crate of your own, `cargo test`, `cargo bench` and `cargo run` use the guest by this in \
-         .cargo/config.toml:
+        "Your own crate's `cargo test`, `cargo bench` and `cargo run` use the guest with this in its .cargo/config.toml:
 
     [target.x86_64-unknown-linux-gnu]
     runner = \"{runner}\"
 
-or, for once, by CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER={runner}.
+or, for one command, with CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER={runner}.
 
-In the environment, PRIMESHARE_RUN=guest or =host says where (default: tests and benchmarks in the guest, examples and
-binaries on the machine's own DRM devices where there are some); PRIMESHARE_GUEST_KIND in which guest;
-PRIMESHARE_GUEST_SHARE=DIR:DIR which other directories are there; PRIMESHARE_GUEST_TIMEOUT=SECONDS ends it.
-Programs need no more libraries than the guest has: those of Mesa, libdrm, libgbm and Vulkan; others have to lie in
-the crate's target directory, with LD_LIBRARY_PATH to it."
+Tests and benchmarks run in the guest; examples and binaries too where the machine has no DRM device of its own.
+PRIMESHARE_RUN=guest or =host decides otherwise.
+    PRIMESHARE_GUEST_KIND=NAME          which guest
+    PRIMESHARE_GUEST_SHARE=DIR:DIR      more directories to share
+    PRIMESHARE_GUEST_TIMEOUT=SECONDS    end it after that time
+
+The guest has the libraries of Mesa, Vulkan, libdrm and libgbm. Others that your program needs have to lie in a shared
+directory that LD_LIBRARY_PATH names."
     )
 }
 
@@ -154,8 +157,8 @@ pub(crate) struct RunArguments {
     /// Set an environment variable of the program.
     #[arg(long = "env", value_name = "NAME=VALUE")]
     pub(crate) environment: Vec<OsString>,
-    /// Share a directory of the host, so that it is there in the guest and what is written in it is kept, besides the
-    /// working directory, the cargo workspace it is in, and what the command names (also: PRIMESHARE_GUEST_SHARE=DIR:DIR).
+    /// Share another directory of the host: the program sees it, and what it writes there is kept (also:
+    /// PRIMESHARE_GUEST_SHARE=DIR:DIR).
     #[arg(long, value_name = "DIR")]
     pub(crate) share: Vec<PathBuf>,
     /// Show the guest kernel's messages afterwards, on standard error.

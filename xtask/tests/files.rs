@@ -150,19 +150,19 @@ fn what_is_gone_with_the_guest_is_said() {
     for kind in KINDS {
         let output = script(
             kind,
-            "echo 1 > /tmp/lost; mkdir /root/in; echo 2 > /root/in/lost; for n in 1 2 3 4 5; do echo $n > /var/tmp/$n; done",
+            "echo 1 > /tmp/primeshare-lost; mkdir /root/in; echo 2 > /root/in/side; for n in 1 2 3 4 5; do echo $n > /var/tmp/$n; done",
             &[],
         );
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let said = text(&output.stderr);
         for part in [
-            "/tmp/lost, /root/in/lost, /var/tmp/1",
+            "/tmp/primeshare-lost, /root/in/side, /var/tmp/1",
             "/var/tmp/3, 2 more",
             "--share",
         ] {
             assert!(said.contains(part), "{said}");
         }
-        assert!(!Path::new("/tmp/lost").exists());
+        assert!(!Path::new("/tmp/primeshare-lost").exists());
     }
     // What nobody misses: caches, empty files, sockets and the like, what is taken away again.
     let output = shell(
@@ -181,7 +181,7 @@ fn a_time_out_says_what_may_be_lost() {
     assert_eq!(output.status.code(), Some(124), "{output:?}");
     let said = text(&output.stderr);
     assert!(
-        said.contains("gone with the guest") && said.contains(written.path()),
+        said.contains("nothing was copied back") && said.contains(written.path()),
         "{said}"
     );
 }
@@ -226,20 +226,20 @@ fn paths_lead_where_they_lead_on_the_host() {
         let beside = Path::new("..").join(base.file_name().unwrap());
         let file = base.join("file");
         let up_and_down = elsewhere.path().join("hop/../../bin/../link/program");
-        for (program, argument) in [
+        let ways = [
+            (up_and_down, beside.join("file")),
             (
                 base.join("bin/program"),
                 elsewhere.path().join("hop/../../file"),
             ),
             (base.join("bin/../bin/program"), file.clone()),
             (base.join("link/program"), beside.join("link/../file")),
-            (up_and_down, beside.join("file")),
-            (
-                Path::new("bin/../link/program").to_path_buf(),
-                "link/../file".into(),
-            ),
+            ("bin/../link/program".into(), "link/../file".into()),
             (beside.join("bin/program"), file.clone()),
-        ] {
+        ];
+        // QEMU takes seconds to start, and the first says most.
+        let count = if kind == QEMU.1 { 1 } else { ways.len() };
+        for (program, argument) in ways.into_iter().take(count) {
             let at = if program.is_relative() {
                 base
             } else {

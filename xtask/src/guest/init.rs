@@ -84,7 +84,7 @@ fn set_up(job: &Job, at: &Path) -> Result<()> {
 fn run_and_keep(job: &Job, scratch: &File) -> Result<Report> {
     let copies = left::Copies::before(job)?;
     let report = run(job)?;
-    left::hand_over(job, &copies, scratch)?;
+    left::collect(job, &copies, scratch)?;
     Ok(report)
 }
 

@@ -85,9 +85,14 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     }
     let say = |text: &str| eprintln!("xtask: {}: {text}", job.program.display());
     let report = report(directory);
-    if report.is_none() {
-        left::say_lost(&job);
-    }
+    let received = match report.as_ref().map(|report| &report.end) {
+        Some(End::Failed(_)) => Ok(()),
+        Some(_) => left::receive(&job, directory),
+        None => {
+            left::say_not_copied(&job);
+            Ok(())
+        }
+    };
     match waited {
         Waited::Ended => {}
         Waited::TimedOut => {
@@ -112,7 +117,7 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
         .any(|error| error.kind() == ErrorKind::BrokenPipe)
     {
         // Whoever read the output has gone, as with `| head`: no reason for a message.
-        return Ok(128 + Signal::SIGPIPE as u8);
+        return received.map(|()| 128 + Signal::SIGPIPE as u8);
     }
     let [output, error] =
         passed.map(|passed| passed.context("cannot pass on the program's output"));
@@ -122,10 +127,6 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
         say("the guest died before the program's end; its last messages:");
         eprint!("{}", last_lines(&directory.join("console"), 40));
         return Ok(GUEST_FAILED);
-    };
-    let received = match report.end {
-        End::Failed(_) => Ok(()),
-        _ => left::receive(&job, directory),
     };
     let status = judge(&report, passed, &messages, &job.program)?;
     received.map(|()| status)

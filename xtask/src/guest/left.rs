@@ -1,7 +1,8 @@
-//! What a program leaves in the guest's own directories: some of it is handed over to the host, the rest is gone with
-//! the guest, which is said.
+//! Files that a program wrote in the guest's own directories: those that are kept are copied back to the host, the
+//! others are lost with the guest, which is reported.
 //!
-//! The guest puts what is handed over into the run's temporary directory, as numbered files, with a list of records.
+//! At the program's end the guest copies what is kept into the run's temporary directory, as numbered files, with a list
+//! of all paths (`k` kept, `l` lost). The host copies from there.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -18,13 +19,13 @@ use super::tree;
 /// The directory for it, beside the job file.
 const DIRECTORY: &str = "left";
 const LIST: &str = "left/list";
-/// How many of the files that are gone are named.
+/// How many of the files that are lost are named.
 const NAMED: usize = 5;
 
-/// By what a file shows that it was written: place, size, and the times.
+/// Changes when a file is written: inode, size, time of the last change.
 type Mark = (u64, u64, i64, i64);
 
-/// What the files were like that are there as copies.
+/// The marks of the files that were copied into the guest: unchanged ones stay out of it.
 pub(super) struct Copies(HashMap<PathBuf, Mark>);
 
 impl Copies {
@@ -47,9 +48,9 @@ fn mark(metadata: &fs::Metadata) -> Mark {
     )
 }
 
-/// In the guest, after the program's end: puts what is kept into `scratch`, the host's temporary directory.
-pub(super) fn hand_over(job: &Job, copies: &Copies, scratch: &File) -> Result<()> {
-    // By its path it is out of reach.
+/// In the guest, after the program's end. `scratch` is the run's temporary directory on the host.
+pub(super) fn collect(job: &Job, copies: &Copies, scratch: &File) -> Result<()> {
+    // Its path leads nowhere in the guest's tree.
     nix::unistd::fchdir(scratch)?;
     fs::create_dir(DIRECTORY)?;
     let (mut list, mut count) = (Vec::new(), 0);
@@ -66,9 +67,10 @@ pub(super) fn hand_over(job: &Job, copies: &Copies, scratch: &File) -> Result<()
             if is_kept {
                 let number = format!("{DIRECTORY}/{count}");
                 let copied = fs::copy(&path, &number).and_then(|_| File::open(&number)?.sync_all());
-                copied.with_context(|| format!("cannot pass on {}", path.display()))?;
+                copied
+                    .with_context(|| format!("cannot copy {} out of the guest", path.display()))?;
                 count += 1;
-            } else if !is_worth_a_word(own, &path, &metadata) {
+            } else if !is_worth_reporting(own, &path, &metadata) {
                 continue;
             }
             list.push(if is_kept { b'k' } else { b'l' });
@@ -105,72 +107,69 @@ fn is_hidden(own: &Path, path: &Path) -> bool {
     inner.as_os_str().as_bytes().starts_with(b".")
 }
 
-/// Where people write, and not what is there for the time being only: locks, sockets, shared memory.
-fn is_worth_a_word(own: &Path, path: &Path, metadata: &fs::Metadata) -> bool {
+/// Leaves out what nobody misses: locks, shared memory, what programs keep in `/run`.
+fn is_worth_reporting(own: &Path, path: &Path, metadata: &fs::Metadata) -> bool {
     !own.starts_with("/run")
         && !own.starts_with("/dev")
         && metadata.len() > 0
         && !is_hidden(own, path)
 }
 
-/// On the host: brings home what is kept, and says what is gone.
+/// On the host, after the guest's end: copies what is kept to its place, and reports what is lost.
 pub(super) fn receive(job: &Job, scratch: &Path) -> Result<()> {
     let list = fs::read(scratch.join(LIST)).context("the guest did not say what it has left")?;
-    let (mut gone, mut failed, mut count) = (Vec::new(), Vec::new(), 0);
+    let (mut lost, mut failed, mut count) = (Vec::new(), Vec::new(), 0);
     for record in list.split(|&byte| byte == 0) {
         let Some((kind, path)) = record.split_first() else {
             continue;
         };
         let path = PathBuf::from(OsString::from_vec(path.to_vec()));
         if *kind == b'l' {
-            gone.push(path);
+            lost.push(path);
             continue;
         }
         let from = scratch.join(DIRECTORY).join(count.to_string());
         count += 1;
-        if let Err(error) = bring_home(&from, &path) {
+        if let Err(error) = copy_back(&from, &path) {
             failed.push(format!("{}: {error}", path.display()));
         }
     }
-    if !gone.is_empty() {
-        say_gone(job, &gone);
+    if !lost.is_empty() {
+        say_lost(job, &lost);
     }
     if !failed.is_empty() {
-        bail!(
-            "the guest's files cannot be written here: {}",
-            failed.join(", ")
-        );
+        bail!("cannot copy back from the guest: {}", failed.join(", "));
     }
     Ok(())
 }
 
-fn bring_home(from: &Path, to: &Path) -> std::io::Result<()> {
+fn copy_back(from: &Path, to: &Path) -> std::io::Result<()> {
     if let Some(directory) = to.parent() {
         fs::create_dir_all(directory)?;
     }
     fs::copy(from, to).map(|_| ())
 }
 
-fn say_gone(job: &Job, gone: &[PathBuf]) {
-    let mut names: Vec<_> = gone
+fn say_lost(job: &Job, lost: &[PathBuf]) {
+    let mut names: Vec<_> = lost
         .iter()
         .take(NAMED)
         .map(|path| path.display().to_string())
         .collect();
-    if let Some(more) = gone.len().checked_sub(NAMED).filter(|&more| more > 0) {
+    if let Some(more) = lost.len().checked_sub(NAMED).filter(|&more| more > 0) {
         names.push(format!("{more} more"));
     }
     eprintln!(
-        "xtask: {}: gone with the guest: {} (kept are the working directory, what the command names, and directories \
-         given by --share or {})",
+        "xtask: {}: wrote files that are lost with the guest: {} (to keep files, name them in the command, or write \
+         them to the working directory or one given by --share or {})",
         job.program.display(),
         names.join(", "),
         super::named::SHARE,
     );
 }
 
-/// Of a run without an end.
-pub(super) fn say_lost(job: &Job) {
+/// On the host, of a guest that was ended before its program had come to an end.
+pub(super) fn say_not_copied(job: &Job) {
     if !job.kept.is_empty() {
         let names: Vec<_> = job
             .kept
@@ -178,7 +177,7 @@ pub(super) fn say_lost(job: &Job) {
             .map(|path| path.display().to_string())
             .collect();
         eprintln!(
-            "xtask: {}: what it may have written there is gone with the guest: {}",
+            "xtask: {}: ended early, so nothing was copied back from the guest to {}",
             job.program.display(),
             names.join(", ")
         );

@@ -1,7 +1,8 @@
-//! Files and directories of the host that a command names: they are there in the guest, and what becomes of them is
-//! kept.
+//! Files and directories of the host that a command names: they are there in the guest, and what the program writes in
+//! them is kept.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,8 @@ pub(super) fn add(job: &mut Job, text: &OsStr) {
 /// Adds what a path needs on its way; where it leads.
 pub(super) fn add_way(job: &mut Job, path: &Path) -> Option<PathBuf> {
     let way = Way::of(&job.directory.join(path))?;
-    let is_ours = |path: &Path| !belongs_to_guest(path) || tree::own(path).is_some();
+    let is_ours =
+        |path: &Path| !belongs_to_guest(path) || tree::own(path).is_some_and(|own| own != path);
     job.links
         .extend(way.links.into_iter().filter(|(at, _)| is_ours(at)));
     job.entered
@@ -44,14 +46,15 @@ fn add_end(job: &mut Job, path: &Path, is_absolute: bool) {
     if job.shared.iter().any(|shared| path.starts_with(shared)) {
         return;
     }
-    // A file that is to be written is not there yet, nor is its directory perhaps. But what is not absolute and has not
-    // even a directory may be a script, and share what nobody named.
+    // A file to be written is not there yet, and perhaps its directory is not either. But relative text whose directory
+    // is missing is probably a script or a word: it must not share some directory above.
     let farthest = if is_absolute { usize::MAX } else { 2 };
     let there = path.ancestors().take(farthest).find(|path| path.is_dir());
     match there {
         Some(directory) if !belongs_to_guest(directory) => share(&mut job.shared, directory),
         Some(_) if tree::own(path).is_some() && !job.kept.iter().any(|kept| kept == path) => {
-            if path.is_file() {
+            // One that cannot be read is as good as not there.
+            if path.is_file() && File::open(path).is_ok() {
                 job.copies.push(path.to_path_buf());
             }
             job.kept.push(path.to_path_buf());
@@ -86,14 +89,15 @@ fn add_directory(job: &mut Job, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says of which directories the guest has its own: a program there does not see all that the host has.
+/// Says so where the working directory, or one that the command names, is the guest's own: it lacks most of the host's
+/// files.
 pub(super) fn say(job: &Job) {
     let is_own = |path: &&PathBuf| tree::own(path) == Some(path.as_path());
     for directory in job.kept.iter().filter(is_own) {
         let directory = directory.display();
         eprintln!(
-            "xtask: the guest has its own {directory}: of the host's, what the command names is there; \
-             what the program writes there is kept"
+            "xtask: the guest has its own {directory}, with copies of the files that the command names; \
+             what the program writes there is copied back at its end"
         );
     }
 }
