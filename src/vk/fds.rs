@@ -43,7 +43,7 @@ fn before_the_fd(result: vk::Result) -> bool {
 
 /// Whether the driver closes what it refuses. `None`: it could not be found out, this time.
 fn closes_refused(device: &Device) -> Option<bool> {
-    if device.physical().driver() != Some(vk::DriverId::MESA_LLVMPIPE) {
+    if device.physical().driver_id() != Some(vk::DriverId::MESA_LLVMPIPE) {
         return Some(false);
     }
     let known = device.closes_refused_fds();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ash::{ext, khr, vk};
 
 use super::capabilities::Brought;
-use super::{Capabilities, Error, Feature, Instance};
+use super::{Capabilities, Error, Feature, Instance, quirks};
 use crate::device::{self, NodeId};
 
 /// The DRM nodes of a Vulkan device (VK_EXT_physical_device_drm).
@@ -43,6 +43,8 @@ pub enum Select<'a> {
     Software,
     /// The first whose name contains this, in any case of letters.
     Name(&'a str),
+    /// The first of this driver. Several can drive one device, such as RADV and AMDVLK.
+    Driver(vk::DriverId),
 }
 
 impl Select<'_> {
@@ -51,6 +53,7 @@ impl Select<'_> {
             Self::Drm(drm) => device.drives(drm),
             Self::Software => device.is_software(),
             Self::Name(part) => device.name().to_lowercase().contains(&part.to_lowercase()),
+            Self::Driver(id) => device.driver_id() == Some(*id),
         }
     }
 }
@@ -61,6 +64,7 @@ impl fmt::Display for Select<'_> {
             Self::Drm(device) => write!(f, "for {device}"),
             Self::Software => f.write_str("in software"),
             Self::Name(part) => write!(f, "named \"{part}\""),
+            Self::Driver(id) => write!(f, "of the driver {id:?}"),
         }
     }
 }
@@ -113,6 +117,8 @@ impl PhysicalDevice {
             raw.get_physical_device_properties2(handle, &mut more);
             raw.get_physical_device_features2(handle, &mut features);
         }
+        let driver = has_driver.then_some(driver.driver_id);
+        quirks::keep_loaded(driver);
         let capabilities = Capabilities::of(&Brought {
             version,
             has: &has,
@@ -126,7 +132,7 @@ impl PhysicalDevice {
             handle,
             name,
             kind: properties.device_type,
-            driver: has_driver.then_some(driver.driver_id),
+            driver,
             version,
             nodes: has_drm.then(|| nodes_of(&drm)),
             max_allocation: sizes.max_memory_allocation_size,
@@ -201,8 +207,10 @@ impl PhysicalDevice {
         self.0.version
     }
 
-    /// `None` where it does not say.
-    pub(super) fn driver(&self) -> Option<vk::DriverId> {
+    /// Which driver it is of (`VkPhysicalDeviceDriverProperties::driverID`), unlike its name the
+    /// same in all versions. `None` where it does not say: below Vulkan 1.2 without
+    /// `VK_KHR_driver_properties`.
+    pub fn driver_id(&self) -> Option<vk::DriverId> {
         self.0.driver
     }
 

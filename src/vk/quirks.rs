@@ -1,5 +1,7 @@
 //! What drivers say they can do and cannot, each with its source.
 
+use std::sync::Once;
+
 use ash::vk;
 
 use super::PhysicalDevice;
@@ -10,5 +12,26 @@ use super::PhysicalDevice;
 /// PLANE_2, and of the aspects that the specification wants here,
 /// VUID-VkBindImagePlaneMemoryInfo-planeAspect-02284, none.)
 pub(super) fn crashes_on_disjoint(device: &PhysicalDevice) -> bool {
-    device.driver() == Some(vk::DriverId::MESA_LLVMPIPE)
+    device.driver_id() == Some(vk::DriverId::MESA_LLVMPIPE)
+}
+
+/// Keeps venus's library loaded for good, where `driver` is venus.
+///
+/// Each thread that has called venus has memory of it, which a function in that library frees when
+/// the thread ends. The Vulkan loader unloads the library with the last instance, so that a thread
+/// that ends later jumps to where nothing is. (Mesa 26.1.6: seen; `vn_tls_key_create_once` in
+/// `vn_common.c` makes a key with a destructor, and nothing deletes it.)
+pub(super) fn keep_loaded(driver: Option<vk::DriverId>) {
+    static ONCE: Once = Once::new();
+    if driver != Some(vk::DriverId::MESA_VENUS) {
+        return;
+    }
+    ONCE.call_once(|| {
+        let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+        // SAFETY: a library of this name (its `DT_SONAME`) is only looked for among those that are
+        // loaded, so that no code of it runs.
+        if unsafe { libc::dlopen(c"libvulkan_virtio.so".as_ptr(), flags) }.is_null() {
+            log::warn!("venus may be unloaded too early: its library goes by another name");
+        }
+    });
 }

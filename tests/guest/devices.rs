@@ -15,7 +15,10 @@ fn the_guest_has_its_devices() {
     in_guest(|guest| {
         let nodes = device::enumerate().unwrap();
         let of = |kind| nodes.iter().filter(|node| node.kind == kind).count();
-        let expected = if guest.in_qemu() {
+        let expected = if guest.has_gpu() {
+            // vgem, virtio-gpu, bochs and cirrus.
+            (4, 2)
+        } else if guest.in_qemu() {
             // vgem, virtio-gpu, bochs, qxl and cirrus; the first two also render.
             (5, 2)
         } else if guest.is_compat() {

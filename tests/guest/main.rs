@@ -10,6 +10,7 @@ mod closing;
 mod cpu;
 mod debugging;
 mod devices;
+mod drivers;
 mod example;
 mod facts;
 mod faults;

@@ -87,8 +87,11 @@ fn every_device_takes_or_refuses_every_buffer_as_its_driver_does() {
         for device in &importers {
             assert_eq!(device.stats().failed_closes, 0);
         }
-        // Six foreign buffers each at virtio-gpu, bochs and qxl; two at vgem and cirrus.
-        let expected = if guest.in_qemu() {
+        let expected = if guest.has_gpu() {
+            // Five foreign buffers each at virtio-gpu and bochs; one at vgem and cirrus.
+            2 * (2 * 5 + 2)
+        } else if guest.in_qemu() {
+            // Six each at virtio-gpu, bochs and qxl; two at vgem and cirrus.
             2 * (3 * 6 + 2 * 2)
         } else {
             0

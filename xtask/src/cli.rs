@@ -67,7 +67,7 @@ pub(crate) enum Command {
     #[command(hide = true)]
     Watch,
     /// Cargo's runner: decides where a built program runs (PRIMESHARE_RUN=guest|host|auto), and in which guest
-    /// (PRIMESHARE_GUEST_KIND=current|compat|qemu).
+    /// (PRIMESHARE_GUEST_KIND=current|compat|qemu|gpu).
     #[command(hide = true)]
     Runner {
         /// The program.
@@ -126,6 +126,8 @@ pub(crate) enum Guests {
     Compat,
     /// Debian's own kernel, for QEMU.
     Qemu,
+    /// The same with a GPU.
+    Gpu,
     /// All of them.
     All,
 }
@@ -136,6 +138,7 @@ impl Guests {
             Guests::Current => &[Kind::Current],
             Guests::Compat => &[Kind::Compat],
             Guests::Qemu => &[Kind::Qemu],
+            Guests::Gpu => &[Kind::Gpu],
             Guests::All => &Kind::ALL,
         }
     }

@@ -3,8 +3,10 @@
 //! QEMU because its drivers need devices: see [`kind`].
 
 mod accelerator;
+mod clock;
 mod console;
 mod debian;
+mod emulator;
 pub(crate) mod init;
 mod job;
 mod judge;
@@ -21,6 +23,7 @@ mod qemu;
 mod rootfs;
 mod scratch;
 mod serial;
+mod swiftshader;
 mod tree;
 mod uml;
 mod visible;
@@ -32,6 +35,7 @@ use anyhow::Result;
 use crate::cli::RunArguments;
 use crate::host;
 use accelerator::Accelerator;
+use emulator::Emulator;
 use kind::Kind;
 use limits::Limits;
 
@@ -41,7 +45,9 @@ pub(crate) struct Guest {
     kernel: std::path::PathBuf,
     /// The directory with the root file system.
     root: std::path::PathBuf,
-    /// How QEMU runs the kernel; none where the kernel runs by itself.
+    /// QEMU, where the kernel does not run by itself.
+    emulator: Option<Emulator>,
+    /// How QEMU runs the kernel.
     accelerator: Option<Accelerator>,
 }
 
@@ -62,26 +68,40 @@ pub(crate) fn build(kinds: &[Kind], force: bool) -> Result<u8> {
 /// A guest that is ready to start, built first if need be.
 pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     let (kernel, root) = (kernel::entry(kind)?, rootfs::entry(kind.root())?);
-    if kind.in_qemu() {
-        // Unlike the guest, it is not in the cache.
-        host::prepare_for_qemu()?;
-    }
-    if force || kernel.get().is_none() || root.get().is_none() {
+    let emulator = emulator::entry()?;
+    let lacks_emulator = kind.in_qemu() && emulator.get().is_none();
+    if force || kernel.get().is_none() || root.get().is_none() || lacks_emulator {
         host::prepare_to_build_guest(kind)?;
     }
-    // A root file system that it shares is the other guest's to build anew.
+    // What it shares is the other guest's to build anew.
     let force_root = force && kind.root() == kind;
+    let force_kernel = force && kind.kernel_of() == kind;
     let root = root.get_or_make(force_root, |at, log| rootfs::make(kind.root(), at, log))?;
-    let kernel = kernel.get_or_make(force, |at, log| kernel::make(kind, at, log))?;
-    let accelerator = match kind.in_qemu() {
-        true => Some(accelerator::choose(&kernel)?),
-        false => None,
-    };
-    Ok(Guest {
+    let kernel = kernel.get_or_make(force_kernel, |at, log| kernel::make(kind, at, log))?;
+    let mut guest = Guest {
         kernel,
         root,
-        accelerator,
-    })
+        emulator: None,
+        accelerator: None,
+    };
+    if kind.in_qemu() {
+        let emulator = Emulator::new(emulator.get_or_make(force_kernel, emulator::make)?);
+        guest.accelerator = Some(accelerator::choose(&emulator, &guest.kernel)?);
+        guest.emulator = Some(emulator);
+    }
+    Ok(guest)
+}
+
+/// As [`prepare`], with what only tests want.
+pub(crate) fn prepare_for_tests(kind: Kind) -> Result<Guest> {
+    if kind == Kind::Current {
+        let entry = swiftshader::entry()?;
+        if entry.get().is_none() {
+            host::prepare_to_build_guest(kind)?;
+        }
+        entry.get_or_make(false, swiftshader::make)?;
+    }
+    prepare(kind, false)
 }
 
 /// Runs a program in the guest.
@@ -104,8 +124,13 @@ pub(crate) fn run(arguments: RunArguments) -> Result<u8> {
 pub(crate) fn run_program(
     program: &std::path::Path,
     arguments: Vec<std::ffi::OsString>,
+    is_test: bool,
 ) -> Result<u8> {
     let kind = Kind::from_environment()?;
+    let guest = match is_test {
+        true => prepare_for_tests(kind)?,
+        false => prepare(kind, false)?,
+    };
     let job = visible::job(kind, program.as_os_str().to_owned(), arguments, &[], &[])?;
-    launch::run(&prepare(kind, false)?, job, &Limits::new(None)?, false)
+    launch::run(&guest, job, &Limits::new(None)?, false)
 }

@@ -14,8 +14,6 @@ enum Sign {
     Tool(&'static str),
     File(&'static str),
     PkgConfig(&'static str),
-    /// QEMU has this device, perhaps in a module.
-    QemuDevice(&'static str),
 }
 
 /// Something that has to be there: its sign, and Debian's and Ubuntu's name of the package that brings it.
@@ -54,14 +52,17 @@ const KERNEL_SOURCE: &[Need] = &[
     need(Sign::Tool("perl"), "perl"),
 ];
 
-/// To take a kernel that is built as it is needed.
+/// To take a kernel that is built, and an emulator that stands on a compiled library.
 const KERNEL_STOCK: &[Need] = &[
+    need(Sign::Tool("cc"), "gcc"),
+    need(Sign::File("/usr/include/linux/udmabuf.h"), "linux-libc-dev"),
+    need(
+        Sign::File("/usr/include/x86_64-linux-gnu/sys/types.h"),
+        "libc6-dev",
+    ),
     need(Sign::Tool("depmod"), "kmod"),
     need(Sign::Tool("zstd"), "zstd"),
 ];
-
-/// What runs a guest whose kernel is no program.
-pub(crate) const QEMU: &str = "qemu-system-x86_64";
 
 /// To build the guest's root file system as an ordinary user.
 const UNPRIVILEGED: &[Need] = &[need(Sign::Tool("newuidmap"), "uidmap")];
@@ -87,26 +88,7 @@ pub(crate) fn prepare_to_build_guest(kind: Kind) -> Result<()> {
     if !is_root() {
         needs.extend(UNPRIVILEGED);
     }
-    provide(&needs)?;
-    if kind.in_qemu() {
-        prepare_devices_of_qemu()?;
-    }
-    Ok(())
-}
-
-/// Makes sure that QEMU can be started here.
-pub(crate) fn prepare_for_qemu() -> Result<()> {
-    if has_tool(QEMU) {
-        return Ok(());
-    }
-    provide(&[&need(Sign::Tool(QEMU), "qemu-system-x86")])?;
-    prepare_devices_of_qemu()
-}
-
-/// Makes sure that QEMU has all the devices of the guest, which takes a moment to find out.
-fn prepare_devices_of_qemu() -> Result<()> {
-    // Some releases have it in a package of its own, which others do not know.
-    provide(&[&need(Sign::QemuDevice("qxl"), "qemu-system-modules-spice")])
+    provide(&needs)
 }
 
 /// Makes sure that the library can be built here.
@@ -159,10 +141,6 @@ fn is_there(sign: &Sign) -> bool {
     match sign {
         Sign::Tool(name) => has_tool(name),
         Sign::File(path) => Path::new(path).exists(),
-        Sign::QemuDevice(name) => {
-            let help = format!("{name},help");
-            succeeds(Command::new(QEMU).args(["-device", &help]))
-        }
         Sign::PkgConfig(name) => succeeds(Command::new("pkg-config").args(["--exists", name])),
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn run(program: &Path, arguments: Vec<OsString>) -> Result<u8> {
         return Ok(status);
     }
     if in_guest(choice, kind, has_usable_device) {
-        return guest::run_program(program, arguments);
+        return guest::run_program(program, arguments, kind == Kind::Check);
     }
     let error = Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot run {}", program.display()))

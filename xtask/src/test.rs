@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
     let started = Instant::now();
     host::prepare_for_library()?;
     for kind in Kind::ALL {
-        guest::prepare(kind, false)?;
+        guest::prepare_for_tests(kind)?;
     }
     let mut taken = vec![("preparation".to_owned(), started.elapsed())];
     let mut failed = None;

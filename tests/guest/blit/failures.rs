@@ -12,7 +12,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use primeshare::blit::{Blitter, Carrier, Failure, Options, Outcome, Side, Strategy, SyncFiles};
 use primeshare::sync::Access;
 use primeshare::vk::ash::{self, vk};
-use primeshare::vk::{self as shared, Select};
+use primeshare::vk::{self as shared};
 
 use super::{PATIENCE, assert_shows, blit, blitter_by, forced, settle, two_gpus, write};
 use crate::fences::vgem as vgem_fences;
@@ -156,7 +156,7 @@ unsafe extern "system" fn with_empty_copies(
 /// A device of the host program's, whose functions are looked up by `lookup`.
 fn device(guest: &Guest, lookup: vk::PFN_vkGetDeviceProcAddr) -> shared::Device {
     let instance = guest.instance();
-    let physical = instance.select(&Select::Software).unwrap();
+    let physical = guest.physical();
     // The library's own device, for its list of extensions and its end.
     let whole = shared::Device::new(&physical).unwrap();
     *LOOKUP.lock().unwrap() = Some(instance.raw().fp_v1_0().get_device_proc_addr);

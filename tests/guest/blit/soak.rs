@@ -11,6 +11,7 @@ use primeshare::vk::{self, Instance, Select, Validation};
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
 
 use super::{PATIENCE, assert_shows, blit, blitter_by, forced, write};
+use crate::drivers;
 use crate::support::{Held, in_guest, scale};
 
 /// Frames after which what is copied between is as it was.
@@ -137,7 +138,7 @@ impl Traffic {
 /// Without the validation layer, which remembers more and more by itself.
 fn two_gpus() -> [vk::Device; 2] {
     let instance = Instance::new(Validation::Off).unwrap();
-    let gpu = instance.select(&Select::Software).unwrap();
+    let gpu = instance.select(&Select::Driver(drivers::chosen())).unwrap();
     [(); 2].map(|()| vk::Device::new(&gpu).unwrap())
 }
 

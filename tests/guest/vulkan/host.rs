@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::vk::ash::{self, ext, khr, vk};
 use primeshare::vk::{
-    Commands, Device, Error, Feature, Host, Instance, Select, Transfer, Use, acquire, copy_region,
-    release,
+    Commands, Device, Error, Feature, Host, Instance, Transfer, Use, acquire, copy_region, release,
 };
 use primeshare::{Allocator, Fourcc, Request};
 
@@ -32,7 +31,7 @@ struct HostDevice {
 
 impl HostDevice {
     fn new(guest: &Guest, extensions: &[&CStr]) -> Self {
-        let physical = guest.instance().select(&Select::Software).unwrap();
+        let physical = guest.physical();
         let instance = guest.instance().raw();
         let priorities = [1.0];
         let queues = [vk::DeviceQueueCreateInfo::default().queue_priorities(&priorities)];

@@ -10,10 +10,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::emulator::Emulator;
 use super::kernel::stock;
 use super::qemu;
 use crate::cache::Entry;
-use crate::host::QEMU;
 use crate::progress::{Log, Step};
 
 /// The environment variable that chooses one.
@@ -54,7 +54,7 @@ impl Accelerator {
 }
 
 /// The better one of those that work with this kernel.
-pub(super) fn choose(kernel: &Path) -> Result<Accelerator> {
+pub(super) fn choose(emulator: &Emulator, kernel: &Path) -> Result<Accelerator> {
     if let Some(asked) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         return Accelerator::named(&asked.to_string_lossy());
     }
@@ -62,7 +62,7 @@ pub(super) fn choose(kernel: &Path) -> Result<Accelerator> {
     if kvm.is_err() {
         return Ok(Accelerator::Emulation);
     }
-    let machine = qemu::machine(kernel, Accelerator::Kvm, 512 << 20, 2, "");
+    let machine = qemu::trial(emulator, kernel);
     let verdict = Entry::new("kvm", &[&format!("{machine:?}"), &host()?])?;
     let verdict = verdict.get_or_make(false, |at, log| try_out(&machine, at, log))?;
     let verdict = fs::read_to_string(verdict.join("accelerator"))?;
@@ -71,15 +71,12 @@ pub(super) fn choose(kernel: &Path) -> Result<Accelerator> {
 
 /// What the outcome depends on besides the machine.
 fn host() -> Result<String> {
-    let version = Command::new(QEMU).arg("--version").output();
-    let version = version.with_context(|| format!("cannot start {QEMU}"))?;
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors
         .lines()
         .find(|line| line.starts_with("model name"));
     Ok(format!(
-        "{}{}{}",
-        String::from_utf8_lossy(&version.stdout),
+        "{}{}",
         fs::read_to_string("/proc/version")?,
         model.unwrap_or_default()
     ))
@@ -94,6 +91,9 @@ fn try_out(machine: &Command, directory: &Path, log: &mut Log) -> Result<()> {
         .args(["--core=0", "timeout", "--kill-after=2", PATIENCE])
         .arg(machine.get_program())
         .args(machine.get_args());
+    for (name, value) in machine.get_envs() {
+        value.map(|value| bounded.env(name, value));
+    }
     let mut up = false;
     let ended = log.run(&mut bounded, |line| up |= line.trim() == stock::UP);
     let found = match up && ended.is_ok() {

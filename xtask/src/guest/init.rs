@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use super::job::Job;
 use super::kind::Kind;
 use super::outcome::{End, Report};
-use super::{left, serial, tree, vkms};
+use super::{clock, left, serial, tree, vkms};
 
 /// The environment variable with the path of the job file; the kernel hands it on from its command line.
 pub(crate) const JOB: &str = "PRIMESHARE_JOB";
@@ -103,6 +103,7 @@ fn run(job: &Job) -> Result<Report> {
         .stderr(error_end);
     let [output_line, error_line] = job.guest.lines();
     let pumps = [pump(output, output_line)?, pump(error, error_line)?];
+    clock::tell(serial::open(Path::new(job.guest.clock_line()))?);
 
     std::env::set_current_dir(&job.directory).with_context(|| {
         format!(

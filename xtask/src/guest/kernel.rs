@@ -13,6 +13,7 @@ use crate::progress::Log;
 
 /// The cache's entry for the kernel.
 pub(crate) fn entry(kind: Kind) -> Result<Entry> {
+    let kind = kind.kernel_of();
     match kind.kernel() {
         Kernel::Source { package, config } => source::entry(kind, package, config),
         Kernel::Stock { package } => stock::entry(kind, package),
@@ -21,6 +22,7 @@ pub(crate) fn entry(kind: Kind) -> Result<Entry> {
 
 /// Makes the kernel in `directory`.
 pub(crate) fn make(kind: Kind, directory: &Path, log: &mut Log) -> Result<()> {
+    let kind = kind.kernel_of();
     match kind.kernel() {
         Kernel::Source { package, config } => source::make(kind, package, config, directory, log),
         Kernel::Stock { package } => stock::make(kind, package, directory, log),

@@ -18,10 +18,12 @@ pub(crate) enum Kind {
     Compat,
     /// Debian's own kernel in QEMU, with drivers that refuse each other's buffers: virtio-gpu, bochs, qxl, cirrus.
     Qemu,
+    /// The same kernel with a GPU: a virtio-gpu that has OpenGL (virgl) and Vulkan (venus), vgem and bochs beside it.
+    Gpu,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 3] = [Kind::Current, Kind::Compat, Kind::Qemu];
+    pub(crate) const ALL: [Kind; 4] = [Kind::Current, Kind::Compat, Kind::Qemu, Kind::Gpu];
 
     /// What the environment asks for.
     pub(crate) fn from_environment() -> Result<Self> {
@@ -32,7 +34,7 @@ impl Kind {
         match value.map(|value| value.to_string_lossy()).as_deref() {
             None | Some("") => Ok(Kind::default()),
             Some(name) => Self::named(name).with_context(|| {
-                format!("{VARIABLE} must be current, compat or qemu, not {name:?}")
+                format!("{VARIABLE} must be current, compat, qemu or gpu, not {name:?}")
             }),
         }
     }
@@ -51,6 +53,7 @@ impl Kind {
             Kind::Current => "current",
             Kind::Compat => "compat",
             Kind::Qemu => "qemu",
+            Kind::Gpu => "gpu",
         }
     }
 
@@ -60,6 +63,7 @@ impl Kind {
             Kind::Current => "Guest",
             Kind::Compat => "Compatibility guest",
             Kind::Qemu => "QEMU guest",
+            Kind::Gpu => "GPU guest",
         }
     }
 
@@ -67,15 +71,23 @@ impl Kind {
     pub(crate) fn name_of(self, part: &str) -> String {
         match self {
             Kind::Current => part.to_owned(),
-            Kind::Compat | Kind::Qemu => format!("{part}-{}", self.name()),
+            Kind::Compat | Kind::Qemu | Kind::Gpu => format!("{part}-{}", self.name()),
         }
     }
 
     /// The guest whose root file system this one has too.
     pub(crate) fn root(self) -> Kind {
         match self {
-            Kind::Current => Kind::Current,
+            Kind::Current | Kind::Gpu => Kind::Current,
             Kind::Compat | Kind::Qemu => Kind::Compat,
+        }
+    }
+
+    /// The guest whose kernel this one has too.
+    pub(crate) fn kernel_of(self) -> Kind {
+        match self {
+            Kind::Gpu => Kind::Qemu,
+            own => own,
         }
     }
 
@@ -95,7 +107,7 @@ impl Kind {
                 package: "linux-source-6.12",
                 config: include_str!("../../../guest/compat.config"),
             },
-            Kind::Qemu => Kernel::Stock {
+            Kind::Qemu | Kind::Gpu => Kernel::Stock {
                 package: "linux-image-amd64",
             },
         }
@@ -115,6 +127,15 @@ impl Kind {
         }
     }
 
+    /// The device in the guest through which it tells what its clock says.
+    pub(crate) fn clock_line(self) -> &'static str {
+        if self.in_qemu() {
+            "/dev/vport0p3"
+        } else {
+            "/dev/ttyS2"
+        }
+    }
+
     /// Whether the kernel can use several CPUs. Those that can also know the faster way to run programs, by seccomp
     /// instead of ptrace.
     pub(crate) fn has_several_cpus(self) -> bool {
@@ -123,8 +144,9 @@ impl Kind {
 
     /// What programs find in their environment besides what they find in every guest.
     pub(crate) fn environment(self) -> &'static [(&'static str, &'static str)] {
-        match self.root() {
+        match self {
             Kind::Current => &[],
+            Kind::Gpu => &[],
             Kind::Compat | Kind::Qemu => &[(
                 // The validation layer asks the driver by VkDrmFormatModifierPropertiesList2EXT whether images with a
                 // modifier can be copied. Mesa's lavapipe 25.0 only answers the structure before that one, so the
@@ -135,6 +157,22 @@ impl Kind {
                  VUID-vkCmdBlitImage-srcImage-01999,VUID-vkCmdBlitImage-dstImage-02000",
             )],
         }
+    }
+
+    /// The Vulkan drivers that programs find, in the order in which the loader is told of them.
+    pub(crate) fn vulkan(self) -> &'static str {
+        match self {
+            Kind::Current | Kind::Compat | Kind::Qemu => "/usr/share/vulkan/icd.d/lvp_icd.json",
+            Kind::Gpu => {
+                "/usr/share/vulkan/icd.d/lvp_icd.json:/usr/share/vulkan/icd.d/virtio_icd.json"
+            }
+        }
+    }
+
+    /// The Mesa driver that programs are to take for every device: what Mesa's loader would arrive at by itself, after
+    /// a complaint for every device that is on no bus it knows.
+    pub(crate) fn mesa_driver(self) -> Option<&'static str> {
+        (self != Kind::Gpu).then_some("kms_swrast")
     }
 
     /// Whether the kernel makes vkms devices on demand, so that there is a second one.
@@ -169,7 +207,9 @@ mod tests {
         assert_eq!(Kind::asked_for(None)?, Kind::Current);
         assert_eq!(Kind::asked_for(Some(OsStr::new("")))?, Kind::Current);
         let refused = Kind::asked_for(Some(OsStr::new("old")));
-        assert!(refused.is_err_and(|error| error.to_string().contains("current, compat or qemu")));
+        assert!(
+            refused.is_err_and(|error| error.to_string().contains("current, compat, qemu or gpu"))
+        );
         Ok(())
     }
 }

@@ -20,13 +20,12 @@ use nix::unistd::{Pid, getppid, setsid};
 
 use super::job::Job;
 use super::judge::judge;
-use super::kind::Kind;
 use super::limits::Limits;
 use super::mappings::Mappings;
 use super::outcome::{End, GUEST_FAILED, Report, TIMED_OUT};
 use super::scratch::Scratch;
 use super::watch::Watcher;
-use super::{Guest, init, left, named, qemu, uml};
+use super::{Guest, clock, init, left, named, qemu, uml};
 use crate::progress::last_lines;
 
 /// How often to look for what comes without a signal.
@@ -36,6 +35,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 enum Waited {
     Ended,
     TimedOut,
+    /// Its clock runs away.
+    LostTime(String),
     /// A process of it can have no more mappings, and stands still.
     Exhausted,
     Interrupted(Signal),
@@ -58,22 +59,31 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     signals.thread_block()?;
     let (output, output_end) = std::io::pipe()?;
     let (error, error_end) = std::io::pipe()?;
+    let (clock, clock_end) = std::io::pipe()?;
     let mut watcher = Watcher::start()?;
     let mut child = start(
         guest,
-        job.guest,
+        &job,
         directory,
         limits,
-        [&output_end, &error_end],
+        [&output_end, &error_end, &clock_end],
     )?;
     let watched = watcher.watch(child.id());
-    drop((output_end, error_end));
+    drop((output_end, error_end, clock_end));
     let pumps = [
         Pump::start(output, std::io::stdout()),
         Pump::start(error, std::io::stderr()),
     ];
+    let clock = clock::Listener::start(clock);
     let is_done = || job.guest.in_qemu() && has_arrived(directory, &pumps);
-    let waited = wait(&mut child, &signals, limits.timeout, &pumps, is_done);
+    let waited = wait(
+        &mut child,
+        &signals,
+        limits.timeout,
+        &pumps,
+        &clock,
+        is_done,
+    );
     end(&mut child, watcher);
     watched?;
     let passed = pumps.map(Pump::join);
@@ -101,6 +111,10 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
                 limits.timeout.unwrap_or_default().as_secs()
             ));
             return Ok(TIMED_OUT);
+        }
+        Waited::LostTime(complaint) => {
+            say(&complaint);
+            return Ok(GUEST_FAILED);
         }
         Waited::Exhausted => {
             say("stands still at the host's limit of mappings: ended");
@@ -182,15 +196,15 @@ fn is_ignored(signal: Signal) -> bool {
 
 fn start(
     guest: &Guest,
-    kind: Kind,
+    job: &Job,
     directory: &Path,
     limits: &Limits,
-    output: [&PipeWriter; 2],
+    output: [&PipeWriter; 3],
 ) -> Result<Child> {
     let console = File::create(directory.join("console"))?;
-    let mut command = match guest.accelerator {
-        Some(accelerator) => qemu::command(guest, accelerator, directory, limits, output),
-        None => uml::command(guest, kind, directory, limits, output)?,
+    let mut command = match &guest.emulator {
+        Some(emulator) => qemu::command(guest, emulator, job, directory, limits, &output)?,
+        None => uml::command(guest, job.guest, directory, limits, &output)?,
     };
     let lines = output.map(|end| end.as_raw_fd());
     command
@@ -207,7 +221,7 @@ fn start(
 }
 
 /// In the child, before it becomes the guest.
-fn prepare(lines: [RawFd; 2], parent: Pid) -> std::io::Result<()> {
+fn prepare(lines: [RawFd; 3], parent: Pid) -> std::io::Result<()> {
     // Its own session: it gets no signal from the terminal, and all its processes can be ended by group.
     setsid()?;
     // If this program is killed, the kernel ends the guest's first process at once; the watcher ends the others.
@@ -268,6 +282,7 @@ fn wait(
     signals: &SigSet,
     timeout: Option<Duration>,
     pumps: &[Pump],
+    clock: &clock::Listener,
     is_done: impl Fn() -> bool,
 ) -> Result<Waited> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -275,6 +290,9 @@ fn wait(
     loop {
         if mappings.are_exhausted() {
             return Ok(Waited::Exhausted);
+        }
+        if let Some(complaint) = clock.complaint() {
+            return Ok(Waited::LostTime(complaint));
         }
         if child.try_wait()?.is_some() {
             return Ok(Waited::Ended);

@@ -9,6 +9,8 @@ pub(crate) struct Limits {
     pub(crate) timeout: Option<Duration>,
     pub(crate) memory: u64,
     pub(crate) processors: u32,
+    /// More for the kernel's command line.
+    pub(crate) parameters: Option<String>,
 }
 
 impl Limits {
@@ -30,6 +32,7 @@ impl Limits {
                 .with_context(|| {
                     format!("PRIMESHARE_GUEST_CPUS must be 1 to 16, not {processors}")
                 })?,
+            parameters: std::env::var("PRIMESHARE_GUEST_PARAMETERS").ok(),
         })
     }
 }

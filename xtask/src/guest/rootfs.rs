@@ -45,6 +45,32 @@ const UNNEEDED: &[&str] = &[
     "usr/lib/x86_64-linux-gnu/libvulkan_virtio.so",
 ];
 
+/// What only the current guest has: a server that makes a second Vulkan driver of the first, for venus by vtest.
+const VTEST: &str = "virgl-server";
+
+/// Drivers that a guest has after all: venus, which virtio-gpu and vtest serve; RADV, which can be asked what it would
+/// do on a GPU that is not there, in this Mesa for the last time.
+fn needed(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Current | Kind::Gpu => "usr/lib/x86_64-linux-gnu/libvulkan_virtio.so",
+        Kind::Compat | Kind::Qemu => "usr/lib/x86_64-linux-gnu/libvulkan_radeon.so",
+    }
+}
+
+fn packages(kind: Kind) -> Vec<&'static str> {
+    let mut packages = PACKAGES.to_vec();
+    if kind == Kind::Current {
+        packages.push(VTEST);
+    }
+    packages
+}
+
+fn unneeded(kind: Kind) -> Vec<&'static str> {
+    let needed = needed(kind);
+    let unneeded = UNNEEDED.iter().copied();
+    unneeded.filter(|path| *path != needed).collect()
+}
+
 /// The cache's entry for the root file system.
 pub(crate) fn entry(kind: Kind) -> Result<Entry> {
     Entry::new(
@@ -52,8 +78,8 @@ pub(crate) fn entry(kind: Kind) -> Result<Entry> {
         &[
             RECIPE,
             debian::SUITE,
-            &PACKAGES.join(" "),
-            &UNNEEDED.join(" "),
+            &packages(kind).join(" "),
+            &unneeded(kind).join(" "),
         ],
     )
 }
@@ -61,8 +87,9 @@ pub(crate) fn entry(kind: Kind) -> Result<Entry> {
 /// Makes the root file system in `directory`.
 pub(crate) fn make(kind: Kind, directory: &Path, log: &mut Log) -> Result<()> {
     let step = Step::start(format!("{}, root file system", kind.title()));
-    let packages: Vec<&str> = [ESSENTIAL].iter().chain(PACKAGES).copied().collect();
-    let pick: Vec<String> = UNNEEDED
+    let mut packages = packages(kind);
+    packages.insert(0, ESSENTIAL);
+    let pick: Vec<String> = unneeded(kind)
         .iter()
         .map(|path| format!("--exclude=./{path}"))
         .collect();

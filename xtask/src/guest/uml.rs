@@ -17,7 +17,7 @@ pub(super) fn command(
     kind: Kind,
     directory: &Path,
     limits: &Limits,
-    lines: [&impl AsRawFd; 2],
+    lines: &[&impl AsRawFd],
 ) -> Result<Command> {
     let mut command = Command::new(source::file(&guest.kernel));
     command.args([
@@ -32,12 +32,14 @@ pub(super) fn command(
         "con=null".to_owned(),
         "con0=null,fd:1".to_owned(),
         "ssl=null".to_owned(),
-        format!("ssl0=null,fd:{}", lines[0].as_raw_fd()),
-        format!("ssl1=null,fd:{}", lines[1].as_raw_fd()),
         "oops=panic".to_owned(),
         "hostname=guest".to_owned(),
         "udmabuf.size_limit_mb=1024".to_owned(),
     ]);
+    for (number, line) in lines.iter().enumerate() {
+        command.arg(format!("ssl{number}=null,fd:{}", line.as_raw_fd()));
+    }
+    command.args(limits.parameters.iter().flat_map(|asked| asked.split(' ')));
     if kind.has_several_cpus() {
         command.args([
             format!("ncpus={}", limits.processors),

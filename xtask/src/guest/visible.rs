@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use super::job::Job;
 use super::kind::{self, Kind};
-use super::named;
 use super::tree::{self, belongs_to_guest};
+use super::{named, swiftshader};
 use crate::repository;
 
 /// Variables that speak of the host: the guest has its own, or nothing that they could name.
@@ -55,10 +55,6 @@ const OWN: &[(&str, &str)] = &[
     ("LOGNAME", "root"),
     ("LANG", "C.UTF-8"),
     ("XDG_RUNTIME_DIR", "/run"),
-    ("VK_DRIVER_FILES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
-    ("VK_ICD_FILENAMES", "/usr/share/vulkan/icd.d/lvp_icd.json"),
-    // What Mesa's loader would arrive at by itself, after a complaint for every device that is on no bus it knows.
-    ("MESA_LOADER_DRIVER_OVERRIDE", "kms_swrast"),
 ];
 
 /// The job for a program, which is a bare name (looked for in the guest) or a path; `asked` are directories to share.
@@ -91,6 +87,14 @@ pub(crate) fn job(
         named::add(&mut job, text);
     }
     job.environment = merged(std::env::vars_os(), kind, environment)?;
+    if kind == Kind::Current
+        && let Some(directory) = swiftshader::entry()?.get()
+    {
+        let description = swiftshader::description(&directory);
+        job.environment
+            .push((swiftshader::VARIABLE.into(), description.into()));
+        share(&mut job.shared, &directory);
+    }
     if is_documentation_test(Path::new(&job.program)) {
         // By this, a binary with many documentation tests runs each in a process of its own. rustdoc says it only to
         // binaries that it starts without a runner.
@@ -172,6 +176,12 @@ fn merged(
         caller.filter(|(name, _)| is_passed(name)).collect();
     let own = OWN.iter().chain(kind.environment());
     merged.extend(own.map(|(name, value)| (name.into(), value.into())));
+    for name in ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"] {
+        merged.push((name.into(), kind.vulkan().into()));
+    }
+    if let Some(driver) = kind.mesa_driver() {
+        merged.push(("MESA_LOADER_DRIVER_OVERRIDE".into(), driver.into()));
+    }
     let machine = if kind.in_qemu() { "qemu" } else { "uml" };
     merged.push(("PRIMESHARE_GUEST".into(), machine.into()));
     merged.push((kind::VARIABLE.into(), kind.name().into()));
