@@ -67,6 +67,7 @@ fn a_picture_sent_is_the_picture_written() {
         assert!(output.status.success(), "{}", text(&output));
         let load = |path: &str| picture::Picture::load(path.as_ref()).unwrap();
         assert_eq!(load(sent).bytes(), load(arrived).bytes());
+        std::fs::remove_file(arrived).unwrap();
     });
 }
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::bench;
 use crate::guest::kind::Kind;
+use crate::{bench, repository};
 
 /// Development tasks of primeshare.
 #[derive(Parser)]
@@ -20,7 +20,13 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// The guest: a Linux kernel with real DRM drivers and without a GPU, as an ordinary process or in QEMU.
-    #[command(subcommand)]
+    ///
+    /// Programs see these directories of the host at the same paths, and what they write there is kept: the working
+    /// directory with its cargo workspace, the program's directory, directories that the command names or whose files it
+    /// names, and those given by --share or PRIMESHARE_GUEST_SHARE. The rest is the guest's own, /tmp and /root included:
+    /// files that the command names there are copied in, and back when the program wrote them. Files that are lost are
+    /// reported.
+    #[command(subcommand, after_long_help = own_crate())]
     Guest(GuestCommand),
     /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the
     /// compatibility guest and in the QEMU guest.
@@ -70,6 +76,29 @@ pub(crate) enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
+}
+
+/// How cargo runs another crate's programs in the guest.
+fn own_crate() -> String {
+    let runner = repository::root().join("xtask/runner");
+    let runner = runner.display();
+    format!(
+        "Your own crate's `cargo test`, `cargo bench` and `cargo run` use the guest with this in its .cargo/config.toml:
+
+    [target.x86_64-unknown-linux-gnu]
+    runner = \"{runner}\"
+
+or, for one command, with CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER={runner}.
+
+Tests and benchmarks run in the guest; examples and binaries too where the machine has no DRM device of its own.
+PRIMESHARE_RUN=guest or =host decides otherwise.
+    PRIMESHARE_GUEST_KIND=NAME          which guest
+    PRIMESHARE_GUEST_SHARE=DIR:DIR      more directories to share
+    PRIMESHARE_GUEST_TIMEOUT=SECONDS    end it after that time
+
+The guest has the libraries of Mesa, Vulkan, libdrm and libgbm. Others that your program needs have to lie in a shared
+directory that LD_LIBRARY_PATH names."
+    )
 }
 
 /// What to do with the guest.
@@ -131,6 +160,10 @@ pub(crate) struct RunArguments {
     /// Set an environment variable of the program.
     #[arg(long = "env", value_name = "NAME=VALUE")]
     pub(crate) environment: Vec<OsString>,
+    /// Share another directory of the host: the program sees it, and what it writes there is kept (also:
+    /// PRIMESHARE_GUEST_SHARE=DIR:DIR).
+    #[arg(long, value_name = "DIR")]
+    pub(crate) share: Vec<PathBuf>,
     /// Show the guest kernel's messages afterwards, on standard error.
     #[arg(long, short)]
     pub(crate) verbose: bool,

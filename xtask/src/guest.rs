@@ -13,9 +13,12 @@ mod judge;
 mod kernel;
 pub(crate) mod kind;
 mod launch;
+mod left;
 mod limits;
 mod mappings;
+mod named;
 pub(crate) mod outcome;
+mod paths;
 mod qemu;
 mod rootfs;
 mod scratch;
@@ -107,7 +110,13 @@ pub(crate) fn run(arguments: RunArguments) -> Result<u8> {
     let limits = Limits::new(arguments.timeout)?;
     let mut command = arguments.command.into_iter();
     let program = command.next().unwrap_or_default();
-    let job = visible::job(kind, program, command.collect(), &arguments.environment)?;
+    let job = visible::job(
+        kind,
+        program,
+        command.collect(),
+        &arguments.environment,
+        &arguments.share,
+    )?;
     launch::run(&prepare(kind, false)?, job, &limits, arguments.verbose)
 }
 
@@ -122,6 +131,6 @@ pub(crate) fn run_program(
         true => prepare_for_tests(kind)?,
         false => prepare(kind, false)?,
     };
-    let job = visible::job(kind, program.as_os_str().to_owned(), arguments, &[])?;
+    let job = visible::job(kind, program.as_os_str().to_owned(), arguments, &[], &[])?;
     launch::run(&guest, job, &Limits::new(None)?, false)
 }

@@ -154,7 +154,7 @@ fn beside() -> Vec<Job> {
         .env("RUSTFLAGS", "--cfg loom")
         .env("PRIMESHARE_RUN", "host");
     // Where the alias builds it.
-    let own = cargo_with(&["test", "--package=xtask", "--target-dir=target/xtask"]);
+    let own = cargo_with(&["test", "--package=xtask", "--profile=xtask"]);
     let mut qemu = tests(Kind::Qemu, &["--test=guest", "--"]);
     qemu.args(IN_QEMU);
     let mut jobs = vec![

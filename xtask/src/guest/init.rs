@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use super::job::Job;
 use super::kind::Kind;
 use super::outcome::{End, Report};
-use super::{clock, serial, tree, vkms};
+use super::{clock, left, serial, tree, vkms};
 
 /// The environment variable with the path of the job file; the kernel hands it on from its command line.
 pub(crate) const JOB: &str = "PRIMESHARE_JOB";
@@ -55,8 +55,9 @@ fn live(job: &Path) -> Result<Kind> {
     tree::mount_host(job.guest, scratch, scratch, MsFlags::empty())?;
     // Opened now: once the guest has its own tree, the host's is out of reach.
     let mut report_file = File::create(scratch.join(REPORT)).context("cannot create the report")?;
+    let here = File::open(scratch)?;
     let report = set_up(&job, &scratch.join(TREE))
-        .and_then(|()| run(&job))
+        .and_then(|()| run_and_keep(&job, &here))
         .unwrap_or_else(|error| Report {
             end: End::Failed(format!("{error:#}")),
             written: [0, 0],
@@ -80,6 +81,13 @@ fn set_up(job: &Job, at: &Path) -> Result<()> {
     Ok(())
 }
 
+fn run_and_keep(job: &Job, scratch: &File) -> Result<Report> {
+    let copies = left::Copies::before(job)?;
+    let report = run(job)?;
+    left::collect(job, &copies, scratch)?;
+    Ok(report)
+}
+
 fn run(job: &Job) -> Result<Report> {
     let (output, output_end) = std::io::pipe()?;
     let (error, error_end) = std::io::pipe()?;
@@ -99,7 +107,7 @@ fn run(job: &Job) -> Result<Report> {
 
     std::env::set_current_dir(&job.directory).with_context(|| {
         format!(
-            "the working directory {} is not there",
+            "the working directory {} is not there: the guest has its own file system",
             job.directory.display()
         )
     })?;

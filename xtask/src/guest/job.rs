@@ -22,6 +22,12 @@ pub(crate) struct Job {
     pub(crate) shared: Vec<PathBuf>,
     /// Files that are there as copies, because their directories are the guest's own.
     pub(crate) copies: Vec<PathBuf>,
+    /// Files and directories in the guest's own directories of which the host gets what the program wrote.
+    pub(crate) kept: Vec<PathBuf>,
+    /// Symlinks of the host, by which paths go: where each is, and what it says.
+    pub(crate) links: Vec<(PathBuf, PathBuf)>,
+    /// Directories of the host by which paths go only to leave them by `..`.
+    pub(crate) entered: Vec<PathBuf>,
 }
 
 impl Job {
@@ -57,6 +63,16 @@ impl Job {
         self.copies
             .iter()
             .try_for_each(|path| put("copy", path.as_os_str()))?;
+        self.kept
+            .iter()
+            .try_for_each(|path| put("kept", path.as_os_str()))?;
+        for (at, target) in &self.links {
+            put("link", at.as_os_str())?;
+            put("target", target.as_os_str())?;
+        }
+        self.entered
+            .iter()
+            .try_for_each(|path| put("entered", path.as_os_str()))?;
         Ok(bytes)
     }
 
@@ -89,6 +105,13 @@ impl Job {
                 b"root" => job.root = text.into(),
                 b"shared" => job.shared.push(text.into()),
                 b"copy" => job.copies.push(text.into()),
+                b"kept" => job.kept.push(text.into()),
+                b"link" => job.links.push((text.into(), PathBuf::new())),
+                b"target" => match job.links.last_mut() {
+                    Some((_, target)) => *target = text.into(),
+                    None => bail!("the target {text:?} of no link"),
+                },
+                b"entered" => job.entered.push(text.into()),
                 _ => bail!(
                     "an unknown key in the job: {}",
                     String::from_utf8_lossy(key)
@@ -123,6 +146,9 @@ mod tests {
             root: "/root".into(),
             shared: vec!["/one".into(), "/one/two".into()],
             copies: vec!["/tmp/x".into()],
+            kept: vec!["/tmp/y".into()],
+            links: vec![("/l".into(), "../a=b".into()), ("/m".into(), "l".into())],
+            entered: vec!["/e".into()],
         };
         assert_eq!(Job::decode(&job.encode()?)?, job);
         Ok(())

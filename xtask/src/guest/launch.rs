@@ -22,10 +22,10 @@ use super::job::Job;
 use super::judge::judge;
 use super::limits::Limits;
 use super::mappings::Mappings;
-use super::outcome::{GUEST_FAILED, Report, TIMED_OUT};
+use super::outcome::{End, GUEST_FAILED, Report, TIMED_OUT};
 use super::scratch::Scratch;
 use super::watch::Watcher;
-use super::{Guest, clock, init, qemu, uml};
+use super::{Guest, clock, init, left, named, qemu, uml};
 use crate::progress::last_lines;
 
 /// How often to look for what comes without a signal.
@@ -45,6 +45,7 @@ enum Waited {
 /// Runs the job in a new guest; the exit status.
 pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -> Result<u8> {
     job.root = guest.root.clone();
+    named::say(&job);
     let scratch = Scratch::new()?;
     let directory = scratch.path();
     fs::write(directory.join("job"), job.encode()?)?;
@@ -93,6 +94,15 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
         eprint!("{messages}");
     }
     let say = |text: &str| eprintln!("xtask: {}: {text}", job.program.display());
+    let report = report(directory);
+    let received = match report.as_ref().map(|report| &report.end) {
+        Some(End::Failed(_)) => Ok(()),
+        Some(_) => left::receive(&job, directory),
+        None => {
+            left::say_not_copied(&job);
+            Ok(())
+        }
+    };
     match waited {
         Waited::Ended => {}
         Waited::TimedOut => {
@@ -121,18 +131,19 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
         .any(|error| error.kind() == ErrorKind::BrokenPipe)
     {
         // Whoever read the output has gone, as with `| head`: no reason for a message.
-        return Ok(128 + Signal::SIGPIPE as u8);
+        return received.map(|()| 128 + Signal::SIGPIPE as u8);
     }
     let [output, error] =
         passed.map(|passed| passed.context("cannot pass on the program's output"));
     let passed = [output?, error?];
 
-    let Some(report) = report(directory) else {
+    let Some(report) = report else {
         say("the guest died before the program's end; its last messages:");
         eprint!("{}", last_lines(&directory.join("console"), 40));
         return Ok(GUEST_FAILED);
     };
-    judge(&report, passed, &messages, &job.program)
+    let status = judge(&report, passed, &messages, &job.program)?;
+    received.map(|()| status)
 }
 
 /// What the guest has written down, if it has come to its end.

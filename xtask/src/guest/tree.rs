@@ -39,17 +39,29 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("tmpfs", "var/tmp", "mode=1777"),
 ];
 
+/// Those of them in which programs may write, until the guest's end.
+pub(super) const WRITABLE: &[&str] = &["/tmp", "/root", "/var/tmp", "/run", "/dev/shm"];
+
+/// The writable one in which a path is.
+pub(super) fn own(path: &Path) -> Option<&'static Path> {
+    let mut all = WRITABLE.iter().map(Path::new);
+    all.find(|own| path.starts_with(own))
+}
+
 /// Whether a directory of this path is the guest's own or its root file system's, so that the host's stays hidden.
 pub(crate) fn belongs_to_guest(path: &Path) -> bool {
     let taken = [
         "/dev", "/proc", "/sys", "/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64",
     ];
-    let exact = [
-        "/", "/run", "/tmp", "/root", "/var", "/var/tmp", "/home", "/opt", "/mnt", "/media",
-        "/srv", "/boot",
-    ];
-    taken.iter().any(|prefix| path.starts_with(prefix))
-        || exact.iter().any(|own| path == Path::new(own))
+    let exact = ["/", "/run", "/tmp", "/root", "/var", "/var/tmp"];
+    // Where the root file system has nothing, and people put their sources, in containers above all.
+    let sources = ["/usr/src", "/usr/local/src"];
+    let is_source = |path: &Path| {
+        let mut above = path.ancestors().skip(1);
+        above.any(|path| sources.iter().any(|sources| path == Path::new(sources)))
+    };
+    exact.iter().any(|own| path == Path::new(own))
+        || taken.iter().any(|prefix| path.starts_with(prefix)) && !is_source(path)
 }
 
 /// Builds the tree at `at` for the job.
@@ -59,7 +71,8 @@ pub(crate) fn build(job: &Job, at: &Path) -> Result<()> {
         .iter()
         .map(|(path, _)| Path::new("/").join(path))
         .collect();
-    inside.extend(job.shared.iter().cloned());
+    inside.extend(job.shared.iter().chain(&job.entered).cloned());
+    inside.extend(job.links.iter().map(|(at, _)| at.clone()));
     fill(job, at, Path::new("/"), &inside)?;
     for (path, mode) in OWN {
         let path = at.join(path);
@@ -82,10 +95,7 @@ pub(crate) fn build(job: &Job, at: &Path) -> Result<()> {
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         mount_host(job.guest, directory, &path, MsFlags::empty())?;
     }
-    for file in &job.copies {
-        let path = within(at, file);
-        fs::copy(file, &path).with_context(|| format!("cannot copy {}", file.display()))?;
-    }
+    add_named(job, at)?;
     for (name, to) in [
         ("fd", "/proc/self/fd"),
         ("stdin", "fd/0"),
@@ -95,6 +105,47 @@ pub(crate) fn build(job: &Job, at: &Path) -> Result<()> {
         symlink(to, at.join("dev").join(name))?;
     }
     Ok(())
+}
+
+/// What the command names and needs besides shared directories, in which all of it is already.
+fn add_named(job: &Job, at: &Path) -> Result<()> {
+    let own_directory = Some(&job.directory).filter(|directory| own(directory).is_some());
+    for directory in job.entered.iter().chain(own_directory) {
+        let path = within(at, directory);
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    }
+    for (link, target) in &job.links {
+        let path = within(at, link);
+        if path.is_symlink() {
+            continue;
+        }
+        fs::create_dir_all(parent(&path))
+            .and_then(|()| symlink(target, &path))
+            .with_context(|| format!("cannot create {}", path.display()))?;
+    }
+    for file in &job.copies {
+        copy(file, &within(at, file)).with_context(|| {
+            let (file, own) = (file.display(), parent(file).display());
+            format!("cannot copy {file}, as the guest has its own {own} (directories in it can be shared)")
+        })?;
+    }
+    Ok(())
+}
+
+/// The copy is as old as the original, so that it shows when the program writes it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(parent(to))?;
+    fs::copy(from, to)?;
+    let modified = fs::metadata(from)?.modified()?;
+    fs::OpenOptions::new()
+        .write(true)
+        .open(to)?
+        .set_modified(modified)?;
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
 }
 
 /// Makes `at` the root of the file system.
@@ -152,7 +203,9 @@ fn fill(job: &Job, at: &Path, path: &Path, inside: &[PathBuf]) -> Result<()> {
         let name = path.join(entry.file_name());
         let target = within(at, &name);
         let kind = entry.file_type()?;
-        if kind.is_symlink() {
+        if job.links.iter().any(|(at, _)| *at == name) {
+            // The host's, to come.
+        } else if kind.is_symlink() {
             symlink(fs::read_link(entry.path())?, &target)?;
         } else if kind.is_dir() {
             fs::create_dir(&target)?;
@@ -181,7 +234,7 @@ mod tests {
 
     #[test]
     fn system_directories_are_the_guests() {
-        for path in ["/", "/tmp", "/usr/bin", "/dev/shm", "/root", "/home"] {
+        for path in ["/", "/tmp", "/usr/bin", "/dev/shm", "/root", "/usr/src"] {
             assert!(belongs_to_guest(Path::new(path)), "{path}");
         }
         for path in [
@@ -190,6 +243,9 @@ mod tests {
             "/root/project",
             "/var/lib/builder",
             "/project",
+            "/home",
+            "/mnt",
+            "/usr/src/project",
         ] {
             assert!(!belongs_to_guest(Path::new(path)), "{path}");
         }

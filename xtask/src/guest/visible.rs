@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use super::job::Job;
 use super::kind::{self, Kind};
-use super::swiftshader;
-use super::tree::belongs_to_guest;
+use super::tree::{self, belongs_to_guest};
+use super::{named, swiftshader};
 use crate::repository;
 
 /// Variables that speak of the host: the guest has its own, or nothing that they could name.
@@ -57,12 +57,13 @@ const OWN: &[(&str, &str)] = &[
     ("XDG_RUNTIME_DIR", "/run"),
 ];
 
-/// The job for a program, which is a bare name (looked for in the guest) or a path.
+/// The job for a program, which is a bare name (looked for in the guest) or a path; `asked` are directories to share.
 pub(crate) fn job(
     kind: Kind,
     program: OsString,
     arguments: Vec<OsString>,
     environment: &[OsString],
+    asked: &[PathBuf],
 ) -> Result<Job> {
     let directory = std::env::current_dir().context("the working directory is gone")?;
     let mut job = Job {
@@ -74,8 +75,16 @@ pub(crate) fn job(
     };
     share(&mut job.shared, &repository::root());
     share(&mut job.shared, &job.directory);
+    share(&mut job.shared, &workspace(&job.directory));
+    named::add_asked(&mut job, asked)?;
+    if tree::own(&job.directory) == Some(&job.directory) {
+        job.kept.push(job.directory.clone());
+    }
     if job.program.as_bytes().contains(&b'/') {
         add_program(&mut job)?;
+    }
+    for text in job.arguments.clone().iter().chain(environment) {
+        named::add(&mut job, text);
     }
     job.environment = merged(std::env::vars_os(), kind, environment)?;
     if kind == Kind::Current
@@ -104,15 +113,25 @@ fn is_documentation_test(program: &Path) -> bool {
 fn add_program(job: &mut Job) -> Result<()> {
     let path = std::path::absolute(&job.program)?;
     job.program = path.clone().into_os_string();
-    let Some(directory) = path.parent().filter(|_| path.exists()) else {
+    let Some(path) = named::add_way(job, &path).filter(|path| path.exists()) else {
         return Ok(());
     };
+    let directory = path.parent().unwrap_or(&path);
     if !belongs_to_guest(directory) {
         share(&mut job.shared, &build_directory(directory));
     } else if !is_system(directory) {
         job.copies.push(path);
     }
     Ok(())
+}
+
+/// The whole of the cargo workspace that a directory is in, or the directory: tests read their neighbours' files.
+fn workspace(directory: &Path) -> PathBuf {
+    let mut above = directory.ancestors();
+    above
+        .find(|path| path.join("Cargo.lock").is_file())
+        .unwrap_or(directory)
+        .to_path_buf()
 }
 
 /// Programs of the guest's own file system win over the host's of the same path.
@@ -133,8 +152,9 @@ fn build_directory(directory: &Path) -> PathBuf {
         .to_path_buf()
 }
 
-fn share(shared: &mut Vec<PathBuf>, directory: &Path) {
+pub(super) fn share(shared: &mut Vec<PathBuf>, directory: &Path) {
     if !belongs_to_guest(directory) && !shared.iter().any(|other| directory.starts_with(other)) {
+        shared.retain(|other| !other.starts_with(directory));
         shared.push(directory.to_path_buf());
     }
 }
@@ -235,5 +255,7 @@ mod tests {
             share(&mut shared, Path::new(path));
         }
         assert_eq!(shared, [Path::new("/project/a"), Path::new("/project/ab")]);
+        share(&mut shared, Path::new("/project"));
+        assert_eq!(shared, [Path::new("/project")]);
     }
 }

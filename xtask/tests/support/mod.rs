@@ -20,6 +20,15 @@ pub(crate) const COMPAT: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "compat");
 /// What chooses the guest in QEMU.
 pub(crate) const QEMU: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "qemu");
 
+/// What else a user may have chosen, of which the tests know nothing.
+pub(crate) const CHOICES: [&str; 5] = [
+    "PRIMESHARE_GUEST_KIND",
+    "PRIMESHARE_GUEST_TIMEOUT",
+    "PRIMESHARE_GUEST_ALLOW_SPLAT",
+    "PRIMESHARE_GUEST_SHARE",
+    "PRIMESHARE_RUN",
+];
+
 /// The root of the repository, where all the tests' programs run.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,12 +44,7 @@ pub(crate) fn guest(command: &[&str]) -> Command {
         .args(["guest", "run"])
         .current_dir(repository())
         .stdin(Stdio::null());
-    for name in [
-        "PRIMESHARE_GUEST_KIND",
-        "PRIMESHARE_GUEST_TIMEOUT",
-        "PRIMESHARE_GUEST_ALLOW_SPLAT",
-        "PRIMESHARE_RUN",
-    ] {
+    for name in CHOICES {
         xtask.env_remove(name);
     }
     if !command.is_empty() {
