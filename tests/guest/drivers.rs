@@ -3,6 +3,7 @@
 mod suite;
 mod table;
 mod tiled;
+mod virgl;
 pub(crate) mod vtest;
 
 use std::collections::BTreeMap;
@@ -21,10 +22,11 @@ const RADV: &str = "/usr/share/vulkan/icd.d/radeon_icd.json";
 const SWIFTSHADER: &str = "PRIMESHARE_SWIFTSHADER";
 
 /// Names of drivers, and their ids.
-const DRIVERS: [(&str, DriverId); 3] = [
+const DRIVERS: [(&str, DriverId); 4] = [
     ("llvmpipe", DriverId::MESA_LLVMPIPE),
     ("venus", DriverId::MESA_VENUS),
     ("swiftshader", DriverId::GOOGLE_SWIFTSHADER),
+    ("radv", DriverId::MESA_RADV),
 ];
 
 /// Variables for a process that is to use some driver.
@@ -48,6 +50,13 @@ pub(crate) fn environment(name: &str, descriptions: &[&str]) -> Environment {
         ("VK_ICD_FILENAMES", descriptions.clone()),
         ("VK_DRIVER_FILES", descriptions),
     ]
+}
+
+/// For RADV on a GPU of this family that is not there.
+pub(crate) fn radv(family: &str) -> Environment {
+    let mut environment = environment("radv", &[RADV]);
+    environment.push(("RADV_FORCE_FAMILY", family.to_owned()));
+    environment
 }
 
 /// What the loader is told of SwiftShader.

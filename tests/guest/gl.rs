@@ -7,7 +7,10 @@ use std::path::Path;
 
 use gbm::AsRaw;
 use khronos_egl as egl;
-use primeshare::DmaBuf;
+use primeshare::alloc::{Allocator, Request};
+use primeshare::gbm::Gbm;
+use primeshare::sync::{Access, Mapping};
+use primeshare::{DmaBuf, Fourcc};
 
 /// EGL_PLATFORM_GBM_KHR (EGL_KHR_platform_gbm).
 const PLATFORM_GBM: egl::Enum = 0x31D7;
@@ -23,6 +26,40 @@ const RENDERBUFFER: u32 = 0x8D41;
 const COLOR_ATTACHMENT0: u32 = 0x8CE0;
 const FRAMEBUFFER_COMPLETE: u32 = 0x8CD5;
 const COLOR_BUFFER_BIT: u32 = 0x4000;
+
+/// The width and height of a [`picture`].
+pub(crate) const SIZE: u32 = 512;
+pub(crate) const RED: [f32; 3] = [1.0, 0.0, 0.0];
+/// Blue, green and red of XR24, as it lies in memory.
+const RED_PIXEL: [u8; 3] = [0, 0, 255];
+/// So much to draw that the GPU is still at it when it was sent.
+pub(crate) const MUCH: usize = 4000;
+
+/// A picture that the GPU of the guest `gpu` can draw.
+pub(crate) fn picture(gpu: &primeshare::Device) -> DmaBuf {
+    let request = Request::new(SIZE, SIZE, Fourcc::XRGB8888);
+    Gbm::new(gpu).unwrap().allocate(&request).unwrap()
+}
+
+/// What draws on it.
+pub(crate) fn gl(gpu: &primeshare::Device) -> Gl {
+    let nodes = primeshare::device::enumerate().unwrap();
+    let render = nodes
+        .iter()
+        .find(|node| node.bus == gpu.node().bus && node.path != gpu.node().path);
+    Gl::on(render.map_or(Path::new(""), |node| &node.path))
+}
+
+pub(crate) fn is_red(buffer: &DmaBuf) -> bool {
+    let mut mapping = Mapping::read_only(&buffer.objects()[0]).unwrap();
+    let access = mapping.begin_wait(Access::Read).unwrap();
+    let mut row = vec![0; 4 * SIZE as usize];
+    (0..SIZE).all(|y| {
+        let offset = (y * buffer.planes()[0].stride) as usize;
+        access.read(offset, &mut row).unwrap();
+        row.chunks(4).all(|pixel| pixel[..3] == RED_PIXEL)
+    })
+}
 
 /// OpenGL's functions that are used here.
 struct Functions {

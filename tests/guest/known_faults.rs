@@ -1,30 +1,26 @@
 //! Faults that are known and to be mended. A test here fails today; it says so when it does not any
 //! more, and then belongs to the others.
 
-use std::path::Path;
 use std::time::Duration;
 
+use primeshare::Fourcc;
 use primeshare::alloc::{Allocator, Dumb, Request};
-use primeshare::blit::{Blitter, Options, Side};
-use primeshare::gbm::Gbm;
-use primeshare::sync::{Access, Mapping, implicit};
+use primeshare::blit::{Blit, Blitter, Options, Side};
+use primeshare::sync::{Access, implicit};
 use primeshare::vk::ash::vk::DriverId;
-use primeshare::vk::{Device, Instance, Select, Use, Validation};
-use primeshare::{DmaBuf, Fourcc};
+use primeshare::vk::{
+    Commands, Device, Feature, Instance, Point, Select, Semaphore, Use, Validation,
+};
 
 use crate::child::{self, Child};
 use crate::drivers::vtest::Server;
-use crate::drivers::{Environment, LAVAPIPE, VENUS, environment, swiftshader};
-use crate::gl::Gl;
+use crate::drivers::{self, Environment, LAVAPIPE, VENUS, environment, swiftshader};
+use crate::fences::vgem::Fence as VgemFence;
+use crate::gl::{MUCH, RED, SIZE, gl, is_red, picture};
 use crate::kernel::virtgpu;
 use crate::support::{Guest, in_guest, without_checks};
 
 const PATIENCE: Duration = Duration::from_secs(300);
-const SIZE: u32 = 512;
-const RED: [f32; 3] = [1.0, 0.0, 0.0];
-/// Blue, green and red of XR24, as it lies in memory.
-const RED_PIXEL: [u8; 3] = [0, 0, 255];
-
 /// A test that fails today, in this guest: in another process, with this in what it says.
 fn fails_today(
     name: &str,
@@ -49,32 +45,6 @@ fn fails_today(
         );
         assert!(said.contains(expected), "fails in another way: {said}");
     });
-}
-
-/// A picture that the GPU of the guest `gpu` can draw.
-fn picture(gpu: &primeshare::Device) -> DmaBuf {
-    let request = Request::new(SIZE, SIZE, Fourcc::XRGB8888);
-    Gbm::new(gpu).unwrap().allocate(&request).unwrap()
-}
-
-/// What draws on it.
-fn gl(gpu: &primeshare::Device) -> Gl {
-    let nodes = primeshare::device::enumerate().unwrap();
-    let render = nodes
-        .iter()
-        .find(|node| node.bus == gpu.node().bus && node.path != gpu.node().path);
-    Gl::on(render.map_or(Path::new(""), |node| &node.path))
-}
-
-fn is_red(buffer: &DmaBuf) -> bool {
-    let mut mapping = Mapping::read_only(&buffer.objects()[0]).unwrap();
-    let access = mapping.begin_wait(Access::Read).unwrap();
-    let mut row = vec![0; 4 * SIZE as usize];
-    (0..SIZE).all(|y| {
-        let offset = (y * buffer.planes()[0].stride) as usize;
-        access.read(offset, &mut row).unwrap();
-        row.chunks(4).all(|pixel| pixel[..3] == RED_PIXEL)
-    })
 }
 
 /// With lavapipe alone, as where there is no better Vulkan driver.
@@ -199,19 +169,66 @@ fn a_device_that_only_exports_is_not_said_to_share() {
     });
 }
 
-/// A sync file that is pending is to be handed on to the GPU. venus waits for it on import, up to
-/// the fence's end, so that the library's caller waits as well.
+/// A GPU waits for a pending sync file, and nobody else. venus waits itself, when it is to submit
+/// what waits, so that the library's caller waits as well.
 #[test]
-fn a_pending_sync_file_is_taken_without_waiting() {
-    let name = "a_pending_sync_file_is_taken_without_waiting";
+fn work_that_waits_is_submitted_without_waiting() {
+    let name = "work_that_waits_is_submitted_without_waiting";
     fails_today(name, "gpu", by_venus, "waited for it", |guest| {
         let (gpu, vgem) = (vulkan(DriverId::MESA_VENUS), guest.vgem());
         let buffer = crate::support::buffer_on(&vgem);
-        let _fence = crate::fences::vgem::Fence::attach(&vgem, &buffer, Access::Write);
+        let _fence = VgemFence::attach(&vgem, &buffer, Access::Write);
         let pending = implicit::export(&buffer, Access::Read).unwrap();
         let given = pending.try_clone().unwrap();
-        let semaphore = primeshare::vk::Semaphore::from_sync_file(&gpu, Some(given.into()));
-        semaphore.unwrap();
+        let semaphore = Semaphore::from_sync_file(&gpu, Some(given.into())).unwrap();
+        let mut commands = Commands::new(&gpu).unwrap();
+        // SAFETY: nothing is recorded, and the semaphore is waited for once.
+        unsafe {
+            commands.record(|_, _| {}).unwrap();
+            commands
+                .submit_with(&[Point::Binary(semaphore)], &[])
+                .unwrap();
+        }
         assert!(!pending.is_signalled().unwrap(), "waited for it");
+    });
+}
+
+/// A single copy by Vulkan does not look for the fences that the source carries.
+#[test]
+fn a_single_copy_waits_for_what_the_gpu_draws() {
+    let name = "a_single_copy_waits_for_what_the_gpu_draws";
+    fails_today(name, "gpu", by_lavapipe, "did not wait", |guest| {
+        let (gpu, display) = (guest.nth("virtio_gpu", 0), guest.vkms());
+        let (source, gl) = (picture(&gpu), gl(&gpu));
+        let request = Request::new(SIZE, SIZE, Fourcc::XRGB8888);
+        let destination = Dumb::new(&display).allocate(&request).unwrap();
+        let lavapipe = vulkan(DriverId::MESA_LLVMPIPE);
+        let mut blit = Blit::new(&lavapipe, &source, &destination, 1).unwrap();
+        // The first takes the longest.
+        blit.submit().unwrap();
+        blit.wait(PATIENCE).unwrap();
+        gl.fill(&source, RED, MUCH);
+        let drawn = implicit::fence(&source, Access::Read).unwrap();
+        assert!(!drawn.is_signalled().unwrap(), "drawn too fast");
+        blit.submit().unwrap();
+        blit.wait(PATIENCE).unwrap();
+        assert!(drawn.is_signalled().unwrap(), "did not wait");
+    });
+}
+
+/// A GPU without modifiers still shares memory that is bytes, by VkBuffer.
+#[test]
+fn a_gpu_without_modifiers_shares_bytes() {
+    let name = "a_gpu_without_modifiers_shares_bytes";
+    let old = || drivers::radv("POLARIS10");
+    fails_today(name, "compat", old, "no images with modifiers", |_| {
+        let instance = Instance::new(Validation::Off).unwrap();
+        let radv = instance.select(&Select::Driver(DriverId::MESA_RADV));
+        let radv = radv.unwrap();
+        assert!(!radv.capabilities().has(Feature::Modifiers));
+        assert!(radv.capabilities().has(Feature::DmaBuf));
+        if let Err(error) = Device::new(&radv) {
+            panic!("{error}");
+        }
     });
 }

@@ -48,6 +48,8 @@ pub(crate) enum Command {
     },
     /// Print what goes into Vulkan and back, for every allocator, format and size, in every guest.
     Matrix,
+    /// Print what each Vulkan driver does and what it refuses and why, in every guest.
+    Drivers,
     /// Fuzz what judges descriptions of buffers from outside.
     Fuzz {
         /// How many inputs.

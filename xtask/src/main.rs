@@ -49,7 +49,8 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Soak { arguments } => soak::run(&arguments),
         Command::Sanitize => sanitize::run(),
         Command::Bench { name, arguments } => bench::run(name.as_deref(), &arguments),
-        Command::Matrix => matrix::run(),
+        Command::Matrix => matrix::run(matrix::SHARING),
+        Command::Drivers => matrix::run(matrix::DRIVERS),
         Command::Fuzz { runs } => fuzz::run(runs),
     }
 }

@@ -351,5 +351,8 @@ fn a_guest_that_does_not_exist_is_an_error() {
     let output = guest(&["true"]).env(COMPAT.0, "old").output().unwrap();
     assert_eq!(output.status.code(), Some(125));
     let error = text(&output.stderr);
-    assert!(error.contains("must be current, compat, qemu or gpu"), "{error}");
+    assert!(
+        error.contains("must be current, compat, qemu or gpu"),
+        "{error}"
+    );
 }

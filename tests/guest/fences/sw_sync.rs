@@ -51,7 +51,7 @@ impl Timeline {
 
 /// Whether the kernel has them. Debian's own has not.
 pub(crate) fn is_there() -> bool {
-    let in_qemu = std::env::var_os("PRIMESHARE_GUEST_KIND").is_some_and(|kind| kind == "qemu");
+    let in_qemu = std::env::var_os("PRIMESHARE_GUEST").is_some_and(|machine| machine == "qemu");
     if in_qemu {
         println!("not run: Debian's own kernel has no sw_sync");
     }

@@ -27,7 +27,7 @@ fn timelines() -> Option<Device> {
     let mut devices = nodes.iter().map(|node| Device::open(&node.path).unwrap());
     let found =
         devices.find(|device| Syncobj::support(device).unwrap() == SyncobjSupport::Timeline);
-    let in_qemu = std::env::var_os("PRIMESHARE_GUEST_KIND").is_some_and(|kind| kind == "qemu");
+    let in_qemu = std::env::var_os("PRIMESHARE_GUEST").is_some_and(|machine| machine == "qemu");
     assert_eq!(found.is_some(), in_qemu);
     if found.is_none() {
         println!("not run: no driver in this guest has syncobjs");

@@ -1,0 +1,62 @@
+//! A GPU that really is behind: virgl draws on the host, and its implicit fences are pending
+//! meanwhile.
+
+use std::time::Duration;
+
+use primeshare::alloc::{Allocator, Dumb, Request};
+use primeshare::blit::{Blitter, Options, Side};
+use primeshare::sync::{Access, Mapping, implicit};
+use primeshare::{DmaBuf, Fourcc};
+
+use crate::child::{self, Child};
+use crate::gl::{MUCH, RED, SIZE, gl, picture};
+use crate::support::{Guest, in_guest, without_checks};
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A test in a process of its own, where Mesa may leave what it likes, with a picture that the GPU
+/// is drawing.
+fn while_the_gpu_draws(name: &str, test: impl FnOnce(&Guest, &DmaBuf)) {
+    if child::is_here() {
+        return without_checks(|guest| {
+            let gpu = guest.nth("virtio_gpu", 0);
+            let (buffer, gl) = (picture(&gpu), gl(&gpu));
+            gl.fill(&buffer, RED, MUCH);
+            let drawn = implicit::fence(&buffer, Access::Read).unwrap();
+            assert!(!drawn.is_signalled().unwrap(), "drawn too fast");
+            test(guest, &buffer);
+            assert!(drawn.is_signalled().unwrap(), "did not wait");
+        });
+    }
+    in_guest(|guest| {
+        if guest.has_gpu() {
+            let name = format!("drivers::virgl::{name}");
+            Child::start(&name, &[]).assert_success(PATIENCE);
+        }
+    });
+}
+
+#[test]
+fn a_mapping_waits_for_what_the_gpu_draws() {
+    while_the_gpu_draws("a_mapping_waits_for_what_the_gpu_draws", |_, buffer| {
+        let mut mapping = Mapping::read_only(&buffer.objects()[0]).unwrap();
+        mapping.begin_wait(Access::Read).unwrap();
+    });
+}
+
+#[test]
+fn a_blitter_waits_for_what_the_gpu_draws() {
+    while_the_gpu_draws("a_blitter_waits_for_what_the_gpu_draws", |guest, source| {
+        let display = guest.vkms();
+        let request = Request::new(SIZE, SIZE, Fourcc::XRGB8888);
+        let destination = Dumb::new(&display).allocate(&request).unwrap();
+        let sides = [
+            Side::new(&guest.nth("virtio_gpu", 0), None),
+            Side::new(&display, None),
+        ];
+        let [from, to] = sides;
+        let blitter = Blitter::new(from, to, &Options::default()).unwrap();
+        let fence = blitter.blit(source, &destination, &[], &[]).unwrap();
+        fence.wait(PATIENCE).unwrap();
+    });
+}
