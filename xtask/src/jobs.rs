@@ -60,7 +60,8 @@ impl Job {
     }
 }
 
-/// Has a guest that hangs ended, unless the user says when. No job takes half as long on two cores beside a load of eight.
+/// Has a guest that hangs ended, unless the user says when. Beside a load of eight on two cores a job of four minutes may
+/// take twenty: an hour is for what is slower still.
 pub(crate) fn limit(command: &mut Command) {
     const VARIABLE: &str = "PRIMESHARE_GUEST_TIMEOUT";
     if std::env::var_os(VARIABLE).is_none() {
@@ -169,8 +170,11 @@ fn failure(command: &Command, status: Result<ExitStatus>, output: &str) -> Optio
         Ok(status) => (cargo::code(status).max(1), status.to_string()),
         Err(error) => (1, format!("{error:#}")),
     };
-    // What this program says of a guest, such as that its time was out: it is cargo's runner.
-    let of_guest = output.lines().filter(|line| line.starts_with("xtask: "));
+    // What this program, which is cargo's runner, says of a guest. Its end may come in the line of the test that ran.
+    let is_of_guest = |line: &&str| {
+        line.starts_with("xtask: ") || line.starts_with("test ") && line.contains(" ... xtask: ")
+    };
+    let of_guest = output.lines().filter(is_of_guest);
     let tests = libtest::failed(output);
     let only = libtest::only(command, &tests);
     Some(Failure {
@@ -223,16 +227,19 @@ mod tests {
 
     #[test]
     fn a_failure_says_which_tests_and_what_became_of_the_guest() {
-        let script =
-            "echo 'xtask: /x: timed out after 2 s' >&2; printf 'failures:\\n    a::b\\n'; exit 124";
-        let failure = run(vec![job("tests", script)], 1).remove(0).failure;
-        let failure = failure.expect("it failed");
-        assert_eq!(
-            failure.reasons,
-            ["exit status: 124", "xtask: /x: timed out after 2 s"]
+        let said = [
+            "xtask: /x: timed out after 2 s",
+            "test a::c ... xtask: /x: the guest died",
+        ];
+        let script = format!(
+            "printf '{}\\nfine\\n{}\\nfailures:\\n    a::b\\n'; exit 124",
+            said[0], said[1]
         );
+        let failure = run(vec![job("tests", &script)], 1).remove(0).failure;
+        let failure = failure.expect("it failed");
+        assert_eq!(failure.reasons, ["exit status: 124", said[0], said[1]]);
         assert_eq!(failure.tests, ["a::b"]);
-        assert!(failure.again.starts_with("sh -c 'echo "), "{failure:?}");
+        assert!(failure.again.starts_with("sh -c 'printf "), "{failure:?}");
         assert!(
             failure
                 .only_tests
