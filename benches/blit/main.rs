@@ -51,7 +51,7 @@ const IN_FLIGHT: usize = 4;
 /// Frames timed together.
 const FRAMES: u32 = 24;
 const ROUNDS: usize = 9;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A pair of buffers and whoever copies between them.
 struct Traffic<'a> {

@@ -30,7 +30,7 @@ use table::Table;
 const IN_FLIGHT: usize = 4;
 /// Copies timed together.
 const FRAMES: u32 = 24;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> Result<()> {
     let (source, destination) = two_devices()?;

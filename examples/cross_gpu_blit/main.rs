@@ -28,7 +28,7 @@ use report::Report;
 
 const FORMAT: Fourcc = Fourcc::XRGB8888;
 /// Longer than any copy takes, also on a busy machine in software.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     env_logger::init();

@@ -23,7 +23,7 @@ use wgpu::TextureUsages;
 
 const FORMAT: Fourcc = Fourcc::XRGB8888;
 /// Longer than any frame takes, also on a busy machine in software.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Renders with wgpu into a shared buffer, and checks every pixel on another DRM device.
 #[derive(Debug, clap::Parser)]

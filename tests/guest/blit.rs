@@ -12,21 +12,25 @@ mod unplug;
 mod waits;
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
 
 use primeshare::blit::{Blitter, Failure, Options, Rect, Side, Strategy, Verdict};
 use primeshare::sync::{Access, BufferAccess, BufferMapping};
 use primeshare::{Device, DmaBuf, vk};
 
-use crate::support::Guest;
+use crate::support::{Guest, PATIENCE};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// The default, but for patience: fences that the test signals come in time on any machine.
+pub(crate) fn patient() -> Options {
+    Options {
+        patience: PATIENCE,
+        ..Options::default()
+    }
+}
 
 pub(crate) fn forced(strategy: Strategy) -> Options {
     Options {
         strategies: vec![strategy],
-        patience: PATIENCE,
-        ..Options::default()
+        ..patient()
     }
 }
 

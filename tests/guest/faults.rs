@@ -17,7 +17,7 @@ use primeshare::gem::Object;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
-use crate::fences::vgem::Fence;
+use crate::fences::busy::Busy;
 use crate::support::{buffer_on, in_guest};
 use memory::FailNth;
 use operation::{Attempt, Needs, Operation, Outcome};
@@ -250,14 +250,14 @@ fn a_wait_that_signals_interrupt_goes_on() {
     in_guest(|guest| {
         let world = World::new(guest);
         let mut mapping = Mapping::new(world.foreign.plane_fd(0).unwrap()).unwrap();
-        let fence = Fence::attach(&world.vgem, &world.foreign, Access::Write);
+        let busy = Busy::new(&world.vgem, &world.foreign, Access::Write);
         let signals = signals::under(|received| {
             std::thread::scope(|scope| {
                 scope.spawn(|| {
                     while received() < SIGNALS {
                         std::thread::yield_now();
                     }
-                    fence.signal();
+                    busy.end();
                 });
                 drop(mapping.begin_wait(Access::Read).unwrap());
                 received()

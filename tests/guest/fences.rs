@@ -1,6 +1,7 @@
 //! Fences that are really held: by sw_sync's timelines and by vgem.
 
 pub(crate) mod asleep;
+pub(crate) mod busy;
 pub(crate) mod sw_sync;
 mod syncobj;
 pub(crate) mod vgem;
@@ -16,6 +17,7 @@ use crate::faults::signals;
 use crate::kernel::seccomp::without_ioctls;
 use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
 use asleep::meanwhile;
+use busy::Busy;
 use sw_sync::Timeline;
 use vgem::Fence as VgemFence;
 
@@ -337,7 +339,7 @@ fn signals_do_not_end_a_wait_for_a_fence() {
         let vgem = guest.vgem();
         let buffer = buffer_on(&vgem);
         for polled in [false, true] {
-            let writer = VgemFence::attach(&vgem, &buffer, Access::Write);
+            let writer = Busy::new(&vgem, &buffer, Access::Write);
             let fence = match polled {
                 false => Fence::SyncFile(implicit::export(&buffer, Access::Read).unwrap()),
                 true => Fence::Polled(Polled::new(&buffer, Access::Read).unwrap()),
@@ -348,7 +350,7 @@ fn signals_do_not_end_a_wait_for_a_fence() {
                         while received() < SIGNALS {
                             std::thread::yield_now();
                         }
-                        writer.signal();
+                        writer.end();
                     });
                     fence.wait(Deadline::Never).unwrap();
                     received()

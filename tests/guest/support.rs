@@ -19,6 +19,10 @@ use primeshare::{Device, DmaBuf, Fourcc, Layout};
 use crate::drivers;
 use crate::kernel::Gem;
 
+/// How long to wait for what has to come: so long that no busy machine is too slow. What passes
+/// waits for an event and not for this; what fails does.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
 /// The checks look at the whole process and kernel, so tests run one after another.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -270,7 +274,8 @@ impl Held {
     }
 
     /// As [`now`](Self::now), once what has just ended is gone: a thread that was joined, and the
-    /// fds of one that has just signalled a fence, are seen for a moment longer.
+    /// fds of one that has just signalled a fence, are seen for a moment longer. What takes longer
+    /// than the pause, on a busy machine, is counted, and lets as much grow unseen.
     pub(crate) fn settled() -> Self {
         std::thread::sleep(Duration::from_millis(50));
         Self::now()
@@ -281,7 +286,7 @@ impl Held {
         let is_more = |now: &Self| {
             now.fds > self.fds || now.dma_bufs > self.dma_bufs || now.threads > self.threads
         };
-        let end = Instant::now() + Duration::from_secs(2);
+        let end = Instant::now() + PATIENCE;
         let mut now = Self::now();
         while is_more(&now) && Instant::now() < end {
             std::thread::yield_now();

@@ -31,6 +31,9 @@ pub(crate) enum Command {
     /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the
     /// compatibility guest and in the QEMU guest.
     Test {
+        /// Also what is slow and seldom fails alone: the sanitizers.
+        #[arg(long, conflicts_with = "arguments")]
+        all: bool,
         /// Passed on to `cargo test`.
         #[arg(last = true)]
         arguments: Vec<OsString>,
@@ -63,7 +66,7 @@ pub(crate) enum Command {
         arguments: Vec<OsString>,
     },
     /// Run the tests under AddressSanitizer, in the guest, and the handle table under ThreadSanitizer; needs the nightly
-    /// toolchain. `test` does this too where there is one.
+    /// toolchain. `test --all` does this too where there is one.
     Sanitize,
     /// Ends a guest whose own `xtask` was killed; started by `xtask` itself.
     #[command(hide = true)]

@@ -1,6 +1,7 @@
-//! Commands that do not need each other, a few at a time.
+//! Commands of which one that fails does not keep the others from running.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::Read;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -9,65 +10,147 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::progress::seconds;
+use crate::{cargo, libtest, shell};
 
 /// A command with a name for people.
 pub(crate) struct Job {
     pub(crate) name: String,
-    pub(crate) command: Command,
+    command: Command,
+    /// Names of the jobs without whose success this one can only fail.
+    pub(crate) needs: Vec<String>,
+    /// Whether it is slow and seldom fails alone: only for who asks for everything.
+    pub(crate) is_extra: bool,
+    /// What the machine has not that it takes.
+    pub(crate) lacks: Option<&'static str>,
 }
 
 impl Job {
     pub(crate) fn new(name: impl Into<String>, command: Command) -> Self {
-        let name = name.into();
-        Job { name, command }
+        Job {
+            name: name.into(),
+            command,
+            needs: Vec::new(),
+            is_extra: false,
+            lacks: None,
+        }
+    }
+
+    /// Can only fail without the success of that job.
+    pub(crate) fn needs(mut self, job: impl Into<String>) -> Self {
+        self.needs.push(job.into());
+        self
+    }
+
+    /// With more arguments for its command.
+    pub(crate) fn with(mut self, arguments: &[OsString]) -> Self {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Cannot be run on this machine, which has not that.
+    pub(crate) fn lacks(mut self, what: Option<&'static str>) -> Self {
+        self.lacks = what;
+        self
+    }
+
+    /// Is slow and seldom fails alone.
+    pub(crate) fn extra(mut self) -> Self {
+        self.is_extra = true;
+        self
+    }
+}
+
+/// Has a guest that hangs ended, unless the user says when. Beside a load of eight on two cores a job of four minutes may
+/// take twenty: an hour is for what is slower still.
+pub(crate) fn limit(command: &mut Command) {
+    const VARIABLE: &str = "PRIMESHARE_GUEST_TIMEOUT";
+    if std::env::var_os(VARIABLE).is_none() {
+        command.env(VARIABLE, "3600");
     }
 }
 
 /// How a job went.
 pub(crate) struct Ended {
     pub(crate) name: String,
-    pub(crate) status: ExitStatus,
     pub(crate) took: Duration,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// What is wrong, and how to see it again.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// An exit status; not 0, whatever the way the command failed.
+    pub(crate) code: u8,
+    /// What the command and the guest it ran in say of their end.
+    pub(crate) reasons: Vec<String>,
+    /// A line for a shell that runs the job alone.
+    pub(crate) again: String,
+    /// The tests that failed, and a line that runs only them.
+    pub(crate) tests: Vec<String>,
+    pub(crate) only_tests: Option<String>,
+}
+
+/// Runs a job in full view.
+pub(crate) fn show(
+    Job {
+        name, mut command, ..
+    }: Job,
+) -> Ended {
+    eprintln!("\n== {name}");
+    let start = Instant::now();
+    let status = cargo::run(&mut command);
+    let took = start.elapsed();
+    let failure = failure(&command, status, "");
+    Ended {
+        name,
+        took,
+        failure,
+    }
 }
 
 /// Runs jobs in their order, `at_once` of them beside each other. What each prints is shown in one piece when it ends.
-/// After one that fails none begins any more; those under way are waited for.
-pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Result<Vec<Ended>> {
+pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Vec<Ended> {
     let jobs = Mutex::new(VecDeque::from(jobs));
     let ended = Mutex::new(Vec::new());
     let next = || lock(&jobs).pop_front();
-    let work = || -> Result<()> {
+    let work = || {
         while let Some(job) = next() {
             let went = one(job);
-            if went.as_ref().is_ok_and(|ended| ended.status.success()) {
-                lock(&ended).extend(went);
-                continue;
-            }
-            lock(&jobs).clear();
-            lock(&ended).push(went?);
+            lock(&ended).push(went);
         }
-        Ok(())
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
-        for worker in workers {
-            match worker.join() {
-                Ok(went) => went?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(())
-    })
-    .map(|()| ended.into_inner().unwrap_or_else(PoisonError::into_inner))
+        (0..at_once).for_each(|_| drop(scope.spawn(work)));
+    });
+    ended.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn one(Job { name, mut command }: Job) -> Result<Ended> {
+fn one(
+    Job {
+        name, mut command, ..
+    }: Job,
+) -> Ended {
     eprintln!("{name} ...");
     let start = Instant::now();
+    let mut output = Vec::new();
+    let status = run_into(&mut output, &mut command);
+    let took = start.elapsed();
+    let output = String::from_utf8_lossy(&output);
+    eprintln!("\n== {name}, {}\n{output}", seconds(took));
+    let failure = failure(&command, status, &output);
+    Ended {
+        name,
+        took,
+        failure,
+    }
+}
+
+/// Runs a command without input to its end and keeps what it prints.
+fn run_into(output: &mut Vec<u8>, command: &mut Command) -> Result<ExitStatus> {
     let (mut reader, writer) = std::io::pipe()?;
     command
         .stdin(Stdio::null())
@@ -77,13 +160,34 @@ fn one(Job { name, mut command }: Job) -> Result<Ended> {
     // The command holds the writing ends: without this the reader would never see the end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = child.with_context(|| format!("cannot start {command:?}"))?;
-    let mut output = Vec::new();
-    reader.read_to_end(&mut output)?;
-    let status = child.wait()?;
-    let took = start.elapsed();
-    let output = String::from_utf8_lossy(&output);
-    eprintln!("\n== {name}, {}\n{output}", seconds(took));
-    Ok(Ended { name, status, took })
+    reader.read_to_end(output)?;
+    Ok(child.wait()?)
+}
+
+fn failure(command: &Command, status: Result<ExitStatus>, output: &str) -> Option<Failure> {
+    let (code, reason) = match status {
+        Ok(status) if status.success() => return None,
+        Ok(status) => (cargo::code(status).max(1), status.to_string()),
+        Err(error) => (1, format!("{error:#}")),
+    };
+    // What this program, which is cargo's runner, says of a guest. Its end may come in the line of the test that ran.
+    let is_of_guest = |line: &&str| {
+        line.starts_with("xtask: ") || line.starts_with("test ") && line.contains(" ... xtask: ")
+    };
+    let of_guest = output.lines().filter(is_of_guest);
+    let tests = libtest::failed(output);
+    let only = libtest::only(command, &tests);
+    Some(Failure {
+        code,
+        reasons: [reason.as_str()]
+            .into_iter()
+            .chain(of_guest)
+            .map(str::to_owned)
+            .collect(),
+        again: shell::line(command),
+        only_tests: (!tests.is_empty()).then(|| shell::line(&only)),
+        tests,
+    })
 }
 
 #[cfg(test)]
@@ -97,32 +201,49 @@ mod tests {
     }
 
     #[test]
-    fn all_are_run() -> Result<()> {
+    fn all_are_run() {
         let jobs = (0..5).map(|number| job(&number.to_string(), "true"));
-        let ended = run(jobs.collect(), 2)?;
+        let ended = run(jobs.collect(), 2);
         let mut names: Vec<_> = ended.iter().map(|ended| &*ended.name).collect();
         names.sort_unstable();
         assert_eq!(names, ["0", "1", "2", "3", "4"]);
-        assert!(ended.iter().all(|ended| ended.status.success()));
-        Ok(())
+        assert!(ended.iter().all(|ended| ended.failure.is_none()));
     }
 
     #[test]
-    fn none_begins_after_a_failure() -> Result<()> {
+    fn those_after_a_failure_are_run_too() {
         let jobs = vec![
-            job("good", "true"),
             job("bad", "exit 3"),
-            job("late", "true"),
+            Job::new("missing", Command::new("/does/not/exist")),
+            job("killed", "kill -9 $$"),
+            job("good", "true"),
         ];
-        let ended = run(jobs, 1)?;
-        let codes: Vec<_> = ended.iter().map(|ended| ended.status.code()).collect();
-        assert_eq!(codes, [Some(0), Some(3)]);
-        Ok(())
+        let ended = run(jobs, 1);
+        let codes = ended
+            .iter()
+            .map(|ended| ended.failure.as_ref().map(|failure| failure.code));
+        assert!(codes.eq([Some(3), Some(1), Some(137), None]));
     }
 
     #[test]
-    fn what_cannot_be_started_is_an_error() {
-        let missing = Job::new("missing", Command::new("/does/not/exist"));
-        assert!(run(vec![missing], 2).is_err());
+    fn a_failure_says_which_tests_and_what_became_of_the_guest() {
+        let said = [
+            "xtask: /x: timed out after 2 s",
+            "test a::c ... xtask: /x: the guest died",
+        ];
+        let script = format!(
+            "printf '{}\\nfine\\n{}\\nfailures:\\n    a::b\\n'; exit 124",
+            said[0], said[1]
+        );
+        let failure = run(vec![job("tests", &script)], 1).remove(0).failure;
+        let failure = failure.expect("it failed");
+        assert_eq!(failure.reasons, ["exit status: 124", said[0], said[1]]);
+        assert_eq!(failure.tests, ["a::b"]);
+        assert!(failure.again.starts_with("sh -c 'printf "), "{failure:?}");
+        assert!(
+            failure
+                .only_tests
+                .is_some_and(|line| line.ends_with("-- --exact a::b"))
+        );
     }
 }

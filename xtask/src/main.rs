@@ -11,12 +11,15 @@ mod fuzz;
 mod guest;
 mod host;
 mod jobs;
+mod libtest;
 mod matrix;
 mod progress;
 mod repository;
 mod runner;
 mod sanitize;
+mod shell;
 mod soak;
+mod summary;
 mod test;
 
 use std::process::ExitCode;
@@ -44,7 +47,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Guest(GuestCommand::Run(run)) => guest::run(run),
         Command::Runner { program, arguments } => runner::run(&program, arguments),
         Command::Watch => guest::watch::main(),
-        Command::Test { arguments } => test::run(&arguments),
+        Command::Test { all, arguments } => test::run(all, &arguments),
         Command::Demo => demo::run(),
         Command::Soak { arguments } => soak::run(&arguments),
         Command::Sanitize => sanitize::run(),

@@ -5,12 +5,13 @@
 //! kernel, with synchronisation that the sanitizer can follow (`--cfg tsan`).
 
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 
 use crate::guest::kind::Kind;
-use crate::jobs::Job;
-use crate::{cargo, guest, host, repository};
+use crate::jobs::{self, Job};
+use crate::{guest, host, repository, summary};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -25,7 +26,7 @@ const NOT_WITH_ADDRESSES: &[&str] = &[
     "blit::",
 ];
 
-/// Runs both; the exit status of the first that fails.
+/// Runs both, whatever becomes of the first; the exit status of the first that fails.
 pub(crate) fn run() -> Result<u8> {
     if !is_possible() {
         bail!(
@@ -34,18 +35,15 @@ pub(crate) fn run() -> Result<u8> {
     }
     host::prepare_for_library()?;
     guest::prepare(Kind::Current, false)?;
-    for Job { name, mut command } in jobs() {
-        eprintln!("\n== {name}");
-        let status = cargo::run(&mut command)?;
-        if !status.success() {
-            return Ok(cargo::code(status).max(1));
-        }
-    }
-    Ok(0)
+    let start = Instant::now();
+    let ended = jobs().map(jobs::show);
+    eprint!("\n{}", summary::of(&ended, &[], start.elapsed()));
+    let mut failures = ended.iter().filter_map(|job| job.failure.as_ref());
+    Ok(failures.next().map_or(0, |failure| failure.code))
 }
 
 /// Whether there is a nightly toolchain.
-pub(crate) fn is_possible() -> bool {
+fn is_possible() -> bool {
     let mut nightly = Command::new("rustup");
     nightly.args(["run", "nightly", "rustc", "--version"]);
     nightly.stdin(Stdio::null()).stdout(Stdio::null());
@@ -53,14 +51,16 @@ pub(crate) fn is_possible() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
+/// Both, which the machine may have no compiler for.
 pub(crate) fn jobs() -> [Job; 2] {
+    let lacks = (!is_possible()).then_some("nightly Rust: rustup toolchain install nightly");
     let mut addresses = nightly("target/asan", "-Zsanitizer=address");
     addresses.args(["--test=guest", "--"]);
     for test in NOT_WITH_ADDRESSES {
         addresses.args(["--skip", test]);
     }
+    jobs::limit(&mut addresses);
     addresses
-        .env("PRIMESHARE_GUEST_TIMEOUT", "900")
         // Leaks are the tests' own business: it would need ptrace in the guest. Quarantine is what is freed and kept;
         // beyond some size it makes thousands of Vulkan imports crawl.
         .env("ASAN_OPTIONS", "detect_leaks=0:quarantine_size_mb=16");
@@ -75,8 +75,8 @@ pub(crate) fn jobs() -> [Job; 2] {
             format!("suppressions={}", suppressions.display()),
         );
     [
-        Job::new("address sanitizer", addresses),
-        Job::new("thread sanitizer", threads),
+        Job::new("address sanitizer", addresses).lacks(lacks),
+        Job::new("thread sanitizer", threads).lacks(lacks),
     ]
 }
 

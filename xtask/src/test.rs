@@ -2,14 +2,13 @@
 
 use std::ffi::OsString;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::guest::kind::{self, Kind};
-use crate::jobs::{self, Job};
-use crate::progress::seconds;
-use crate::{cargo, guest, host, sanitize};
+use crate::jobs::{self, Ended, Failure, Job};
+use crate::{cargo, guest, host, sanitize, summary};
 
 /// What to run in the QEMU guest, whose processor is emulated in most places: what depends on drivers, and races
 /// between two CPUs. Not what needs the faults that only the other guests' kernels produce.
@@ -32,6 +31,19 @@ const IN_QEMU: &[&str] = &[
     "tool::",
 ];
 
+/// What to run in the GPU guest: what depends on drivers that only it has.
+const IN_GPU: &[&str] = &[
+    "drivers::",
+    "known_faults::",
+    "refusals::",
+    "devices::",
+    "allocation::",
+    "fences::syncobj::",
+    "blit::pairs::",
+    "vulkan::allocating::",
+    "vulkan::fences::",
+];
+
 /// Tests that go into processes of their own, in guests of their own, and what of them goes into others: the driver and
 /// the validation layer leave so many threads and mappings behind that User-Mode Linux gets slower with every test in
 /// the same process, and stands still at the host's limit of mappings.
@@ -47,45 +59,80 @@ const APART: &[(&str, &[&str])] = &[
 /// Guests that run beside each other. Each keeps little more than one processor busy.
 const AT_ONCE: usize = 2;
 
-/// Prepares the machine, then checks one thing after the other; the exit status of the first that fails.
-pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
+/// The job that builds what most of the others run.
+const BUILD: &str = "build";
+
+/// Prepares the machine, then checks everything that can be checked; the exit status of the first that fails.
+pub(crate) fn run(all: bool, arguments: &[OsString]) -> Result<u8> {
     let started = Instant::now();
     host::prepare_for_library()?;
-    for kind in Kind::ALL {
-        guest::prepare_for_tests(kind)?;
-    }
-    let mut taken = vec![("preparation".to_owned(), started.elapsed())];
-    let mut failed = None;
-    for Job { name, mut command } in first(arguments) {
-        eprintln!("\n== {name}");
-        let start = Instant::now();
-        let status = cargo::run(&mut command)?;
-        taken.push((name.clone(), start.elapsed()));
-        if !status.success() {
-            failed = Some((name, status));
-            break;
+    let mut course = Course::default();
+    course.ended.extend(Kind::ALL.map(prepare));
+    for job in first(arguments) {
+        if let Some(job) = course.take(job, all) {
+            course.ended.push(jobs::show(job));
         }
     }
-    if failed.is_none() && arguments.is_empty() {
+    if arguments.is_empty() {
+        let jobs = beside().into_iter();
+        let jobs = jobs.filter_map(|job| course.take(job, all)).collect();
         eprintln!("\n== tests, {AT_ONCE} at a time, each shown when it ends");
-        for ended in jobs::run(beside(), AT_ONCE)? {
-            taken.push((ended.name.clone(), ended.took));
-            if !ended.status.success() {
-                failed.get_or_insert((ended.name, ended.status));
-            }
-        }
+        course.ended.extend(jobs::run(jobs, AT_ONCE));
+    } else {
+        // With arguments, somebody looks for something; without, everything has to hold.
+        let left_out =
+            "models, the guests in QEMU and xtask's tests (without arguments they are run)";
+        course.left_out.push(left_out.to_owned());
     }
-    summary(&taken, started.elapsed());
-    match failed {
-        None => {
-            eprintln!("all passed");
-            Ok(0)
-        }
-        Some((name, status)) => {
-            eprintln!("FAILED: {name}");
-            // Never success, whatever the way a command failed.
-            Ok(cargo::code(status).max(1))
-        }
+    let Course { ended, left_out } = course;
+    eprint!("\n{}", summary::of(&ended, &left_out, started.elapsed()));
+    let failures = ended.iter().filter_map(|job| job.failure.as_ref());
+    Ok(failures.map(|failure| failure.code).next().unwrap_or(0))
+}
+
+/// What has been done so far, and what has not.
+#[derive(Default)]
+struct Course {
+    ended: Vec<Ended>,
+    left_out: Vec<String>,
+}
+
+impl Course {
+    /// The job, if it is to be run and does not need what failed; else says why not.
+    fn take(&mut self, job: Job, all: bool) -> Option<Job> {
+        let failed = |ended: &&Ended| ended.failure.is_some() && job.needs.contains(&ended.name);
+        let why = if job.is_extra && !all {
+            "cargo xtask test --all".to_owned()
+        } else if let Some(lacks) = job.lacks {
+            format!("needs {lacks}")
+        } else if let Some(failed) = self.ended.iter().find(failed) {
+            format!("needs what failed: {}", failed.name)
+        } else {
+            return Some(job);
+        };
+        self.left_out.push(format!("{} ({why})", job.name));
+        None
+    }
+}
+
+/// The name of what makes a guest ready.
+fn preparation(kind: Kind) -> String {
+    format!("preparing the {} guest", kind.name())
+}
+
+fn prepare(kind: Kind) -> Ended {
+    let start = Instant::now();
+    let failure = guest::prepare_for_tests(kind).err().map(|error| Failure {
+        code: guest::outcome::GUEST_FAILED,
+        reasons: vec![format!("{error:#}")],
+        again: format!("cargo xtask guest build --guest {}", kind.name()),
+        tests: Vec::new(),
+        only_tests: None,
+    });
+    Ended {
+        name: preparation(kind),
+        took: start.elapsed(),
+        failure,
     }
 }
 
@@ -96,14 +143,11 @@ fn cargo_with(arguments: &[&str]) -> Command {
 }
 
 /// `cargo test` in a guest.
-fn tests(kind: Kind, selection: &[&str]) -> Command {
+fn tests(name: impl Into<String>, kind: Kind, selection: &[&str]) -> Job {
     let mut tests = cargo_with(&["test", "--all-features"]);
     tests.args(selection).env(kind::VARIABLE, kind.name());
-    if std::env::var_os("PRIMESHARE_GUEST_TIMEOUT").is_none() {
-        // A test binary that hangs shall fail, not keep a machine for hours.
-        tests.env("PRIMESHARE_GUEST_TIMEOUT", "900");
-    }
-    tests
+    jobs::limit(&mut tests);
+    Job::new(name, tests).needs(BUILD).needs(preparation(kind))
 }
 
 /// What says most in the shortest time, and what the rest needs: one after the other.
@@ -121,88 +165,141 @@ fn first(arguments: &[OsString]) -> Vec<Job> {
     ];
     if arguments.is_empty() {
         // Not with the workspace's other member, whose dependencies have features that the library must not rely on.
-        jobs.push(Job::new(
-            "build",
-            cargo_with(&["test", "--all-features", "--no-run"]),
-        ));
+        let build = cargo_with(&["test", "--all-features", "--no-run"]);
+        jobs.push(Job::new(BUILD, build));
         return jobs;
     }
-    // With arguments, somebody looks for something; without, everything has to hold.
-    eprintln!(
-        "left out: models, the QEMU guest, sanitizers and xtask's tests (they need no arguments)"
-    );
-    let mut looking = vec![("tests", tests(Kind::Current, &[]))];
+    let mut looking = vec![tests("tests", Kind::Current, &[])];
     // Documentation tests need no second guest, and cargo does not take them together with another test.
     if !arguments.iter().any(|argument| argument == "--doc") {
         // Only the tests on drivers: the others would find the same.
-        let compat = tests(Kind::Compat, &["--test=guest"]);
-        looking.push(("compatibility guest", compat));
+        looking.push(tests(
+            "compatibility guest",
+            Kind::Compat,
+            &["--test=guest"],
+        ));
     }
-    for (name, mut command) in looking {
-        command.args(arguments);
-        jobs.push(Job::new(name, command));
-    }
+    jobs.extend(looking.into_iter().map(|job| job.with(arguments)));
     jobs
 }
 
 /// What takes its time, the longest first.
 fn beside() -> Vec<Job> {
+    let in_qemu = [&["--test=guest", "--"], IN_QEMU].concat();
+    let in_gpu = [&["--test=guest", "--"], IN_GPU].concat();
+    let most = [&["--"][..], &but_parts()].concat();
+    let most_of_drivers = [&["--test=guest", "--"][..], &but_parts()].concat();
     // loom's models need no devices. With `--cfg loom` everything is another build, so it gets a place of its own.
-    let mut models = cargo_with(&["test", "--lib", "--release", "--target-dir", "target/loom"]);
+    let mut models = cargo_with(&[
+        "test",
+        "--lib",
+        "--release",
+        "--target-dir=target/loom",
+        "models",
+    ]);
     models
-        .args(["models"])
         .env("RUSTFLAGS", "--cfg loom")
         .env("PRIMESHARE_RUN", "host");
     // Where the alias builds it.
     let own = cargo_with(&["test", "--package=xtask", "--profile=xtask"]);
-    let mut qemu = tests(Kind::Qemu, &["--test=guest", "--"]);
-    qemu.args(IN_QEMU);
+    let own = Kind::ALL
+        .into_iter()
+        .fold(Job::new("xtask", own), |job, kind| {
+            job.needs(preparation(kind))
+        });
+    let [addresses, threads] = sanitize::jobs();
     let mut jobs = vec![
-        Job::new("QEMU guest", qemu),
-        Job::new("tests", without_parts(Kind::Current, &[])),
-        Job::new(
-            "compatibility guest",
-            without_parts(Kind::Compat, &["--test=guest"]),
-        ),
+        tests("QEMU guest", Kind::Qemu, &in_qemu),
+        tests("GPU guest", Kind::Gpu, &in_gpu),
+        tests("tests", Kind::Current, &most),
+        tests("compatibility guest", Kind::Compat, &most_of_drivers),
         Job::new("models", models),
-        Job::new("xtask", own),
+        own,
+        addresses.needs(preparation(Kind::Current)).extra(),
+        threads.extra(),
     ];
-    match sanitize::is_possible() {
-        true => jobs.extend(sanitize::jobs()),
-        false => eprintln!("left out: sanitizers (they need a nightly toolchain)"),
-    }
     for (part, elsewhere) in APART {
-        let of_part = |kind| {
-            let mut tests = tests(kind, &["--test=guest", "--", part]);
-            elsewhere.iter().for_each(|other| {
-                tests.args(["--skip", other]);
-            });
-            tests
-        };
+        let mut of_part = vec!["--test=guest", "--", part];
+        of_part.extend(elsewhere.iter().flat_map(|other| ["--skip", other]));
         let name = part.trim_end_matches(':');
         // What the blitter does with an old Mesa shows in the QEMU guest.
         if !part.starts_with("blit::") {
-            let compat = of_part(Kind::Compat);
-            jobs.push(Job::new(format!("compatibility guest, {name}"), compat));
+            let name = format!("compatibility guest, {name}");
+            jobs.push(tests(name, Kind::Compat, &of_part));
         }
-        jobs.push(Job::new(format!("tests, {name}"), of_part(Kind::Current)));
+        jobs.push(tests(format!("tests, {name}"), Kind::Current, &of_part));
     }
     jobs
 }
 
-/// All tests of `selection` but those of [`APART`].
-fn without_parts(kind: Kind, selection: &[&str]) -> Command {
-    let mut most = tests(kind, selection);
-    most.arg("--");
-    for (part, _) in APART {
-        most.args(["--skip", part]);
-    }
-    most
+/// Leaves out the tests of [`APART`].
+fn but_parts() -> Vec<&'static str> {
+    APART
+        .iter()
+        .flat_map(|(part, _)| ["--skip", part])
+        .collect()
 }
 
-fn summary(taken: &[(String, Duration)], total: Duration) {
-    eprintln!();
-    for (name, time) in taken.iter().chain([&("total".to_owned(), total)]) {
-        eprintln!("{name:>34} {:>8}", seconds(*time));
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn job(name: &str) -> Job {
+        Job::new(name, Command::new("true"))
+    }
+
+    fn ended(name: &str, failed: bool) -> Ended {
+        let failure = failed.then(|| Failure {
+            code: 1,
+            reasons: Vec::new(),
+            again: String::new(),
+            tests: Vec::new(),
+            only_tests: None,
+        });
+        Ended {
+            name: name.to_owned(),
+            took: Duration::ZERO,
+            failure,
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_reason() {
+        let mut course = Course {
+            ended: vec![
+                ended("format", true),
+                ended("build", true),
+                ended("guest", false),
+            ],
+            left_out: Vec::new(),
+        };
+        let mut runs = |job, all| course.take(job, all).is_some();
+        assert!(runs(job("models"), false));
+        assert!(runs(job("xtask").needs("guest"), false));
+        assert!(!runs(job("tests").needs("guest").needs("build"), false));
+        assert!(!runs(job("slow").extra(), false));
+        assert!(runs(job("slow").extra(), true));
+        assert!(!runs(job("odd").lacks(Some("magic")), true));
+        let left_out = [
+            "tests (needs what failed: build)",
+            "slow (cargo xtask test --all)",
+            "odd (needs magic)",
+        ];
+        assert_eq!(course.left_out, left_out);
+    }
+
+    #[test]
+    fn every_need_is_the_name_of_something_that_comes_before() {
+        let before = first(&[]).into_iter().map(|job| job.name);
+        let before: Vec<_> = before.chain(Kind::ALL.map(preparation)).collect();
+        for job in beside() {
+            assert!(
+                job.needs.iter().all(|need| before.contains(need)),
+                "{}",
+                job.name
+            );
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use primeshare::vk::ash::{self, vk};
 use primeshare::vk::{self as shared};
 
 use super::{PATIENCE, assert_shows, blit, blitter_by, forced, settle, two_gpus, write};
-use crate::fences::vgem as vgem_fences;
+use crate::fences::busy::Busy;
 use crate::support::{Guest, buffer_on, in_guest};
 
 /// How many submissions go well until some do not. Negative: all do.
@@ -31,6 +31,8 @@ static PASSES: AtomicBool = AtomicBool::new(false);
 static SUBMITTED: Mutex<Vec<vk::Queue>> = Mutex::new(Vec::new());
 /// Locked by who wants waits for submissions to take long.
 static LONG_WAIT: Mutex<()> = Mutex::new(());
+/// How many of them have begun.
+static WAITS: AtomicUsize = AtomicUsize::new(0);
 /// The driver's own functions. (The loader comes and goes with its instances.)
 static SUBMIT: Mutex<Option<vk::PFN_vkQueueSubmit>> = Mutex::new(None);
 static WAIT: Mutex<Option<vk::PFN_vkWaitForFences>> = Mutex::new(None);
@@ -76,6 +78,7 @@ unsafe extern "system" fn wait_and_fail_late(
     all: vk::Bool32,
     timeout: u64,
 ) -> vk::Result {
+    WAITS.fetch_add(1, Ordering::SeqCst);
     drop(LONG_WAIT.lock().unwrap());
     let own = WAIT.lock().unwrap().unwrap();
     // SAFETY: the driver's function, with what was meant for it.
@@ -470,14 +473,14 @@ fn a_second_gpu_that_refuses_the_first_ones_sync_file_is_given_the_picture_later
             write(&from, seed);
             let refuses = seed == 105;
             // Somebody reads the destination meanwhile.
-            let reader = refuses.then(|| vgem_fences::Fence::attach(&vgem, &to, Access::Read));
+            let reader = refuses.then(|| Busy::new(&vgem, &to, Access::Read));
             fail_after(1, i64::from(refuses));
             let fence = blitter.blit(&from, &to, &[], &[]).unwrap();
             if let Some(reader) = reader {
                 thread::sleep(Duration::from_millis(50));
                 assert!(!fence.is_done());
                 assert_shows(&to, seed - 1, "what is being read");
-                reader.signal();
+                reader.end();
             }
             fence.wait(PATIENCE).unwrap();
             assert_eq!(fence.sync_file().is_some(), seed < 105, "{seed}");
@@ -504,9 +507,12 @@ fn nobody_waits_for_the_gpu_to_start_a_copy() {
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
         settle(&blitter, &from, &to);
         let gpu_takes_long = LONG_WAIT.lock().unwrap();
+        let waits = WAITS.load(Ordering::SeqCst);
         let first = blitter.blit(&from, &to, &[], &[]).unwrap();
-        // By now the blitter's thread waits for the GPU; waiting for that would take for ever.
-        thread::sleep(Duration::from_millis(30));
+        // Once the blitter's thread waits for the GPU, waiting for that would take for ever.
+        while WAITS.load(Ordering::SeqCst) == waits {
+            thread::yield_now();
+        }
         let second = blitter.blit(&from, &to, &[], &[]).unwrap();
         assert!(!first.is_done() && !second.is_done());
         drop(gpu_takes_long);

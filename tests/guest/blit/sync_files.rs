@@ -13,7 +13,8 @@ use primeshare::sync::{Access, Status};
 use primeshare::{Device, DmaBuf};
 
 use super::{PATIENCE, assert_shows, blitter, forced, read, settle, write};
-use crate::fences::{sw_sync, vgem as vgem_fences};
+use crate::fences::busy::Busy;
+use crate::fences::sw_sync;
 use crate::support::{Guest, buffer_on, in_guest};
 
 fn explicit(strategy: Strategy) -> Options {
@@ -130,13 +131,13 @@ fn the_gpu_waits_for_the_fences_in_the_dma_bufs() {
                 Access::Write => &source,
                 Access::Read => &destination,
             };
-            let user = vgem_fences::Fence::attach(&vgem, of_vgem, access);
+            let user = Busy::new(&vgem, of_vgem, access);
             let fence = thread::scope(|scope| {
                 let (blitter, source, destination) = (&blitter, &source, &destination);
                 let copy = scope.spawn(|| blitter.blit(source, destination, &[], &[]).unwrap());
                 thread::sleep(Duration::from_millis(50));
                 assert!(!copy.is_finished(), "lavapipe's copy waits for the fence");
-                user.signal();
+                user.end();
                 copy.join().unwrap()
             });
             assert!(fence.sync_file().is_some(), "the GPU has waited");

@@ -1,6 +1,5 @@
 //! Fences in and out. They are held by those that can: sw_sync's timelines, whose sync files go
-//! into a copy, and vgem, which leaves fences in the dma-bufs. (lavapipe's own are signalled by the
-//! time one has them.)
+//! into a copy and into dma-bufs. (lavapipe's own are signalled by the time one has them.)
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -10,9 +9,11 @@ use primeshare::blit::{Blitter, Error, Failure, Fence, Options, Strategy};
 use primeshare::sync::{Access, BufferMapping, Status, implicit};
 use primeshare::{DmaBuf, Errno};
 
-use super::{PATIENCE, assert_shows, blit, blitter, blitter_by, draw, forced, two_gpus, write};
+use super::{
+    PATIENCE, assert_shows, blit, blitter, blitter_by, draw, forced, patient, two_gpus, write,
+};
+use crate::fences::busy::Busy;
 use crate::fences::sw_sync::{self, Timeline};
-use crate::fences::vgem::Fence as VgemFence;
 use crate::support::{Guest, buffer_on, in_guest};
 
 /// Runs `check` with a blitter by every strategy, from vgem to vkms: once with one that has copied
@@ -81,12 +82,12 @@ fn nothing_is_copied_before_a_device_has_written_the_source() {
             let mut map = BufferMapping::new(source).unwrap();
             let mut access = map.begin_wait(Access::Write).unwrap();
             draw(source, &mut access, 1);
-            let writer = VgemFence::attach(&vgem, source, Access::Write);
+            let writer = Busy::new(&vgem, source, Access::Write);
             let copy = blitter.blit(source, destination, &[], &[]).unwrap();
             assert_waits(&copy, destination, 2, what);
             draw(source, &mut access, 3);
             access.end().unwrap();
-            writer.signal();
+            writer.end();
             copy.wait(PATIENCE).unwrap();
             assert_shows(destination, 3, what);
         });
@@ -100,11 +101,10 @@ fn nothing_is_overwritten_while_a_device_reads_it() {
         by_every_strategy(guest, |what, blitter, [source, destination]| {
             write(source, 1);
             write(destination, 2);
-            // vgem imports it, and its fence goes into the exporter's dma-buf.
-            let reader = VgemFence::attach(&vgem, destination, Access::Read);
+            let reader = Busy::new(&vgem, destination, Access::Read);
             let copy = blitter.blit(source, destination, &[], &[]).unwrap();
             assert_waits(&copy, destination, 2, what);
-            reader.signal();
+            reader.end();
             copy.wait(PATIENCE).unwrap();
             assert_shows(destination, 1, what);
         });
@@ -118,10 +118,9 @@ fn others_may_read_the_source_meanwhile() {
         by_every_strategy(guest, |what, blitter, [source, destination]| {
             write(source, 1);
             write(destination, 2);
-            let reader = VgemFence::attach(&vgem, source, Access::Read);
+            let reader = Busy::new(&vgem, source, Access::Read);
             blit(blitter, source, destination, &[], &[]).unwrap();
-            // It was held all the time: vgem gives it up after ten seconds, and says so here.
-            reader.signal();
+            reader.end();
             assert_shows(destination, 1, what);
         });
     });
@@ -157,7 +156,7 @@ fn a_fence_that_never_comes_is_an_error_in_time_and_the_next_copy_works() {
             write(&source, seed);
             write(&destination, seed + 1);
             write(&other, seed + 2);
-            let fence = held.map(|(buffer, access)| VgemFence::attach(&vgem, buffer, access));
+            let fence = held.map(|(buffer, access)| Busy::new(&vgem, buffer, access));
             let after = match fence {
                 None => vec![never.as_fd()],
                 Some(_) => Vec::new(),
@@ -166,13 +165,13 @@ fn a_fence_that_never_comes_is_an_error_in_time_and_the_next_copy_works() {
             let copy = blitter.blit(&source, &destination, &[], &after).unwrap();
             let behind = blitter.blit(&other, &next, &[], &[]).unwrap();
             assert_eq!(copy.wait(PATIENCE), Err(Failure::Deadline(patience)));
-            let took = begun.elapsed();
-            assert!(took >= patience && took < 5 * patience, "{took:?}");
+            // The fence never comes, so that only the deadline ends this.
+            assert!(begun.elapsed() >= patience);
             assert_shows(&destination, seed + 1, "untouched");
             behind.wait(PATIENCE).unwrap();
             assert_shows(&next, seed + 2, "behind it");
             if let Some(fence) = fence {
-                fence.signal();
+                fence.end();
             }
             blit(&blitter, &source, &destination, &[], &[]).unwrap();
             assert_shows(&destination, seed, "without the fence");
@@ -189,7 +188,7 @@ fn a_fence_that_fails_is_waited_for_no_longer() {
             return;
         }
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let blitter = blitter(guest, &vgem, &vkms, &Options::default());
+        let blitter = blitter(guest, &vgem, &vkms, &patient());
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
         for (seed, in_dma_buf) in [(1, false), (2, true)] {
             write(&source, seed);
@@ -220,7 +219,7 @@ fn no_more_copies_are_taken_than_may_be_in_flight() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let options = Options {
             in_flight: 2,
-            ..Options::default()
+            ..patient()
         };
         let blitter = blitter(guest, &vgem, &vkms, &options);
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
@@ -246,20 +245,18 @@ fn no_more_copies_are_taken_than_may_be_in_flight() {
 fn what_waits_is_cancelled_with_its_blitter() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let blitter = blitter(guest, &vgem, &vkms, &Options::default());
+        let blitter = blitter(guest, &vgem, &vkms, &patient());
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
-        let held = VgemFence::attach(&vgem, &source, Access::Write);
+        let held = Busy::new(&vgem, &source, Access::Write);
         let fences = [(); 2].map(|()| blitter.blit(&source, &destination, &[], &[]).unwrap());
         let early = fences[0].wait(Duration::from_millis(20));
         assert!(matches!(early, Err(Failure::TimedOut(_))), "{early:?}");
-        let begun = Instant::now();
+        // Were the fence waited for, its deadline would be what they fail of.
         drop(blitter);
-        let took = begun.elapsed();
-        assert!(took < Options::default().patience / 2, "{took:?}");
         for fence in fences {
             assert_eq!(fence.result(), Some(Err(Failure::Cancelled)));
         }
-        held.signal();
+        held.end();
     });
 }
 

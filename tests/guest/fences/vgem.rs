@@ -6,24 +6,25 @@ use primeshare::{Device, DmaBuf};
 use crate::kernel::fence;
 
 /// A fence on a buffer of vgem, which signals it by itself after ten seconds.
-pub(crate) struct Fence<'a> {
-    vgem: &'a Device,
+pub(crate) struct Fence {
+    vgem: Device,
     number: u32,
 }
 
-impl<'a> Fence<'a> {
+impl Fence {
     /// As if something used the buffer, until [`signal`](Self::signal).
-    pub(crate) fn attach(vgem: &'a Device, buffer: &DmaBuf, access: Access) -> Self {
+    pub(crate) fn attach(vgem: &Device, buffer: &DmaBuf, access: Access) -> Self {
         let imported = vgem.import(buffer).unwrap();
         let handle = imported.object().handle().raw();
         let number = match access {
             Access::Read => fence::attach_reader(vgem, handle),
             Access::Write => fence::attach(vgem, handle),
         };
+        let vgem = vgem.clone();
         Self { vgem, number }
     }
 
     pub(crate) fn signal(self) {
-        fence::signal(self.vgem, self.number);
+        fence::signal(&self.vgem, self.number);
     }
 }

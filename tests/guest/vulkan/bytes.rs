@@ -1,14 +1,12 @@
 //! A Vulkan buffer that the test reads and writes, and copies between it and what is shared.
 
-use std::time::Duration;
-
 use primeshare::buffer::{FormatInfo, PlaneInfo};
 use primeshare::sync::{Access, Mapping};
 use primeshare::vk::ash::vk;
 use primeshare::vk::{self as shared, Commands, Device, Image, Transfer, Use, acquire, release};
 use primeshare::{DmaBuf, Fourcc};
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+use crate::support::PATIENCE;
 
 /// Memory of the device's own, at least as large as what goes through it, mapped; lavapipe's only kind of memory is coherent.
 pub(crate) struct Bytes {

@@ -64,28 +64,31 @@ fn refused_imports_close_no_other_threads_fds() {
                             .map(|_| read_only.plane_fd(0).unwrap().try_clone_to_owned().unwrap())
                             .collect();
                         std::thread::yield_now();
-                        for fd in &mine {
-                            assert_eq!(BufferId::of(fd), Ok(read_only.id()), "closed by another");
+                        if mine.iter().any(|fd| BufferId::of(fd) != Ok(read_only.id())) {
+                            done.store(true, Ordering::Relaxed);
+                            panic!("closed by another");
                         }
                         dups.fetch_add(mine.len(), Ordering::Relaxed);
                     }
                 });
             }
-            let importers: Vec<_> = (0..3)
-                .map(|_| {
-                    scope.spawn(|| {
-                        for _ in 0..150 {
-                            let refused = vulkan.import_image(&read_only, Use::Source);
-                            assert!(matches!(refused, Err(Error::ReadOnly { .. })));
-                            vulkan.import_image(&good, Use::Source).unwrap();
-                        }
-                    })
-                })
-                .collect();
-            let results: Vec<_> = importers.into_iter().map(|thread| thread.join()).collect();
+            // A busy machine gives the others little time: it takes as long as they need for some.
+            let import = || {
+                let mut rounds = 0;
+                while rounds < 150 || dups.load(Ordering::Relaxed) <= 100 {
+                    if done.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    rounds += 1;
+                    let refused = vulkan.import_image(&read_only, Use::Source);
+                    assert!(matches!(refused, Err(Error::ReadOnly { .. })));
+                    vulkan.import_image(&good, Use::Source).unwrap();
+                }
+            };
+            let importers = [(); 3].map(|()| scope.spawn(import));
+            let results = importers.map(|thread| thread.join());
             done.store(true, Ordering::Relaxed);
             assert!(results.iter().all(Result::is_ok));
         });
-        assert!(dups.into_inner() > 100);
     });
 }

@@ -1,5 +1,5 @@
-//! Sync files in and out. vgem makes fences that are signalled when the test says so, since
-//! lavapipe's own are at once.
+//! Sync files in and out. The fences are those of [`Gate`], since lavapipe's own are signalled at
+//! once.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -11,9 +11,8 @@ use primeshare::{Allocator, Errno, Request};
 use wgpu::TextureAspect;
 
 use super::*;
+use crate::support::PATIENCE;
 use crate::vulkan::fences::{Gate, assert_each_is_closed_once, is_signalled};
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs `work` while another thread opens the first gate, does `late`, and opens the second.
 ///

@@ -1,7 +1,6 @@
 //! Pixels across: from the CPU to wgpu and back, and from one device to another.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::vk;
@@ -10,8 +9,8 @@ use primeshare::{Allocator, Modifier};
 use wgpu::TextureAspect;
 
 use super::*;
+use crate::support::PATIENCE;
 
-const PATIENCE: Duration = Duration::from_secs(20);
 /// A pixel of each place, in 8 bits a component, opaque.
 const PLACES: &str =
     "return vec4f(f32(x & 255) / 255, f32(y & 255) / 255, f32((x >> 8) * 16 + 5) / 255, 1);";

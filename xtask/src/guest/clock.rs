@@ -139,7 +139,7 @@ mod tests {
         let listener = Listener::start(reader);
         writeln!(writer, "1000\nno number\n2000\n")?;
         assert_eq!(listener.complaint(), None);
-        writeln!(writer, "90000")?;
+        writeln!(writer, "900000000")?;
         while listener.complaint().is_none() {
             thread::yield_now();
         }

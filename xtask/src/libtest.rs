@@ -1,0 +1,82 @@
+//! What test programs print of tests that failed.
+
+use std::process::Command;
+
+/// The names of the tests that failed: the last list in what a test program prints. (Its lines with each test's outcome
+/// are torn apart by what else is printed where only one test runs at a time.)
+pub(crate) fn failed(output: &str) -> Vec<String> {
+    let mut failed = Vec::new();
+    let mut lines = output.lines();
+    while lines.any(|line| line == "failures:") {
+        // The outputs of the tests come in between, below the same heading and not indented.
+        let names = lines.clone().map_while(|line| line.strip_prefix("    "));
+        for name in names {
+            if !failed.iter().any(|other| other == name) {
+                failed.push(name.to_owned());
+            }
+        }
+    }
+    failed
+}
+
+/// A command that runs only these of the tests that `command`, a `cargo test`, runs.
+pub(crate) fn only(command: &Command, tests: &[String]) -> Command {
+    let mut only = Command::new(command.get_program());
+    only.args(command.get_args().take_while(|argument| *argument != "--"))
+        .args(["--", "--exact"])
+        .args(tests);
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => only.env(name, value),
+            None => only.env_remove(name),
+        };
+    }
+    only
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell;
+
+    const OUTPUT: &str = "\
+running 3 tests
+test a::good ... ok
+test a::bad ... KMS: no DRI
+FAILED
+test src/lib.rs - worse (line 3) ... FAILED
+
+failures:
+
+---- a::bad stdout ----
+    indented
+thread 'a::bad' panicked
+
+failures:
+    a::bad
+    src/lib.rs - worse (line 3)
+
+test result: FAILED. 1 passed; 2 failed
+
+running 1 test
+failures:
+    a::bad
+";
+
+    #[test]
+    fn the_names_of_failed_tests_are_found_once() {
+        assert_eq!(failed(OUTPUT), ["a::bad", "src/lib.rs - worse (line 3)"]);
+        assert_eq!(failed("test a::good ... ok\ntest result: ok\n"), [""; 0]);
+    }
+
+    #[test]
+    fn they_are_run_alone_in_the_same_place() {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--test=guest", "--", "--skip", "b::"]);
+        command.env("PRIMESHARE_GUEST_KIND", "qemu");
+        assert_eq!(
+            shell::line(&only(&command, &failed(OUTPUT))),
+            "PRIMESHARE_GUEST_KIND=qemu cargo test --test=guest -- --exact a::bad 'src/lib.rs - worse (line 3)'"
+        );
+    }
+}
