@@ -75,6 +75,7 @@ struct Functions {
     delete_renderbuffers: unsafe extern "C" fn(i32, *const u32),
     clear_color: unsafe extern "C" fn(f32, f32, f32, f32),
     clear: unsafe extern "C" fn(u32),
+    color_mask: unsafe extern "C" fn(u8, u8, u8, u8),
     enable: unsafe extern "C" fn(u32),
     disable: unsafe extern "C" fn(u32),
     scissor: unsafe extern "C" fn(i32, i32, i32, i32),
@@ -168,15 +169,15 @@ impl Gl {
                 renderbuffer,
             );
             assert_eq!((gl.check_framebuffer)(FRAMEBUFFER), FRAMEBUFFER_COMPLETE);
-            // Another colour before the last, so that a picture that is not finished shows; and not
-            // on all of it, since a driver may leave out what is drawn over as a whole.
-            (gl.scissor)(0, 0, buffer.width() as i32 - 1, buffer.height() as i32);
-            (gl.enable)(SCISSOR_TEST);
-            (gl.clear_color)(1.0 - red, 1.0 - green, 1.0 - blue, 1.0);
-            (1..times).for_each(|_| (gl.clear)(COLOR_BUFFER_BIT));
-            (gl.disable)(SCISSOR_TEST);
             (gl.clear_color)(red, green, blue, 1.0);
             (gl.clear)(COLOR_BUFFER_BIT);
+            // Not on all of it and not in all colours: a driver may leave out what is drawn over.
+            (gl.scissor)(0, 0, buffer.width() as i32 - 1, buffer.height() as i32);
+            (gl.enable)(SCISSOR_TEST);
+            (gl.color_mask)(1, 0, 0, 0);
+            (1..times).for_each(|_| (gl.clear)(COLOR_BUFFER_BIT));
+            (gl.color_mask)(1, 1, 1, 1);
+            (gl.disable)(SCISSOR_TEST);
             (gl.flush)();
             (gl.delete_framebuffers)(1, &framebuffer);
             (gl.delete_renderbuffers)(1, &renderbuffer);
@@ -224,6 +225,7 @@ impl Functions {
                 delete_renderbuffers: function(egl, "glDeleteRenderbuffers"),
                 clear_color: function(egl, "glClearColor"),
                 clear: function(egl, "glClear"),
+                color_mask: function(egl, "glColorMask"),
                 enable: function(egl, "glEnable"),
                 disable: function(egl, "glDisable"),
                 scissor: function(egl, "glScissor"),
