@@ -27,8 +27,14 @@ fn between_all(guest: &Guest, vulkan: [Option<vk::Device>; 2], check: impl Fn(&V
             check(&verdict);
         }
     }
-    // virtio-gpu, bochs and qxl refuse the four others' memory, vgem and cirrus bochs' and qxl's.
-    let expected = if guest.in_qemu() { 3 * 4 + 2 * 2 } else { 0 };
+    // virtio-gpu, bochs and qxl refuse all others' memory, vgem and cirrus bochs' and qxl's.
+    let expected = if guest.has_gpu() {
+        2 * 3 + 2
+    } else if guest.in_qemu() {
+        3 * 4 + 2 * 2
+    } else {
+        0
+    };
     assert_eq!(refused, expected, "of {} devices", devices.len());
 }
 
