@@ -27,7 +27,7 @@ pub(crate) mod watch;
 use anyhow::Result;
 
 use crate::cli::RunArguments;
-use crate::host;
+use crate::{host, jobs};
 use accelerator::Accelerator;
 use kind::Kind;
 use limits::Limits;
@@ -68,8 +68,11 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     }
     // A root file system that it shares is the other guest's to build anew.
     let force_root = force && kind.root() == kind;
-    let root = root.get_or_make(force_root, |at, log| rootfs::make(kind.root(), at, log))?;
-    let kernel = kernel.get_or_make(force, |at, log| kernel::make(kind, at, log))?;
+    // Beside each other, since both wait for the network, and much of either keeps only one processor busy.
+    let (root, kernel) = jobs::both(
+        || root.get_or_make(force_root, |at, log| rootfs::make(kind.root(), at, log)),
+        || kernel.get_or_make(force, |at, log| kernel::make(kind, at, log)),
+    )?;
     let accelerator = match kind.in_qemu() {
         true => Some(accelerator::choose(&kernel)?),
         false => None,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::cache::Entry;
 use crate::guest::debian;
 use crate::guest::kind::Kind;
-use crate::progress::{Log, Step};
+use crate::progress::{Log, Part, Step};
 
 /// To be raised when this module makes something else of the same configuration.
 const RECIPE: &str = "1";
@@ -30,6 +30,9 @@ const INDISPENSABLE: &[&str] = &[
     "CONFIG_SW_SYNC",
     "CONFIG_FAILSLAB",
 ];
+
+/// About how many objects a kernel is linked from, to say how much of it is built.
+const OBJECTS: u32 = 830;
 
 /// The cache's entry for the kernel.
 pub(super) fn entry(kind: Kind, package: &str, config: &str) -> Result<Entry> {
@@ -56,13 +59,14 @@ pub(super) fn make(
     let work = directory.join("build");
     fs::create_dir(&work)?;
     let step = Step::start(format!("{}, kernel: source", kind.title()));
-    let source = fetch(kind, package, &work, log, &step)?;
+    let source = fetch(kind, package, &work, log, &step.part(0.0..1.0))?;
     step.done();
 
     let step = Step::start(format!("{}, kernel: build", kind.title()));
     let objects = work.join("objects");
+    step.part(0.0..1.0).at(0.0, "configuration");
     configure(kind, config, &source, &objects, log)?;
-    compile(&source, &objects, log, &step)?;
+    compile(&source, &objects, log, &step.part(0.02..1.0))?;
     fs::copy(objects.join("linux"), file(directory))?;
     fs::copy(objects.join(".config"), directory.join("config"))?;
     let release = fs::read(objects.join("include/config/kernel.release"))?;
@@ -73,28 +77,37 @@ pub(super) fn make(
 }
 
 /// The unpacked source.
-fn fetch(kind: Kind, package: &str, work: &Path, log: &mut Log, step: &Step) -> Result<PathBuf> {
-    debian::unpack(
-        kind,
-        &[package],
-        &["--wildcards", "./usr/src/*"],
-        work,
-        log,
-        step,
-    )?;
+fn fetch(kind: Kind, package: &str, work: &Path, log: &mut Log, part: &Part) -> Result<PathBuf> {
+    let pick = ["--wildcards", "./usr/src/*"];
+    debian::unpack(kind, &[package], &pick, work, log, &part.part(0.0..0.4))?;
     let archive = only_entry(&work.join("usr/src"))?;
+    let mut size = None;
+    let mut list = Command::new("xz");
+    log.run(list.args(["--robot", "--list"]).arg(&archive), |line| {
+        size = size.or(unpacked_size(line));
+    })?;
+    let size = size.context("xz does not say how large the kernel source is")?;
     let source = work.join("source");
     fs::create_dir(&source)?;
     let mut tar = Command::new("tar");
-    tar.arg("--extract")
+    // Debian compresses it in blocks, which xz unpacks beside each other.
+    tar.args(["--extract", "--use-compress-program=xz --threads=0"])
         .arg("--file")
         .arg(&archive)
         .arg("--directory")
         .arg(&source)
         .arg("--strip-components=1");
-    log.run(&mut tar, |_| {})?;
+    debian::untar(&mut tar, size, log, &part.part(0.4..1.0))?;
     fs::remove_file(&archive)?;
     Ok(source)
+}
+
+/// The size in a line of `xz --robot --list`, if it is the one with the totals: "totals STREAMS BLOCKS COMPRESSED SIZE".
+fn unpacked_size(line: &str) -> Option<u64> {
+    let mut fields = line.split('\t');
+    (fields.next() == Some("totals"))
+        .then(|| fields.nth(3)?.parse().ok())
+        .flatten()
 }
 
 fn only_entry(directory: &Path) -> Result<PathBuf> {
@@ -156,16 +169,73 @@ fn configure(kind: Kind, config: &str, source: &Path, objects: &Path, log: &mut 
     Ok(())
 }
 
-fn compile(source: &Path, objects: &Path, log: &mut Log, step: &Step) -> Result<()> {
+fn compile(source: &Path, objects: &Path, log: &mut Log, part: &Part) -> Result<()> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut count, mut shown) = (0, Instant::now());
+    let (mut state, mut shown) = (Compiled::default(), Instant::now());
     let mut make = make_command(source, objects);
     log.run(make.arg(format!("-j{processors}")).arg("linux"), |line| {
-        // "  CC      drivers/dma-buf/udmabuf.o"
-        count += usize::from(line.starts_with("  ") && line.ends_with(".o"));
+        state.take(line);
         if shown.elapsed().as_millis() > 100 {
-            step.note(format!("{count} objects"));
+            part.at(state.share(), &format!("{} objects", state.objects));
             shown = Instant::now();
         }
     })
+}
+
+/// What make has said about how far it is.
+#[derive(Default)]
+struct Compiled {
+    objects: u32,
+    is_linking: bool,
+}
+
+impl Compiled {
+    fn take(&mut self, line: &str) {
+        // "  CC      drivers/dma-buf/udmabuf.o"
+        self.objects += u32::from(line.starts_with("  ") && line.ends_with(".o"));
+        self.is_linking |= line.starts_with("  LD ") && line.ends_with(" vmlinux.o");
+    }
+
+    /// How much is done, from 0 to 1. Kernels and compilers differ, so neither more objects nor fewer than expected may
+    /// do harm: until all are linked they count for no more than 97 %.
+    fn share(&self) -> f64 {
+        if self.is_linking {
+            return 0.97;
+        }
+        0.97 * (f64::from(self.objects) / f64::from(OBJECTS)).min(1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_is_among_the_totals() {
+        let lines = [
+            "name\tlinux-source-7.3.tar.xz",
+            "file\t1\t69\t165795560\t1718804480\t0.096\tCRC64\t0",
+            "totals\t1\t69\t165795560\t1718804480\t0.096\tCRC64\t0\t1",
+        ];
+        assert_eq!(lines.map(unpacked_size), [None, None, Some(1_718_804_480)]);
+        assert_eq!(unpacked_size("totals\t1"), None);
+    }
+
+    #[test]
+    fn share_of_the_build_bears_other_counts() {
+        let mut state = Compiled::default();
+        state.take("  UPD     include/generated/utsrelease.h");
+        assert_eq!(state.share(), 0.0);
+        for _ in 0..OBJECTS / 2 {
+            state.take("  CC      drivers/dma-buf/udmabuf.o");
+        }
+        assert!((state.share() - 0.485).abs() < 0.001);
+        for _ in 0..OBJECTS {
+            state.take("  CC      more/than/expected.o");
+        }
+        assert_eq!(state.share(), 0.97);
+        let mut few = Compiled::default();
+        few.take("  LD      vmlinux.o");
+        assert_eq!(few.share(), 0.97);
+    }
 }
