@@ -25,7 +25,7 @@ const DIRECTORY: &str = "target/demo";
 
 /// Builds the example.
 fn build(log: &Path) -> Result<()> {
-    let step = Step::start("Example");
+    let step = Step::start("Example: build");
     let part = step.part(0.0..1.0);
     let mut cargo = cargo::command();
     cargo.args(["build", "--release", "--example", "cross_gpu_blit"]);

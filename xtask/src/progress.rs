@@ -216,12 +216,14 @@ fn plain(label: &str, started: Instant, state: Arc<Mutex<State>>) -> Display {
 }
 
 fn sign_of_life(label: &str, elapsed: u64, state: &State) -> String {
-    let share = state.share.percent();
-    let share = share.map_or_else(String::new, |percent| format!(", {percent} %"));
-    let note = &state.note;
-    format!("{label} ... {elapsed} s{share} {note}")
-        .trim_end()
-        .to_owned()
+    let mut line = format!("{label} ... {elapsed} s");
+    if let Some(percent) = state.share.percent() {
+        line += &format!(", {percent} %");
+    }
+    if !state.note.is_empty() {
+        line += &format!(", {}", state.note);
+    }
+    line
 }
 
 /// A file that takes everything commands print, to be shown when one fails.
@@ -347,11 +349,11 @@ mod tests {
         let mut state = State::default();
         assert_eq!(sign_of_life("Test", 30, &state), "Test ... 30 s");
         state.note = "at work".to_owned();
-        assert_eq!(sign_of_life("Test", 30, &state), "Test ... 30 s at work");
+        assert_eq!(sign_of_life("Test", 30, &state), "Test ... 30 s, at work");
         state.share.raise(0.5);
         assert_eq!(
             sign_of_life("Test", 60, &state),
-            "Test ... 60 s, 50 % at work"
+            "Test ... 60 s, 50 %, at work"
         );
     }
 
