@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
 
-use crate::progress::Log;
+use crate::progress::{self, Log};
 
 /// The directory of this project under the user's cache directory.
 pub(crate) fn directory() -> Result<PathBuf> {
@@ -113,7 +113,10 @@ impl Entry {
             Err((file, Errno::EWOULDBLOCK)) => file,
             Err((_, error)) => return Err(error).context("cannot lock the cache"),
         };
-        eprintln!("Waiting for another process that makes {} ...", self.name);
+        progress::say(&format!(
+            "Waiting for another process that makes {} ...",
+            self.name
+        ));
         Flock::lock(file, FlockArg::LockExclusive)
             .map_err(|(_, error)| error)
             .context("cannot lock the cache")

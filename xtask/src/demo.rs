@@ -1,11 +1,13 @@
 //! `cargo xtask demo`: a picture travels between two DRM devices of the guest, three times.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use crate::guest::kind::{self, Kind};
-use crate::{cargo, guest, host, repository, runner};
+use crate::progress::{Log, Step};
+use crate::{cargo, guest, host, jobs, repository, runner};
 
 /// (heading, source, destination, name of the picture).
 const JOURNEYS: &[(&str, &str, &str, &str)] = &[
@@ -21,14 +23,45 @@ const JOURNEYS: &[(&str, &str, &str, &str)] = &[
 
 const DIRECTORY: &str = "target/demo";
 
+/// Builds the example.
+fn build(log: &Path) -> Result<()> {
+    let step = Step::start("Example: build");
+    let part = step.part(0.0..1.0);
+    let mut cargo = cargo::command();
+    cargo.args(["build", "--release", "--example", "cross_gpu_blit"]);
+    // Its bar tells how far it is, on one line of any width.
+    cargo.envs([
+        ("CARGO_TERM_COLOR", "never"),
+        ("CARGO_TERM_PROGRESS_WHEN", "always"),
+        ("CARGO_TERM_PROGRESS_WIDTH", "80"),
+    ]);
+    Log::create(log.to_owned())?.run(&mut cargo, |line| {
+        if let Some(share) = share(line) {
+            part.at(share, "");
+        }
+    })?;
+    step.done();
+    Ok(())
+}
+
+/// The share in a line of cargo's with its bar: "    Building [=====>      ] 12/48: ash, clap".
+fn share(line: &str) -> Option<f64> {
+    let (_, counts) = line.split_once("] ")?;
+    let (done, all) = counts.split(": ").next()?.split_once('/')?;
+    let (done, all): (u32, u32) = (done.parse().ok()?, all.trim_end().parse().ok()?);
+    Some(f64::from(done) / f64::from(all))
+}
+
 /// Runs the example for each journey; not zero if one failed.
 pub(crate) fn run() -> Result<u8> {
     host::prepare_for_library()?;
-    guest::prepare(Kind::Current, false)?;
-    cargo::build(&["build", "--release", "--example", "cross_gpu_blit"])?;
     let directory = repository::root().join(DIRECTORY);
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
+    jobs::both(
+        || build(&directory.join("build.log")),
+        || guest::prepare(Kind::Current, false),
+    )?;
     let (mut failed, mut pictures) = (Vec::new(), Vec::new());
     for (heading, source, destination, name) in JOURNEYS {
         println!("\n== {heading}");
@@ -76,4 +109,21 @@ pub(crate) fn run() -> Result<u8> {
         println!("    cargo run --release --example cross_gpu_blit -- --list");
     }
     Ok(u8::from(!failed.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn share_of_cargo() {
+        assert_eq!(
+            share("    Building [===>    ] 12/48: ash, clap"),
+            Some(0.25)
+        );
+        assert_eq!(share("    Building [=======>] 47/47"), Some(1.0));
+        for line in ["   Compiling ash v0.38.0", "warning: [x] a/b: c", "", "] /"] {
+            assert_eq!(share(line), None, "{line}");
+        }
+    }
 }

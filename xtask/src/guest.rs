@@ -33,7 +33,7 @@ pub(crate) mod watch;
 use anyhow::Result;
 
 use crate::cli::RunArguments;
-use crate::host;
+use crate::{host, jobs};
 use accelerator::Accelerator;
 use emulator::Emulator;
 use kind::Kind;
@@ -76,8 +76,11 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     // What it shares is the other guest's to build anew.
     let force_root = force && kind.root() == kind;
     let force_kernel = force && kind.kernel_of() == kind;
-    let root = root.get_or_make(force_root, |at, log| rootfs::make(kind.root(), at, log))?;
-    let kernel = kernel.get_or_make(force_kernel, |at, log| kernel::make(kind, at, log))?;
+    // Beside each other, since both wait for the network, and much of either keeps only one processor busy.
+    let (root, kernel) = jobs::both(
+        || root.get_or_make(force_root, |at, log| rootfs::make(kind.root(), at, log)),
+        || kernel.get_or_make(force_kernel, |at, log| kernel::make(kind, at, log)),
+    )?;
     let mut guest = Guest {
         kernel,
         root,

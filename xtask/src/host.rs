@@ -169,14 +169,38 @@ fn install(packages: &[&str]) -> Result<()> {
     std::fs::create_dir_all(&directory)?;
     let mut log = Log::create(directory.join("packages.log"))?;
     let step = Step::start(format!("Installing {}", packages.join(" ")));
+    let (update, download, unpack) = (
+        step.part(0.0..0.2),
+        step.part(0.2..0.4),
+        step.part(0.4..1.0),
+    );
     // One source that is out of reach must not stop the others: whether it mattered shows in the installation.
-    let _ = log.run(apt_get().arg("update"), |_| {});
+    let _ = log.run(apt_get().arg("update"), |line| {
+        if let Some((_, share, note)) = apt_status(line) {
+            update.at(share, note);
+        }
+    });
     let options = ["install", "-y", "--no-install-recommends"];
-    log.run(apt_get().args(options).args(packages), |line| {
-        step.note(line.to_owned())
-    })?;
+    log.run(
+        apt_get().args(options).args(packages),
+        |line| match apt_status(line) {
+            Some(("dlstatus", share, note)) => download.at(share, note),
+            Some((_, share, note)) => unpack.at(share, note),
+            None => {}
+        },
+    )?;
     step.done();
     Ok(())
+}
+
+/// What, how much of it and with which package, in a line that apt has for programs: "pmstatus:bc:33.3:Unpacking bc".
+fn apt_status(line: &str) -> Option<(&str, f64, &str)> {
+    let mut fields = line.splitn(4, ':');
+    let what = fields
+        .next()
+        .filter(|what| ["dlstatus", "pmstatus"].contains(what))?;
+    let percent: f64 = fields.nth(1)?.parse().ok()?;
+    Some((what, percent / 100.0, fields.next()?))
 }
 
 fn apt_get() -> Command {
@@ -190,5 +214,30 @@ fn apt_get() -> Command {
         command.args(["-n", "env"]);
     }
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    command.args(["-o", "APT::Status-Fd=1"]);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::apt_status;
+
+    #[test]
+    fn share_of_apt() {
+        let lines = [
+            (
+                "dlstatus:1:25:Retrieving file 1 of 4",
+                Some(("dlstatus", 0.25, "Retrieving file 1 of 4")),
+            ),
+            ("pmstatus:libc6:amd64:50.0:Unpacking", None),
+            (
+                "pmstatus:bc:50.0:Unpacking bc (1:1.2)",
+                Some(("pmstatus", 0.5, "Unpacking bc (1:1.2)")),
+            ),
+            ("Unpacking bc ...", None),
+        ];
+        for (line, status) in lines {
+            assert_eq!(apt_status(line), status, "{line}");
+        }
+    }
 }

@@ -125,6 +125,21 @@ pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Vec<Ended> {
     ended.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Does both beside each other, and waits for both whatever happens; the error of the first, if both have one.
+pub(crate) fn both<A: Send, B>(
+    first: impl FnOnce() -> Result<A> + Send,
+    second: impl FnOnce() -> Result<B>,
+) -> Result<(A, B)> {
+    std::thread::scope(|scope| {
+        let first = scope.spawn(first);
+        let second = second();
+        match first.join() {
+            Ok(first) => Ok((first?, second?)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -245,5 +260,21 @@ mod tests {
                 .only_tests
                 .is_some_and(|line| line.ends_with("-- --exact a::b"))
         );
+    }
+
+    #[test]
+    fn both_are_waited_for() -> Result<()> {
+        let done = Mutex::new(false);
+        let failing = || -> Result<()> { anyhow::bail!("no luck") };
+        let lasting = || {
+            std::thread::sleep(Duration::from_millis(10));
+            *lock(&done) = true;
+            Ok(())
+        };
+        let error = both(failing, lasting).unwrap_err();
+        assert_eq!(error.to_string(), "no luck");
+        assert!(*lock(&done));
+        assert_eq!(both(|| Ok(1), || Ok("two"))?, (1, "two"));
+        Ok(())
     }
 }

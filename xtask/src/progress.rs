@@ -1,17 +1,20 @@
-//! Steps that take a while: a spinner on a terminal, plain lines elsewhere.
+//! Steps that take a while, and how much of them is done: a bar on a terminal, plain lines elsewhere.
+//!
+//! Several may be under way at once.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
@@ -21,12 +24,67 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// How many lines of a log are worth showing when a command failed.
 const TAIL: usize = 20;
 
+/// All bars, which share the terminal.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+const WITHOUT_SHARE: &str = "{spinner} {prefix} [{elapsed}] {wide_msg}";
+const WITH_SHARE: &str = "{spinner} {prefix} [{elapsed}] {bar:20} {percent:>3} % {wide_msg}";
+
 /// One step of the work, from `start` to `done`; dropped without `done`, it counts as failed.
 pub(crate) struct Step {
     label: String,
     started: Instant,
-    note: Arc<Mutex<String>>,
+    state: Arc<Mutex<State>>,
     display: Option<Display>,
+}
+
+/// What a step is at.
+#[derive(Default)]
+struct State {
+    share: Share,
+    note: String,
+}
+
+/// How much of a step is done, from 0 to 1; none as long as nobody has said.
+#[derive(Debug, Default, Clone, Copy)]
+struct Share(Option<f64>);
+
+impl Share {
+    /// Shares are estimates, so a later one can be smaller: what is shown never goes back.
+    fn raise(&mut self, to: f64) {
+        let most = self.0.unwrap_or(0.0).max(to.clamp(0.0, 1.0));
+        self.0 = Some(most);
+    }
+
+    /// In whole percent, rounded down, so that 100 % means all of it.
+    fn percent(self) -> Option<u64> {
+        self.0.map(|share| (share * 100.0) as u64)
+    }
+}
+
+/// A part of a step, whose share of the step is known.
+pub(crate) struct Part<'a> {
+    step: &'a Step,
+    range: Range<f64>,
+}
+
+impl Part<'_> {
+    /// Says how much of the part is done, from 0 to 1, and what it is at.
+    pub(crate) fn at(&self, share: f64, note: &str) {
+        let Range { start, end } = self.range;
+        self.step
+            .show(Some(start + share.clamp(0.0, 1.0) * (end - start)), note);
+    }
+
+    /// A part of this part.
+    pub(crate) fn part(&self, range: Range<f64>) -> Part<'_> {
+        let Range { start, end } = self.range;
+        let of_step = |share: f64| start + share * (end - start);
+        Part {
+            step: self.step,
+            range: of_step(range.start)..of_step(range.end),
+        }
+    }
 }
 
 enum Display {
@@ -42,26 +100,45 @@ impl Step {
     pub(crate) fn start(label: impl Into<String>) -> Self {
         let label = label.into();
         let started = Instant::now();
-        let note = Arc::new(Mutex::new(String::new()));
+        let state = Arc::new(Mutex::new(State::default()));
         let display = if is_terminal() {
             terminal(&label)
         } else {
-            plain(&label, started, Arc::clone(&note))
+            plain(&label, started, Arc::clone(&state))
         };
         Step {
             label,
             started,
-            note,
+            state,
             display: Some(display),
         }
     }
 
     /// Says what the step is at.
     pub(crate) fn note(&self, note: String) {
+        self.show(None, &note);
+    }
+
+    /// A part of the step, given by the shares of the step at which it begins and ends.
+    pub(crate) fn part(&self, range: Range<f64>) -> Part<'_> {
+        Part { step: self, range }
+    }
+
+    fn show(&self, share: Option<f64>, note: &str) {
+        let mut state = lock(&self.state);
+        if let Some(share) = share {
+            state.share.raise(share);
+        }
+        note.clone_into(&mut state.note);
         if let Some(Display::Terminal(bar)) = &self.display {
-            bar.set_message(note);
-        } else {
-            *self.note.lock().unwrap_or_else(PoisonError::into_inner) = note;
+            if let Some(percent) = state.share.percent() {
+                if bar.length().is_none() {
+                    bar.set_length(100);
+                    bar.set_style(style(WITH_SHARE));
+                }
+                bar.set_position(percent);
+            }
+            bar.set_message(note.to_owned());
         }
     }
 
@@ -73,18 +150,18 @@ impl Step {
     fn end(&mut self, how: &str) {
         match self.display.take() {
             None => return,
-            Some(Display::Terminal(bar)) => bar.finish_and_clear(),
+            Some(Display::Terminal(bar)) => {
+                bar.finish_and_clear();
+                BARS.remove(&bar);
+            }
             Some(Display::Plain { stop, teller }) => {
                 drop(stop);
                 // A teller that panicked has only failed to tell.
                 let _ = teller.join();
             }
         }
-        eprintln!(
-            "{}: {how} ({})",
-            self.label,
-            seconds(self.started.elapsed())
-        );
+        let took = seconds(self.started.elapsed());
+        say(&format!("{}: {how} ({took})", self.label));
     }
 }
 
@@ -92,6 +169,15 @@ impl Drop for Step {
     fn drop(&mut self) {
         self.end("failed");
     }
+}
+
+/// Prints a line above the bars that there may be.
+pub(crate) fn say(line: &str) {
+    BARS.suspend(|| eprintln!("{line}"));
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A duration as it is shown.
@@ -105,27 +191,39 @@ fn is_terminal() -> bool {
 }
 
 fn terminal(label: &str) -> Display {
-    let bar = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix} [{elapsed}] {wide_msg}") {
-        bar.set_style(style);
-    }
+    let bar = BARS.add(ProgressBar::no_length());
+    bar.set_style(style(WITHOUT_SHARE));
     bar.set_prefix(label.to_owned());
     bar.enable_steady_tick(Duration::from_millis(120));
     Display::Terminal(bar)
 }
 
-fn plain(label: &str, started: Instant, note: Arc<Mutex<String>>) -> Display {
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+fn plain(label: &str, started: Instant, state: Arc<Mutex<State>>) -> Display {
     eprintln!("{label} ...");
     let (stop, stopped) = mpsc::channel::<()>();
     let label = label.to_owned();
     let teller = std::thread::spawn(move || {
         while stopped.recv_timeout(SIGN_OF_LIFE) == Err(RecvTimeoutError::Timeout) {
-            let note = note.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let elapsed = started.elapsed().as_secs();
-            eprintln!("{label} ... {elapsed} s {note}");
+            eprintln!("{}", sign_of_life(&label, elapsed, &lock(&state)));
         }
     });
     Display::Plain { stop, teller }
+}
+
+fn sign_of_life(label: &str, elapsed: u64, state: &State) -> String {
+    let mut line = format!("{label} ... {elapsed} s");
+    if let Some(percent) = state.share.percent() {
+        line += &format!(", {percent} %");
+    }
+    if !state.note.is_empty() {
+        line += &format!(", {}", state.note);
+    }
+    line
 }
 
 /// A file that takes everything commands print, to be shown when one fails.
@@ -172,7 +270,11 @@ impl Log {
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? != 0 {
             self.file.write_all(&line)?;
-            on_line(String::from_utf8_lossy(&line).trim_end());
+            // What is meant for a terminal writes over itself.
+            String::from_utf8_lossy(&line)
+                .split(['\r', '\n'])
+                .filter(|line| !line.is_empty())
+                .for_each(&mut on_line);
             line.clear();
         }
         let status = child.wait()?;
@@ -201,4 +303,72 @@ pub(crate) fn last_lines(path: &Path, count: usize) -> String {
         .iter()
         .map(|line| format!("    {}\n", line.trim_end()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_neither_goes_back_nor_beyond_the_end() {
+        let mut share = Share::default();
+        assert_eq!(share.percent(), None);
+        for (to, shown) in [
+            (0.0, 0),
+            (0.379, 37),
+            (0.2, 37),
+            (-1.0, 37),
+            (f64::NAN, 37),
+            (0.999, 99),
+            (7.0, 100),
+            (0.5, 100),
+        ] {
+            share.raise(to);
+            assert_eq!(share.percent(), Some(shown), "{to}");
+        }
+    }
+
+    #[test]
+    fn parts_fill_a_step() {
+        let step = Step::start("test");
+        let percent = || lock(&step.state).share.percent();
+        let (first, rest) = (step.part(0.0..0.25), step.part(0.25..1.0));
+        first.at(0.5, "");
+        assert_eq!(percent(), Some(12));
+        // More than there is.
+        first.at(2.0, "");
+        assert_eq!(percent(), Some(25));
+        rest.part(0.0..0.5).at(1.0, "");
+        assert_eq!(percent(), Some(62));
+        rest.at(1.0, "");
+        assert_eq!(percent(), Some(100));
+    }
+
+    #[test]
+    fn sign_of_life_has_what_is_known() {
+        let mut state = State::default();
+        assert_eq!(sign_of_life("Test", 30, &state), "Test ... 30 s");
+        state.note = "at work".to_owned();
+        assert_eq!(sign_of_life("Test", 30, &state), "Test ... 30 s, at work");
+        state.share.raise(0.5);
+        assert_eq!(
+            sign_of_life("Test", 60, &state),
+            "Test ... 60 s, 50 %, at work"
+        );
+    }
+
+    #[test]
+    fn lines_end_also_where_they_are_written_over() -> Result<()> {
+        let path = std::env::temp_dir().join(format!("xtask-log-{}", std::process::id()));
+        let mut log = Log::create(path.clone())?;
+        let mut lines = Vec::new();
+        let mut print = Command::new("printf");
+        let went = log.run(print.arg(r"one\r\ntwo\rthree\n\nfour"), |line| {
+            lines.push(line.to_owned());
+        });
+        std::fs::remove_file(&path)?;
+        went?;
+        assert_eq!(lines, ["one", "two", "three", "four"]);
+        Ok(())
+    }
 }

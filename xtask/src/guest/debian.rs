@@ -5,10 +5,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::kind::Kind;
-use crate::progress::{Log, Step};
+use crate::progress::{Log, Part};
 
 /// The release everything comes from.
 pub(crate) const SUITE: &str = "trixie";
@@ -25,12 +25,13 @@ pub(crate) fn unpack(
     pick: &[&str],
     directory: &Path,
     log: &mut Log,
-    step: &Step,
+    part: &Part,
 ) -> Result<()> {
     // By way of an archive: tar makes the files belong to the caller and can leave out what only root may make.
     let archive = directory.join("packages.tar");
     let mut mmdebstrap = Command::new("mmdebstrap");
-    mmdebstrap.args(["--variant=extract", "--format=tar"]);
+    // Only with `--debug` does it say which package it is at.
+    mmdebstrap.args(["--variant=extract", "--format=tar", "--debug"]);
     mmdebstrap.args(
         packages
             .iter()
@@ -40,9 +41,6 @@ pub(crate) fn unpack(
         "--aptopt=APT::Install-Recommends \"false\"",
         "--aptopt=Acquire::Retries \"3\"",
     ]);
-    for unneeded in ["doc", "man", "info", "locale", "lintian", "bug"] {
-        mmdebstrap.arg(format!("--dpkgopt=path-exclude=/usr/share/{unneeded}/*"));
-    }
     if kind.has_backports() {
         mmdebstrap.arg(format!(
             "--aptopt=APT::Default-Release \"{SUITE}-backports\""
@@ -50,15 +48,125 @@ pub(crate) fn unpack(
         mmdebstrap.arg(format!("--setup-hook={ADD_BACKPORTS}"));
     }
     mmdebstrap.arg(SUITE).arg(&archive);
-    log.run(&mut mmdebstrap, |line| step.note(line.to_owned()))?;
+    let (mut state, fetching) = (Mmdebstrap::default(), part.part(0.0..0.9));
+    log.run(&mut mmdebstrap, |line| {
+        if state.take(line) {
+            fetching.at(state.share(), "packages");
+        }
+    })?;
 
-    step.note("unpacking".to_owned());
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--no-same-owner", "--file"])
         .arg(&archive)
         .arg("--directory")
-        .arg(directory);
-    log.run(tar.args(pick), |_| {})?;
+        .arg(directory)
+        .args(pick);
+    let size = std::fs::metadata(&archive)
+        .context("mmdebstrap has made no archive")?
+        .len();
+    untar(&mut tar, size, log, &part.part(0.9..1.0))?;
     std::fs::remove_file(&archive)?;
     Ok(())
+}
+
+/// Runs tar, which unpacks an archive of `size` bytes.
+pub(super) fn untar(tar: &mut Command, size: u64, log: &mut Log, part: &Part) -> Result<()> {
+    // "tar: 1000", in records of 10 KiB, whether or not anything of them is unpacked.
+    tar.args(["--checkpoint=1000", "--checkpoint-action=echo=%u"]);
+    log.run(tar, |line| {
+        let records = line.strip_prefix("tar: ").unwrap_or_default();
+        if let Ok(records) = records.parse::<u32>() {
+            part.at(f64::from(records) * 10240.0 / size as f64, "unpacking");
+        }
+    })
+}
+
+/// What mmdebstrap has said about how far it is.
+#[derive(Default)]
+struct Mmdebstrap {
+    packages: u32,
+    fetched: u32,
+    unpacked: u32,
+    at_end: bool,
+}
+
+impl Mmdebstrap {
+    /// Takes a line, and says whether it told something.
+    fn take(&mut self, line: &str) -> bool {
+        // "0 upgraded, 108 newly installed, 0 to remove and 0 not upgraded."
+        if let Some((before, _)) = line.split_once(" newly installed")
+            && let Some(count) = before.rsplit(' ').next()
+        {
+            self.packages = count.parse().unwrap_or(0);
+        } else if line.starts_with("Get:") && self.packages > 0 {
+            self.fetched += 1;
+        } else if line.contains("running dpkg-deb --fsys-tarfile ") {
+            self.unpacked += 1;
+        } else if line.contains("creating tarball") {
+            self.at_end = true;
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// How much is done, from 0 to 1. The steps' shares are those of the root file system's build, roughly.
+    fn share(&self) -> f64 {
+        if self.at_end {
+            return 0.8;
+        }
+        let of_all = |count: u32| f64::from(count) / f64::from(self.packages.max(1));
+        match self.packages {
+            0 => 0.0,
+            _ => 0.2 + 0.1 * of_all(self.fetched) + 0.5 * of_all(self.unpacked),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mmdebstrap;
+
+    #[test]
+    fn share_of_mmdebstrap() {
+        let mut state = Mmdebstrap::default();
+        let lines = [
+            ("I: 14888 2358 running apt-get update...", false, 0.0),
+            (
+                "Get:1 http://mirror.invalid/debian trixie InRelease [140 kB]",
+                false,
+                0.0,
+            ),
+            (
+                "0 upgraded, 2 newly installed, 0 to remove and 0 not upgraded.",
+                true,
+                0.2,
+            ),
+            (
+                "Get:1 http://mirror.invalid/debian trixie/main amd64 cpio [49 kB]",
+                true,
+                0.25,
+            ),
+            (
+                "Get:2 http://mirror.invalid/debian trixie/main amd64 xz [49 kB]",
+                true,
+                0.3,
+            ),
+            (
+                "D: 1 2 running dpkg-deb --fsys-tarfile /tmp/cpio.deb",
+                true,
+                0.55,
+            ),
+            (
+                "D: 1 2 running dpkg-deb --fsys-tarfile /tmp/xz.deb",
+                true,
+                0.8,
+            ),
+            ("I: 14888 5953 creating tarball...", true, 0.8),
+        ];
+        for (line, tells, share) in lines {
+            assert_eq!(state.take(line), tells, "{line}");
+            assert!((state.share() - share).abs() < 1e-9, "{line}");
+        }
+    }
 }

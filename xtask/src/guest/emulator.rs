@@ -86,7 +86,14 @@ pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
     pick.extend(TAKEN.iter().map(|path| format!("./{path}")));
     let pick: Vec<&str> = pick.iter().map(String::as_str).collect();
     // Backported, as the current guest's packages are.
-    debian::unpack(Kind::Current, PACKAGES, &pick, directory, log, &step)?;
+    debian::unpack(
+        Kind::Current,
+        PACKAGES,
+        &pick,
+        directory,
+        log,
+        &step.part(0.0..1.0),
+    )?;
     let source = directory.join("udmabuf.c");
     fs::write(&source, UDMABUF)?;
     let mut cc = Command::new("cc");

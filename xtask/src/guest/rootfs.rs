@@ -12,7 +12,7 @@ use crate::cache::Entry;
 use crate::progress::{Log, Step};
 
 /// To be raised when this module makes something else of the same packages.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// apt's pattern for what every Debian has.
 const ESSENTIAL: &str = "?essential";
@@ -32,9 +32,16 @@ const PACKAGES: &[&str] = &[
     "strace",
 ];
 
-/// What only root may make, or what drives hardware that the guest does not have (a quarter of the size).
+/// What only root may make, what people read, or what drives hardware that the guest does not have (a quarter of the
+/// size).
 const UNNEEDED: &[&str] = &[
     "dev",
+    "usr/share/bug",
+    "usr/share/doc",
+    "usr/share/info",
+    "usr/share/lintian",
+    "usr/share/locale",
+    "usr/share/man",
     "usr/lib/x86_64-linux-gnu/libvulkan_asahi.so",
     "usr/lib/x86_64-linux-gnu/libvulkan_freedreno.so",
     "usr/lib/x86_64-linux-gnu/libvulkan_gfxstream.so",
@@ -94,7 +101,7 @@ pub(crate) fn make(kind: Kind, directory: &Path, log: &mut Log) -> Result<()> {
         .map(|path| format!("--exclude=./{path}"))
         .collect();
     let pick: Vec<&str> = pick.iter().map(String::as_str).collect();
-    debian::unpack(kind, &packages, &pick, directory, log, &step)?;
+    debian::unpack(kind, &packages, &pick, directory, log, &step.part(0.0..1.0))?;
     check_mesa(kind, directory)?;
     let accounts = directory.join("usr/share/base-passwd");
     for (from, to) in [

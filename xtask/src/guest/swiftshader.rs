@@ -28,7 +28,14 @@ pub(super) fn entry() -> Result<Entry> {
 pub(super) fn make(directory: &Path, log: &mut Log) -> Result<()> {
     let step = Step::start("SwiftShader");
     let pick = format!("./{LIBRARY}");
-    debian::unpack(Kind::Compat, &[PACKAGE], &[&pick], directory, log, &step)?;
+    debian::unpack(
+        Kind::Compat,
+        &[PACKAGE],
+        &[&pick],
+        directory,
+        log,
+        &step.part(0.0..1.0),
+    )?;
     let library = Path::new("/").join(LIBRARY);
     let name = library.file_name().unwrap_or_default();
     fs::rename(directory.join(LIBRARY), directory.join(name))?;

@@ -62,7 +62,8 @@ pub(super) fn make(kind: Kind, package: &str, directory: &Path, log: &mut Log) -
         "./usr/lib/modules/*",
         "./usr/bin/busybox",
     ];
-    debian::unpack(kind, &[package, BUSYBOX], &pick, &work, log, &step)?;
+    let part = step.part(0.0..0.8);
+    debian::unpack(kind, &[package, BUSYBOX], &pick, &work, log, &part)?;
     let release = only_entry(&work.join("usr/lib/modules"))?;
     let (kernel, initramfs) = files(directory);
     step.note("kernel".to_owned());
