@@ -121,8 +121,8 @@ impl Guest {
         self.nth("vgem", 0)
     }
 
-    /// A device with a display that takes everybody's memory: vkms, or in the QEMU guest, whose
-    /// kernel has none, cirrus.
+    /// A device with a display that takes everybody's memory: vkms, or in QEMU, where
+    /// the kernel has none, cirrus.
     pub(crate) fn vkms(&self) -> Device {
         self.nth(self.display(), 0)
     }

@@ -28,8 +28,7 @@ pub(crate) enum Command {
     /// reported.
     #[command(subcommand, after_long_help = own_crate())]
     Guest(GuestCommand),
-    /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the
-    /// compatibility guest and in the QEMU guest.
+    /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the other guests.
     Test {
         /// Also what is slow and seldom fails alone: the sanitizers.
         #[arg(long, conflicts_with = "arguments")]
@@ -152,7 +151,11 @@ impl Guests {
 /// A program to run in the guest.
 ///
 /// Exit status: the program's own; 128+N after signal N; 124 after the time-out; 125 when the guest failed or its
-/// kernel complained; 126 not executable; 127 not found.
+/// kernel complained or its clock ran away; 126 not executable; 127 not found.
+///
+/// Environment: PRIMESHARE_GUEST_CPUS (2) and PRIMESHARE_GUEST_MEM (2G) say how large the guest is,
+/// PRIMESHARE_GUEST_PARAMETERS what else its kernel's command line has, PRIMESHARE_GUEST_ACCEL (kvm or tcg) how QEMU
+/// runs its processors; with PRIMESHARE_GUEST_ALLOW_SPLAT=1 the kernel may complain.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct RunArguments {

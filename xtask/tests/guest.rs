@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read;
 use std::process::Stdio;
 
-use support::{COMPAT, QEMU, Session, TIMEOUT, TempDir, guest, shell, text};
+use support::{COMPAT, GPU, QEMU, Session, TIMEOUT, TempDir, guest, shell, text};
 
 #[test]
 fn exit_status_is_the_programs() {
@@ -179,10 +179,11 @@ fn signals_leave_no_process_of_the_compatibility_guest_behind() {
     leaves_no_process_behind(COMPAT.1, &SIGNALS);
 }
 
-/// There, all is one process.
+/// There, all is one process, but for those that draw for a GPU.
 #[test]
 fn signals_leave_no_qemu_behind() {
     leaves_no_process_behind(QEMU.1, &["TERM", "KILL"]);
+    leaves_no_process_behind(GPU.1, &["TERM", "KILL"]);
 }
 
 /// Killed several times: helpers that are just being made at that moment are the hard case.
@@ -207,7 +208,11 @@ fn leaves_no_process_behind(kind: &str, signals: &[&str]) {
             .unwrap()
             .read_exact(&mut [0; 3])
             .unwrap();
-        let expected = if kind == QEMU.1 { 1 } else { 2 };
+        let expected = if [QEMU.1, GPU.1].contains(&kind) {
+            1
+        } else {
+            2
+        };
         assert!(
             session.processes().len() >= expected,
             "the session was not found: {session:?}"

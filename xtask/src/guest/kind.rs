@@ -145,8 +145,7 @@ impl Kind {
     /// What programs find in their environment besides what they find in every guest.
     pub(crate) fn environment(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Kind::Current => &[],
-            Kind::Gpu => &[],
+            Kind::Current | Kind::Gpu => &[],
             Kind::Compat | Kind::Qemu => &[(
                 // The validation layer asks the driver by VkDrmFormatModifierPropertiesList2EXT whether images with a
                 // modifier can be copied. Mesa's lavapipe 25.0 only answers the structure before that one, so the

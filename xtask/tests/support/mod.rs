@@ -21,6 +21,9 @@ pub(crate) const COMPAT: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "compat");
 /// What chooses the guest in QEMU.
 pub(crate) const QEMU: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "qemu");
 
+/// What chooses the one with a GPU.
+pub(crate) const GPU: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "gpu");
+
 /// What else a user may have chosen, of which the tests know nothing.
 pub(crate) const CHOICES: [&str; 5] = [
     "PRIMESHARE_GUEST_KIND",
