@@ -46,7 +46,9 @@ pub(crate) struct Child {
 impl Child {
     /// Starts the test of this name (with its module) in this environment.
     pub(crate) fn start(test: &str, environment: &[(&'static str, String)]) -> Self {
-        Self::tests(&["--exact", test, "--nocapture"], environment, true)
+        // By one thread libtest would begin the first line itself.
+        let arguments = ["--exact", test, "--nocapture", "--test-threads=2"];
+        Self::tests(&arguments, environment, true)
     }
 
     /// Starts all tests that libtest selects by these arguments in this environment, as tests of

@@ -50,6 +50,7 @@ fn ask(test: &str, family: &str, key: DeviceKey) -> Endpoint {
             let modifier = Modifier(modifier.parse().unwrap());
             formats.push(Support {
                 planes: Some(1),
+                allocate: true,
                 ..Support::new(Fourcc::XRGB8888, modifier)
             });
         }
@@ -68,7 +69,8 @@ fn tell() {
     let endpoint = Device::new(&radv).unwrap().endpoint(USAGE).unwrap();
     for entry in endpoint.formats.iter() {
         // What is compressed has planes more than the format.
-        if entry.fourcc == Fourcc::XRGB8888 && entry.planes == Some(1) {
+        let is_plain = entry.planes == Some(1) && entry.allocate && entry.import;
+        if entry.fourcc == Fourcc::XRGB8888 && is_plain {
             println!("{MODIFIER}{}", entry.modifier.0);
         }
     }
