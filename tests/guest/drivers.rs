@@ -64,6 +64,11 @@ pub(crate) fn swiftshader() -> String {
     std::env::var(SWIFTSHADER).expect("the guest `current` has SwiftShader")
 }
 
+/// Whether the loader is told of venus, so that every instance looks what it drives.
+pub(crate) fn has_venus() -> bool {
+    std::env::var("VK_DRIVER_FILES").is_ok_and(|files| files.contains(VENUS))
+}
+
 /// venus leaves a sync file open for each instance (Mesa 26.1.6).
 pub(crate) fn forget_what_venus_leaves(
     left: &mut BTreeMap<String, String>,

@@ -3,7 +3,7 @@
 //! Several may be under way at once.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Write};
 use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -266,16 +266,15 @@ impl Log {
         // The command holds the writing ends: without this the reader below would never see the end.
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = child.with_context(|| format!("cannot start {name}"))?;
-        let mut lines = BufReader::new(reader);
+        let mut output = BufReader::new(reader);
         let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line)? != 0 {
+        while read_line(&mut output, &mut line)? {
             self.file.write_all(&line)?;
-            // What is meant for a terminal writes over itself.
-            String::from_utf8_lossy(&line)
-                .split(['\r', '\n'])
-                .filter(|line| !line.is_empty())
-                .for_each(&mut on_line);
-            line.clear();
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\r', '\n']);
+            if !text.is_empty() {
+                on_line(text);
+            }
         }
         let status = child.wait()?;
         if !status.success() {
@@ -291,6 +290,24 @@ impl Log {
             last_lines(&self.path, TAIL),
             self.path.display()
         )
+    }
+}
+
+/// Reads a line with its end, which on a terminal may also be that the next is written over it; false if there is none.
+fn read_line(from: &mut impl BufRead, line: &mut Vec<u8>) -> Result<bool> {
+    line.clear();
+    loop {
+        let available = match from.fill_buf() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            available => available?,
+        };
+        let end = available.iter().position(|byte| b"\r\n".contains(byte));
+        let taken = end.map_or(available.len(), |end| end + 1);
+        line.extend_from_slice(&available[..taken]);
+        from.consume(taken);
+        if end.is_some() || taken == 0 {
+            return Ok(!line.is_empty());
+        }
     }
 }
 

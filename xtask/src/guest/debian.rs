@@ -49,6 +49,7 @@ pub(crate) fn unpack(
     }
     mmdebstrap.arg(SUITE).arg(&archive);
     let (mut state, fetching) = (Mmdebstrap::default(), part.part(0.0..0.9));
+    fetching.at(0.0, "packages");
     log.run(&mut mmdebstrap, |line| {
         if state.take(line) {
             fetching.at(state.share(), "packages");

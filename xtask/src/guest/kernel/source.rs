@@ -22,7 +22,7 @@ const CONFIG: &str = include_str!("../../../../guest/kernel.config");
 /// objects that nothing else needs.
 const KCONFIG: &str = "\nconfig UML_DMA_EMULATION\n\tdef_bool y\n";
 
-/// The kernel's own `-O2` takes a fifth longer to compile, and system calls no less time.
+/// In a sample of files, the kernel's own `-O2` took about a fifth longer to compile.
 const OPTIMIZATION: &str = "KCFLAGS=-O1";
 
 /// Without these there is no point in starting; an option less of the rest can be a newer kernel's renaming.
