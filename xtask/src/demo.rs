@@ -28,7 +28,7 @@ fn build(log: &Path) -> Result<()> {
     let step = Step::start("Example: build");
     let part = step.part(0.0..1.0);
     let mut cargo = cargo::command();
-    cargo.args(["build", "--release", "--example", "cross_gpu_blit"]);
+    cargo.args(["build", "--profile=demo", "--example", "cross_gpu_blit"]);
     // Its bar tells how far it is, on one line of any width.
     cargo.envs([
         ("CARGO_TERM_COLOR", "never"),
@@ -72,7 +72,7 @@ pub(crate) fn run() -> Result<u8> {
         example.args([
             "run",
             "--quiet",
-            "--release",
+            "--profile=demo",
             "--example",
             "cross_gpu_blit",
             "--",
