@@ -7,7 +7,10 @@ mod virgl;
 pub(crate) mod vtest;
 
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Once;
 
+use primeshare::vk::PhysicalDevice;
 use primeshare::vk::ash::vk::DriverId;
 
 /// The environment variable that names the driver for tests of Vulkan and of copies.
@@ -40,6 +43,16 @@ pub(crate) fn chosen() -> DriverId {
         Some((_, id)) => id,
         None => panic!("{VARIABLE} names no driver that is known here: {name}"),
     }
+}
+
+/// Says, once in each process, which driver the tests use.
+pub(crate) fn say(device: &PhysicalDevice) {
+    static ONCE: Once = Once::new();
+    // Past libtest, which keeps to itself what a test that passes prints.
+    ONCE.call_once(|| {
+        let name = device.name();
+        let _ = writeln!(std::io::stderr(), "Vulkan by {name} ({:?})", chosen());
+    });
 }
 
 /// The loader is told of these drivers only, and tests use the one of this name.

@@ -9,7 +9,7 @@ use gbm::AsRaw;
 use khronos_egl as egl;
 use primeshare::alloc::{Allocator, Request};
 use primeshare::gbm::Gbm;
-use primeshare::sync::{Access, Mapping};
+use primeshare::sync::{Access, Fence, Mapping, implicit};
 use primeshare::{DmaBuf, Fourcc};
 
 /// EGL_PLATFORM_GBM_KHR (EGL_KHR_platform_gbm).
@@ -33,8 +33,6 @@ pub(crate) const SIZE: u32 = 2048;
 pub(crate) const RED: [f32; 3] = [1.0, 0.0, 0.0];
 /// Blue, green and red of XR24, as it lies in memory.
 const RED_PIXEL: [u8; 3] = [0, 0, 255];
-/// So much to draw that the GPU is still at it when it was sent.
-pub(crate) const MUCH: usize = 400;
 
 /// A picture that the GPU of the guest `gpu` can draw.
 pub(crate) fn picture(gpu: &primeshare::Device) -> DmaBuf {
@@ -183,6 +181,18 @@ impl Gl {
             (gl.delete_renderbuffers)(1, &renderbuffer);
         }
         self.egl.destroy_image(self.display, image).unwrap();
+    }
+
+    /// Draws on the buffer until a fence of it is pending, and gives that: on a machine that draws fast, much.
+    pub(crate) fn keep_busy(&self, buffer: &DmaBuf) -> Fence {
+        for times in [400, 1600, 6400, 25600] {
+            self.fill(buffer, RED, times);
+            let drawn = implicit::fence(buffer, Access::Read).unwrap();
+            if !drawn.is_signalled().unwrap() {
+                return drawn;
+            }
+        }
+        panic!("the GPU draws faster than it is told to");
     }
 
     /// Waits until all that was sent is drawn.

@@ -16,12 +16,13 @@ use crate::child::{self, Child};
 use crate::drivers::vtest::Server;
 use crate::drivers::{self, Environment, LAVAPIPE, VENUS, environment, swiftshader};
 use crate::fences::vgem::Fence as VgemFence;
-use crate::gl::{MUCH, RED, SIZE, gl, is_red, picture};
+use crate::gl::{RED, SIZE, gl, is_red, picture};
 use crate::kernel::virtgpu;
 use crate::support::{Guest, in_guest, without_checks};
 
 const PATIENCE: Duration = Duration::from_secs(300);
-/// A test that fails today, in this guest: in another process, with this in what it says.
+/// A test that fails today, in this guest: in another process, with this in what it says, or all of
+/// what stands between " … ".
 fn fails_today(
     name: &str,
     kind: &str,
@@ -43,7 +44,8 @@ fn fails_today(
             !said.contains("1 passed"),
             "mended: this test is none of the known faults any more"
         );
-        assert!(said.contains(expected), "fails in another way: {said}");
+        let as_expected = expected.split(" … ").all(|part| said.contains(part));
+        assert!(as_expected, "fails in another way: {said}");
     });
 }
 
@@ -102,9 +104,12 @@ fn a_copy_of_what_the_gpu_drew_arrives() {
 #[test]
 fn venus_refuses_a_classic_resource() {
     let name = "venus_refuses_a_classic_resource";
-    fails_today(name, "gpu", by_venus, "killed by SIGABRT", |guest| {
+    let expected = "now … killed by SIGABRT";
+    fails_today(name, "gpu", by_venus, expected, |guest| {
         let buffer = picture(&guest.nth("virtio_gpu", 0));
-        let refused = vulkan(DriverId::MESA_VENUS).import_image(&buffer, Use::Source);
+        let venus = vulkan(DriverId::MESA_VENUS);
+        println!("now it is imported");
+        let refused = venus.import_image(&buffer, Use::Source);
         assert!(refused.is_err());
     });
 }
@@ -113,7 +118,8 @@ fn venus_refuses_a_classic_resource() {
 #[test]
 fn a_trial_does_not_end_the_program() {
     let name = "a_trial_does_not_end_the_program";
-    fails_today(name, "gpu", by_venus, "killed by SIGABRT", |guest| {
+    let expected = "now … killed by SIGABRT";
+    fails_today(name, "gpu", by_venus, expected, |guest| {
         let (gpu, display) = (guest.nth("virtio_gpu", 0), guest.vkms());
         let request = Request::new(SIZE, SIZE, Fourcc::XRGB8888);
         let allocate = |device| Dumb::new(device).allocate(&request).unwrap();
@@ -121,6 +127,7 @@ fn a_trial_does_not_end_the_program() {
         let venus = vulkan(DriverId::MESA_VENUS);
         let from = Side::new(&gpu, Some(&venus));
         let blitter = Blitter::new(from, Side::new(&display, None), &Options::default()).unwrap();
+        println!("now it is tried");
         let fence = blitter.blit(&source, &destination, &[], &[]).unwrap();
         fence.wait(PATIENCE).unwrap();
     });
@@ -207,9 +214,7 @@ fn a_single_copy_waits_for_what_the_gpu_draws() {
         // The first takes the longest.
         blit.submit().unwrap();
         blit.wait(PATIENCE).unwrap();
-        gl.fill(&source, RED, MUCH);
-        let drawn = implicit::fence(&source, Access::Read).unwrap();
-        assert!(!drawn.is_signalled().unwrap(), "drawn too fast");
+        let drawn = gl.keep_busy(&source);
         blit.submit().unwrap();
         blit.wait(PATIENCE).unwrap();
         assert!(drawn.is_signalled().unwrap(), "did not wait");

@@ -188,7 +188,9 @@ impl Guest {
     /// The Vulkan device that [`drivers::chosen`] names.
     pub(crate) fn physical(&self) -> PhysicalDevice {
         let driver = drivers::chosen();
-        self.instance().select(&Select::Driver(driver)).unwrap()
+        let chosen = self.instance().select(&Select::Driver(driver)).unwrap();
+        drivers::say(&chosen);
+        chosen
     }
 }
 

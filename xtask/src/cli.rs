@@ -95,7 +95,7 @@ fn own_crate() -> String {
 or, for one command, with CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER={runner}.
 
 Tests and benchmarks run in the guest; examples and binaries too where the machine has no DRM device of its own.
-PRIMESHARE_RUN=guest or =host decides otherwise.
+PRIMESHARE_RUN=guest or =host decides otherwise. The guests current and compat have no network, not even 127.0.0.1.
     PRIMESHARE_GUEST_KIND=NAME          which guest
     PRIMESHARE_GUEST_SHARE=DIR:DIR      more directories to share
     PRIMESHARE_GUEST_TIMEOUT=SECONDS    end it after that time

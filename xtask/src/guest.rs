@@ -1,6 +1,6 @@
 //! The guest: a Linux kernel with the drivers vgem, vkms and udmabuf that runs as an ordinary process, with a Debian
-//! root file system that has Mesa. There are several, a current one, one as old as is supported, and one that runs in
-//! QEMU because its drivers need devices: see [`kind`].
+//! root file system that has Mesa. There are four: a current one, one as old as is supported, and two that run in
+//! QEMU because their drivers need devices: see [`kind`].
 
 mod accelerator;
 mod clock;
@@ -88,8 +88,9 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
         accelerator: None,
     };
     if kind.in_qemu() {
-        let emulator = Emulator::new(emulator.get_or_make(force_kernel, emulator::make)?);
-        guest.accelerator = Some(accelerator::choose(&emulator, &guest.kernel)?);
+        let emulator =
+            Emulator::new(emulator.get_or_make(force && kind == Kind::Gpu, emulator::make)?);
+        guest.accelerator = Some(accelerator::choose(kind, &emulator, &guest.kernel)?);
         guest.emulator = Some(emulator);
     }
     Ok(guest)

@@ -52,7 +52,7 @@ const KERNEL_SOURCE: &[Need] = &[
     need(Sign::Tool("perl"), "perl"),
 ];
 
-/// To take a kernel that is built, and an emulator that stands on a compiled library.
+/// To unpack Debian's own kernel, and to compile the library that is preloaded into QEMU.
 const KERNEL_STOCK: &[Need] = &[
     need(Sign::Tool("cc"), "gcc"),
     need(Sign::File("/usr/include/linux/udmabuf.h"), "linux-libc-dev"),

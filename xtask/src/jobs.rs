@@ -18,9 +18,9 @@ pub(crate) struct Job {
     command: Command,
     /// Names of the jobs without whose success this one can only fail.
     pub(crate) needs: Vec<String>,
-    /// Whether it is slow and seldom fails alone: only for who asks for everything.
+    /// Slow, and seldom fails alone: run only with `--all`.
     pub(crate) is_extra: bool,
-    /// What the machine has not that it takes.
+    /// What it needs and this machine lacks.
     pub(crate) lacks: Option<&'static str>,
 }
 

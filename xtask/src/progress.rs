@@ -244,7 +244,8 @@ impl Log {
         Ok(Log { path, file })
     }
 
-    /// Runs a command to its end (or to this program's, if that is killed): everything it prints goes into the log, and every line to `on_line`.
+    /// Runs a command to its end (or to this program's, if that is killed): everything it prints goes into the log, and
+    /// every line to `on_line`.
     pub(crate) fn run(
         &mut self,
         command: &mut Command,

@@ -51,7 +51,7 @@ fn is_possible() -> bool {
     status.is_ok_and(|status| status.success())
 }
 
-/// Both, which the machine may have no compiler for.
+/// Both jobs. They need nightly Rust, which the machine may lack.
 pub(crate) fn jobs() -> [Job; 2] {
     let lacks = (!is_possible()).then_some("nightly Rust: rustup toolchain install nightly");
     let mut addresses = nightly("target/asan", "-Zsanitizer=address");

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::process::Command;
 
 /// The line for a shell in the repository's root that runs the command again, with the variables that are set for it.
-/// Those that are removed for it are an outer cargo's, which a shell has not.
+/// Variables that are removed come from an outer cargo; a shell does not have them.
 pub(crate) fn line(command: &Command) -> String {
     let set = command.get_envs().filter_map(|(name, value)| {
         let value = quoted(value?);
@@ -20,7 +20,7 @@ pub(crate) fn line(command: &Command) -> String {
 }
 
 /// A word that a shell takes as it is.
-fn quoted(word: &OsStr) -> String {
+pub(crate) fn quoted(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-+=:,./@%".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {

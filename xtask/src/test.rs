@@ -183,7 +183,7 @@ fn first(arguments: &[OsString]) -> Vec<Job> {
     jobs
 }
 
-/// What takes its time, the longest first.
+/// What takes its time: roughly the longest first, then the parts.
 fn beside() -> Vec<Job> {
     let in_qemu = [&["--test=guest", "--"], IN_QEMU].concat();
     // wgpu chooses a device by itself, and there takes the one that only shares with itself.

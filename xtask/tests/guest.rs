@@ -208,11 +208,7 @@ fn leaves_no_process_behind(kind: &str, signals: &[&str]) {
             .unwrap()
             .read_exact(&mut [0; 3])
             .unwrap();
-        let expected = if [QEMU.1, GPU.1].contains(&kind) {
-            1
-        } else {
-            2
-        };
+        let expected = if kind == QEMU.1 { 1 } else { 2 };
         assert!(
             session.processes().len() >= expected,
             "the session was not found: {session:?}"

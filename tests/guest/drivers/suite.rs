@@ -1,5 +1,6 @@
 //! The tests of Vulkan and transfer once more, by another driver than lavapipe. What needs
-//! memory of somebody else makes no sense there: neither venus takes any.
+//! memory of somebody else makes no sense there: neither venus takes any. So the blitter's tests make
+//! none (each copies between two devices' buffers), and those of fences are about the kernel.
 
 use std::time::Duration;
 

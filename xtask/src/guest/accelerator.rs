@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use super::emulator::Emulator;
 use super::kernel::stock;
+use super::kind::Kind;
 use super::qemu;
 use crate::cache::Entry;
 use crate::progress::{Log, Step};
@@ -54,9 +55,13 @@ impl Accelerator {
 }
 
 /// The better one of those that work with this kernel.
-pub(super) fn choose(emulator: &Emulator, kernel: &Path) -> Result<Accelerator> {
+pub(super) fn choose(kind: Kind, emulator: &Emulator, kernel: &Path) -> Result<Accelerator> {
     if let Some(asked) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         return Accelerator::named(&asked.to_string_lossy());
+    }
+    if kind == Kind::Gpu {
+        // It maps memory of the host's, which is not tried out.
+        return Ok(Accelerator::Emulation);
     }
     let kvm = File::options().read(true).write(true).open("/dev/kvm");
     if kvm.is_err() {

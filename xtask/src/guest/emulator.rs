@@ -4,8 +4,8 @@
 //! with OpenGL, a Mesa that virglrenderer can use. The programs in this root are run by its own dynamic linker, with
 //! its libraries: no chroot, no namespace and no privilege is needed.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +15,7 @@ use super::debian;
 use super::kind::Kind;
 use crate::cache::Entry;
 use crate::progress::{Log, Step};
+use crate::shell;
 
 /// To be raised when this module makes something else of the same packages.
 const RECIPE: &str = "1";
@@ -49,7 +50,7 @@ const TAKEN: &[&str] = &[
     "usr/share/seabios",
 ];
 
-/// Half of the size, for what nobody asks of them here.
+/// Not unpacked: half of the size, and nothing here uses it.
 const LEFT_OUT: &[&str] = &[
     "dri",
     "gconv",
@@ -62,15 +63,15 @@ const LEFT_OUT: &[&str] = &[
     "perl*",
 ];
 
-/// Stands in for /dev/udmabuf.
-const UDMABUF: &str = include_str!("../../../guest/udmabuf.c");
-const UDMABUF_LIBRARY: &str = "udmabuf.so";
+/// Preloaded, so that hosts do not differ.
+const HOST: &str = include_str!("../../../guest/host.c");
+const HOST_LIBRARY: &str = "host.so";
 
 /// The cache's entry for it.
 pub(crate) fn entry() -> Result<Entry> {
     let lists = [PACKAGES, TAKEN, LEFT_OUT].map(|list| list.join(" "));
     let [packages, taken, left_out] = &lists;
-    let inputs = [RECIPE, debian::SUITE, packages, taken, left_out, UDMABUF];
+    let inputs = [RECIPE, debian::SUITE, packages, taken, left_out, HOST];
     Entry::new("emulator", &inputs)
 }
 
@@ -94,11 +95,11 @@ pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
         log,
         &step.part(0.0..1.0),
     )?;
-    let source = directory.join("udmabuf.c");
-    fs::write(&source, UDMABUF)?;
+    let source = directory.join("host.c");
+    fs::write(&source, HOST)?;
     let mut cc = Command::new("cc");
     cc.args(["-shared", "-fPIC", "-O2", "-o"])
-        .arg(directory.join(UDMABUF_LIBRARY))
+        .arg(directory.join(HOST_LIBRARY))
         .arg(&source)
         .arg("-ldl");
     log.run(&mut cc, |_| {})?;
@@ -126,6 +127,8 @@ impl Emulator {
             .arg("--library-path")
             .arg(self.library_path())
             .arg(self.0.join("usr/bin/qemu-system-x86_64"))
+            // The user's variables are for the user's own programs and libraries.
+            .env_clear()
             .env("QEMU_MODULE_DIR", self.libraries().join("qemu"));
         for data in ["usr/share/qemu", "usr/share/seabios"] {
             command.arg("-L").arg(self.0.join(data));
@@ -164,15 +167,20 @@ impl Emulator {
         fs::write(&egl, vendor)?;
         // QEMU starts it by its path alone, which the host's dynamic linker would not understand.
         let server = directory.join("render-server");
-        let script = format!(
-            "#!/bin/sh\nexec '{}' --library-path '{}' '{}' \"$@\"\n",
-            self.linker().display(),
-            self.library_path(),
-            self.0.join("usr/libexec/virgl_render_server").display()
-        );
+        let words = [
+            self.linker().into_os_string(),
+            "--library-path".into(),
+            self.library_path().into(),
+            self.0.join("usr/libexec/virgl_render_server").into(),
+        ];
+        let words = words.map(|word| shell::quoted(&word)).join(" ");
+        let script = format!("#!/bin/sh\nexec {words} \"$@\"\n");
         fs::write(&server, script)?;
         fs::set_permissions(&server, fs::Permissions::from_mode(0o755))
             .context("cannot make the render server executable")?;
+        // By a path that has no space and no colon.
+        let preloaded = directory.join(HOST_LIBRARY);
+        symlink(self.0.join(HOST_LIBRARY), &preloaded)?;
         command
             .env("SDL_VIDEODRIVER", "offscreen")
             .env("SDL_AUDIODRIVER", "dummy")
@@ -180,15 +188,12 @@ impl Emulator {
             .env("__EGL_VENDOR_LIBRARY_FILENAMES", &egl)
             .env("GBM_BACKENDS_PATH", libraries.join("gbm"))
             .env("RENDER_SERVER_EXEC_PATH", &server)
-            // Where it draws by the processor.
-            .env("GALLIUM_DRIVER", "llvmpipe");
-        let udmabuf = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/udmabuf");
-        if udmabuf.is_err() {
-            command.env("LD_PRELOAD", self.0.join(UDMABUF_LIBRARY));
-        }
+            .env("GALLIUM_DRIVER", "llvmpipe")
+            .env("VK_LOADER_LAYERS_DISABLE", "~all~")
+            .env("MESA_SHADER_CACHE_DISABLE", "true")
+            .env("HOME", directory)
+            .env("XDG_RUNTIME_DIR", directory)
+            .env("LD_PRELOAD", &preloaded);
         Ok(())
     }
 }

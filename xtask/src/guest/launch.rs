@@ -60,6 +60,7 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     let (output, output_end) = std::io::pipe()?;
     let (error, error_end) = std::io::pipe()?;
     let (clock, clock_end) = std::io::pipe()?;
+    let clock = clock::Listener::start(clock);
     let mut watcher = Watcher::start()?;
     let mut child = start(
         guest,
@@ -74,7 +75,6 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
         Pump::start(output, std::io::stdout()),
         Pump::start(error, std::io::stderr()),
     ];
-    let clock = clock::Listener::start(clock);
     let is_done = || job.guest.in_qemu() && has_arrived(directory, &pumps);
     let waited = wait(
         &mut child,

@@ -22,8 +22,8 @@ const DISPLAYS: &[&str] = &[
     "cirrus-vga,romfile=",
 ];
 
-/// A GPU, a display that takes nobody's memory, and one that takes everybody's. `hostmem` is the window in which the guest maps what the host
-/// allocates for it, and with it the limit of that.
+/// A GPU, a display that takes nobody's memory, and one that takes everybody's. `hostmem` is the window in which the
+/// guest maps what the host allocates for it, and with it the limit of that.
 const GPU_AND_DISPLAYS: &[&str] = &[
     "virtio-gpu-gl-pci,blob=on,venus=on,hostmem=1G",
     "bochs-display,vgamem=128M,romfile=",

@@ -25,11 +25,15 @@ pub(crate) const QEMU: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "qemu");
 pub(crate) const GPU: (&str, &str) = ("PRIMESHARE_GUEST_KIND", "gpu");
 
 /// What else a user may have chosen, of which the tests know nothing.
-pub(crate) const CHOICES: [&str; 5] = [
+pub(crate) const CHOICES: [&str; 9] = [
     "PRIMESHARE_GUEST_KIND",
     "PRIMESHARE_GUEST_TIMEOUT",
     "PRIMESHARE_GUEST_ALLOW_SPLAT",
     "PRIMESHARE_GUEST_SHARE",
+    "PRIMESHARE_GUEST_ACCEL",
+    "PRIMESHARE_GUEST_CPUS",
+    "PRIMESHARE_GUEST_MEM",
+    "PRIMESHARE_GUEST_PARAMETERS",
     "PRIMESHARE_RUN",
 ];
 

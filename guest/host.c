@@ -1,4 +1,5 @@
-// Preloaded into QEMU on hosts that have no /dev/udmabuf, or none that the user may open.
+// Preloaded into QEMU, so that what draws for it is the same on every host: hosts with a GPU would draw by that, and
+// many have no /dev/udmabuf, or none that the user may open.
 //
 // lavapipe, which renders for the guest, makes its exportable memory of udmabufs. Nobody on the host hands them to a
 // device: lavapipe, virglrenderer and QEMU only ask for their size and map them, which a memfd does as well. So the
@@ -10,6 +11,7 @@
 #include <linux/dma-buf.h>
 #include <linux/udmabuf.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -84,4 +86,13 @@ int ioctl(int fd, unsigned long request, ...)
 	if (result < 0 && request == DMA_BUF_IOCTL_SYNC && errno == ENOTTY)
 		return 0;
 	return result;
+}
+
+// libdrm's: there is no GPU, so that EGL offers its software device.
+int drmGetDevices2(uint32_t flags, void *devices, int count)
+{
+	(void)flags;
+	(void)devices;
+	(void)count;
+	return 0;
 }
