@@ -19,10 +19,17 @@ use crate::device::{self, Device};
 use crate::negotiate::{self, DeviceKey, Endpoint, Support};
 use crate::{gem, sys};
 
-/// Drivers that have a render node and no GPU: there gbm makes dumb buffers, which the kernel refuses
-/// on render nodes (`DRM_IOCTL_MODE_CREATE_DUMB` lacks `DRM_RENDER_ALLOW`). Trying works too, but
-/// Mesa complains on standard error.
-const SOFTWARE_WITH_RENDER_NODE: [&str; 1] = ["vgem"];
+/// Whether the device has a render node and no GPU: there gbm makes dumb buffers, which the kernel
+/// refuses on render nodes (`DRM_IOCTL_MODE_CREATE_DUMB` lacks `DRM_RENDER_ALLOW`). Trying works too,
+/// but Mesa complains on standard error.
+fn has_no_gpu(device: &Device) -> bool {
+    match device.driver() {
+        "vgem" => true,
+        // A virtual machine's screen, unless its host draws for it.
+        "virtio_gpu" => sys::virtgpu::has_3d(device.as_fd()) == Ok(false),
+        _ => false,
+    }
+}
 
 /// Allocates through gbm.
 ///
@@ -44,7 +51,7 @@ impl Gbm {
     pub fn new(device: &Device) -> Result<Self, Error> {
         let render = device::render_node_of(device.node())?
             .filter(|path| *path != device.node().path)
-            .filter(|_| !SOFTWARE_WITH_RENDER_NODE.contains(&device.driver()));
+            .filter(|_| !has_no_gpu(device));
         if let Some(path) = render {
             match Self::open(&path) {
                 Err(error) if is_refusal(&error) => {

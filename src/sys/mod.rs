@@ -12,6 +12,7 @@ pub(crate) mod socket;
 pub(crate) mod sync_file;
 pub(crate) mod syncobj;
 pub(crate) mod udmabuf;
+pub(crate) mod virtgpu;
 
 use nix::errno::Errno;
 
