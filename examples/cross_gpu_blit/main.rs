@@ -136,7 +136,9 @@ fn allocate(device: &Device, picture: &Picture) -> Result<(DmaBuf, &'static str)
 fn spoil(buffer: &DmaBuf) -> Result<()> {
     let mut mapping = Mapping::new(&buffer.objects()[0])?;
     let noise = vec![0xa5; mapping.size()];
-    mapping.begin_wait(Access::Write)?.write(0, &noise)?;
+    mapping
+        .begin_wait(Access::Write, PATIENCE)?
+        .write(0, &noise)?;
     Ok(())
 }
 
@@ -201,7 +203,7 @@ fn read_back(device: &Device, buffer: &DmaBuf) -> Result<(Picture, &'static str)
     let size = (buffer.width(), buffer.height());
     let mut mapping = Mapping::new(&buffer.objects()[0])?;
     let length = NonZeroUsize::new(mapping.size()).context("the dma-buf is empty")?;
-    let guard = mapping.begin_wait(Access::Read)?;
+    let guard = mapping.begin_wait(Access::Read, PATIENCE)?;
     let imported = device.import(buffer)?;
     if let Ok(own) = device.map_dumb(imported.object(), length) {
         let read = |offset, row: &mut [u8]| own.read(offset, row).context("past the end");

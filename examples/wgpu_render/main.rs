@@ -217,7 +217,7 @@ fn draw(gpu: &Wgpu, texture: &Texture) {
 fn read(buffer: &DmaBuf) -> Result<Vec<u8>> {
     let plane = buffer.planes()[0];
     let mut mapping = Mapping::new(&buffer.objects()[plane.object])?;
-    let access = mapping.begin_wait(Access::Read)?;
+    let access = mapping.begin_wait(Access::Read, PATIENCE)?;
     let mut row = vec![0; buffer.width() as usize * 4];
     let mut picture = Vec::with_capacity(row.len() * buffer.height() as usize);
     for y in 0..buffer.height() as usize {

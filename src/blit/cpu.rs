@@ -1,6 +1,7 @@
 //! Copies by the processor: through mappings, and host memory of GPUs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
@@ -144,6 +145,10 @@ impl Maps {
     }
 }
 
+/// A copy starts once the buffers' fences are signalled. This is for what devices begin to do after
+/// that.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 type Guards<'a> = arrayvec::ArrayVec<MappingGuard<'a>, MAX_PLANES>;
 
 /// Bytes in a dma-buf's mapping (by its index in the buffer), or in host memory.
@@ -269,14 +274,14 @@ fn writing<R>(
 fn maps_of(mapped: &Mapped, buffer: &DmaBuf) -> Result<Arc<Mutex<Vec<Mapping>>>, Failure> {
     mapped.get_or_make(buffer, || {
         // What was exported without DRM_RDWR can be read all the same.
-        let map = |object| match Mapping::new(object) {
+        let map = |object| match Mapping::of_object(buffer, object) {
             Err(sync::Error::Map {
                 errno: Errno::EACCES,
                 ..
-            }) => Mapping::read_only(object),
+            }) => Mapping::of_object_read_only(buffer, object),
             mapped => mapped,
         };
-        let maps = buffer.objects().iter().map(map);
+        let maps = (0..buffer.objects().len()).map(map);
         Ok(Mutex::new(
             maps.collect::<Result<_, _>>().map_err(Failure::Cpu)?,
         ))
@@ -288,7 +293,7 @@ fn lock(maps: &Mutex<Vec<Mapping>>) -> MutexGuard<'_, Vec<Mapping>> {
 }
 
 fn begin(maps: &mut [Mapping], access: Access) -> Result<Guards<'_>, Failure> {
-    let guards = maps.iter_mut().map(|map| map.begin_wait(access));
+    let guards = maps.iter_mut().map(|map| map.begin_wait(access, PATIENCE));
     guards.collect::<Result<_, _>>().map_err(Failure::Cpu)
 }
 

@@ -34,7 +34,7 @@ fn of_dma_bufs(frame: &Frame) -> impl Iterator<Item = (BorrowedFd<'_>, Access)> 
 fn event(access: Access) -> PollFlags {
     match access {
         Access::Read => PollFlags::POLLIN,
-        Access::Write => PollFlags::POLLOUT,
+        Access::Write | Access::ReadWrite => PollFlags::POLLOUT,
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn as_sync_files(frame: &Frame, given: &[OwnedFd], two_steps: bool) -
         if !is_ready(dma_buf, event(access))? {
             let file = implicit::export_fd(dma_buf, access).ok()?.into();
             match access {
-                Access::Write if two_steps => inputs.second.push(file),
+                Access::Write | Access::ReadWrite if two_steps => inputs.second.push(file),
                 _ => inputs.first.push(file),
             }
         }

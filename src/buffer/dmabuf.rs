@@ -30,7 +30,7 @@ struct Inner {
     /// The caches that know of this buffer.
     watchers: Mutex<Vec<Weak<dyn Watcher>>>,
     /// What the exporter wants kept until the buffer goes, such as its GEM handle.
-    _keep: Option<Box<dyn Any + Send + Sync>>,
+    keep: Option<Box<dyn Any + Send + Sync>>,
 }
 
 /// A memory plane as it comes from outside: its own fd, and where it lies in that dma-buf.
@@ -185,8 +185,13 @@ impl DmaBuf {
             planes,
             objects,
             watchers: Mutex::default(),
-            _keep: keep,
+            keep,
         })))
+    }
+
+    /// What the exporter has kept with the buffer, if it is of this type.
+    pub(crate) fn kept<T: Any>(&self) -> Option<&T> {
+        self.0.keep.as_deref()?.downcast_ref()
     }
 
     /// Size, format and modifier.

@@ -40,6 +40,14 @@ pub enum Error {
         /// EMFILE, ENOMEM …
         errno: Errno,
     },
+    /// MODE_CREATE_LEASE failed.
+    #[error("{device}: MODE_CREATE_LEASE: {errno}")]
+    Lease {
+        /// The device.
+        device: String,
+        /// EMFILE, ENOMEM …
+        errno: Errno,
+    },
     /// The device could not be looked up in sysfs.
     #[error("cannot look at {path}: {errno}", path = path.display())]
     Sysfs {

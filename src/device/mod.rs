@@ -4,6 +4,7 @@ mod capabilities;
 mod error;
 mod map;
 mod node;
+mod private_copy;
 
 pub use capabilities::Capabilities;
 pub use error::Error;
@@ -69,12 +70,13 @@ impl Device {
     /// A file description may also have come from another process, by a socket or by `exec`. Its
     /// handles are then shared with that process, whose table cannot be met: each would close what
     /// the other uses. One process only may have a `Device` on it, and the other can
-    /// [`reopen`](Self::reopen) the node for a file description of its own. The same goes for a
-    /// `Device` that `fork` has copied: the child must neither use it nor drop it.
+    /// [`reopen`](Self::reopen) the node for a file description of its own. A `Device` that `fork`
+    /// has copied stays the parent's: in the child it may be dropped, which closes nothing, and what
+    /// needs the kernel fails with [`gem::Error::Forked`].
     ///
     /// Code of the program that creates, imports, exports or closes handles on this file
-    /// description by itself breaks the table, which closes what it takes for its own. Give one of
-    /// the two a file description of its own, or do all of it through this `Device`.
+    /// description by itself breaks the table, which closes what it takes for its own. Such programs
+    /// work on a [`private_copy`](Self::private_copy).
     pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
         let node = Node::of(fd.as_fd())?;
         Self::build(fd, node, gem::handles_of)
@@ -167,8 +169,10 @@ impl Device {
     /// this is a clone of the same object: the program must then hold an [`gem::Object`] of it from
     /// before its import until this returns, or the library may have closed the handle in between.
     /// (Better: [`Self::import_fd`].) [`gem::Object::release`] is the way back. GETFB and
-    /// GETFB2 give a fresh handle with every call: adopt each, or close it yourself. After an error
-    /// the handle is still the program's.
+    /// GETFB2 give a fresh handle with every call: adopt each, or close it yourself.
+    ///
+    /// The handle is exported, once, to learn which dma-buf it is of. After an error it is still the
+    /// program's; [`gem::Error::Export`] with ENOENT says that it is not open.
     pub fn adopt(&self, handle: u32) -> Result<gem::Object, gem::Error> {
         self.0.handles.adopt(handle)
     }

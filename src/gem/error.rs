@@ -14,6 +14,15 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// This process is a forked child of the one that the device's file description belongs to. The
+    /// kernel lets the two share its handles, so only the parent may change them.
+    ///
+    /// [`Device::reopen`](crate::Device::reopen) gives a file description of the child's own.
+    #[error("{device} belongs to the process that this one was forked from")]
+    Forked {
+        /// The device.
+        device: String,
+    },
     /// Zero was to be adopted, or the kernel gave it.
     #[error("{device}: 0 is no GEM handle")]
     NoHandle {
@@ -48,6 +57,17 @@ pub enum Error {
         /// ENOENT: the handle is not open, so somebody closed it behind the table's back.
         errno: Errno,
     },
+    /// A released handle could not be closed.
+    #[error("{device}: GEM_CLOSE of handle {handle}: {errno}")]
+    Close {
+        /// The device.
+        device: String,
+        /// The handle.
+        handle: u32,
+        /// ENOENT: it is not the host program's any more. EINVAL: it was closed behind the table's
+        /// back.
+        errno: Errno,
+    },
     /// GEM_OPEN failed.
     #[error("{device}: GEM_OPEN of name {name}: {errno}")]
     OpenName {
@@ -74,7 +94,8 @@ pub enum Error {
         device: String,
         /// The handle.
         handle: u32,
-        /// EINVAL for memory imported from another driver: map its dma-buf instead.
+        /// EINVAL for memory imported from another driver: map its dma-buf instead. ENOENT: the
+        /// handle was released, or closed behind the table's back.
         errno: Errno,
     },
 }

@@ -2,8 +2,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::quirks::Quirk;
 use crate::buffer::BufferId;
-use crate::sys::drm;
+use crate::sys::process::Owner;
+use crate::sys::{drm, vmwgfx};
 
 /// What the table asks of the kernel: the three ioctls whose effects it keeps books of.
 ///
@@ -20,6 +22,14 @@ pub(crate) trait Kernel {
     fn handle_to_fd(&self, handle: u32) -> Result<(Self::OwnedFd, BufferId), Errno>;
     /// GEM_CLOSE.
     fn close(&self, handle: u32) -> Result<(), Errno>;
+
+    /// PRIME_FD_TO_HANDLE gave a handle that was open before.
+    fn imported_again(&self, _handle: u32) {}
+
+    /// Whether this process may close handles here, and is not a forked child of the one that may.
+    fn is_ours(&self) -> bool {
+        true
+    }
 }
 
 /// An open file description of a DRM node.
@@ -28,6 +38,8 @@ pub(crate) struct File {
     pub(super) fd: OwnedFd,
     /// For people.
     pub(super) name: String,
+    owner: Owner,
+    quirk: Option<Quirk>,
 }
 
 impl Kernel for File {
@@ -48,12 +60,40 @@ impl Kernel for File {
         match drm::close(self.fd.as_fd(), handle) {
             // The device was unplugged: the kernel closes its handles with the file description.
             Err(Errno::ENODEV) if self.is_lost() => Ok(()),
+            Err(Errno::EINVAL) if self.quirk.is_some_and(|quirk| quirk.counts(handle)) => {
+                vmwgfx::unref_surface(self.fd.as_fd(), handle)
+            }
             closed => closed,
         }
+    }
+
+    fn imported_again(&self, handle: u32) {
+        if self.quirk.is_some_and(|quirk| quirk.counts(handle))
+            && let Err(errno) = vmwgfx::unref_surface(self.fd.as_fd(), handle)
+        {
+            log::warn!(
+                "{}: a reference to surface {handle} is left: {errno}",
+                self.name
+            );
+        }
+    }
+
+    fn is_ours(&self) -> bool {
+        self.owner.is_here()
     }
 }
 
 impl File {
+    /// A file description that belongs to this process. `name` is for people.
+    pub(super) fn new(fd: OwnedFd, name: String) -> Self {
+        Self {
+            quirk: Quirk::of(fd.as_fd()),
+            owner: Owner::current(),
+            fd,
+            name,
+        }
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         is_lost(self.fd.as_fd())
     }

@@ -13,7 +13,9 @@ mod model;
 #[cfg(all(test, loom))]
 mod models;
 mod object;
+mod quirks;
 mod registry;
+mod released;
 mod shared;
 #[cfg(all(test, not(loom)))]
 mod stress;
@@ -21,6 +23,7 @@ mod table;
 
 pub use error::Error;
 pub use object::{Handle, Object};
+pub use released::Released;
 pub use table::{Found, Stats};
 
 pub(crate) use kernel::is_lost;

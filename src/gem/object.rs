@@ -4,10 +4,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
-use super::kernel::File;
+use super::kernel::{File, Kernel};
 use super::shared::Arc;
 use super::table::{Held, Lease, Table};
-use super::{Error, Found, Stats};
+use super::{Error, Found, Released, Stats};
 use crate::buffer::BufferId;
 use crate::sys;
 
@@ -51,7 +51,7 @@ pub struct Object(Arc<Lease<File>>);
 
 impl Handles {
     pub(super) fn new(fd: OwnedFd, name: String) -> Self {
-        Self(Arc::new(Table::new(File { fd, name })))
+        Self(Arc::new(Table::new(File::new(fd, name))))
     }
 
     /// The device's name, for people.
@@ -71,6 +71,28 @@ impl Handles {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// [`Error::Forked`] in a child of the process that the file description belongs to.
+    fn check_process(&self) -> Result<(), Error> {
+        match self.0.kernel().is_ours() {
+            true => Ok(()),
+            false => Err(Error::Forked {
+                device: self.name().to_owned(),
+            }),
+        }
+    }
+
+    /// See [`Released::close`](super::Released::close).
+    pub(super) fn close_for_host(&self, handle: Handle) -> Result<(), Error> {
+        self.check_process()?;
+        self.0.close_for_host(handle).map_err(|errno| {
+            self.lost_or(errno, |device| Error::Close {
+                device,
+                handle: handle.raw(),
+                errno,
+            })
+        })
+    }
+
     /// The object of a bare fd: one `fstat` where this file description has it.
     pub(crate) fn import_fd(&self, fd: BorrowedFd<'_>) -> Result<(Object, Found), Error> {
         let id = BufferId::of(fd).map_err(|errno| Error::Identify {
@@ -87,6 +109,10 @@ impl Handles {
         fd: BorrowedFd<'_>,
         id: BufferId,
     ) -> Result<(Object, Found), Error> {
+        if let Some((lease, found)) = Table::hit(&self.0, id) {
+            return Ok((Object(lease), found));
+        }
+        self.check_process()?;
         let (lease, found) = Table::import(&self.0, fd, id)
             .map_err(|errno| self.lost_or(errno, |device| Error::Import { device, errno }))?;
         if found == Found::New {
@@ -102,6 +128,7 @@ impl Handles {
         height: u32,
         bits_per_pixel: u32,
     ) -> Result<(Object, u32), Error> {
+        self.check_process()?;
         // Not under the table's lock, since allocating can take long: whoever closed this number
         // before had taken it out of the table by then.
         let (handle, pitch) = sys::drm::create_dumb(self.as_fd(), width, height, bits_per_pixel)
@@ -113,6 +140,7 @@ impl Handles {
 
     /// See [`Device::open_name`](crate::Device::open_name).
     pub(crate) fn open_name(&self, name: u32) -> Result<Object, Error> {
+        self.check_process()?;
         let handle = sys::drm::open_name(self.as_fd(), name).map_err(|errno| {
             self.lost_or(errno, |device| Error::OpenName {
                 device,
@@ -125,6 +153,7 @@ impl Handles {
 
     /// See [`Device::adopt`](crate::Device::adopt).
     pub(crate) fn adopt(&self, handle: u32) -> Result<Object, Error> {
+        self.check_process()?;
         let lease = Table::adopt(&self.0, self.handle(handle)?).map_err(|errno| {
             self.lost_or(errno, |device| Error::Export {
                 device,
@@ -174,6 +203,7 @@ impl Object {
     /// one. Thread-safe; does not block on the GPU.
     pub fn export(&self) -> Result<(OwnedFd, BufferId), Error> {
         let handles = self.handles();
+        handles.check_process()?;
         handles.0.export(&self.0).map_err(|errno| {
             handles.lost_or(errno, |device| Error::Export {
                 device,
@@ -186,25 +216,33 @@ impl Object {
     /// Gives the handle up to the host program, which has to close it from now on.
     ///
     /// Other clones and imports of the object stay without it: they export no more (ENOENT), and
-    /// their end closes nothing. Until the host has closed the handle it must not import the
-    /// dma-buf here again, since the kernel would give the library the same handle. `None` where
-    /// the handle had been given up, or closed behind the table's back, before.
-    pub fn release(self) -> Option<Handle> {
-        let handle = self.handle();
-        self.0.table().forget(&self.0).then_some(handle)
+    /// their end closes nothing. [`Released`] says how the library learns that the handle is closed.
+    /// `None` if the handle was given up, or closed behind the table's back, before; and in a forked
+    /// child.
+    pub fn release(self) -> Option<Released> {
+        let (handles, handle) = (self.handles(), self.handle());
+        let released = handles.check_process().is_ok() && handles.0.release(&self.0);
+        released.then_some(Released { handles, handle })
     }
 
     /// The offset at which `mmap` of the device fd finds this object's memory
     /// (MODE_MAP_DUMB). Objects imported from another driver have none: EINVAL.
     pub(crate) fn map_offset(&self) -> Result<u64, Error> {
         let (handles, handle) = (self.handles(), self.handle().raw());
-        sys::drm::map_dumb(handles.as_fd(), handle).map_err(|errno| {
+        handles.check_process()?;
+        let map = |file: &File, handle| sys::drm::map_dumb(file.fd.as_fd(), handle);
+        handles.0.with_handle(&self.0, map).map_err(|errno| {
             handles.lost_or(errno, |device| Error::MapDumb {
                 device,
                 handle,
                 errno,
             })
         })
+    }
+
+    /// Whether the library made the object on this file description: a dumb buffer.
+    pub(crate) fn is_own(&self) -> bool {
+        self.0.is_created()
     }
 
     /// The file description and table that the handle belongs to.

@@ -31,6 +31,8 @@ enum Origin {
     Imported,
     /// Handed over by the host program, who alone knows.
     Adopted,
+    /// Given up to the host program before, and imported since: the host's to close.
+    Released,
 }
 
 impl Origin {
@@ -38,7 +40,7 @@ impl Origin {
     fn found(self) -> Found {
         match self {
             Self::Created => Found::SelfImport,
-            Self::Imported | Self::Adopted => Found::AlreadyImported,
+            Self::Imported | Self::Adopted | Self::Released => Found::AlreadyImported,
         }
     }
 }
@@ -100,6 +102,11 @@ impl fmt::Debug for Held {
 ///
 /// A hit takes none of this lock: the [`Index`] gives a lease that has users, or nothing.
 ///
+/// # Handles of the host program
+/// The number of a released handle stays marked until the host says that it is closed, or until the
+/// kernel gives the number to another object. An import that is given a marked number uses the
+/// host's handle and does not close it.
+///
 /// # When somebody else closes handles here
 /// That is a bug of the host program, but not one that may show a client another's memory. The
 /// kernel gives the number of a handle closed behind the table's back to the next object, so a
@@ -113,6 +120,8 @@ pub(crate) struct Table<K: Kernel> {
 
 struct State<K: Kernel> {
     entries: FxHashMap<Handle, Entry<K>>,
+    /// Handles of the host program, by [`Table::release`], and of which dma-buf they are.
+    released: FxHashMap<Handle, Option<BufferId>>,
     leases: u64,
     stats: Stats,
 }
@@ -142,11 +151,18 @@ impl<K: Kernel> Lease<K> {
     pub(super) fn handle(&self) -> Handle {
         self.handle
     }
+
+    pub(super) fn is_created(&self) -> bool {
+        self.origin == Origin::Created
+    }
 }
 
 impl<K: Kernel> Drop for Lease<K> {
     fn drop(&mut self) {
-        self.table.close(self);
+        // Before the lock: in a forked child it may be held by a thread that the child lacks.
+        if self.table.kernel.is_ours() {
+            self.table.close(self);
+        }
     }
 }
 
@@ -165,6 +181,7 @@ impl<K: Kernel> Table<K> {
             index: Index::new(),
             state: Mutex::new(State {
                 entries: FxHashMap::default(),
+                released: FxHashMap::default(),
                 leases: 0,
                 stats: Stats::default(),
             }),
@@ -207,6 +224,13 @@ impl<K: Kernel> Table<K> {
         held
     }
 
+    /// The lease of a dma-buf that is in use here. No system call, and not the table's lock.
+    pub(super) fn hit(this: &Arc<Self>, id: BufferId) -> Option<(Arc<Lease<K>>, Found)> {
+        let lease = this.index.living(id)?;
+        let found = lease.origin.found();
+        Some((lease, found))
+    }
+
     /// The lease of a dma-buf, without a system call where this file description has it. The
     /// caller keeps `fd` open meanwhile, so `id` cannot go stale.
     pub(super) fn import(
@@ -214,9 +238,8 @@ impl<K: Kernel> Table<K> {
         fd: K::Fd<'_>,
         id: BufferId,
     ) -> Result<(Arc<Lease<K>>, Found), Errno> {
-        if let Some(lease) = this.index.living(id) {
-            let found = lease.origin.found();
-            return Ok((lease, found));
+        if let Some(hit) = Self::hit(this, id) {
+            return Ok(hit);
         }
         let mut state = this.lock();
         // Its last user is on the way to the close, or another import was quicker.
@@ -228,17 +251,35 @@ impl<K: Kernel> Table<K> {
         }
         state.stats.imports += 1;
         let handle = Handle::new(this.kernel.fd_to_handle(fd)?).ok_or(Errno::EPROTO)?;
+        let origin = match state.released.get(&handle) {
+            None => Origin::Imported,
+            Some(of) if of.is_none_or(|of| of == id) => {
+                state.released.insert(handle, Some(id));
+                Origin::Released
+            }
+            // The host has closed it, and the kernel has given the number to another object.
+            Some(_) => {
+                state.released.remove(&handle);
+                Origin::Imported
+            }
+        };
         // Known by its handle though not by its identity: created here, and exported by a way
         // that this table did not see; or it has two handles. With another identity it is
         // another object.
         let is_it = |entry: &Entry<K>| entry.id.is_none_or(|known| known == id);
         let known = match state.entries.get(&handle).is_some_and(is_it) {
-            true => Self::lease(this, &mut state, handle),
+            true => {
+                this.kernel.imported_again(handle.raw());
+                Self::lease(this, &mut state, handle)
+            }
             false => None,
         };
         let leased = known.unwrap_or_else(|| {
-            let lease = Self::insert(this, &mut state, handle, Origin::Imported);
-            (lease, Found::New)
+            let found = match origin {
+                Origin::Released => Found::AlreadyImported,
+                _ => Found::New,
+            };
+            (Self::insert(this, &mut state, handle, origin), found)
         });
         this.identify(&mut state, handle, id);
         Ok(leased)
@@ -246,71 +287,176 @@ impl<K: Kernel> Table<K> {
 
     /// Takes the handle of an object that was just made here, and that nobody else can know.
     pub(super) fn created(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
-        let mut state = this.lock();
-        Self::insert(this, &mut state, handle, Origin::Created)
+        Self::fresh(this, handle, Origin::Created)
     }
 
     /// Takes a fresh handle of an object that was made who knows where.
     pub(super) fn opened(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
+        Self::fresh(this, handle, Origin::Adopted)
+    }
+
+    /// An entry for a handle that the kernel has just given to an object without one.
+    fn fresh(this: &Arc<Self>, handle: Handle, origin: Origin) -> Arc<Lease<K>> {
         let mut state = this.lock();
-        Self::insert(this, &mut state, handle, Origin::Adopted)
+        // Else the kernel would not have given this number.
+        state.released.remove(&handle);
+        Self::insert(this, &mut state, handle, origin)
     }
 
     /// Becomes the owner of a handle that is open on this file description, and that the host
     /// program hands over.
     pub(super) fn adopt(this: &Arc<Self>, handle: Handle) -> Result<Arc<Lease<K>>, Errno> {
         let mut state = this.lock();
-        // A handle that is in the table may be the same object or, if that was closed behind our
-        // back, another: its export tells.
-        let is_it = match state.entries.get(&handle).map(|entry| entry.id) {
-            None => false,
-            Some(None) => true,
-            Some(Some(id)) => {
-                state.stats.exports += 1;
-                this.kernel.handle_to_fd(handle.raw())?.1 == id
+        state.stats.exports += 1;
+        let id = match this.kernel.handle_to_fd(handle.raw()) {
+            Ok((_, id)) => Some(id),
+            Err(Errno::ENOENT) => {
+                this.closed_elsewhere(&mut state, handle);
+                return Err(Errno::ENOENT);
             }
+            // Open, and not to be exported, as amdgpu's userptr objects are.
+            Err(errno) if is_no_export(errno) => None,
+            Err(errno) => return Err(errno),
         };
-        let known = match is_it {
-            true => Self::lease(this, &mut state, handle),
-            false => None,
+        state.released.remove(&handle);
+        // The same object, or another if that was closed behind our back.
+        let is_it = |entry: &Entry<K>| entry.id.is_none_or(|known| Some(known) == id);
+        let known = match state.entries.get_mut(&handle).filter(|entry| is_it(entry)) {
+            Some(entry) => {
+                if entry.origin == Origin::Released {
+                    entry.origin = Origin::Adopted;
+                }
+                Self::lease(this, &mut state, handle)
+            }
+            None => None,
         };
-        Ok(match known {
+        let lease = match known {
             Some((lease, _)) => lease,
             None => Self::insert(this, &mut state, handle, Origin::Adopted),
-        })
+        };
+        if let Some(id) = id
+            && this.index.living(id).is_none()
+        {
+            this.identify(&mut state, handle, id);
+        } else if let Some(entry) = state.entries.get_mut(&handle) {
+            // A second handle of a dma-buf that is known by the first.
+            entry.id = id;
+        }
+        Ok(lease)
     }
 
-    /// Forgets a handle, which is the host program's from now on. What else refers to it neither
-    /// exports nor closes any more. `false` where it was not this lease's any more.
-    pub(super) fn forget(&self, lease: &Lease<K>) -> bool {
+    /// Gives a handle up to the host program, which closes it from now on. What else refers to the
+    /// handle neither exports nor closes any more. `false` if the handle was not this lease's any
+    /// more, or the host's before.
+    pub(super) fn release(&self, lease: &Lease<K>) -> bool {
         let mut state = self.lock();
-        let current = state.is_current(lease);
-        if current {
-            self.remove(&mut state, lease.handle);
+        let handle = lease.handle;
+        let entry = state.entries.get(&handle);
+        let Some((origin, known)) = entry.map(|entry| (entry.origin, entry.id)) else {
+            return false;
+        };
+        if !state.is_current(lease) || origin == Origin::Released {
+            return false;
         }
-        current
+        let id = known.or_else(|| {
+            state.stats.exports += 1;
+            self.kernel
+                .handle_to_fd(handle.raw())
+                .ok()
+                .map(|(_, id)| id)
+        });
+        self.remove(&mut state, handle);
+        state.released.insert(handle, id);
+        true
+    }
+
+    /// The host program has closed a handle that was released to it.
+    pub(super) fn host_closed(&self, handle: Handle) {
+        let mut state = self.lock();
+        let Some(released) = state.released.remove(&handle) else {
+            return;
+        };
+        let entry = state.entries.get(&handle);
+        if entry.is_none_or(|entry| entry.origin != Origin::Released) {
+            return;
+        }
+        // The kernel may have given the number to the same dma-buf again, by an import here that
+        // came after the host's close.
+        state.stats.exports += 1;
+        let now = self.kernel.handle_to_fd(handle.raw()).ok();
+        match now.map(|(_, id)| id) == released {
+            true => {
+                if let Some(entry) = state.entries.get_mut(&handle) {
+                    entry.origin = Origin::Imported;
+                }
+            }
+            false => self.remove(&mut state, handle),
+        }
+    }
+
+    /// Closes a handle for the host program, to which it was released. ENOENT if the host has said
+    /// before that it is closed, or if the kernel has given the number away since.
+    pub(super) fn close_for_host(&self, handle: Handle) -> Result<(), Errno> {
+        let mut state = self.lock();
+        if state.released.remove(&handle).is_none() {
+            return Err(Errno::ENOENT);
+        }
+        self.remove(&mut state, handle);
+        state.stats.closes += 1;
+        self.kernel.close(handle.raw())
     }
 
     pub(super) fn export(&self, lease: &Lease<K>) -> Result<(K::OwnedFd, BufferId), Errno> {
+        self.export_locked(&mut self.lock(), lease)
+    }
+
+    /// Does something with the handle of a lease while nobody can close it here, and after making
+    /// sure that the number is still of the same object.
+    pub(super) fn with_handle<T>(
+        &self,
+        lease: &Lease<K>,
+        make: impl FnOnce(&K, u32) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
         let mut state = self.lock();
+        match self.export_locked(&mut state, lease) {
+            // Without an export nothing tells whose the number is, but that nobody here closed it.
+            Err(errno) if is_no_export(errno) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => {}
+        }
+        make(&self.kernel, lease.handle.raw())
+    }
+
+    fn export_locked(
+        &self,
+        state: &mut State<K>,
+        lease: &Lease<K>,
+    ) -> Result<(K::OwnedFd, BufferId), Errno> {
         if !state.is_current(lease) {
             return Err(Errno::ENOENT);
         }
         state.stats.exports += 1;
         let exported = self.kernel.handle_to_fd(lease.handle.raw());
         if matches!(exported, Err(Errno::ENOENT)) {
-            // Closed behind our back: nobody is to find it here any more.
-            state.stats.failed_closes += 1;
-            self.remove(&mut state, lease.handle);
+            self.closed_elsewhere(state, lease.handle);
         }
         let (fd, id) = exported?;
         let known = state.entries.get(&lease.handle).and_then(|entry| entry.id);
         if known.is_some_and(|known| known != id) {
-            self.remove(&mut state, lease.handle);
+            self.remove(state, lease.handle);
             return Err(Errno::ENOENT);
         }
-        self.identify(&mut state, lease.handle, id);
+        self.identify(state, lease.handle, id);
         Ok((fd, id))
+    }
+
+    /// A handle turned out to be closed behind our back: nobody is given it here any more.
+    fn closed_elsewhere(&self, state: &mut State<K>, handle: Handle) {
+        state.released.remove(&handle);
+        if state.entries.contains_key(&handle) {
+            state.stats.failed_closes += 1;
+            self.remove(state, handle);
+        }
     }
 
     fn identify(&self, state: &mut State<K>, handle: Handle, id: BufferId) {
@@ -381,14 +527,29 @@ impl<K: Kernel> Table<K> {
     /// The last user of `lease` has gone. Closes the handle, unless it is another's by now.
     fn close(&self, lease: &Lease<K>) {
         let mut state = self.lock();
-        if !state.is_current(lease) {
+        let entry = state.entries.get(&lease.handle);
+        let Some(origin) = entry
+            .filter(|entry| entry.serial == lease.serial)
+            .map(|entry| entry.origin)
+        else {
+            return;
+        };
+        self.remove(&mut state, lease.handle);
+        if origin == Origin::Released {
             return;
         }
-        self.remove(&mut state, lease.handle);
         state.stats.closes += 1;
         if let Err(errno) = self.kernel.close(lease.handle.raw()) {
             state.stats.failed_closes += 1;
             log::error!("GEM_CLOSE of {:?}: {errno}", lease.handle);
         }
     }
+}
+
+/// Whether an errno says that a driver does not export an object, rather than that there was no
+/// such handle or no room: EPERM from amdgpu, EINVAL from i915, ENOSYS and EOPNOTSUPP from drivers
+/// without the operation, EACCES from the kernel.
+fn is_no_export(errno: Errno) -> bool {
+    use Errno::{EACCES, EINVAL, ENOSYS, EOPNOTSUPP, EPERM};
+    matches!(errno, EACCES | EINVAL | ENOSYS | EOPNOTSUPP | EPERM)
 }

@@ -1,11 +1,13 @@
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
+use super::host_copy::{self, HostCopy};
 use super::{Deadline, Error, poll};
+use crate::buffer::DmaBuf;
 use crate::sys::map::Map;
 use crate::sys::poll::Event;
 use crate::sys::{self, dma_buf};
@@ -15,8 +17,12 @@ use crate::sys::{self, dma_buf};
 pub enum Access {
     /// Read: waits for those who write.
     Read,
-    /// Write (and read): waits for those who read or write.
+    /// Write, and read nothing: waits for those who read or write. Drivers leave the memory where it
+    /// is; to read, some move it to where the CPU reads well (amdgpu, from video memory to the
+    /// system's, `amdgpu_dma_buf_begin_cpu_access`).
     Write,
+    /// Read and write: waits for those who read or write. For fences the same as [`Self::Write`].
+    ReadWrite,
 }
 
 impl Access {
@@ -24,7 +30,24 @@ impl Access {
     pub(super) fn flags(self) -> u64 {
         match self {
             Self::Read => dma_buf::SYNC_READ,
-            Self::Write => dma_buf::SYNC_READ | dma_buf::SYNC_WRITE,
+            Self::Write => dma_buf::SYNC_WRITE,
+            Self::ReadWrite => dma_buf::SYNC_READ | dma_buf::SYNC_WRITE,
+        }
+    }
+
+    /// [`Error::ReadOnly`] unless bytes may be written.
+    pub(super) fn check_writes(self) -> Result<(), Error> {
+        match self {
+            Self::Read => Err(Error::ReadOnly),
+            Self::Write | Self::ReadWrite => Ok(()),
+        }
+    }
+
+    /// [`Error::WriteOnly`] unless bytes may be read.
+    pub(super) fn check_reads(self) -> Result<(), Error> {
+        match self {
+            Self::Write => Err(Error::WriteOnly),
+            Self::Read | Self::ReadWrite => Ok(()),
         }
     }
 
@@ -32,7 +55,7 @@ impl Access {
     pub(super) fn event(self) -> Event {
         match self {
             Self::Read => Event::In,
-            Self::Write => Event::Out,
+            Self::Write | Self::ReadWrite => Event::Out,
         }
     }
 }
@@ -42,11 +65,23 @@ impl Access {
 /// The memory is touched only between [`Self::begin_wait`] and the drop of the guard it returns,
 /// which are the START and END of DMA_BUF_IOCTL_SYNC (`Documentation/driver-api/dma-buf.rst`, CPU
 /// access). Mapping is the costly part: keep it, and begin as often as needed.
+///
+/// # Memory that cannot be read
+/// A device can take memory out of the CPU's reach: video memory that is pinned outside of a small
+/// BAR, a device that is unplugged. Touching it then raises SIGBUS. Each access begins with a system
+/// call that reads the first and the last word ([`Error::Unreadable`]), since drivers place a buffer
+/// as a whole. What a device takes away while the access goes on still raises SIGBUS: a library
+/// cannot catch it without taking the program's signal handler.
+///
+/// # Virtual machines
+/// virtio-gpu with 3D has pictures on the host, and memory here that may be out of date:
+/// [`Error::OnHost`]. [`BufferMapping`](super::BufferMapping) knows how to fetch them.
 #[derive(Debug)]
 pub struct Mapping {
     fd: OwnedFd,
     map: Map,
     writable: bool,
+    host: Option<HostCopy>,
 }
 
 impl Mapping {
@@ -54,22 +89,47 @@ impl Mapping {
     ///
     /// Anything but a dma-buf is refused: other files can shrink under a mapping.
     pub fn new(fd: impl AsFd) -> Result<Self, Error> {
-        Self::map(fd, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
+        Self::of_fd(fd.as_fd(), ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)
     }
 
     /// As [`Self::new`] for reading only, which a dma-buf that was exported without `DRM_RDWR`
     /// allows too.
     pub fn read_only(fd: impl AsFd) -> Result<Self, Error> {
-        Self::map(fd, ProtFlags::PROT_READ)
+        Self::of_fd(fd.as_fd(), ProtFlags::PROT_READ)
     }
 
-    fn map(fd: impl AsFd, protection: ProtFlags) -> Result<Self, Error> {
+    fn of_fd(fd: BorrowedFd<'_>, protection: ProtFlags) -> Result<Self, Error> {
+        let mapping = Self::map(fd, protection, None)?;
+        host_copy::refuse(mapping.fd.as_fd())?;
+        Ok(mapping)
+    }
+
+    /// Maps one of a buffer's dma-bufs, for reading and writing.
+    pub(crate) fn of_object(buffer: &DmaBuf, object: usize) -> Result<Self, Error> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        Self::of_buffer(buffer, object, protection)
+    }
+
+    /// As [`Self::of_object`], for reading only.
+    pub(crate) fn of_object_read_only(buffer: &DmaBuf, object: usize) -> Result<Self, Error> {
+        Self::of_buffer(buffer, object, ProtFlags::PROT_READ)
+    }
+
+    fn of_buffer(buffer: &DmaBuf, object: usize, protection: ProtFlags) -> Result<Self, Error> {
+        let host = HostCopy::of(buffer, object)?;
+        Self::map(buffer.objects()[object].as_fd(), protection, host)
+    }
+
+    fn map(
+        fd: BorrowedFd<'_>,
+        protection: ProtFlags,
+        host: Option<HostCopy>,
+    ) -> Result<Self, Error> {
         let examine = |errno| Error::Examine { errno };
-        if !dma_buf::is_dma_buf(fd.as_fd()).map_err(examine)? {
+        if !dma_buf::is_dma_buf(fd).map_err(examine)? {
             return Err(Error::NotADmaBuf);
         }
         let fd = fd
-            .as_fd()
             .try_clone_to_owned()
             .map_err(|error| examine(sys::errno(error)))?;
         let bytes = sys::file::size(fd.as_fd()).map_err(examine)?;
@@ -79,8 +139,12 @@ impl Mapping {
             .and_then(NonZeroUsize::new)
             .ok_or(failed(Errno::EOVERFLOW))?;
         let map = Map::new(fd.as_fd(), 0, length, protection).map_err(failed)?;
-        let writable = protection.contains(ProtFlags::PROT_WRITE);
-        Ok(Self { fd, map, writable })
+        Ok(Self {
+            fd,
+            map,
+            writable: protection.contains(ProtFlags::PROT_WRITE),
+            host,
+        })
     }
 
     /// Bytes mapped.
@@ -93,47 +157,60 @@ impl Mapping {
     /// submitted there, a [`Blit`](crate::blit::Blit) included, is to be waited for first, or its
     /// fence [left there](super::implicit::import).
     ///
-    /// There is no end to the wait but the fences' own: see [`Self::begin_wait_until`].
+    /// [`Error::TimedOut`] if devices are in the way until the deadline; one that has passed begins
+    /// only what has not to wait. The ioctl knows no deadline, so this polls before it: what a device
+    /// begins to do between the two is waited for without one.
+    ///
     /// [`Error::ReadOnly`] for writing to a mapping for reading. After an error there is no access
     /// and nothing to end.
-    pub fn begin_wait(&mut self, access: Access) -> Result<MappingGuard<'_>, Error> {
-        self.start_wait(access)?;
+    pub fn begin_wait(
+        &mut self,
+        access: Access,
+        deadline: impl Into<Deadline>,
+    ) -> Result<MappingGuard<'_>, Error> {
+        self.start_wait(access, deadline.into())?;
         Ok(MappingGuard {
             mapping: self,
             access,
         })
     }
 
-    /// As [`Self::begin_wait`], but [`Error::TimedOut`] where devices are in the way until the
-    /// deadline. One that has passed begins only what has not to wait.
-    ///
-    /// The ioctl knows no deadline, so this polls before it: what a device begins to do between
-    /// the two is waited for without one.
-    pub fn begin_wait_until(
-        &mut self,
-        access: Access,
-        deadline: impl Into<Deadline>,
-    ) -> Result<MappingGuard<'_>, Error> {
-        self.poll_wait(access, deadline.into())?;
-        self.begin_wait(access)
+    /// START, after the waits. If it succeeds [`Self::end`] has to follow.
+    pub(super) fn start_wait(&self, access: Access, deadline: Deadline) -> Result<(), Error> {
+        if !self.writable && access != Access::Read {
+            return Err(Error::ReadOnly);
+        }
+        if let Some(host) = &self.host {
+            // The transfer changes the memory, whatever is to be done with it then. Also before
+            // writing, which may leave bytes as they are.
+            self.poll_wait(Access::ReadWrite, deadline)?;
+            host.fetch()?;
+        }
+        self.poll_wait(access, deadline)?;
+        dma_buf::sync(self.fd.as_fd(), dma_buf::SYNC_START | access.flags())
+            .map_err(|errno| Error::Sync { errno })?;
+        if let Err(errno) = self.map.probe() {
+            log_end(self.end_sync(access));
+            return Err(Error::Unreadable { errno });
+        }
+        Ok(())
     }
 
     /// Waits for the devices that are in the way.
-    pub(super) fn poll_wait(&self, access: Access, deadline: Deadline) -> Result<(), Error> {
+    fn poll_wait(&self, access: Access, deadline: Deadline) -> Result<(), Error> {
         poll::wait(self.fd.as_fd(), access.event(), deadline)
-    }
-
-    /// START. Where it succeeds [`Self::end`] has to follow.
-    pub(super) fn start_wait(&self, access: Access) -> Result<(), Error> {
-        if access == Access::Write && !self.writable {
-            return Err(Error::ReadOnly);
-        }
-        dma_buf::sync(self.fd.as_fd(), dma_buf::SYNC_START | access.flags())
-            .map_err(|errno| Error::Sync { errno })
     }
 
     /// END.
     pub(super) fn end(&self, access: Access) -> Result<(), Error> {
+        self.end_sync(access)?;
+        match &self.host {
+            Some(host) if access != Access::Read => host.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    fn end_sync(&self, access: Access) -> Result<(), Error> {
         dma_buf::sync(self.fd.as_fd(), dma_buf::SYNC_END | access.flags())
             .map_err(|errno| Error::SyncEnd { errno })
     }
@@ -155,8 +232,9 @@ pub struct MappingGuard<'a> {
 }
 
 impl MappingGuard<'_> {
-    /// Copies bytes out, from `offset`.
+    /// Copies bytes out, from `offset`. [`Error::WriteOnly`] for access begun for writing only.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), Error> {
+        self.access.check_reads()?;
         let length = into.len();
         self.mapping
             .map
@@ -166,9 +244,7 @@ impl MappingGuard<'_> {
 
     /// Copies bytes in, at `offset`. [`Error::ReadOnly`] for access begun for reading.
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
-        if self.access != Access::Write {
-            return Err(Error::ReadOnly);
-        }
+        self.access.check_writes()?;
         let written = self.mapping.map.write(offset, from);
         written.ok_or_else(|| self.out_of_range(offset, from.len()))
     }
@@ -181,9 +257,8 @@ impl MappingGuard<'_> {
         offset: usize,
         length: usize,
     ) -> Result<(), Error> {
-        if self.access != Access::Write {
-            return Err(Error::ReadOnly);
-        }
+        self.access.check_writes()?;
+        from.access.check_reads()?;
         let copied = self.mapping.map.copy(at, &from.mapping.map, offset, length);
         copied.ok_or_else(|| self.out_of_range(at.max(offset), length))
     }

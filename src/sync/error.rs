@@ -24,6 +24,36 @@ pub enum Error {
         /// EACCES: exported without `DRM_RDWR`, so it is read-only for good.
         errno: Errno,
     },
+    /// The memory cannot be read, and reading it would end the process (SIGBUS): video memory that
+    /// the CPU does not reach (a small BAR), or memory of a device that is gone.
+    #[error("the mapped memory cannot be read: {errno}")]
+    Unreadable {
+        /// EFAULT.
+        errno: Errno,
+    },
+    /// The picture is on the host of a virtual machine (a classic resource of virtio-gpu with 3D), and
+    /// the memory in the guest may be out of date.
+    ///
+    /// [`BufferMapping`](super::BufferMapping) transfers pictures of one plane from and to the host.
+    #[error("the picture is on the virtual machine's host, and the memory here may be out of date")]
+    OnHost,
+    /// Whether the host of a virtual machine has the picture could not be found out, since no render
+    /// node of virtio-gpu could be opened or asked.
+    #[error("cannot find out whether the virtual machine's host has the picture: {0}")]
+    HostUnknown(Box<crate::device::Error>),
+    /// VIRTGPU_TRANSFER_FROM_HOST failed.
+    #[error("VIRTGPU_TRANSFER_FROM_HOST: {errno}")]
+    FromHost {
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// VIRTGPU_TRANSFER_TO_HOST failed at the end of an access: the host and its GPU do not see what
+    /// was written.
+    #[error("VIRTGPU_TRANSFER_TO_HOST: {errno}")]
+    ToHost {
+        /// The kernel's reason.
+        errno: Errno,
+    },
     /// DMA_BUF_IOCTL_SYNC failed at the start of an access: it may not go ahead.
     #[error("DMA_BUF_IOCTL_SYNC: {errno}")]
     Sync {
@@ -49,6 +79,9 @@ pub enum Error {
     /// Writing to what was mapped, or access that was begun, for reading only.
     #[error("mapped or begun for reading only")]
     ReadOnly,
+    /// Reading by an access that was begun for writing only.
+    #[error("begun for writing only")]
+    WriteOnly,
     /// The buffer has fewer planes.
     #[error("there is no plane {plane}: the buffer has {planes}")]
     NoSuchPlane {

@@ -1,12 +1,12 @@
 //! Ordering of access to a buffer: fences, and the CPU's own access.
 //!
-//! Nothing here waits unless its name says so, and what waits takes a [`Deadline`] (but
-//! [`Mapping::begin_wait`], whose ioctl has none).
+//! Nothing here waits unless its name says so, and what waits takes a [`Deadline`].
 
 mod cpu;
 mod deadline;
 mod error;
 mod fence;
+pub(crate) mod host_copy;
 pub mod implicit;
 mod planes;
 mod poll;

@@ -42,18 +42,18 @@ impl BufferMapping {
     /// [`Error::RowsUnknown`] where it is not LINEAR or the format is not known
     /// ([`FormatInfo`]): a [`Mapping`] gives the bytes of such.
     pub fn new(buffer: &DmaBuf) -> Result<Self, Error> {
-        Self::map(buffer, |object| Mapping::new(object))
+        Self::map(buffer, Mapping::of_object)
     }
 
     /// As [`Self::new`] for reading only, which dma-bufs that were exported without `DRM_RDWR`
     /// allow too.
     pub fn read_only(buffer: &DmaBuf) -> Result<Self, Error> {
-        Self::map(buffer, |object| Mapping::read_only(object))
+        Self::map(buffer, Mapping::of_object_read_only)
     }
 
     fn map(
         buffer: &DmaBuf,
-        map: impl Fn(&crate::buffer::Object) -> Result<Mapping, Error>,
+        map: impl Fn(&DmaBuf, usize) -> Result<Mapping, Error>,
     ) -> Result<Self, Error> {
         let unknown = || Error::RowsUnknown {
             fourcc: buffer.fourcc(),
@@ -62,7 +62,8 @@ impl BufferMapping {
         let format = FormatInfo::of(buffer.fourcc())
             .filter(|_| buffer.modifier() == Modifier::LINEAR)
             .ok_or_else(unknown)?;
-        let objects = buffer.objects().iter().map(map).collect::<Result<_, _>>()?;
+        let objects = (0..buffer.objects().len()).map(|object| map(buffer, object));
+        let objects = objects.collect::<Result<_, _>>()?;
         let places = buffer.planes().iter().zip(format.planes);
         let place = |(plane, format): (&crate::buffer::Plane, &crate::buffer::PlaneInfo)| {
             Some(Place {
@@ -86,7 +87,12 @@ impl BufferMapping {
     }
 
     /// Begins an access to all planes, as [`Mapping::begin_wait`].
-    pub fn begin_wait(&mut self, access: Access) -> Result<BufferAccess<'_>, Error> {
+    pub fn begin_wait(
+        &mut self,
+        access: Access,
+        deadline: impl Into<Deadline>,
+    ) -> Result<BufferAccess<'_>, Error> {
+        let deadline = deadline.into();
         // Ends what it has begun if not all can be.
         let mut guard = BufferAccess {
             buffer: self,
@@ -94,23 +100,10 @@ impl BufferMapping {
             begun: 0,
         };
         for object in &guard.buffer.objects {
-            object.start_wait(access)?;
+            object.start_wait(access, deadline)?;
             guard.begun += 1;
         }
         Ok(guard)
-    }
-
-    /// Begins an access to all planes, as [`Mapping::begin_wait_until`].
-    pub fn begin_wait_until(
-        &mut self,
-        access: Access,
-        deadline: impl Into<Deadline>,
-    ) -> Result<BufferAccess<'_>, Error> {
-        let deadline = deadline.into();
-        for object in &self.objects {
-            object.poll_wait(access, deadline)?;
-        }
-        self.begin_wait(access)
     }
 }
 
@@ -124,8 +117,10 @@ pub struct BufferAccess<'a> {
 }
 
 impl BufferAccess<'_> {
-    /// A plane, to read. [`Error::NoSuchPlane`] past the last.
+    /// A plane, to read. [`Error::WriteOnly`] for access begun for writing only,
+    /// [`Error::NoSuchPlane`] past the last.
     pub fn plane(&self, plane: usize) -> Result<Plane<'_>, Error> {
+        self.access.check_reads()?;
         let place = self.place(plane)?;
         let memory = self.buffer.objects[place.object].memory();
         let region = place
@@ -140,9 +135,7 @@ impl BufferAccess<'_> {
     /// A plane, to write. [`Error::ReadOnly`] for access begun for reading,
     /// [`Error::NoSuchPlane`] past the last.
     pub fn plane_mut(&mut self, plane: usize) -> Result<PlaneMut<'_>, Error> {
-        if self.access != Access::Write {
-            return Err(Error::ReadOnly);
-        }
+        self.access.check_writes()?;
         let place = self.place(plane)?;
         let memory = self.buffer.objects[place.object].memory_mut();
         let size = memory.length();

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::{Deadline, Error, Status, SyncFile};
 use crate::device::Device;
+use crate::sys::process::Owner;
 use crate::sys::{poll, syncobj};
 
 /// The longest that one ioctl waits. Nothing wakes a waiter when a device is unplugged before the
@@ -48,6 +49,7 @@ pub enum Stage {
 pub struct Syncobj {
     device: Device,
     handle: u32,
+    owner: Owner,
 }
 
 impl Syncobj {
@@ -89,6 +91,7 @@ impl Syncobj {
             Ok(handle) => Ok(Self {
                 device: device.clone(),
                 handle,
+                owner: Owner::current(),
             }),
             Err(Errno::EOPNOTSUPP) => Err(Error::NoSyncobj {
                 device: device.to_string(),
@@ -314,6 +317,9 @@ fn failed(device: &Device, ioctl: &'static str, errno: Errno) -> Error {
 
 impl Drop for Syncobj {
     fn drop(&mut self) {
+        if !self.owner.is_here() {
+            return;
+        }
         match syncobj::destroy(self.device.as_fd(), self.handle) {
             // An unplugged device's handles are gone when its file description is closed.
             Ok(()) | Err(Errno::ENODEV) => {}

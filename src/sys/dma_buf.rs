@@ -71,3 +71,31 @@ pub(crate) fn import_sync_file(
 pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     nix::sys::statfs::fstatfs(fd).map(|s| s.filesystem_type() == FsType(MAGIC as _))
 }
+
+/// The name of the module that exported a dma-buf (`exp_name` in fdinfo,
+/// `Documentation/filesystems/proc.rst`). `None` without a `/proc` to ask. Takes an fd for a moment.
+pub(crate) fn exporter(fd: BorrowedFd<'_>) -> Result<Option<String>, Errno> {
+    let path = format!("/proc/self/fdinfo/{}", fd.as_raw_fd());
+    match std::fs::read_to_string(path).map_err(super::errno) {
+        Ok(info) => Ok(exporter_in(&info)),
+        Err(errno) if super::is_absence(errno) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn exporter_in(fdinfo: &str) -> Option<String> {
+    let name = |line: &str| Some(line.strip_prefix("exp_name:")?.trim().to_owned());
+    fdinfo.lines().find_map(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exporter_is_found_among_the_other_lines() {
+        let info = "pos:\t0\nsize:\t16384\ncount:\t2\nexp_name:\tvirtio_gpu\nname:\tpicture\n";
+        assert_eq!(exporter_in(info).as_deref(), Some("virtio_gpu"));
+        assert_eq!(exporter_in("pos:\t0\nflags:\t02100002\n"), None);
+    }
+}

@@ -28,6 +28,35 @@ pub(crate) fn drop_master(device: BorrowedFd<'_>) -> Result<(), Errno> {
     Card(device).release_master_lock().map_err(errno)
 }
 
+/// `struct drm_mode_create_lease` of `include/uapi/drm/drm_mode.h`.
+#[repr(C)]
+struct CreateLease {
+    object_ids: u64,
+    object_count: u32,
+    flags: u32,
+    lessee_id: u32,
+    fd: u32,
+}
+
+nix::ioctl_readwrite!(mode_create_lease, b'd', 0xc6, CreateLease);
+
+/// DRM_IOCTL_MODE_CREATE_LEASE of nothing: a new file description of the device (Linux 5.15). EACCES
+/// from who is not the device's master, EINVAL from older kernels and from who holds a lease, and
+/// EOPNOTSUPP from devices without modes.
+pub(crate) fn lease_nothing(master: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let mut lease = CreateLease {
+        object_ids: 0,
+        object_count: 0,
+        flags: (libc::O_CLOEXEC | libc::O_NONBLOCK) as u32,
+        lessee_id: 0,
+        fd: 0,
+    };
+    // SAFETY: the fd is open, and `lease` is the ioctl's structure and outlives the call.
+    retry(|| unsafe { mode_create_lease(master.as_raw_fd(), &mut lease) })?;
+    // SAFETY: the ioctl succeeded, so this is a new fd that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(lease.fd as i32) })
+}
+
 /// DRM_IOCTL_PRIME_FD_TO_HANDLE.
 pub(crate) fn fd_to_handle(device: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<u32, Errno> {
     retry(|| drm_ffi::gem::fd_to_handle(device, fd).map_err(errno)).map(|prime| prime.handle)

@@ -3,10 +3,10 @@
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
-use std::ptr::NonNull;
+use std::ptr::{NonNull, null_mut};
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags};
+use nix::sys::mman::ProtFlags;
 
 /// A shared mapping, unmapped on drop. Bytes are copied in and out, since devices and other
 /// processes may change them at any time.
@@ -28,20 +28,49 @@ impl Map {
         length: NonZeroUsize,
         protection: ProtFlags,
     ) -> Result<Self, Errno> {
-        let offset = libc::off_t::try_from(offset).map_err(|_| Errno::EOVERFLOW)?;
+        let protection = rustix::mm::ProtFlags::from_bits_retain(protection.bits() as u32);
+        let flags = rustix::mm::MapFlags::SHARED;
+        // By rustix, whose offsets have 64 bits on every target: those of DRM devices begin at 4 GiB
+        // (`DRM_FILE_PAGE_OFFSET_START`), past what the C library's `off_t` holds on 32-bit ones.
         // Not repeated: EAGAIN means that too much memory is locked (mlockall), and stays.
         // SAFETY: a new mapping at an address of the kernel's choice disturbs no other.
-        let address = unsafe {
-            nix::sys::mman::mmap(None, length, protection, MapFlags::MAP_SHARED, fd, offset)?
-        };
+        let address =
+            unsafe { rustix::mm::mmap(null_mut(), length.get(), protection, flags, fd, offset) };
+        let address = address.map_err(|error| Errno::from_raw(error.raw_os_error()))?;
         Ok(Self {
-            address: address.cast(),
+            address: NonNull::new(address.cast()).ok_or(Errno::EFAULT)?,
             length,
         })
     }
 
     pub(crate) fn length(&self) -> usize {
         self.length.get()
+    }
+
+    /// Has the kernel read the first and the last word, and says EFAULT if the memory cannot be
+    /// read: a read of the process itself would end it by SIGBUS.
+    ///
+    /// `rt_sigprocmask(2)` is the system call that reads a word of ours and then does nothing, since
+    /// what is to be done with the mask is not known (`kernel/signal.c`: the mask is copied first).
+    /// The calls that copy memory between processes, and `MADV_POPULATE_READ`, refuse mappings of
+    /// device memory (`VM_PFNMAP`) always.
+    pub(crate) fn probe(&self) -> Result<(), Errno> {
+        const WORD: usize = size_of::<u64>();
+        let last = self.length().saturating_sub(WORD) / WORD * WORD;
+        [0, last].into_iter().try_for_each(|offset| {
+            if self.length() < WORD {
+                return Ok(());
+            }
+            // SAFETY: inside of the mapping.
+            let word = unsafe { self.address.add(offset) };
+            // SAFETY: the kernel reads the word, or finds that it cannot, and changes no mask.
+            let answer =
+                unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, word.as_ptr(), 0, WORD) };
+            match Errno::result(answer) {
+                Err(Errno::EFAULT) => Err(Errno::EFAULT),
+                _ => Ok(()),
+            }
+        })
     }
 
     /// The bytes from `offset`; `None` where they are not all inside.
@@ -252,6 +281,20 @@ mod tests {
         assert!(region.part(6, 3).is_none() && region.part(9, 0).is_none());
         assert!(region.part(usize::MAX, 2).is_none());
         assert!(map.region(9, 8).is_none() && map.region(1, usize::MAX).is_none());
+    }
+
+    #[test]
+    fn memory_that_cannot_be_read_is_found_without_reading_it() {
+        assert_eq!(map().probe(), Ok(()));
+        let memory = rustix::fs::memfd_create("shrinks", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        let page = rustix::param::page_size();
+        rustix::fs::ftruncate(&memory, 2 * page as u64).unwrap();
+        let length = NonZeroUsize::new(2 * page).unwrap();
+        let map = Map::new(memory.as_fd(), 0, length, ProtFlags::PROT_READ).unwrap();
+        assert_eq!(map.probe(), Ok(()));
+        // What lies past a file's end gives SIGBUS, as memory does that a device has lost.
+        rustix::fs::ftruncate(&memory, page as u64).unwrap();
+        assert_eq!(map.probe(), Err(Errno::EFAULT));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Raw system calls and kernel structures that the drm and nix crates lack.
 //!
-//! Each file names the uapi header its definitions come from. Nothing here keeps state.
+//! Each file names the uapi header its definitions come from. Nothing here keeps state, except
+//! [`process`] the number of the process.
 
 pub(crate) mod dma_buf;
 pub(crate) mod dma_heap;
@@ -8,11 +9,13 @@ pub(crate) mod drm;
 pub(crate) mod file;
 pub(crate) mod map;
 pub(crate) mod poll;
+pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod sync_file;
 pub(crate) mod syncobj;
 pub(crate) mod udmabuf;
 pub(crate) mod virtgpu;
+pub(crate) mod vmwgfx;
 
 use nix::errno::Errno;
 

@@ -1,7 +1,7 @@
 use ash::vk;
 
 use super::image::DMA_BUF;
-use super::memory::{Dedicated, Memory};
+use super::memory::{self, Dedicated, Memory};
 use super::{Call, Device, Error, Feature, Image, ImageUsage, query};
 use crate::buffer::{DmaBuf, FormatInfo, Layout, Modifier, Object, Plane};
 
@@ -44,6 +44,7 @@ impl Device {
     ) -> Result<Buffer, Error> {
         self.require(Feature::DmaBuf)?;
         self.require(Feature::Foreign)?;
+        memory::check_is_current(buffer)?;
         let object = bytes_of(buffer)?;
         let features = query::buffers(self, usage);
         if !features.contains(vk::ExternalMemoryFeatureFlags::IMPORTABLE) {

@@ -54,6 +54,10 @@ pub enum Error {
         /// The extensions, features or kinds of handles that it lacks.
         missing: String,
     },
+    /// The memory is not what the picture is, or that could not be found out: see
+    /// [`sync::Error::OnHost`](crate::sync::Error::OnHost). A copy by the CPU fetches it.
+    #[error(transparent)]
+    NotCurrent(crate::sync::Error),
     /// The device has no queue for graphics or compute, or the host program keeps it to itself.
     #[error("{device} has no queue to submit to")]
     NoQueue {
@@ -346,6 +350,10 @@ impl Error {
                     | R::ERROR_TOO_MANY_OBJECTS
                     | R::ERROR_DEVICE_LOST
             ),
+            // Looking needs fds.
+            Self::NotCurrent(crate::sync::Error::Examine { errno }) => {
+                crate::sys::is_passing(*errno)
+            }
             Self::Duplicate(_) | Self::Busy | Self::Timeout { .. } | Self::StagingMemory(_) => true,
             _ => false,
         }

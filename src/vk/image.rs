@@ -1,7 +1,7 @@
 use arrayvec::ArrayVec;
 use ash::vk;
 
-use super::memory::{Dedicated, Memory};
+use super::memory::{self, Dedicated, Memory};
 use super::query::{self, Kind};
 use super::{Call, Device, Error, Feature, ImageFormat, ImageUsage, format_of, quirks};
 use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier, Plane, PlaneInfo};
@@ -179,6 +179,7 @@ impl Device {
         for feature in Feature::IMAGES {
             self.require(feature)?;
         }
+        memory::check_is_current(buffer)?;
         import(self, &Picture::whole(self, buffer)?, usage.into())
     }
 
@@ -197,6 +198,7 @@ impl Device {
         for feature in Feature::IMAGES {
             self.require(feature)?;
         }
+        memory::check_is_current(buffer)?;
         import(self, &Picture::plane(self, buffer, plane)?, usage.into())
     }
 

@@ -7,7 +7,8 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use super::image::DMA_BUF;
 use super::{Call, Device, Error, fds, query};
-use crate::buffer::Object;
+use crate::buffer::{DmaBuf, Object};
+use crate::sync::{self, host_copy};
 
 /// Freed on drop, which must come after that of what is bound to it.
 #[derive(Debug)]
@@ -187,5 +188,15 @@ mod tests {
                 needed: 0b0110
             })
         );
+    }
+}
+
+/// Refuses memory that is a copy of what a virtual machine's host has: an import would show what was
+/// there before, and what is written would not arrive.
+pub(super) fn check_is_current(buffer: &DmaBuf) -> Result<(), Error> {
+    match host_copy::is_on_host(buffer) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::NotCurrent(sync::Error::OnHost)),
+        Err(error) => Err(Error::NotCurrent(error)),
     }
 }

@@ -10,7 +10,7 @@ use primeshare::gem::Found;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Modifier, Request};
 
-use crate::support::{Guest, in_guest};
+use crate::support::{Guest, PATIENCE, in_guest};
 
 fn allocators(guest: &Guest) -> Vec<Box<dyn Allocator>> {
     let devices = [guest.vgem(), guest.vkms(), guest.third()];
@@ -42,7 +42,7 @@ fn buffers_are_writable_close_on_exec_and_large_enough() {
                     let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
                     let plane = buffer.planes()[0];
                     let last = plane.offset + plane.stride * (height - 1);
-                    let mut access = mapping.begin_wait(Access::Write).unwrap();
+                    let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
                     access.write(last as usize, &[1]).unwrap();
                 }
             }
@@ -263,7 +263,7 @@ fn a_buffer_needs_only_its_fds() {
         drop(buffers);
         for buffer in received {
             let mut mapping = Mapping::new(buffer.plane_fd(0).unwrap().as_fd()).unwrap();
-            let mut access = mapping.begin_wait(Access::Write).unwrap();
+            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, b"still here").unwrap();
             let mut read = [0; 10];
             access.read(0, &mut read).unwrap();

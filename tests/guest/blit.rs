@@ -99,7 +99,7 @@ fn byte(seed: u8, plane: usize, row: usize, column: usize) -> u8 {
 /// Fills the picture.
 pub(crate) fn write(buffer: &DmaBuf, seed: u8) {
     let mut map = BufferMapping::new(buffer).unwrap();
-    let mut access = map.begin_wait(Access::Write).unwrap();
+    let mut access = map.begin_wait(Access::Write, PATIENCE).unwrap();
     draw(buffer, &mut access, seed);
     access.end().unwrap();
 }
@@ -121,7 +121,7 @@ pub(crate) fn draw(buffer: &DmaBuf, access: &mut BufferAccess<'_>, seed: u8) {
 /// All rows of the picture: plane, number, bytes.
 fn rows(buffer: &DmaBuf) -> Vec<(usize, usize, Vec<u8>)> {
     let mut map = BufferMapping::new(buffer).unwrap();
-    let access = map.begin_wait(Access::Read).unwrap();
+    let access = map.begin_wait(Access::Read, PATIENCE).unwrap();
     let mut rows = Vec::new();
     for plane in 0..buffer.planes().len() {
         for (number, row) in access.plane(plane).unwrap().rows().enumerate() {

@@ -9,7 +9,9 @@ use primeshare::import::Imported;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Device, DmaBuf};
 
-use crate::support::{buffer_on, in_guest, kernel_dma_bufs, next_handle, of_two_dma_bufs};
+use crate::support::{
+    PATIENCE, buffer_on, in_guest, kernel_dma_bufs, next_handle, of_two_dma_bufs,
+};
 
 /// Something that is dropped at its time.
 enum Thing {
@@ -41,7 +43,7 @@ impl Thing {
             Self::Fd(fd, id) => assert_eq!(BufferId::of(fd), Ok(*id)),
             Self::DeviceMapping(mapping) => mapping.read(0, &mut [0; 4]).unwrap(),
             Self::Mapping(mapping) => {
-                let access = mapping.begin_wait(Access::Read).unwrap();
+                let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
                 access.read(0, &mut [0; 4]).unwrap();
             }
         }

@@ -1,6 +1,7 @@
 //! The CPU's access to buffers: what it waits for, that it ends, and where the rows are.
 
 mod brackets;
+mod host_copy;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -13,8 +14,8 @@ use primeshare::{Allocator, DmaBuf, Errno, Fourcc, Layout, Modifier, Request};
 use crate::fences::asleep::meanwhile;
 use crate::fences::sw_sync::{self, Timeline};
 use crate::fences::vgem::Fence;
-use crate::support::{Guest, buffer_on, in_guest, of_two_dma_bufs};
-use brackets::Call::{EndRead, EndWrite, StartRead, StartWrite};
+use crate::support::{Guest, PATIENCE, buffer_on, in_guest, of_two_dma_bufs};
+use brackets::Call::{EndRead, EndReadWrite, EndWrite, StartRead, StartReadWrite, StartWrite};
 
 const AT_ONCE: Duration = Duration::ZERO;
 
@@ -50,13 +51,13 @@ fn rows_lie_where_offset_and_stride_say() {
         let mut whole = whole.unwrap();
         let size = whole.size();
         let before = vec![0xa5; size];
-        let mut fill = whole.begin_wait(Access::Write).unwrap();
+        let mut fill = whole.begin_wait(Access::Write, PATIENCE).unwrap();
         fill.write(0, &before).unwrap();
         fill.end().unwrap();
 
         let mut expected = before;
         let mut mapping = BufferMapping::new(&buffer).unwrap();
-        let mut access = mapping.begin_wait(Access::Write).unwrap();
+        let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
         for (plane, (row_bytes, height)) in [(33, 21), (34, 11)].into_iter().enumerate() {
             let place = buffer.planes()[plane];
             let mut view = access.plane_mut(plane).unwrap();
@@ -84,12 +85,12 @@ fn rows_lie_where_offset_and_stride_say() {
 
         // Read by bytes: the pixels are there, and between them nothing changed.
         let mut found = vec![0; size];
-        let all = whole.begin_wait(Access::Read).unwrap();
+        let all = whole.begin_wait(Access::Read, PATIENCE).unwrap();
         all.read(0, &mut found).unwrap();
         drop(all);
         assert!(found == expected);
         // And by rows, from the bottom up.
-        let access = mapping.begin_wait(Access::Read).unwrap();
+        let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
         let chroma = access.plane(1).unwrap();
         let mut last = vec![0; 34];
         chroma
@@ -112,7 +113,7 @@ fn nothing_outside_of_a_row_is_touched() {
         let buffer = crooked();
         let mut mapping = BufferMapping::new(&buffer).unwrap();
         assert_eq!(mapping.planes(), 2);
-        let mut access = mapping.begin_wait(Access::Write).unwrap();
+        let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
         let range = |start, end| {
             Err(Error::Range {
                 start,
@@ -142,13 +143,19 @@ fn access_for_reading_gives_no_rows_to_write() {
     in_guest(|_| {
         let buffer = crooked();
         let mut mapping = BufferMapping::new(&buffer).unwrap();
-        let mut access = mapping.begin_wait(Access::Read).unwrap();
+        let mut access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
         assert_eq!(access.plane_mut(0).unwrap_err(), Error::ReadOnly);
         drop(access);
         let mut mapping = BufferMapping::read_only(&buffer).unwrap();
-        let refused = mapping.begin_wait(Access::Write).unwrap_err();
+        let refused = mapping.begin_wait(Access::Write, PATIENCE).unwrap_err();
         assert_eq!(refused, Error::ReadOnly);
-        assert!(mapping.begin_wait(Access::Read).unwrap().plane(0).is_ok());
+        assert!(
+            mapping
+                .begin_wait(Access::Read, PATIENCE)
+                .unwrap()
+                .plane(0)
+                .is_ok()
+        );
     });
 }
 
@@ -187,15 +194,15 @@ fn rows_are_copied_from_one_buffer_to_another() {
             allocator.allocate(&request).unwrap()
         });
         let mut mappings = buffers.each_ref().map(|it| BufferMapping::new(it).unwrap());
-        let mut first = mappings[0].begin_wait(Access::Write).unwrap();
+        let mut first = mappings[0].begin_wait(Access::Write, PATIENCE).unwrap();
         for (number, mut row) in first.plane_mut(0).unwrap().into_rows().enumerate() {
             row.write(0, &[number as u8; 202]).unwrap();
         }
         first.end().unwrap();
         for to in 1..mappings.len() {
             let (done, rest) = mappings.split_at_mut(to);
-            let source = done[to - 1].begin_wait(Access::Read).unwrap();
-            let mut target = rest[0].begin_wait(Access::Write).unwrap();
+            let source = done[to - 1].begin_wait(Access::Read, PATIENCE).unwrap();
+            let mut target = rest[0].begin_wait(Access::Write, PATIENCE).unwrap();
             let rows = source.plane(0).unwrap();
             let into = target.plane_mut(0).unwrap().into_rows();
             for (mut into, from) in into.zip(rows.rows()) {
@@ -225,30 +232,26 @@ fn reading_waits_for_writers_and_writing_for_everybody() {
         ] {
             for wait_for_rows in [false, true] {
                 let fence = Fence::attach(&vgem, &buffer, device);
-                let refused = mapping.begin_wait_until(cpu, AT_ONCE).map(drop);
+                let refused = mapping.begin_wait(cpu, AT_ONCE).map(drop);
                 assert_eq!(refused, Err(Error::TimedOut));
                 let soon = Duration::from_millis(1);
-                let refused = planes.begin_wait_until(cpu, soon).map(drop);
+                let refused = planes.begin_wait(cpu, soon).map(drop);
                 assert_eq!(refused, Err(Error::TimedOut));
                 let fence = std::sync::Mutex::new(Some(fence));
                 meanwhile(
                     || match wait_for_rows {
-                        false => mapping.begin_wait(cpu).map(drop).unwrap(),
-                        true => planes.begin_wait(cpu).map(drop).unwrap(),
+                        false => mapping.begin_wait(cpu, PATIENCE).map(drop).unwrap(),
+                        true => planes.begin_wait(cpu, PATIENCE).map(drop).unwrap(),
                     },
                     || fence.lock().unwrap().take().unwrap().signal(),
                 );
-                mapping
-                    .begin_wait_until(cpu, AT_ONCE)
-                    .unwrap()
-                    .end()
-                    .unwrap();
+                mapping.begin_wait(cpu, AT_ONCE).unwrap().end().unwrap();
             }
         }
         // Readers are not in each other's way.
         let fence = Fence::attach(&vgem, &buffer, Access::Read);
-        drop(mapping.begin_wait(Access::Read).unwrap());
-        drop(planes.begin_wait_until(Access::Read, AT_ONCE).unwrap());
+        drop(mapping.begin_wait(Access::Read, PATIENCE).unwrap());
+        drop(planes.begin_wait(Access::Read, AT_ONCE).unwrap());
         fence.signal();
     });
 }
@@ -265,10 +268,16 @@ fn access_waits_for_an_explicit_fence_that_was_left_in_the_buffer() {
         // In the second of its dma-bufs.
         implicit::import(&parts[1], &timeline.fence(1), Access::Write).unwrap();
         let mut mapping = BufferMapping::new(&buffer).unwrap();
-        let refused = mapping.begin_wait_until(Access::Read, AT_ONCE).map(drop);
+        let refused = mapping.begin_wait(Access::Read, AT_ONCE).map(drop);
         assert_eq!(refused, Err(Error::TimedOut));
         meanwhile(
-            || mapping.begin_wait(Access::Read).unwrap().end().unwrap(),
+            || {
+                mapping
+                    .begin_wait(Access::Read, PATIENCE)
+                    .unwrap()
+                    .end()
+                    .unwrap()
+            },
             || timeline.advance(1),
         );
     });
@@ -282,10 +291,14 @@ fn every_access_that_begins_ends_once_also_by_a_panic() {
         let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
         let mut planes = BufferMapping::new(&buffer).unwrap();
         let (panicked, calls) = brackets::of(&[], || {
-            drop(mapping.begin_wait(Access::Read).unwrap());
-            mapping.begin_wait(Access::Write).unwrap().end().unwrap();
+            drop(mapping.begin_wait(Access::Read, PATIENCE).unwrap());
+            mapping
+                .begin_wait(Access::Write, PATIENCE)
+                .unwrap()
+                .end()
+                .unwrap();
             catch_unwind(AssertUnwindSafe(|| {
-                let _access = mapping.begin_wait(Access::Write).unwrap();
+                let _access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
                 std::panic::resume_unwind(Box::new(()));
             }))
             .is_err()
@@ -296,9 +309,13 @@ fn every_access_that_begins_ends_once_also_by_a_panic() {
         ];
         assert_eq!(calls, once);
         let (panicked, calls) = brackets::of(&[], || {
-            planes.begin_wait(Access::Read).unwrap().end().unwrap();
+            planes
+                .begin_wait(Access::Read, PATIENCE)
+                .unwrap()
+                .end()
+                .unwrap();
             catch_unwind(AssertUnwindSafe(|| {
-                let _access = planes.begin_wait(Access::Write).unwrap();
+                let _access = planes.begin_wait(Access::Write, PATIENCE).unwrap();
                 std::panic::resume_unwind(Box::new(()));
             }))
             .is_err()
@@ -318,7 +335,7 @@ fn a_call_that_is_interrupted_is_made_again() {
         let (eintr, eagain) = (Some(Errno::EINTR), Some(Errno::EAGAIN));
         let answers = [eintr, eagain, eagain, None, eagain, eintr, None];
         let (ended, calls) = brackets::of(&answers, || {
-            mapping.begin_wait(Access::Write).unwrap().end()
+            mapping.begin_wait(Access::Write, PATIENCE).unwrap().end()
         });
         assert_eq!(ended, Ok(()));
         assert_eq!(calls[..4], [StartWrite; 4]);
@@ -336,7 +353,7 @@ fn access_that_cannot_begin_says_why_and_leaves_nothing_begun() {
         let mut begin = |answers: &[Option<Errno>]| {
             brackets::of(answers, || {
                 planes
-                    .begin_wait(Access::Read)
+                    .begin_wait(Access::Read, PATIENCE)
                     .and_then(|access| access.end())
             })
         };
@@ -363,7 +380,7 @@ fn a_mapping_is_begun_and_ended_often_on_memory_of_every_kind() {
             let buffer = allocator.allocate(&request).unwrap();
             let mut mapping = BufferMapping::new(&buffer).unwrap();
             for access in [Access::Read, Access::Write, Access::Read] {
-                let ended = mapping.begin_wait(access).unwrap().end();
+                let ended = mapping.begin_wait(access, PATIENCE).unwrap().end();
                 assert_eq!(ended, Ok(()), "{}", allocator.name());
             }
         }
@@ -378,9 +395,76 @@ fn a_mapping_keeps_no_handle() {
         let mut mapping = BufferMapping::new(&buffer).unwrap();
         drop(buffer);
         assert_eq!(vgem.stats().handles, 0);
-        let mut access = mapping.begin_wait(Access::Write).unwrap();
+        let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
         let mut plane = access.plane_mut(0).unwrap();
         plane.row(63).unwrap().write(0, &[1; 256]).unwrap();
         access.end().unwrap();
+    });
+}
+
+#[test]
+fn an_access_tells_the_driver_no_more_than_what_is_done() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
+        for (access, told) in [
+            (Access::Read, [StartRead, EndRead]),
+            (Access::Write, [StartWrite, EndWrite]),
+            (Access::ReadWrite, [StartReadWrite, EndReadWrite]),
+        ] {
+            let begin = || mapping.begin_wait(access, PATIENCE).unwrap().end();
+            let (ended, calls) = brackets::of(&[], begin);
+            assert_eq!((ended, calls), (Ok(()), told.to_vec()));
+        }
+    });
+}
+
+#[test]
+fn what_was_begun_for_writing_only_is_not_read() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let mut whole = Mapping::new(&buffer.objects()[0]).unwrap();
+        let access = whole.begin_wait(Access::Write, PATIENCE).unwrap();
+        assert_eq!(access.read(0, &mut [0]), Err(Error::WriteOnly));
+        let mut other = Mapping::new(&buffer.objects()[0]).unwrap();
+        let mut into = other.begin_wait(Access::Write, PATIENCE).unwrap();
+        assert_eq!(into.copy_from(0, &access, 0, 4), Err(Error::WriteOnly));
+        drop((into, access));
+        let mut planes = BufferMapping::new(&buffer).unwrap();
+        let mut access = planes.begin_wait(Access::Write, PATIENCE).unwrap();
+        assert_eq!(access.plane(0).err(), Some(Error::WriteOnly));
+        assert!(access.plane_mut(0).is_ok());
+        drop(access);
+        let access = planes.begin_wait(Access::ReadWrite, PATIENCE).unwrap();
+        assert!(access.plane(0).is_ok());
+    });
+}
+
+/// Takes a mapping's memory out of the CPU's reach, as a driver does by moving it out of the BAR.
+fn put_out_of_reach(mapping: &mut BufferMapping) {
+    let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
+    let first = access.plane(0).unwrap().row(0).unwrap().as_ptr();
+    // SAFETY: one page of the mapping, which the test does not touch any more.
+    let done = unsafe { libc::mprotect(first.cast_mut().cast(), 4096, libc::PROT_NONE) };
+    assert_eq!(done, 0);
+}
+
+#[test]
+fn memory_that_cannot_be_read_is_a_typed_error() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let mut mapping = BufferMapping::new(&buffer).unwrap();
+        put_out_of_reach(&mut mapping);
+        let errno = Errno::EFAULT;
+        for (access, bracket) in [
+            (Access::Read, [StartRead, EndRead]),
+            (Access::Write, [StartWrite, EndWrite]),
+        ] {
+            let begin = || mapping.begin_wait(access, PATIENCE).map(drop);
+            let (refused, calls) = brackets::of(&[], begin);
+            assert_eq!(refused, Err(Error::Unreadable { errno }));
+            // What was begun is ended.
+            assert_eq!(calls, bracket);
+        }
     });
 }

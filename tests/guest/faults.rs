@@ -18,7 +18,7 @@ use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
 use crate::fences::busy::Busy;
-use crate::support::{buffer_on, in_guest};
+use crate::support::{PATIENCE, buffer_on, in_guest};
 use memory::FailNth;
 use operation::{Attempt, Needs, Operation, Outcome};
 use world::World;
@@ -259,7 +259,7 @@ fn a_wait_that_signals_interrupt_goes_on() {
                     }
                     busy.end();
                 });
-                drop(mapping.begin_wait(Access::Read).unwrap());
+                drop(mapping.begin_wait(Access::Read, PATIENCE).unwrap());
                 received()
             })
         });

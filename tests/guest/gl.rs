@@ -9,8 +9,10 @@ use gbm::AsRaw;
 use khronos_egl as egl;
 use primeshare::alloc::{Allocator, Request};
 use primeshare::gbm::Gbm;
-use primeshare::sync::{Access, Fence, Mapping, implicit};
+use primeshare::sync::{Access, BufferMapping, Fence, implicit};
 use primeshare::{DmaBuf, Fourcc};
+
+use crate::support::PATIENCE;
 
 /// EGL_PLATFORM_GBM_KHR (EGL_KHR_platform_gbm).
 const PLATFORM_GBM: egl::Enum = 0x31D7;
@@ -50,13 +52,13 @@ pub(crate) fn gl(gpu: &primeshare::Device) -> Gl {
 }
 
 pub(crate) fn is_red(buffer: &DmaBuf) -> bool {
-    let mut mapping = Mapping::read_only(&buffer.objects()[0]).unwrap();
-    let access = mapping.begin_wait(Access::Read).unwrap();
-    let mut row = vec![0; 4 * SIZE as usize];
-    (0..SIZE).all(|y| {
-        let offset = (y * buffer.planes()[0].stride) as usize;
-        access.read(offset, &mut row).unwrap();
-        row.chunks(4).all(|pixel| pixel[..3] == RED_PIXEL)
+    let mut mapping = BufferMapping::read_only(buffer).unwrap();
+    let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
+    let plane = access.plane(0).unwrap();
+    let mut bytes = vec![0; plane.row_bytes()];
+    plane.rows().all(|row| {
+        row.read(0, &mut bytes).unwrap();
+        bytes.chunks(4).all(|pixel| pixel[..3] == RED_PIXEL)
     })
 }
 
@@ -78,7 +80,6 @@ struct Functions {
     disable: unsafe extern "C" fn(u32),
     scissor: unsafe extern "C" fn(i32, i32, i32, i32),
     flush: unsafe extern "C" fn(),
-    finish: unsafe extern "C" fn(),
 }
 
 /// A context that is current on this thread.
@@ -194,12 +195,6 @@ impl Gl {
         }
         panic!("the GPU draws faster than it is told to");
     }
-
-    /// Waits until all that was sent is drawn.
-    pub(crate) fn finish(&self) {
-        // SAFETY: the context is current.
-        unsafe { (self.functions.finish)() };
-    }
 }
 
 impl Drop for Gl {
@@ -240,7 +235,6 @@ impl Functions {
                 disable: function(egl, "glDisable"),
                 scissor: function(egl, "glScissor"),
                 flush: function(egl, "glFlush"),
-                finish: function(egl, "glFinish"),
             }
         }
     }

@@ -2,13 +2,15 @@
 
 use std::os::fd::AsFd;
 
-use primeshare::Errno;
-use primeshare::gem::{Error, Found};
+use primeshare::device::{self, Device};
+use primeshare::gem::{Error, Found, Object, Released};
+use primeshare::{DmaBuf, Errno};
 
+use crate::kernel::Gem;
 use crate::support::{buffer_on, in_guest};
 
 /// A dumb buffer by the host program's own ioctl.
-fn own_handle(device: &primeshare::Device) -> u32 {
+fn own_handle(device: &Device) -> u32 {
     let dumb = drm_ffi::mode::dumbbuffer::create(device.as_fd(), 64, 64, 32, 0);
     dumb.unwrap().handle
 }
@@ -57,20 +59,191 @@ fn a_released_handle_is_the_hosts_to_close() {
         let buffer = buffer_on(&vgem);
         let object = vgem.import(&buffer).unwrap().object().clone();
         let clone = object.clone();
-        let handle = object.release().unwrap();
+        let released = object.release().unwrap();
         // What is left of it does nothing to the handle any more.
-        assert_eq!(
-            clone.export().unwrap_err(),
-            Error::Export {
-                device: vgem.to_string(),
-                handle: handle.raw(),
-                errno: Errno::ENOENT
-            }
-        );
-        assert_eq!(clone.release(), None);
+        let handle = released.handle().raw();
+        assert_eq!(clone.export().unwrap_err(), no_such_handle(&vgem, handle));
+        assert!(clone.release().is_none());
         drop(buffer);
         assert_eq!((vgem.stats().handles, vgem.stats().closes), (0, 0));
-        drm_ffi::gem::close(vgem.as_fd(), handle.raw()).unwrap();
+        drm_ffi::gem::close(vgem.as_fd(), handle).unwrap();
+        released.closed();
+    });
+}
+
+fn no_such_handle(device: &Device, handle: u32) -> Error {
+    Error::Export {
+        device: device.to_string(),
+        handle,
+        errno: Errno::ENOENT,
+    }
+}
+
+/// An object that was imported, and its dma-buf, once its handle was released to the host.
+fn released(vgem: &Device, vkms: &Device) -> (Released, DmaBuf) {
+    let buffer = buffer_on(vgem);
+    let object = vkms.import(&buffer).unwrap().object().clone();
+    (object.release().unwrap(), buffer)
+}
+
+#[test]
+fn an_import_of_what_was_released_leaves_the_handle_to_the_host() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (released, buffer) = released(&vgem, &vkms);
+        for _ in 0..2 {
+            let again = vkms.import(&buffer).unwrap();
+            assert_eq!(again.found(), Found::AlreadyImported);
+            assert_eq!(again.object().handle(), released.handle());
+            assert_eq!(again.object().export().unwrap().1, buffer.id());
+            drop(again);
+            // The host's handle is as good as before.
+            let handle = released.handle().raw();
+            assert!(Gem(vkms.as_fd()).export_writable(handle).is_ok());
+        }
+        assert_eq!((vkms.stats().handles, vkms.stats().closes), (0, 0));
+        released.close().unwrap();
+        let anew = vkms.import(&buffer).unwrap();
+        assert_eq!(anew.found(), Found::New);
+        drop(anew);
+        assert_eq!((vkms.stats().closes, vkms.stats().failed_closes), (2, 0));
+    });
+}
+
+#[test]
+fn an_object_on_a_handle_that_the_host_closed_is_of_no_use_and_closes_nothing() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (released, buffer) = released(&vgem, &vkms);
+        let again = vkms.import(&buffer).unwrap().object().clone();
+        let handle = released.handle().raw();
+        Gem(vkms.as_fd()).close(handle).unwrap();
+        released.closed();
+        assert_eq!(again.export().unwrap_err(), no_such_handle(&vkms, handle));
+        let anew = vkms.import(&buffer).unwrap();
+        assert_eq!(anew.found(), Found::New);
+        drop(again);
+        assert_eq!(anew.object().export().unwrap().1, buffer.id());
+    });
+}
+
+#[test]
+fn what_was_imported_after_the_hosts_close_is_the_librarys() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (released, buffer) = released(&vgem, &vkms);
+        Gem(vkms.as_fd()).close(released.handle().raw()).unwrap();
+        // Before the host has said so: the kernel gives the new handle the old number.
+        let again = vkms.import(&buffer).unwrap().object().clone();
+        assert_eq!(again.handle(), released.handle());
+        released.closed();
+        assert_eq!(again.export().unwrap().1, buffer.id());
+        drop(again);
+        // `in_guest` finds a handle that was left open.
+        assert_eq!((vkms.stats().handles, vkms.stats().failed_closes), (0, 0));
+    });
+}
+
+#[test]
+fn the_number_of_a_handle_that_the_host_closed_serves_another_object() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (released, buffer) = released(&vgem, &vkms);
+        Gem(vkms.as_fd()).close(released.handle().raw()).unwrap();
+        let other = buffer_on(&vgem);
+        let imported = vkms.import(&other).unwrap();
+        assert_eq!(imported.object().handle(), released.handle());
+        assert_eq!(imported.found(), Found::New);
+        // What the host says of the old handle is not about the new one.
+        released.clone().closed();
+        assert!(matches!(released.close(), Err(Error::Close { .. })));
+        assert_eq!(imported.object().export().unwrap().1, other.id());
+        drop((imported, buffer));
+        assert_eq!((vkms.stats().closes, vkms.stats().failed_closes), (1, 0));
+    });
+}
+
+#[test]
+fn a_released_handle_is_the_librarys_again_once_it_is_adopted() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (released, buffer) = released(&vgem, &vkms);
+        let borrowed = vkms.import(&buffer).unwrap().object().clone();
+        let adopted = vkms.adopt(released.handle().raw()).unwrap();
+        assert_eq!(adopted, borrowed);
+        drop((adopted, borrowed));
+        assert_eq!((vkms.stats().closes, vkms.stats().failed_closes), (1, 0));
+        assert!(matches!(released.close(), Err(Error::Close { .. })));
+    });
+}
+
+#[test]
+fn a_handle_that_is_not_open_is_not_adopted() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        assert_eq!(vkms.adopt(7).unwrap_err(), no_such_handle(&vkms, 7));
+        // Nor does the table go on with what the host closed.
+        let buffer = buffer_on(&vgem);
+        let object = vkms.import(&buffer).unwrap().object().clone();
+        let handle = object.handle().raw();
+        Gem(vkms.as_fd()).close(handle).unwrap();
+        assert_eq!(
+            vkms.adopt(handle).unwrap_err(),
+            no_such_handle(&vkms, handle)
+        );
+        let anew = vkms.import(&buffer).unwrap();
+        assert_eq!(anew.found(), Found::New);
+        assert_eq!(anew.object().export().unwrap().1, buffer.id());
+        drop((object, anew));
+        assert_eq!((vkms.stats().closes, vkms.stats().failed_closes), (1, 1));
+    });
+}
+
+/// What mapping an object as a dumb buffer gives.
+fn map(device: &Device, object: &Object) -> Result<(), device::Error> {
+    let page = 4096.try_into().unwrap();
+    device.map_dumb(object, page).map(drop)
+}
+
+fn not_mapped(device: &Device, handle: u32) -> device::Error {
+    device::Error::Gem(Error::MapDumb {
+        device: device.to_string(),
+        handle,
+        errno: Errno::ENOENT,
+    })
+}
+
+#[test]
+fn a_released_object_is_not_mapped() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let buffer = buffer_on(&vgem);
+        let object = vgem.import(&buffer).unwrap().object().clone();
+        assert_eq!(map(&vgem, &object), Ok(()));
+        let released = object.clone().release().unwrap();
+        let handle = released.handle().raw();
+        drop(buffer);
+        released.close().unwrap();
+        // The kernel gives the number to another object, whose memory is not this one's.
+        let other = own_handle(&vgem);
+        assert_eq!(other, handle);
+        assert_eq!(map(&vgem, &object), Err(not_mapped(&vgem, handle)));
+        Gem(vgem.as_fd()).close(other).unwrap();
+    });
+}
+
+#[test]
+fn an_object_whose_number_was_recycled_behind_our_back_is_not_mapped() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let buffer = buffer_on(&vgem);
+        let object = vgem.import(&buffer).unwrap().object().clone();
+        let handle = object.handle().raw();
+        Gem(vgem.as_fd()).close(handle).unwrap();
+        assert_eq!(own_handle(&vgem), handle);
+        assert_eq!(map(&vgem, &object), Err(not_mapped(&vgem, handle)));
+        drop((object, buffer));
+        Gem(vgem.as_fd()).close(handle).unwrap();
     });
 }
 

@@ -8,7 +8,7 @@ use primeshare::gem::Found;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{DmaBuf, Errno, Fourcc, Layout, Modifier};
 
-use crate::support::{buffer_on, in_guest};
+use crate::support::{PATIENCE, buffer_on, in_guest};
 
 #[test]
 fn re_export_of_an_import_is_the_original() {
@@ -86,7 +86,7 @@ fn the_first_export_decides_the_access_mode() {
         // As we export: writable.
         let ours = buffer_on(&vgem);
         let mut mapping = Mapping::new(&ours.objects()[0]).unwrap();
-        let mut access = mapping.begin_wait(Access::Write).unwrap();
+        let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
         access.write(0, b"written").unwrap();
         drop(access);
 
@@ -125,7 +125,7 @@ fn bytes_written_on_one_device_are_read_on_another() {
         let (fd, _) = imported.object().export().unwrap();
         let mut through_vkms = Mapping::new(&fd).unwrap();
         let sent: Vec<u8> = (0..64 * 64 * 4).map(|n| (n % 251) as u8).collect();
-        let mut write = through_vkms.begin_wait(Access::Write).unwrap();
+        let mut write = through_vkms.begin_wait(Access::Write, PATIENCE).unwrap();
         write.write(0, &sent).unwrap();
         assert!(write.write(1, &sent).is_err(), "past the end");
         drop(write);
@@ -146,12 +146,12 @@ fn a_mapping_begun_for_reading_refuses_writes() {
     in_guest(|guest| {
         let buffer = buffer_on(&guest.vgem());
         let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-        let mut read = mapping.begin_wait(Access::Read).unwrap();
+        let mut read = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
         let refused = read.write(0, &[1]).unwrap_err();
         assert_eq!(refused, primeshare::sync::Error::ReadOnly);
         drop(read);
         let mut mapping = Mapping::read_only(&buffer.objects()[0]).unwrap();
-        let refused = mapping.begin_wait(Access::Write).unwrap_err();
+        let refused = mapping.begin_wait(Access::Write, PATIENCE).unwrap_err();
         assert_eq!(refused, primeshare::sync::Error::ReadOnly);
     });
 }

@@ -3,7 +3,6 @@
 pub(crate) mod dma_buf;
 pub(crate) mod fence;
 pub(crate) mod seccomp;
-pub(crate) mod virtgpu;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -144,6 +143,10 @@ impl<'a> Framebuffer<'a> {
         );
         let id = fb.unwrap().fb_id;
         Self { device, id }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.id
     }
 
     /// GETFB2's handle for it: a new one with every call.

@@ -16,8 +16,7 @@ use crate::child::{self, Child};
 use crate::drivers::vtest::Server;
 use crate::drivers::{self, Environment, LAVAPIPE, VENUS, environment, swiftshader};
 use crate::fences::vgem::Fence as VgemFence;
-use crate::gl::{RED, SIZE, gl, is_red, picture};
-use crate::kernel::virtgpu;
+use crate::gl::{SIZE, gl, picture};
 use crate::support::{Guest, in_guest, without_checks};
 
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -61,43 +60,6 @@ fn by_venus() -> Environment {
 fn vulkan(id: DriverId) -> Device {
     let instance = Instance::new(Validation::Off).unwrap();
     Device::new(&instance.select(&Select::Driver(id)).unwrap()).unwrap()
-}
-
-/// A classic resource of virtio-gpu has its picture on the host; its memory in the guest, which is
-/// what mappings show, is filled by TRANSFER_FROM_HOST only. SYNC does not do that.
-#[test]
-fn a_mapping_shows_what_the_gpu_drew() {
-    let name = "a_mapping_shows_what_the_gpu_drew";
-    fails_today(name, "gpu", by_lavapipe, "the mapping is stale", |guest| {
-        let gpu = guest.nth("virtio_gpu", 0);
-        let (buffer, gl) = (picture(&gpu), gl(&gpu));
-        gl.fill(&buffer, RED, 1);
-        gl.finish();
-        let at_first = is_red(&buffer);
-        virtgpu::fetch(&gpu, &buffer);
-        assert!(is_red(&buffer), "not drawn at all");
-        assert!(at_first, "the mapping is stale");
-    });
-}
-
-/// The same, through the whole library: the copy is black, and said to be verified.
-#[test]
-fn a_copy_of_what_the_gpu_drew_arrives() {
-    let name = "a_copy_of_what_the_gpu_drew_arrives";
-    fails_today(name, "gpu", by_lavapipe, "the copy is wrong", |guest| {
-        let (gpu, display) = (guest.nth("virtio_gpu", 0), guest.vkms());
-        let (source, gl) = (picture(&gpu), gl(&gpu));
-        let request = Request::new(SIZE, SIZE, Fourcc::XRGB8888);
-        let destination = Dumb::new(&display).allocate(&request).unwrap();
-        let lavapipe = vulkan(DriverId::MESA_LLVMPIPE);
-        let sides = [&gpu, &display].map(|device| Side::new(device, Some(&lavapipe)));
-        let [from, to] = sides;
-        let blitter = Blitter::new(from, to, &Options::default()).unwrap();
-        gl.fill(&source, RED, 1);
-        let fence = blitter.blit(&source, &destination, &[], &[]).unwrap();
-        fence.wait(PATIENCE).unwrap();
-        assert!(is_red(&destination), "the copy is wrong");
-    });
 }
 
 /// Mesa's venus ends the program where it is given a resource that has no blob memory.

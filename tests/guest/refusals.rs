@@ -9,7 +9,7 @@ use primeshare::gem::{self, Found};
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Request, import};
 
-use crate::support::{Guest, buffer_on, in_guest, of_two_dma_bufs};
+use crate::support::{Guest, PATIENCE, buffer_on, in_guest, of_two_dma_bufs};
 
 /// Why the driver `to` refuses to import memory of `from`, a driver or an allocator (Linux 6.12).
 pub(crate) fn refusal(from: &str, to: &str) -> Option<Errno> {
@@ -124,7 +124,7 @@ fn every_devices_buffers_can_be_written_and_read_by_the_cpu() {
             let buffer = buffer_on(&device);
             let sent: Vec<u8> = (0..64 * 64 * 4).map(|n| (n % 251) as u8).collect();
             let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-            let mut access = mapping.begin_wait(Access::Write).unwrap();
+            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, &sent).unwrap();
             drop(access);
             // Read by the device's own view of the memory.

@@ -14,7 +14,7 @@ use primeshare::{Allocator, DmaBuf, Errno, Fourcc, Layout, Modifier, Request};
 use crate::faults::fds;
 use crate::kernel::flags;
 use crate::peer::{pair, send_raw, two_processes, wait};
-use crate::support::{Guest, buffer_on, in_guest, kernel_dma_bufs, of_two_dma_bufs};
+use crate::support::{Guest, PATIENCE, buffer_on, in_guest, kernel_dma_bufs, of_two_dma_bufs};
 
 /// The bytes of a message, for peers of our making. What they mean is in `buffer::message`.
 fn message(layout: &Layout, planes: &[(u32, u32)]) -> Vec<u8> {
@@ -110,7 +110,7 @@ fn buffers_that_are_on_their_way_need_no_sender() {
         let mut ids = Vec::new();
         for (number, buffer) in buffers(guest).into_iter().enumerate() {
             let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-            let mut access = mapping.begin_wait(Access::Write).unwrap();
+            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, &[number as u8]).unwrap();
             drop(access);
             export::send(&ours, &buffer).unwrap();
@@ -146,14 +146,14 @@ fn another_process_sees_the_same_bytes() {
         |guest, socket| {
             let buffer = buffer_on(&guest.vgem());
             let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-            let mut access = mapping.begin_wait(Access::Write).unwrap();
+            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, b"from here").unwrap();
             drop(access);
             export::send(&socket, &buffer).unwrap();
             wait(&socket);
             let returned = import::receive(&socket).unwrap();
             assert_eq!(returned, buffer);
-            let access = mapping.begin_wait(Access::Read).unwrap();
+            let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
             let mut bytes = [0; 10];
             access.read(4096, &mut bytes).unwrap();
             assert_eq!(&bytes, b"from there");
@@ -162,7 +162,7 @@ fn another_process_sees_the_same_bytes() {
             wait(&socket);
             let buffer = import::receive(&socket).unwrap();
             let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-            let mut access = mapping.begin_wait(Access::Write).unwrap();
+            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             let mut bytes = [0; 9];
             access.read(0, &mut bytes).unwrap();
             assert_eq!(&bytes, b"from here");

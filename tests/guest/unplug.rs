@@ -15,7 +15,7 @@ use primeshare::gem::{self, Found};
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Request, export};
 
-use crate::support::{Guest, buffer_on, in_guest, kernel_dma_bufs, scale};
+use crate::support::{Guest, PATIENCE, buffer_on, in_guest, kernel_dma_bufs, scale};
 
 const DRIVERS: [&str; 3] = ["virtio_gpu", "bochs-drm", "cirrus"];
 
@@ -173,7 +173,7 @@ fn memory_of_a_lost_device_stays_with_those_that_share_it() {
             let buffer = buffer_on(&device);
             let bytes = [0x5a; 64 * 64 * 4];
             let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-            let mut access = mapping.begin_wait(Access::Write).unwrap();
+            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, &bytes).unwrap();
             drop(access);
             let elsewhere = vgem.import(&buffer);
@@ -183,7 +183,7 @@ fn memory_of_a_lost_device_stays_with_those_that_share_it() {
             // A mapping can be read in any case; what is in it, where the memory was the device's
             // own (bochs), is not said.
             let mut read = [0; 64 * 64 * 4];
-            let access = mapping.begin_wait(Access::Read).unwrap();
+            let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
             access.read(0, &mut read).unwrap();
             drop(access);
             match elsewhere {

@@ -33,7 +33,7 @@ fn rows(buffer: &DmaBuf, bytes_per_pixel: u32) -> impl Iterator<Item = (usize, u
 
 fn write(buffer: &DmaBuf, bytes_per_pixel: u32, seed: u8) {
     let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-    let mut access = mapping.begin_wait(Access::Write).unwrap();
+    let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
     for (y, (offset, length)) in rows(buffer, bytes_per_pixel).enumerate() {
         let row = pattern(length, seed.wrapping_add(y as u8));
         access.write(offset, &row).unwrap();
@@ -42,7 +42,7 @@ fn write(buffer: &DmaBuf, bytes_per_pixel: u32, seed: u8) {
 
 fn check(buffer: &DmaBuf, bytes_per_pixel: u32, seed: u8, what: &str) {
     let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-    let access = mapping.begin_wait(Access::Read).unwrap();
+    let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
     for (y, (offset, length)) in rows(buffer, bytes_per_pixel).enumerate() {
         let mut row = vec![0; length];
         access.read(offset, &mut row).unwrap();
@@ -154,14 +154,14 @@ fn a_copy_stays_inside_the_picture() {
         assert!(plane.stride > 33 * 4, "no padding to look at");
         let mut mapping = Mapping::new(&destination.objects()[0]).unwrap();
         let padding = 33 * 4;
-        let mut access = mapping.begin_wait(Access::Write).unwrap();
+        let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
         access.write(padding, b"kept").unwrap();
         drop(access);
         let mut blit = Blit::new(&vulkan, &source, &destination, 1).unwrap();
         blit.submit().unwrap();
         blit.wait(PATIENCE).unwrap();
         let mut kept = [0; 4];
-        let access = mapping.begin_wait(Access::Read).unwrap();
+        let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
         access.read(padding, &mut kept).unwrap();
         assert_eq!(&kept, b"kept");
     });

@@ -12,6 +12,7 @@ use primeshare::wgpu::{Device, Texture, TextureUse};
 use primeshare::{DmaBuf, Fourcc, Request};
 use wgpu::{TextureUsages, TextureViewDescriptor};
 
+use crate::support::PATIENCE;
 use host::{Host, in_wgpu};
 
 /// The sizes that every way of sharing is tried with: one pixel, odd ones, and more than one page
@@ -37,7 +38,7 @@ fn rows(buffer: &DmaBuf, plane: usize) -> Vec<(usize, usize)> {
 /// What a plane holds, rows one after the other, as the CPU sees it.
 fn cpu_reads(buffer: &DmaBuf, plane: usize) -> Vec<u8> {
     let mut mapping = Mapping::new(&buffer.objects()[buffer.planes()[plane].object]).unwrap();
-    let access = mapping.begin_wait(Access::Read).unwrap();
+    let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
     let mut bytes = Vec::new();
     for (offset, length) in rows(buffer, plane) {
         let mut row = vec![0; length];
@@ -50,7 +51,7 @@ fn cpu_reads(buffer: &DmaBuf, plane: usize) -> Vec<u8> {
 /// The CPU writes a pattern into a plane. What it wrote, rows one after the other.
 fn cpu_writes(buffer: &DmaBuf, plane: usize, seed: u8) -> Vec<u8> {
     let mut mapping = Mapping::new(&buffer.objects()[buffer.planes()[plane].object]).unwrap();
-    let mut access = mapping.begin_wait(Access::Write).unwrap();
+    let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
     let mut bytes = Vec::new();
     for (y, (offset, length)) in rows(buffer, plane).into_iter().enumerate() {
         let row = pattern(length, y, seed);

@@ -20,6 +20,7 @@ mod sanitize;
 mod shell;
 mod soak;
 mod summary;
+mod targets;
 mod test;
 
 use std::process::ExitCode;

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::guest::kind::{self, Kind};
 use crate::jobs::{self, Ended, Failure, Job};
-use crate::{cargo, guest, host, sanitize, summary};
+use crate::{cargo, guest, host, sanitize, summary, targets};
 
 /// What to run in the QEMU guest, whose processor is emulated in most places: what depends on drivers, and races
 /// between two CPUs. Not what needs the faults that only the other guests' kernels produce.
@@ -219,6 +219,7 @@ fn beside() -> Vec<Job> {
         addresses.needs(preparation(Kind::Current)).extra(),
         threads.extra(),
     ];
+    jobs.extend(targets::jobs());
     for (part, elsewhere) in APART {
         let mut of_part = vec!["--test=guest", "--", part];
         of_part.extend(elsewhere.iter().flat_map(|other| ["--skip", other]));

@@ -27,7 +27,7 @@ type Picture = Vec<Vec<u8>>;
 /// Paints rectangles in the buffer and in what it is known to show.
 fn paint(buffer: &DmaBuf, shown: &mut Picture, rects: &[Rect], colour: u32) {
     let mut map = BufferMapping::new(buffer).unwrap();
-    let mut access = map.begin_wait(Access::Write).unwrap();
+    let mut access = map.begin_wait(Access::Write, PATIENCE).unwrap();
     let mut plane = access.plane_mut(0).unwrap();
     for rect in rects {
         let pixels = colour.to_le_bytes().repeat(rect.width as usize);

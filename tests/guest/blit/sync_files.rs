@@ -128,7 +128,7 @@ fn the_gpu_waits_for_the_fences_in_the_dma_bufs() {
             let (blitter, source, destination) = settled(guest, devices, &options);
             write(&source, 103);
             let of_vgem = match access {
-                Access::Write => &source,
+                Access::Write | Access::ReadWrite => &source,
                 Access::Read => &destination,
             };
             let user = Busy::new(&vgem, of_vgem, access);

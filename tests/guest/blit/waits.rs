@@ -80,7 +80,7 @@ fn nothing_is_copied_before_a_device_has_written_the_source() {
             write(destination, 2);
             // Begun before there is a fence, which it would wait for.
             let mut map = BufferMapping::new(source).unwrap();
-            let mut access = map.begin_wait(Access::Write).unwrap();
+            let mut access = map.begin_wait(Access::Write, PATIENCE).unwrap();
             draw(source, &mut access, 1);
             let writer = Busy::new(&vgem, source, Access::Write);
             let copy = blitter.blit(source, destination, &[], &[]).unwrap();

@@ -19,8 +19,10 @@ const ALLOWED: u32 = 0x5059_4e43;
 pub(super) enum Call {
     StartRead,
     StartWrite,
+    StartReadWrite,
     EndRead,
     EndWrite,
+    EndReadWrite,
 }
 
 const MOST: usize = 64;
@@ -53,9 +55,11 @@ pub(super) fn of<R: Send>(
     let calls = CALLS[..COUNT.load(Ordering::SeqCst)].iter();
     let calls = calls.map(|flags| match flags.load(Ordering::SeqCst) {
         1 => Call::StartRead,
-        3 => Call::StartWrite,
+        2 => Call::StartWrite,
+        3 => Call::StartReadWrite,
         5 => Call::EndRead,
-        7 => Call::EndWrite,
+        6 => Call::EndWrite,
+        7 => Call::EndReadWrite,
         other => panic!("flags {other}"),
     });
     (result, calls.collect())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use primeshare::alloc::{Allocator, Dumb, Request};
 use primeshare::blit::{Blitter, Options, Side};
-use primeshare::sync::{Access, Mapping};
+use primeshare::sync::{Access, BufferMapping};
 use primeshare::{DmaBuf, Fourcc};
 
 use crate::child::{self, Child};
@@ -37,8 +37,8 @@ fn while_the_gpu_draws(name: &str, test: impl FnOnce(&Guest, &DmaBuf)) {
 #[test]
 fn a_mapping_waits_for_what_the_gpu_draws() {
     while_the_gpu_draws("a_mapping_waits_for_what_the_gpu_draws", |_, buffer| {
-        let mut mapping = Mapping::read_only(&buffer.objects()[0]).unwrap();
-        mapping.begin_wait(Access::Read).unwrap();
+        let mut mapping = BufferMapping::read_only(buffer).unwrap();
+        mapping.begin_wait(Access::Read, PATIENCE).unwrap();
     });
 }
 

@@ -8,14 +8,14 @@ use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::buffer::BufferId;
 use primeshare::device;
 use primeshare::gbm::Gbm;
-use primeshare::gem::{Found, Handle, Object};
+use primeshare::gem::{Found, Object};
 use primeshare::sync::{Access, BufferMapping, Mapping, Polled, SyncFile, implicit};
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, export, import};
 
 use super::operation::{Needs, Operation};
 use super::world::{World, dup, plane};
 use crate::peer::pair;
-use crate::support::buffer_on;
+use crate::support::{PATIENCE, buffer_on};
 
 impl World {
     /// All of them.
@@ -223,15 +223,23 @@ impl World {
             ),
             Operation::with(
                 "Device::adopt, and Object::release",
-                Nothing,
+                Fds,
                 move || {
                     let dumb = drm_ffi::mode::dumbbuffer::create(vkms.as_fd(), 64, 64, 32, 0);
                     dumb.unwrap().handle
                 },
-                move |handle| vkms.adopt(handle).map(Object::release),
+                move |handle| {
+                    let adopted = vkms.adopt(handle);
+                    if adopted.is_err() {
+                        // Still ours.
+                        drm_ffi::gem::close(vkms.as_fd(), handle).unwrap();
+                    }
+                    adopted.map(Object::release)
+                },
                 move |released| {
-                    let close = |handle: Handle| drm_ffi::gem::close(vkms.as_fd(), handle.raw());
-                    released.is_some_and(|handle| close(handle).is_ok())
+                    released
+                        .clone()
+                        .is_some_and(|handle| handle.close().is_ok())
                 },
             ),
             Operation::with(
@@ -297,7 +305,7 @@ impl World {
                 Nothing,
                 move || map().unwrap(),
                 move |mut mapping: Mapping| {
-                    drop(mapping.begin_wait(Access::Write)?);
+                    drop(mapping.begin_wait(Access::Write, PATIENCE)?);
                     Ok::<_, primeshare::sync::Error>(mapping)
                 },
                 readable,

@@ -18,7 +18,7 @@ impl Fence {
         let handle = imported.object().handle().raw();
         let number = match access {
             Access::Read => fence::attach_reader(vgem, handle),
-            Access::Write => fence::attach(vgem, handle),
+            Access::Write | Access::ReadWrite => fence::attach(vgem, handle),
         };
         let vgem = vgem.clone();
         Self { vgem, number }

@@ -117,7 +117,7 @@ fn rows(buffer: &DmaBuf, mut each: impl FnMut(std::ops::Range<usize>, usize)) {
 
 /// Writes packed bytes through the CPU's mapping.
 pub(super) fn cpu_write(buffer: &DmaBuf, mapping: &mut Mapping, packed: &[u8]) {
-    let mut access = mapping.begin_wait(Access::Write).unwrap();
+    let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
     rows(buffer, |range, offset| {
         access.write(offset, &packed[range]).unwrap()
     });
@@ -125,7 +125,7 @@ pub(super) fn cpu_write(buffer: &DmaBuf, mapping: &mut Mapping, packed: &[u8]) {
 
 /// Whether the CPU's mapping has these packed bytes.
 pub(super) fn cpu_has(buffer: &DmaBuf, mapping: &mut Mapping, packed: &[u8]) -> bool {
-    let access = mapping.begin_wait(Access::Read).unwrap();
+    let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
     let (mut same, mut row) = (true, Vec::new());
     rows(buffer, |range, offset| {
         row.resize(range.len(), 0);

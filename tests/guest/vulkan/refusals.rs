@@ -8,7 +8,7 @@ use primeshare::vk::{Device, Error, Feature, ImageOrBuffer, Transfer, Use, acqui
 use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Modifier, Request};
 
 use super::bytes::{Bytes, run};
-use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
+use crate::support::{PATIENCE, buffer_on, in_guest, of_two_dma_bufs};
 
 const TILED: Modifier = Modifier(0x0100_0000_0000_0001);
 
@@ -241,7 +241,7 @@ fn planes_in_different_dma_bufs_are_images_of_their_own() {
                 .map(|n| (n * 7 + n / 64) as u8 ^ seed)
                 .collect();
             let mut mapping = Mapping::new(&both.objects()[plane]).unwrap();
-            let mut access = mapping.begin_wait(Access::Write).unwrap();
+            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, &picture).unwrap();
             drop(access);
             let image = vulkan.import_plane(&both, plane, Use::Source).unwrap();

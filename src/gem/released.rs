@@ -1,0 +1,50 @@
+use super::object::Handles;
+use super::{Error, Handle};
+
+/// A handle that the library has given up to the host program: see
+/// [`Object::release`](super::Object::release).
+///
+/// Its number stays the host program's until the library is told that it is closed. An import of the
+/// same dma-buf is given the same number by the kernel (`drm_gem_prime_fd_to_handle`); the
+/// [`Object`](super::Object) that comes of it uses the host's handle, closes nothing when it goes, and is of no use
+/// once the host has closed the handle.
+///
+/// Dropping this says nothing: the handle stays the host's. To give the handle back instead, pass
+/// its number to [`Device::adopt`](crate::Device::adopt).
+#[derive(Clone)]
+pub struct Released {
+    pub(super) handles: Handles,
+    pub(super) handle: Handle,
+}
+
+impl Released {
+    /// The handle, for the host program's ioctls on the file description.
+    pub fn handle(&self) -> Handle {
+        self.handle
+    }
+
+    /// Says that the host program has closed the handle: to be called after its GEM_CLOSE.
+    ///
+    /// Between the two calls an import on another thread may be given the old number for a new
+    /// handle, and an [`Object`](super::Object) that is in use may lose its handle. [`Self::close`] leaves no such
+    /// gap.
+    pub fn closed(self) {
+        self.handles.0.host_closed(self.handle);
+    }
+
+    /// Closes the handle (GEM_CLOSE) in one step with telling the library.
+    ///
+    /// [`Error::Close`] with ENOENT if the handle was closed or handed back before.
+    pub fn close(self) -> Result<(), Error> {
+        self.handles.close_for_host(self.handle)
+    }
+}
+
+impl std::fmt::Debug for Released {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Released")
+            .field("device", &self.handles.name())
+            .field("handle", &self.handle)
+            .finish()
+    }
+}

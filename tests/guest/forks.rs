@@ -1,0 +1,162 @@
+//! A forked child has a copy of the library's values, but the kernel's handles are still one set.
+
+use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use primeshare::device::Device;
+use primeshare::gem::{Error, Found, Object, Stats};
+use primeshare::import::Imported;
+use primeshare::sync::{Syncobj, SyncobjSupport};
+use primeshare::{DmaBuf, Fourcc};
+
+use crate::kernel::Gem;
+use crate::support::{Guest, buffer_on, in_guest};
+
+/// Runs `work` in a forked child, which ends without more ado if `work` lets it. Says how it ended.
+fn in_child(work: impl FnOnce()) -> WaitStatus {
+    // SAFETY: tests run one at a time, so no other thread holds a lock that the child takes.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Parent { child } => waitpid(child, None).unwrap(),
+        ForkResult::Child => {
+            let ended = catch_unwind(AssertUnwindSafe(work));
+            // SAFETY: ends the process without running anything of it.
+            unsafe { libc::_exit(if ended.is_ok() { 0 } else { 101 }) }
+        }
+    }
+}
+
+/// What a program has of two devices: an object that was made here, and one that was imported.
+struct Values {
+    vgem: Device,
+    vkms: Device,
+    buffer: DmaBuf,
+    imported: Imported,
+    exporter: Object,
+}
+
+impl Values {
+    fn new(guest: &Guest) -> Self {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let buffer = buffer_on(&vgem);
+        let imported = vkms.import(&buffer).unwrap();
+        let exporter = vgem.import(&buffer).unwrap().object().clone();
+        Self {
+            vgem,
+            vkms,
+            buffer,
+            imported,
+            exporter,
+        }
+    }
+
+    fn stats(&self) -> [Stats; 2] {
+        [&self.vgem, &self.vkms].map(Device::stats)
+    }
+}
+
+/// Forks with everything in use; afterwards the parent has what it had.
+fn survives(expected: WaitCode, work: impl FnOnce(Values)) {
+    in_guest(|guest| {
+        let values = Values::new(guest);
+        let (id, before) = (values.buffer.id(), values.stats());
+        // The parent's own, so that the child alone drops `values`.
+        let mut values = std::mem::ManuallyDrop::new(values);
+        let ended = in_child(|| {
+            // SAFETY: taken once in this process, and `_exit` drops nothing more.
+            work(unsafe { std::mem::ManuallyDrop::take(&mut values) });
+        });
+        assert!(
+            matches!(ended, WaitStatus::Exited(_, code) if code == expected.0),
+            "{ended:?}"
+        );
+        let values = std::mem::ManuallyDrop::into_inner(values);
+        assert_eq!(values.stats(), before);
+        for object in [values.imported.object(), &values.exporter] {
+            assert_eq!(object.export().unwrap().1, id);
+        }
+    });
+}
+
+/// The status that a child has to end with.
+struct WaitCode(i32);
+
+#[test]
+fn a_child_that_drops_everything_closes_nothing() {
+    survives(WaitCode(0), drop);
+}
+
+#[test]
+fn a_child_that_unwinds_closes_nothing() {
+    survives(WaitCode(101), |values| {
+        let _unwound = values;
+        // Not `panic`: its hook writes, by locks that the child has no other thread to release.
+        resume_unwind(Box::new("unwound"));
+    });
+}
+
+#[test]
+fn a_child_that_exits_closes_nothing() {
+    survives(WaitCode(3), |values| {
+        let _never_dropped = values;
+        // SAFETY: runs what the C library has to run at the end of a process.
+        unsafe { libc::exit(3) }
+    });
+}
+
+#[test]
+fn a_child_is_refused_what_would_change_the_parents_handles() {
+    survives(WaitCode(0), |values| {
+        let forked = |error: Error| matches!(error, Error::Forked { .. });
+        // A second file description in the child is as good as any.
+        let own = values.vgem.reopen().unwrap();
+        let foreign = buffer_on(&own);
+        assert!(forked(values.vkms.import(&foreign).unwrap_err().cause));
+        assert!(forked(values.exporter.export().unwrap_err()));
+        assert!(forked(values.vgem.adopt(1).unwrap_err()));
+        assert!(forked(values.vgem.open_name(1).unwrap_err()));
+        assert!(values.exporter.clone().release().is_none());
+        let request = primeshare::Request::new(64, 64, Fourcc::XRGB8888);
+        let dumb = primeshare::alloc::Dumb::new(&values.vgem);
+        assert!(primeshare::Allocator::allocate(&dumb, &request).is_err());
+        assert_eq!(own.import(&values.buffer).unwrap().found(), Found::New);
+    });
+}
+
+#[test]
+fn a_child_closes_what_it_has_opened_itself() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let ended = in_child(|| {
+            let own = vgem.reopen().unwrap();
+            drop(buffer_on(&own));
+            assert_eq!((own.stats().closes, own.stats().failed_closes), (1, 0));
+            let next = Gem(own.as_fd()).create().unwrap();
+            assert_eq!(next, 1);
+        });
+        assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_child_destroys_no_syncobj() {
+    in_guest(|guest| {
+        let gpu = match guest.in_qemu() {
+            true => guest.nth("virtio_gpu", 0),
+            false => guest.vgem(),
+        };
+        if Syncobj::support(&gpu).unwrap() == SyncobjSupport::None {
+            assert!(!guest.in_qemu(), "virtio-gpu has syncobjs");
+            return;
+        }
+        let mut syncobj = std::mem::ManuallyDrop::new(Syncobj::new(&gpu).unwrap());
+        let ended = in_child(|| {
+            // SAFETY: dropped once in this process, and `_exit` drops nothing more.
+            unsafe { std::mem::ManuallyDrop::drop(&mut syncobj) }
+        });
+        assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
+        let syncobj = std::mem::ManuallyDrop::into_inner(syncobj);
+        assert!(syncobj.export().is_ok());
+    });
+}
