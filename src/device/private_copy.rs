@@ -55,8 +55,9 @@ impl Device {
                 })),
             }
         });
-        let Err(refused) = by_path else {
-            return by_path;
+        let refused = match by_path {
+            Err(refused) if !is_of_the_moment(&refused) => refused,
+            opened_or_failed => return opened_or_failed,
         };
         let by_number = PathBuf::from(format!("/proc/self/fd/{}", self.as_fd().as_raw_fd()));
         match open_node(&by_number) {
@@ -65,4 +66,9 @@ impl Device {
             opened => opened,
         }
     }
+}
+
+/// A lack of memory or of room for an fd, rather than a path that leads elsewhere.
+fn is_of_the_moment(error: &Error) -> bool {
+    matches!(error, Error::Open { errno, .. } if sys::is_passing(*errno))
 }

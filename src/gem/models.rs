@@ -5,6 +5,7 @@
 use loom::thread;
 use nix::errno::Errno;
 
+use super::Handle;
 use super::kernel::Kernel;
 use super::model::{A, B, Model, ModelKernel, assert_good, create, import};
 use super::shared::Arc;
@@ -147,12 +148,56 @@ fn a_released_handle_is_the_hosts_to_close() {
         [
             |table, lease| {
                 let lease = lease.unwrap();
-                assert!(table.forget(&lease));
+                assert!(table.release(&lease));
                 assert_eq!(table.export(&lease), Err(Errno::ENOENT));
                 // Nobody else closes it, so that it is still there for the host to.
                 table.kernel().close(lease.handle().raw()).unwrap();
             },
             just_drop,
+        ],
+    );
+}
+
+#[test]
+fn a_released_handle_is_closed_once_whatever_is_imported_meanwhile() {
+    fn release(
+        table: Arc<Model>,
+        lease: Option<Arc<Lease<ModelKernel>>>,
+        how: fn(&Arc<Model>, Handle),
+    ) {
+        let lease = lease.unwrap();
+        let handle = lease.handle();
+        assert!(table.release(&lease));
+        drop(lease);
+        how(&table, handle);
+    }
+    fn import_meanwhile(table: Arc<Model>, _: Option<Arc<Lease<ModelKernel>>>) {
+        let lease = import(&table, A);
+        // The host may close it under the import.
+        let exported = table.export(&lease);
+        assert!(matches!(exported, Ok((_, A)) | Err(Errno::ENOENT)));
+    }
+    explore(
+        |table| vec![create(table, A)],
+        [
+            |table, lease| {
+                release(table, lease, |table, handle| {
+                    table.close_for_host(handle).unwrap();
+                });
+            },
+            import_meanwhile,
+        ],
+    );
+    explore(
+        |table| vec![create(table, A)],
+        [
+            |table, lease| {
+                release(table, lease, |table, handle| {
+                    table.kernel().close(handle.raw()).unwrap();
+                    table.host_closed(handle);
+                });
+            },
+            import_meanwhile,
         ],
     );
 }

@@ -376,21 +376,20 @@ impl<K: Kernel> Table<K> {
         let Some(released) = state.released.remove(&handle) else {
             return;
         };
-        let entry = state.entries.get(&handle);
-        if entry.is_none_or(|entry| entry.origin != Origin::Released) {
-            return;
-        }
-        // The kernel may have given the number to the same dma-buf again, by an import here that
-        // came after the host's close.
+        // An import here that came after the host's close may have been given the number again, and
+        // have taken the handle for the host's.
         state.stats.exports += 1;
-        let now = self.kernel.handle_to_fd(handle.raw()).ok();
-        match now.map(|(_, id)| id) == released {
-            true => {
-                if let Some(entry) = state.entries.get_mut(&handle) {
-                    entry.origin = Origin::Imported;
-                }
-            }
-            false => self.remove(&mut state, handle),
+        let now = self
+            .kernel
+            .handle_to_fd(handle.raw())
+            .ok()
+            .map(|(_, id)| id);
+        let is_open = now.is_some() && now == released;
+        match state.entries.get_mut(&handle) {
+            Some(entry) if is_open => entry.origin = Origin::Imported,
+            Some(_) => self.remove(&mut state, handle),
+            None if is_open => self.close_now(&mut state, handle),
+            None => {}
         }
     }
 
@@ -453,9 +452,11 @@ impl<K: Kernel> Table<K> {
     /// A handle turned out to be closed behind our back: nobody is given it here any more.
     fn closed_elsewhere(&self, state: &mut State<K>, handle: Handle) {
         state.released.remove(&handle);
-        if state.entries.contains_key(&handle) {
+        let origin = state.entries.get(&handle).map(|entry| entry.origin);
+        self.remove(state, handle);
+        // The host may close its own at any time.
+        if origin.is_some_and(|origin| origin != Origin::Released) {
             state.stats.failed_closes += 1;
-            self.remove(state, handle);
         }
     }
 
@@ -538,10 +539,14 @@ impl<K: Kernel> Table<K> {
         if origin == Origin::Released {
             return;
         }
+        self.close_now(&mut state, lease.handle);
+    }
+
+    fn close_now(&self, state: &mut State<K>, handle: Handle) {
         state.stats.closes += 1;
-        if let Err(errno) = self.kernel.close(lease.handle.raw()) {
+        if let Err(errno) = self.kernel.close(handle.raw()) {
             state.stats.failed_closes += 1;
-            log::error!("GEM_CLOSE of {:?}: {errno}", lease.handle);
+            log::error!("GEM_CLOSE of {handle:?}: {errno}");
         }
     }
 }

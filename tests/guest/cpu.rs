@@ -3,6 +3,7 @@
 mod brackets;
 mod host_copy;
 
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -113,7 +114,7 @@ fn nothing_outside_of_a_row_is_touched() {
         let buffer = crooked();
         let mut mapping = BufferMapping::new(&buffer).unwrap();
         assert_eq!(mapping.planes(), 2);
-        let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
+        let mut access = mapping.begin_wait(Access::ReadWrite, PATIENCE).unwrap();
         let range = |start, end| {
             Err(Error::Range {
                 start,
@@ -202,7 +203,7 @@ fn rows_are_copied_from_one_buffer_to_another() {
         for to in 1..mappings.len() {
             let (done, rest) = mappings.split_at_mut(to);
             let source = done[to - 1].begin_wait(Access::Read, PATIENCE).unwrap();
-            let mut target = rest[0].begin_wait(Access::Write, PATIENCE).unwrap();
+            let mut target = rest[0].begin_wait(Access::ReadWrite, PATIENCE).unwrap();
             let rows = source.plane(0).unwrap();
             let into = target.plane_mut(0).unwrap().into_rows();
             for (mut into, from) in into.zip(rows.rows()) {
@@ -440,13 +441,28 @@ fn what_was_begun_for_writing_only_is_not_read() {
     });
 }
 
-/// Takes a mapping's memory out of the CPU's reach, as a driver does by moving it out of the BAR.
+/// Takes a mapping's memory out of the CPU's reach, as a driver does by moving it out of the BAR: a
+/// page of a file that has ended there.
 fn put_out_of_reach(mapping: &mut BufferMapping) {
     let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
     let first = access.plane(0).unwrap().row(0).unwrap().as_ptr();
+    let file = rustix::fs::memfd_create("empty", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    let (protection, flags) = (
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_SHARED | libc::MAP_FIXED,
+    );
     // SAFETY: one page of the mapping, which the test does not touch any more.
-    let done = unsafe { libc::mprotect(first.cast_mut().cast(), 4096, libc::PROT_NONE) };
-    assert_eq!(done, 0);
+    let page = unsafe {
+        libc::mmap(
+            first.cast_mut().cast(),
+            4096,
+            protection,
+            flags,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    assert_eq!(page.cast_const().cast(), first);
 }
 
 #[test]

@@ -216,6 +216,12 @@ impl World {
                 met(Found::SelfImport),
             ),
             Operation::new(
+                "Device::private_copy",
+                Both,
+                move || vkms.private_copy(),
+                move |copy| copy.is_same_device(vkms),
+            ),
+            Operation::new(
                 "Device::open_name",
                 Nothing,
                 move || vkms.open_name(self.name),
@@ -223,7 +229,7 @@ impl World {
             ),
             Operation::with(
                 "Device::adopt, and Object::release",
-                Fds,
+                Both,
                 move || {
                     let dumb = drm_ffi::mode::dumbbuffer::create(vkms.as_fd(), 64, 64, 32, 0);
                     dumb.unwrap().handle
@@ -286,7 +292,7 @@ impl World {
         vec![
             Operation::new(
                 "Device::map_dumb",
-                Memory,
+                Both,
                 move || {
                     self.vkms
                         .map_dumb(&self.own_object, 4096.try_into().unwrap())
