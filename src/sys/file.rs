@@ -3,7 +3,6 @@
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use nix::errno::Errno;
-use nix::sys::stat::FileStat;
 use nix::unistd::Whence;
 
 /// `F_DUPFD_QUERY` of `include/uapi/linux/fcntl.h`, Linux 6.10.
@@ -36,16 +35,17 @@ pub(crate) fn same_description(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Option<b
     (order >= 0).then_some(order == 0)
 }
 
-/// `fstat`, which EINTR cannot interrupt on the files this library meets.
-pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<FileStat, Errno> {
-    nix::sys::stat::fstat(fd)
+/// `fstat`, which EINTR cannot interrupt on the files this library meets. The one whose inodes have 64
+/// bits on every target, as those of dma-bufs do.
+pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat64, Errno> {
+    stat_number(fd.as_raw_fd())
 }
 
 /// `fstat` of whatever has this number now, if anything.
-pub(crate) fn stat_number(number: RawFd) -> Result<FileStat, Errno> {
+pub(crate) fn stat_number(number: RawFd) -> Result<libc::stat64, Errno> {
     let mut stat = std::mem::MaybeUninit::uninit();
     // SAFETY: `stat` has room for what is written; any number may be asked about.
-    Errno::result(unsafe { libc::fstat(number, stat.as_mut_ptr()) })?;
+    Errno::result(unsafe { libc::fstat64(number, stat.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, and so filled it in.
     Ok(unsafe { stat.assume_init() })
 }

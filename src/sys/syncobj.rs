@@ -2,6 +2,7 @@
 //! repeats them, and the import of a sync_file, for which it gives no handle.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 use drm_ffi::syncobj as ffi;
 use nix::errno::Errno;
@@ -123,6 +124,6 @@ pub(crate) fn eventfd(
 
 /// CLOCK_MONOTONIC in nanoseconds, which the waits go by.
 pub(crate) fn monotonic_ns() -> Result<i64, Errno> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
-    Ok(now.tv_sec() * 1_000_000_000 + now.tv_nsec())
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    i64::try_from(now.as_nanos()).map_err(|_| Errno::EOVERFLOW)
 }

@@ -28,10 +28,12 @@ pub(crate) fn open() -> Result<OwnedFd, Errno> {
 
 /// A memfd as udmabuf wants it: of `size` bytes, a page multiple, and unable to shrink.
 pub(crate) fn memory(size: u64) -> Result<OwnedFd, Errno> {
-    let length = i64::try_from(size).map_err(|_| Errno::EOVERFLOW)?;
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     let memory = memfd_create(c"primeshare", flags)?;
-    super::uninterrupted(|| nix::unistd::ftruncate(&memory, length))?;
+    super::uninterrupted(|| {
+        let sized = rustix::fs::ftruncate(&memory, size);
+        sized.map_err(|error| Errno::from_raw(error.raw_os_error()))
+    })?;
     fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
     Ok(memory)
 }

@@ -173,6 +173,16 @@ fn refused(device: &Device, object: &Object, result: vk::Result) -> Error {
     }
 }
 
+/// Refuses memory that is a copy of what a virtual machine's host has: an import would show what was
+/// there before, and what is written would not arrive.
+pub(super) fn check_is_current(buffer: &DmaBuf) -> Result<(), Error> {
+    match host_copy::is_on_host(buffer) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Error::NotCurrent(sync::Error::OnHost)),
+        Err(error) => Err(Error::NotCurrent(error)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,15 +198,5 @@ mod tests {
                 needed: 0b0110
             })
         );
-    }
-}
-
-/// Refuses memory that is a copy of what a virtual machine's host has: an import would show what was
-/// there before, and what is written would not arrive.
-pub(super) fn check_is_current(buffer: &DmaBuf) -> Result<(), Error> {
-    match host_copy::is_on_host(buffer) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(Error::NotCurrent(sync::Error::OnHost)),
-        Err(error) => Err(Error::NotCurrent(error)),
     }
 }

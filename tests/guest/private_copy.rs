@@ -117,7 +117,7 @@ fn shows(host: &Device, framebuffer: u32) {
         ..Default::default()
     };
     mode.vrefresh = 60;
-    let framebuffer = Handle::from(drm::control::from_u32::<Handle>(framebuffer).unwrap());
+    let framebuffer = drm::control::from_u32::<Handle>(framebuffer).unwrap();
     card.set_crtc(
         crtc,
         Some(framebuffer),
