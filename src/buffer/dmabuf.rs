@@ -120,6 +120,16 @@ impl DmaBuf {
     /// others only that the plane starts inside.) Costs a `fstat` and an `lseek` per plane; does
     /// not block.
     pub fn new(layout: Layout, planes: impl IntoIterator<Item = PlaneFd>) -> Result<Self, Error> {
+        Self::new_keeping(layout, planes, None)
+    }
+
+    /// As [`Self::new`]. `keep` is dropped with the buffer's last clone, or before an error
+    /// returns.
+    pub(crate) fn new_keeping(
+        layout: Layout,
+        planes: impl IntoIterator<Item = PlaneFd>,
+        keep: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Error> {
         let mut objects = ArrayVec::<Object, MAX_PLANES>::new();
         let mut places = ArrayVec::<Plane, MAX_PLANES>::new();
         let mut planes = planes.into_iter();
@@ -138,7 +148,7 @@ impl DmaBuf {
             });
         }
         match planes.count() {
-            0 => Self::build(layout, objects, places, None),
+            0 => Self::build(layout, objects, places, keep),
             more => Err(Error::PlaneCount(MAX_PLANES + more)),
         }
     }

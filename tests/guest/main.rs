@@ -16,6 +16,7 @@ mod example;
 mod facts;
 mod faults;
 mod fences;
+mod gbm;
 mod gl;
 mod handles;
 mod handover;
