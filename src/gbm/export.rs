@@ -1,10 +1,13 @@
 //! From a `gbm_bo` to dma-bufs: exported by us and by Mesa.
 //!
-//! Both exports are needed. Ours comes first and asks for `DRM_RDWR`, since the first export fixes
-//! the access mode of the dma-buf (`drm_gem_prime_handle_to_dmabuf`), and Mesa does not ask in
-//! kms_swrast of 25.0, in lima, v3d and vc4. Mesa's tells the driver: panfrost (`pan_bo.c`),
-//! etnaviv (`etnaviv_bo.c`), v3d and asahi take a buffer that they believe private back into a
-//! cache when the `gbm_bo` is destroyed, and make the next `gbm_bo` of it.
+//! Ours comes first and asks for `DRM_RDWR`: the first export of an object fixes the access mode of
+//! its dma-buf (`drm_gem_prime_handle_to_dmabuf`), and Mesa does not ask for it in kms_swrast of
+//! 25.0, etnaviv, lima, v3d and vc4.
+//!
+//! Mesa's tells the driver, which may keep the memory of destroyed buffers in a cache: panfrost
+//! (`pan_bo.c`, PAN_BO_SHARED), etnaviv (`etnaviv_bo.c`, `reuse`), v3d and vc4 (`private`), lima
+//! (`cacheable`), asahi. A driver that does not know of an export makes the next `gbm_bo` of that
+//! memory.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -42,7 +45,7 @@ pub(super) fn planes(
     Ok(planes)
 }
 
-/// Exports a plane by both ways, and says which fd to keep. `before` are the planes before it.
+/// Exports a plane in both ways and returns the fd to keep. `before` are the planes before it.
 fn export(
     file: BorrowedFd<'_>,
     device: &str,
@@ -61,16 +64,17 @@ fn export(
             log::debug!("gbm on {device}: plane {plane} is on another file description");
             Ok(mesas)
         }
-        // Not every backend exports the further planes, but this object was exported before.
+        // Not every backend exports planes after the first. This one is in an object whose export
+        // the driver knows of.
         (Some(ours), Err(_)) if before.iter().any(|plane| is_same(&plane.fd, &ours)) => Ok(ours),
         (_, Err(errno)) => Err(failed(file, device, plane, errno)),
     }
 }
 
-/// Our export. `None` if the handle is not open on gbm's file description. One screen of Mesa's
-/// may serve all file descriptions of a node (nouveau, panfrost, lima, freedreno, etnaviv, asahi,
-/// v3d, vc4, radeon), and its handles belong to the one that came first. On display nodes of kmsro
-/// the handle is -1 without SCANOUT.
+/// Our export. `None` if it is refused, which leaves Mesa's: the handle need not be open on gbm's
+/// file description. One screen of Mesa's may serve all file descriptions of a node (nouveau,
+/// panfrost, lima, freedreno, etnaviv, asahi, v3d, vc4, radeon), and its handles belong to the one
+/// that came first. On display nodes of kmsro the handle is -1 without SCANOUT.
 fn by_us(
     file: BorrowedFd<'_>,
     device: &str,
@@ -82,7 +86,8 @@ fn by_us(
     let handle = unsafe { bo.handle_for_plane(plane as i32).u32_ };
     match gem::export_unowned(file, device, handle) {
         Ok(fd) => Ok(Some(fd)),
-        // Mesa's export would come first, and might make the dma-buf read-only for good.
+        // After an error of the moment Mesa's export would be the first, and might make the dma-buf
+        // read-only for good.
         Err(gem::Error::Export { errno, .. }) if !sys::is_passing(errno) => {
             log::debug!("gbm on {device}: export of handle {handle}: {errno}");
             Ok(None)

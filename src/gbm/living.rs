@@ -1,8 +1,8 @@
-//! Which dma-bufs are in buffers that gbm made and somebody still has.
+//! The dma-bufs of buffers that gbm made and that are still in use.
 //!
-//! A driver that hands one GEM object out twice would give one client's data to another. Mesa's
-//! drivers with a buffer cache do so with every object whose export they were not told of, so no
-//! new buffer is handed out before it was looked up here.
+//! A driver that makes two buffers of one GEM object gives one client's data to another. Mesa's
+//! drivers with a buffer cache do so if they were not told of an export. So every new buffer is
+//! looked up here before it is handed out.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,9 +11,8 @@ use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::buffer::{BufferId, MAX_PLANES};
 
-/// One set for the process, as identities are the kernel's: several [`Gbm`](super::Gbm)s may
-/// allocate from one screen of Mesa's, and so from one cache. It holds identities only, and keeps
-/// no memory alive.
+/// One set for the whole process: several [`Gbm`](super::Gbm)s may allocate from one screen of
+/// Mesa's, and so from one cache. It holds identities only, and keeps no memory alive.
 static LIVING: Mutex<FxHashSet<BufferId>> = Mutex::new(FxHashSet::with_hasher(FxBuildHasher));
 
 /// The dma-bufs of one living buffer. They count as living until this is dropped.

@@ -2,8 +2,8 @@
 //!
 //! Mesa keeps a handle table of its own on the file description it is given, and closes handles
 //! as *it* counts them. So gbm gets a file description that no [`gem`](crate::gem) table shares,
-//! and its handles are neither counted nor closed here: the buffer is exported, also by Mesa, whose
-//! driver has to know, and the `gbm_bo` destroyed. From then on the dma-buf keeps the memory.
+//! and its handles are neither counted nor closed here. A buffer is exported, also by Mesa, so that
+//! its driver knows of it, and the `gbm_bo` is destroyed. From then on the dma-buf keeps the memory.
 
 mod create;
 mod export;
@@ -48,15 +48,16 @@ fn has_no_gpu(device: &Device) -> bool {
 /// # Writing by the CPU
 /// A buffer can be mapped for writing, with one exception. Several of Mesa's drivers keep one
 /// screen for all file descriptions of a node in the process (nouveau, panfrost, lima, freedreno,
-/// etnaviv, asahi, v3d, vc4, radeon). If the program has used gbm or EGL on the node
-/// before, then only Mesa can export the buffer, and lima, v3d and vc4 export it read-only: writable
-/// mappings of it fail with EACCES. GPUs and displays do not care.
+/// etnaviv, asahi, v3d, vc4, radeon). If the program used gbm or EGL on the node before, then only
+/// Mesa can export the buffer, and some of these drivers export it read-only (they call
+/// PRIME_HANDLE_TO_FD without `DRM_RDWR`: etnaviv, lima, v3d, vc4). A writable mapping then fails
+/// with EACCES; GPUs and displays are not affected.
 ///
-/// # Memory that two buffers share
-/// Drivers keep freed buffers to make new ones of them. Mesa's driver is told of every export, by
-/// `gbm_bo_get_fd_for_plane`, so that it keeps none of these; a buffer of which it cannot be told
-/// is not handed out ([`Error::GbmExport`]). A buffer in the memory of one that lives is not
-/// either ([`Error::GbmReused`]).
+/// # Memory of its own
+/// Drivers keep the memory of destroyed buffers for new ones, unless it was exported. Mesa's driver
+/// is told of every export by `gbm_bo_get_fd_for_plane`, and a buffer of which it cannot be told is
+/// not handed out ([`Error::GbmExport`]). Nor is a new buffer in the memory of an older one that
+/// still lives ([`Error::GbmReused`]).
 pub struct Gbm {
     device: String,
     /// Behind a lock: Mesa's software winsys (kms_swrast) is not thread-safe, and nothing says
