@@ -93,10 +93,34 @@ pub enum Error {
         /// Mesa's reason.
         errno: Errno,
     },
+    /// Mesa did not export the new buffer. So its driver may believe that nobody shares the memory
+    /// and make other buffers of it, and the buffer was not handed out.
+    #[error("gbm_bo_get_fd_for_plane of plane {plane} on {device}: {reason}", reason = reason(*errno))]
+    GbmExport {
+        /// The device.
+        device: String,
+        /// The memory plane.
+        plane: u32,
+        /// Mesa's reason. `None` if it gives none.
+        errno: Option<Errno>,
+    },
+    /// The driver behind gbm made the new buffer in the memory of one that gbm made before and
+    /// that is in use. It was not handed out: each would show what is written to the other.
+    #[error("gbm on {device} made a buffer in the memory of another that is in use, {id:?}")]
+    GbmReused {
+        /// The device.
+        device: String,
+        /// The dma-buf of both.
+        id: buffer::BufferId,
+    },
     /// Vulkan does not allocate this; [`vk::Exporter::create_wait`](crate::vk::Exporter::create_wait) tells why as a type.
     #[error("Vulkan: {0}")]
     Vulkan(String),
     /// gbm's buffer has a number of planes that no buffer has.
     #[error("gbm made a buffer of {0} planes")]
     GbmPlanes(u32),
+}
+
+fn reason(errno: Option<Errno>) -> String {
+    errno.map_or_else(|| "no reason given".to_owned(), |errno| errno.to_string())
 }

@@ -67,9 +67,9 @@ impl Request {
 
 /// Where buffers come from.
 ///
-/// A buffer is exported, read-write and close-on-exec, before anybody else can export it, and is
-/// freed when the last [`DmaBuf`] clone and the last import of it have gone; the allocator may go
-/// before. Allocating does not wait for the GPU. Thread-safe.
+/// A buffer is exported, read-write and close-on-exec, before anybody else can export it (with an
+/// exception that [`Gbm`](crate::gbm::Gbm) names), and is freed when the last [`DmaBuf`] clone and
+/// the last import of it have gone; the allocator may go before. Allocating does not wait for the GPU. Thread-safe.
 pub trait Allocator: Send + Sync {
     /// A short name for reports: `dumb`, `gbm`, `udmabuf`, `dma-heap`.
     fn name(&self) -> &'static str;

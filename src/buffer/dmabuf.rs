@@ -11,6 +11,7 @@ use super::cache::{Key, Watcher};
 use super::layout::{self, Placed};
 use super::{BufferId, Error, Fourcc, Layout, MAX_PLANES, Modifier};
 use crate::sys;
+use crate::sys::process::Owner;
 
 /// A buffer that any device, API or process can be given: dma-bufs, and how the picture lies in
 /// them.
@@ -27,6 +28,7 @@ struct Inner {
     layout: Layout,
     planes: ArrayVec<Plane, MAX_PLANES>,
     objects: ArrayVec<Object, MAX_PLANES>,
+    owner: Owner,
     /// The caches that know of this buffer.
     watchers: Mutex<Vec<Weak<dyn Watcher>>>,
     /// What the exporter wants kept until the buffer goes, such as its GEM handle.
@@ -120,6 +122,16 @@ impl DmaBuf {
     /// others only that the plane starts inside.) Costs a `fstat` and an `lseek` per plane; does
     /// not block.
     pub fn new(layout: Layout, planes: impl IntoIterator<Item = PlaneFd>) -> Result<Self, Error> {
+        Self::new_keeping(layout, planes, None)
+    }
+
+    /// As [`Self::new`]. `keep` is dropped with the buffer's last clone, or before an error
+    /// returns.
+    pub(crate) fn new_keeping(
+        layout: Layout,
+        planes: impl IntoIterator<Item = PlaneFd>,
+        keep: Option<Box<dyn Any + Send + Sync>>,
+    ) -> Result<Self, Error> {
         let mut objects = ArrayVec::<Object, MAX_PLANES>::new();
         let mut places = ArrayVec::<Plane, MAX_PLANES>::new();
         let mut planes = planes.into_iter();
@@ -138,7 +150,7 @@ impl DmaBuf {
             });
         }
         match planes.count() {
-            0 => Self::build(layout, objects, places, None),
+            0 => Self::build(layout, objects, places, keep),
             more => Err(Error::PlaneCount(MAX_PLANES + more)),
         }
     }
@@ -184,6 +196,7 @@ impl DmaBuf {
             layout,
             planes,
             objects,
+            owner: Owner::current(),
             watchers: Mutex::default(),
             keep,
         })))
@@ -253,6 +266,10 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        // A thread that a forked child lacks may hold a watcher's lock there.
+        if !self.owner.is_here() {
+            return;
+        }
         let watchers = self.watchers.get_mut();
         let watchers = std::mem::take(watchers.unwrap_or_else(PoisonError::into_inner));
         if watchers.is_empty() {

@@ -1,23 +1,30 @@
 //! Allocation through Mesa's gbm.
 //!
 //! Mesa keeps a handle table of its own on the file description it is given, and closes handles
-//! as *it* counts them. So gbm gets a file description that no [`gem`] table shares,
-//! and its handles are neither counted nor closed here: the buffer is exported and the `gbm_bo`
-//! destroyed, since from then on the dma-buf keeps the memory.
+//! as *it* counts them. So gbm gets a file description that no [`gem`](crate::gem) table shares,
+//! and its handles are neither counted nor closed here. A buffer is exported, also by Mesa, so that
+//! its driver knows of it, and the `gbm_bo` is destroyed. From then on the dma-buf keeps the memory.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod create;
+mod export;
+mod living;
+
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
-use gbm::{BufferObject, BufferObjectFlags};
+use gbm::BufferObjectFlags;
 use nix::errno::Errno;
 
 use crate::alloc::{Allocator, Error, Request, Usage};
-use crate::buffer::{DmaBuf, Fourcc, Layout, MAX_PLANES, Modifier, PlaneFd};
+use crate::buffer::{BufferId, DmaBuf, Fourcc, Layout, MAX_PLANES, Modifier, PlaneFd};
 use crate::device::{self, Device};
 use crate::negotiate::{self, DeviceKey, Endpoint, Support};
+use crate::sys::process::Owner;
 use crate::{gem, sys};
+use living::Living;
 
 /// Whether the device has a render node and no GPU: there gbm makes dumb buffers, which the kernel
 /// refuses on render nodes (`DRM_IOCTL_MODE_CREATE_DUMB` lacks `DRM_RENDER_ALLOW`). Trying works too,
@@ -34,11 +41,41 @@ fn has_no_gpu(device: &Device) -> bool {
 /// Allocates through gbm.
 ///
 /// On a device without a GPU driver Mesa's gbm makes dumb buffers, and then needs a primary node.
+///
+/// # Layouts
+/// A buffer has a modifier that was asked for, or none is made. A LINEAR buffer is also asked for
+/// without [`Usage::RENDER`] if gbm refuses both together, as NVIDIA's does: other devices can read
+/// it, but its own may not draw into it.
+///
+/// # Writing by the CPU
+/// A buffer can be mapped for writing, with one exception. Several of Mesa's drivers keep one
+/// screen for all file descriptions of a node in the process (nouveau, panfrost, lima, freedreno,
+/// etnaviv, asahi, v3d, vc4, radeon). If the program used gbm or EGL on the node before, then only
+/// Mesa can export the buffer, and some of these drivers export it read-only (they call
+/// PRIME_HANDLE_TO_FD without `DRM_RDWR`: etnaviv, lima, v3d, vc4). A writable mapping then fails
+/// with EACCES; GPUs and displays are not affected.
+///
+/// # Memory of its own
+/// Drivers keep the memory of destroyed buffers for new ones, unless it was exported. Mesa's driver
+/// is told of every export by `gbm_bo_get_fd_for_plane`, and a buffer of which it cannot be told is
+/// not handed out ([`Error::GbmExport`]). Nor is a new buffer in the memory of an older one that
+/// still lives ([`Error::GbmReused`]).
 pub struct Gbm {
     device: String,
     /// Behind a lock: Mesa's software winsys (kms_swrast) is not thread-safe, and nothing says
     /// that another backend is.
-    gbm: Mutex<gbm::Device<OwnedFd>>,
+    gbm: ManuallyDrop<Mutex<gbm::Device<OwnedFd>>>,
+    owner: Owner,
+}
+
+impl Drop for Gbm {
+    fn drop(&mut self) {
+        // Mesa would close the parent's handles.
+        if self.owner.is_here() {
+            // SAFETY: dropped once, here, and not used after it.
+            unsafe { ManuallyDrop::drop(&mut self.gbm) }
+        }
+    }
 }
 
 impl Gbm {
@@ -83,14 +120,27 @@ impl Gbm {
         })?;
         let new = Self {
             device,
-            gbm: Mutex::new(gbm),
+            gbm: ManuallyDrop::new(Mutex::new(gbm)),
+            owner: Owner::current(),
         };
         // gbm makes devices that cannot allocate: on the render node of a device without a GPU,
-        // and where Mesa met an error that it keeps to itself (seen with EMFILE, Mesa 26.1).
+        // and after an error that Mesa keeps to itself (seen with EMFILE, Mesa 26.1). Others might
+        // allocate what cannot be exported.
         let mut request = Request::new(64, 64, Fourcc::XRGB8888);
-        request.modifiers.push(Modifier::INVALID);
-        new.create(&new.lock(), &request)?;
+        request.modifiers = vec![Modifier::INVALID];
+        new.make(&new.lock(), &request)?;
         Ok(new)
+    }
+
+    /// A new buffer's planes, and its modifier. The `gbm_bo` goes before this returns.
+    fn make(
+        &self,
+        gbm: &gbm::Device<OwnedFd>,
+        request: &Request,
+    ) -> Result<(ArrayVec<PlaneFd, MAX_PLANES>, Modifier), Error> {
+        let (bo, modifier) = create::create(gbm, &self.device, request)?;
+        let planes = export::planes(gbm.as_fd(), &self.device, &bo)?;
+        Ok((planes, modifier))
     }
 
     /// Mesa's name for the backend: `drm` for its own drivers, `nvidia` …
@@ -136,108 +186,6 @@ impl Gbm {
     fn lock(&self) -> MutexGuard<'_, gbm::Device<OwnedFd>> {
         self.gbm.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// A `gbm_bo`, and its modifier: one of those asked for.
-    ///
-    /// Tried in turn: the explicit modifiers; LINEAR as a flag, for backends that know no
-    /// modifiers; what the driver pleases.
-    fn create(
-        &self,
-        gbm: &gbm::Device<OwnedFd>,
-        request: &Request,
-    ) -> Result<(BufferObject<()>, Modifier), Error> {
-        let (width, height) = (request.width, request.height);
-        // The crate's format is a closed enum, to be met at this edge only.
-        let format = gbm::Format::try_from(request.fourcc.0).map_err(|_| Error::Format {
-            allocator: "gbm",
-            fourcc: request.fourcc,
-        })?;
-        let flags = flags_of(request.usage);
-        let allows = |modifier| request.modifiers.contains(&modifier);
-        let mut explicit = request.modifiers.iter().filter(|m| m.is_explicit());
-        let mut refused = None;
-        if explicit.clone().next().is_some() {
-            let modifiers = explicit
-                .by_ref()
-                .map(|modifier| gbm::Modifier::from(modifier.0));
-            match gbm.create_buffer_object_with_modifiers2(width, height, format, modifiers, flags)
-            {
-                Ok(bo) => {
-                    if let Some(named) = named(bo, request) {
-                        return Ok(named);
-                    }
-                }
-                Err(error) => refused = Some(error),
-            }
-        }
-        if allows(Modifier::LINEAR) {
-            let flags = flags | BufferObjectFlags::LINEAR;
-            match gbm.create_buffer_object(width, height, format, flags) {
-                Ok(bo) => return Ok((bo, Modifier::LINEAR)),
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-        if allows(Modifier::INVALID) {
-            match gbm.create_buffer_object::<()>(width, height, format, flags) {
-                Ok(bo) => {
-                    let modifier = Modifier(bo.modifier().into());
-                    let known = if allows(modifier) {
-                        modifier
-                    } else {
-                        Modifier::INVALID
-                    };
-                    return Ok((bo, known));
-                }
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-        Err(match refused {
-            None => Error::Modifiers {
-                allocator: "gbm",
-                modifiers: request.modifiers.clone(),
-            },
-            Some(_) if gem::is_lost(gbm.as_fd()) => {
-                let device = self.device.clone();
-                gem::Error::Lost { device }.into()
-            }
-            Some(error) => Error::GbmCreate {
-                device: self.device.clone(),
-                width,
-                height,
-                fourcc: request.fourcc,
-                // Mesa does not always set errno; success would be a strange reason.
-                errno: match sys::errno(error) {
-                    Errno::UnknownErrno => Errno::EINVAL,
-                    errno => errno,
-                },
-            },
-        })
-    }
-
-    /// Exports every plane by its handle and not with `gbm_bo_get_fd`, whose first call makes the
-    /// dma-buf read-only for good on Mesa 25.0's software drivers.
-    fn export_planes(
-        &self,
-        file: BorrowedFd<'_>,
-        bo: &BufferObject<()>,
-    ) -> Result<ArrayVec<PlaneFd, MAX_PLANES>, Error> {
-        let count = bo.plane_count();
-        if count == 0 || count as usize > MAX_PLANES {
-            return Err(Error::GbmPlanes(count));
-        }
-        (0..count as i32)
-            .map(|plane| {
-                // SAFETY: every member of the union is plain data of the same eight bytes, and
-                // drm backends fill in the 32-bit one.
-                let handle = unsafe { bo.handle_for_plane(plane).u32_ };
-                Ok(PlaneFd {
-                    fd: gem::export_unowned(file, &self.device, handle)?,
-                    offset: bo.offset(plane),
-                    stride: bo.stride_for_plane(plane),
-                })
-            })
-            .collect()
-    }
 }
 
 /// Whether gbm will never work on this node, as far as an errno can tell: Mesa's may be of something
@@ -248,29 +196,14 @@ fn is_refusal(error: &Error) -> bool {
         Error::Device(device::Error::Open { errno: ENOENT, .. }) => return true,
         Error::Device(device::Error::Open { errno, .. }) => errno,
         Error::GbmDevice { errno, .. } | Error::GbmCreate { errno, .. } => errno,
+        // Mesa gives no reason, or one of its own.
+        Error::GbmExport { errno, .. } => errno.unwrap_or(EINVAL),
         _ => return false,
     };
     matches!(
         errno,
         EACCES | EINVAL | ENODEV | ENOSYS | ENXIO | EOPNOTSUPP | EPERM
     )
-}
-
-/// A `gbm_bo` that was made with modifiers, and which of them it has. Mesa 25.0 says INVALID of a
-/// buffer that it was told to make LINEAR: where only one was asked for, it is that.
-fn named(bo: BufferObject<()>, request: &Request) -> Option<(BufferObject<()>, Modifier)> {
-    let said = Modifier(bo.modifier().into());
-    let mut explicit = request
-        .modifiers
-        .iter()
-        .copied()
-        .filter(|m| m.is_explicit());
-    let modifier = match (said, explicit.next(), explicit.next()) {
-        (Modifier::INVALID, Some(only), None) => only,
-        _ if said.is_explicit() && request.modifiers.contains(&said) => said,
-        _ => return None,
-    };
-    Some((bo, modifier))
 }
 
 fn flags_of(usage: Usage) -> BufferObjectFlags {
@@ -293,16 +226,24 @@ impl Allocator for Gbm {
             }
             .into());
         }
-        let gbm = self.lock();
-        let (bo, modifier) = self.create(&gbm, request)?;
-        let planes = self.export_planes(gbm.as_fd(), &bo)?;
+        if !self.owner.is_here() {
+            let device = self.device.clone();
+            return Err(gem::Error::Forked { device }.into());
+        }
+        let (planes, modifier) = self.make(&self.lock(), request)?;
+        // Without an identity it is no dma-buf, which `DmaBuf` says below.
+        let ids = planes.iter().flat_map(|plane| BufferId::of(&plane.fd));
+        let living = Living::enter(ids).map_err(|id| Error::GbmReused {
+            device: self.device.clone(),
+            id,
+        })?;
         let layout = Layout {
             width: request.width,
             height: request.height,
             fourcc: request.fourcc,
             modifier,
         };
-        Ok(DmaBuf::new(layout, planes)?)
+        Ok(DmaBuf::new_keeping(layout, planes, Some(Box::new(living)))?)
     }
 }
 
@@ -350,6 +291,17 @@ mod tests {
         ] {
             assert!(!is_refusal(&of_the_moment), "{of_the_moment}");
         }
+    }
+
+    #[test]
+    fn an_export_without_a_reason_sends_gbm_to_the_primary_node() {
+        let export = |errno| Error::GbmExport {
+            device: "/dev/dri/renderD128".to_owned(),
+            plane: 0,
+            errno,
+        };
+        assert!(is_refusal(&export(None)));
+        assert!(!is_refusal(&export(Some(Errno::EMFILE))));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use operation::{Attempt, Needs, Operation, Outcome};
 use world::World;
 
 /// More fds than any operation opens.
-const FDS: usize = 6;
+const FDS: usize = 10;
 
 /// What the kernel says where an allocation fails; shmem says ENOSPC for an inode, and a socket
 /// ENOBUFS for a message.

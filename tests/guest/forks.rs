@@ -5,11 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use primeshare::alloc::Dumb;
 use primeshare::device::Device;
+use primeshare::gbm::Gbm;
 use primeshare::gem::{Error, Found, Object, Stats};
 use primeshare::import::Imported;
 use primeshare::sync::{Syncobj, SyncobjSupport};
-use primeshare::{DmaBuf, Fourcc};
+use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
 use crate::kernel::Gem;
 use crate::support::{Guest, buffer_on, in_guest};
@@ -27,6 +29,10 @@ fn in_child(work: impl FnOnce()) -> WaitStatus {
     }
 }
 
+fn request() -> Request {
+    Request::new(64, 64, Fourcc::XRGB8888)
+}
+
 /// What a program has of two devices: an object that was made here, and one that was imported.
 struct Values {
     vgem: Device,
@@ -34,6 +40,8 @@ struct Values {
     buffer: DmaBuf,
     imported: Imported,
     exporter: Object,
+    gbm: Gbm,
+    by_gbm: DmaBuf,
 }
 
 impl Values {
@@ -42,12 +50,16 @@ impl Values {
         let buffer = buffer_on(&vgem);
         let imported = vkms.import(&buffer).unwrap();
         let exporter = vgem.import(&buffer).unwrap().object().clone();
+        let gbm = Gbm::new(&vgem).unwrap();
+        let by_gbm = gbm.allocate(&request()).unwrap();
         Self {
             vgem,
             vkms,
             buffer,
             imported,
             exporter,
+            gbm,
+            by_gbm,
         }
     }
 
@@ -76,6 +88,8 @@ fn survives(expected: WaitCode, work: impl FnOnce(Values)) {
         for object in [values.imported.object(), &values.exporter] {
             assert_eq!(object.export().unwrap().1, id);
         }
+        assert!(values.gbm.allocate(&request()).is_ok());
+        assert!(values.vkms.import(&values.by_gbm).is_ok());
     });
 }
 
@@ -117,9 +131,8 @@ fn a_child_is_refused_what_would_change_the_parents_handles() {
         assert!(forked(values.vgem.adopt(1).unwrap_err()));
         assert!(forked(values.vgem.open_name(1).unwrap_err()));
         assert!(values.exporter.clone().release().is_none());
-        let request = primeshare::Request::new(64, 64, Fourcc::XRGB8888);
-        let dumb = primeshare::alloc::Dumb::new(&values.vgem);
-        assert!(primeshare::Allocator::allocate(&dumb, &request).is_err());
+        assert!(Dumb::new(&values.vgem).allocate(&request()).is_err());
+        assert!(values.gbm.allocate(&request()).is_err());
         assert_eq!(own.import(&values.buffer).unwrap().found(), Found::New);
     });
 }

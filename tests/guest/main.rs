@@ -17,6 +17,7 @@ mod facts;
 mod faults;
 mod fences;
 mod forks;
+mod gbm;
 mod gl;
 mod handles;
 mod handover;

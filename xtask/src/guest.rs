@@ -7,6 +7,7 @@ mod clock;
 mod console;
 mod debian;
 mod emulator;
+mod gbm;
 pub(crate) mod init;
 mod job;
 mod judge;
@@ -105,6 +106,11 @@ pub(crate) fn prepare_for_tests(kind: Kind) -> Result<Guest> {
         }
         entry.get_or_make(false, swiftshader::make)?;
     }
+    let drivers = gbm::entry()?;
+    if drivers.get().is_none() {
+        host::prepare_to_compile()?;
+    }
+    drivers.get_or_make(false, gbm::make)?;
     prepare(kind, false)
 }
 

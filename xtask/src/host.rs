@@ -64,6 +64,15 @@ const KERNEL_STOCK: &[Need] = &[
     need(Sign::Tool("zstd"), "zstd"),
 ];
 
+/// To compile what tests preload.
+const COMPILER: &[Need] = &[
+    need(Sign::Tool("cc"), "gcc"),
+    need(
+        Sign::File("/usr/include/x86_64-linux-gnu/sys/types.h"),
+        "libc6-dev",
+    ),
+];
+
 /// To build the guest's root file system as an ordinary user.
 const UNPRIVILEGED: &[Need] = &[need(Sign::Tool("newuidmap"), "uidmap")];
 
@@ -89,6 +98,11 @@ pub(crate) fn prepare_to_build_guest(kind: Kind) -> Result<()> {
         needs.extend(UNPRIVILEGED);
     }
     provide(&needs)
+}
+
+/// Makes sure that C can be compiled here.
+pub(crate) fn prepare_to_compile() -> Result<()> {
+    provide(&COMPILER.iter().collect::<Vec<_>>())
 }
 
 /// Makes sure that the library can be built here.

@@ -19,6 +19,12 @@ pub(crate) fn failed(output: &str) -> Vec<String> {
     failed
 }
 
+/// The names of the tests that a test program lists (`--list`).
+pub(crate) fn listed(output: &str) -> Vec<&str> {
+    let names = output.lines().map(|line| line.strip_suffix(": test"));
+    names.flatten().collect()
+}
+
 /// A command that runs only these of the tests that `command`, a `cargo test`, runs.
 pub(crate) fn only(command: &Command, tests: &[String]) -> Command {
     let mut only = Command::new(command.get_program());
@@ -67,6 +73,13 @@ failures:
     fn the_names_of_failed_tests_are_found_once() {
         assert_eq!(failed(OUTPUT), ["a::bad", "src/lib.rs - worse (line 3)"]);
         assert_eq!(failed("test a::good ... ok\ntest result: ok\n"), [""; 0]);
+    }
+
+    #[test]
+    fn benches_and_the_count_are_no_tests() {
+        let output =
+            "a::good: test\nsrc/lib.rs - x (line 3): test\nb: benchmark\n\n2 tests, 1 benchmark\n";
+        assert_eq!(listed(output), ["a::good", "src/lib.rs - x (line 3)"]);
     }
 
     #[test]

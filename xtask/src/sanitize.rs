@@ -17,7 +17,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Tests that mean nothing, or cannot work, beside AddressSanitizer: it gives up where no memory can be had, keeps freed
 /// memory for a while, and example programs are started from where cargo puts them without it. Or take too long with it.
-const NOT_WITH_ADDRESSES: &[&str] = &[
+pub(crate) const NOT_WITH_ADDRESSES: &[&str] = &[
     "faults::",
     "caches::memory_is_as_before",
     "example::",

@@ -1,14 +1,14 @@
 //! `cargo xtask test`: everything that has to hold before a change is in.
 
 use std::ffi::OsString;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::guest::kind::{self, Kind};
 use crate::jobs::{self, Ended, Failure, Job};
-use crate::{cargo, guest, host, sanitize, summary, targets};
+use crate::{cargo, guest, host, libtest, sanitize, shell, summary, targets};
 
 /// What to run in the QEMU guest, whose processor is emulated in most places: what depends on drivers, and races
 /// between two CPUs. Not what needs the faults that only the other guests' kernels produce.
@@ -21,6 +21,7 @@ const IN_QEMU: &[&str] = &[
     "handover::",
     "identity::",
     "allocation::",
+    "gbm::",
     "races::",
     "fences::",
     "cpu::",
@@ -38,6 +39,7 @@ const IN_GPU: &[&str] = &[
     "refusals::",
     "devices::",
     "allocation::",
+    "gbm::",
     "fences::syncobj::",
     "blit::pairs::",
     "vulkan::allocating::",
@@ -56,11 +58,18 @@ const APART: &[(&str, &[&str])] = &[
     ("wgpu::sharing::", &[]),
 ];
 
+/// What else is left out of the GPU guest: wgpu chooses a device by itself, and there takes the one that only shares with
+/// itself.
+const NOT_IN_GPU: &[&str] = &["wgpu::"];
+
 /// Guests that run beside each other. Each keeps little more than one processor busy.
 const AT_ONCE: usize = 2;
 
 /// The job that builds what most of the others run.
 const BUILD: &str = "build";
+
+/// The check on what selects tests.
+const FILTERS: &str = "filters";
 
 /// Prepares the machine, then checks everything that can be checked; the exit status of the first that fails.
 pub(crate) fn run(all: bool, arguments: &[OsString]) -> Result<u8> {
@@ -74,6 +83,9 @@ pub(crate) fn run(all: bool, arguments: &[OsString]) -> Result<u8> {
         }
     }
     if arguments.is_empty() {
+        if course.succeeded(BUILD) {
+            course.ended.push(check_filters());
+        }
         let jobs = beside().into_iter();
         let jobs = jobs.filter_map(|job| course.take(job, all)).collect();
         eprintln!("\n== tests, {AT_ONCE} at a time, each shown when it ends");
@@ -98,6 +110,11 @@ struct Course {
 }
 
 impl Course {
+    fn succeeded(&self, name: &str) -> bool {
+        let is_success = |job: &Ended| job.name == name && job.failure.is_none();
+        self.ended.iter().any(is_success)
+    }
+
     /// The job, if it is to be run and does not need what failed; else says why not.
     fn take(&mut self, job: Job, all: bool) -> Option<Job> {
         let failed = |ended: &&Ended| ended.failure.is_some() && job.needs.contains(&ended.name);
@@ -134,6 +151,58 @@ fn prepare(kind: Kind) -> Ended {
         took: start.elapsed(),
         failure,
     }
+}
+
+/// Every filter that selects tests of the guest, and the list it is in.
+fn filters() -> Vec<(&'static str, &'static str)> {
+    let lists = [
+        ("IN_QEMU", IN_QEMU),
+        ("IN_GPU", IN_GPU),
+        ("NOT_IN_GPU", NOT_IN_GPU),
+        ("NOT_WITH_ADDRESSES", sanitize::NOT_WITH_ADDRESSES),
+    ];
+    let parts = APART
+        .iter()
+        .flat_map(|(part, elsewhere)| [&[*part], *elsewhere].concat())
+        .map(|filter| ("APART", filter));
+    let filters = |(list, filters): (_, &'static [_])| filters.iter().map(move |f| (list, *f));
+    lists.into_iter().flat_map(filters).chain(parts).collect()
+}
+
+/// Whether every filter selects something. A test program is content with none, so that tests which were moved or
+/// renamed would be missed by nobody.
+fn check_filters() -> Ended {
+    eprintln!("\n== {FILTERS}");
+    let start = Instant::now();
+    let mut list = cargo_with(&["test", "--all-features", "--test=guest", "--", "--list"]);
+    let reasons = match list.stderr(Stdio::inherit()).output() {
+        Err(error) => vec![format!("cannot list the tests: {error}")],
+        Ok(listed) if !listed.status.success() => {
+            vec![format!("cannot list the tests: {}", listed.status)]
+        }
+        Ok(listed) => without_tests(&filters(), &String::from_utf8_lossy(&listed.stdout)),
+    };
+    reasons.iter().for_each(|reason| eprintln!("{reason}"));
+    Ended {
+        name: FILTERS.to_owned(),
+        took: start.elapsed(),
+        failure: (!reasons.is_empty()).then(|| Failure {
+            code: 1,
+            reasons,
+            again: shell::line(&list),
+            tests: Vec::new(),
+            only_tests: None,
+        }),
+    }
+}
+
+/// What is wrong with the filters of these lists, given what a test program lists.
+fn without_tests(filters: &[(&str, &str)], listed: &str) -> Vec<String> {
+    let tests = libtest::listed(listed);
+    let is_lost = |filter: &&(&str, &str)| !tests.iter().any(|test| test.contains(filter.1));
+    let lost = filters.iter().filter(is_lost);
+    lost.map(|(list, filter)| format!("{list}: no test is called {filter:?}"))
+        .collect()
 }
 
 fn cargo_with(arguments: &[&str]) -> Command {
@@ -186,8 +255,9 @@ fn first(arguments: &[OsString]) -> Vec<Job> {
 /// What takes its time: roughly the longest first, then the parts.
 fn beside() -> Vec<Job> {
     let in_qemu = [&["--test=guest", "--"], IN_QEMU].concat();
-    // wgpu chooses a device by itself, and there takes the one that only shares with itself.
-    let in_gpu = [&["--test=guest", "--", "--skip=wgpu::"], IN_GPU].concat();
+    let mut in_gpu = vec!["--test=guest", "--"];
+    in_gpu.extend(NOT_IN_GPU.iter().flat_map(|other| ["--skip", other]));
+    in_gpu.extend(IN_GPU);
     let most = [&["--"][..], &but_parts()].concat();
     let most_of_drivers = [&["--test=guest", "--"][..], &but_parts()].concat();
     // loom's models need no devices. With `--cfg loom` everything is another build, so it gets a place of its own.
@@ -290,6 +360,32 @@ mod tests {
             "odd (needs magic)",
         ];
         assert_eq!(course.left_out, left_out);
+    }
+
+    #[test]
+    fn a_filter_that_selects_no_test_is_named() {
+        let filters = [("IN_QEMU", "a::"), ("IN_GPU", "b::"), ("APART", "a::c")];
+        let listed = "a::c::works: test\nb: test\nb::c: benchmark\n\n2 tests, 1 benchmark\n";
+        assert_eq!(
+            without_tests(&filters, listed),
+            ["IN_GPU: no test is called \"b::\""]
+        );
+        assert_eq!(without_tests(&filters, "").len(), filters.len());
+    }
+
+    #[test]
+    fn every_list_of_filters_is_checked() {
+        let filters = filters();
+        for (list, some) in [
+            ("IN_QEMU", IN_QEMU[0]),
+            ("IN_GPU", IN_GPU[0]),
+            ("NOT_IN_GPU", "wgpu::"),
+            ("APART", "vulkan::"),
+            ("APART", "wgpu::sharing::"),
+            ("NOT_WITH_ADDRESSES", "faults::"),
+        ] {
+            assert!(filters.contains(&(list, some)), "{list}: {some}");
+        }
     }
 
     #[test]

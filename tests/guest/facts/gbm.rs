@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use gbm::{BufferObject, BufferObjectFlags, Format};
+use primeshare::Errno;
 use primeshare::buffer::BufferId;
 
 use crate::kernel::{Gem, flags};
@@ -64,5 +65,27 @@ fn gbm_closes_its_handle_whoever_imported_it_too() {
         // ... and loses it with gbm's buffer.
         drop(bo);
         assert!(gem.export_writable(theirs).is_err());
+    });
+}
+
+/// kmsro gives -1 for the handle of what is not for a display, and an error may leave 0.
+#[test]
+fn what_is_no_handle_cannot_be_exported() {
+    in_guest(|guest| {
+        let gbm = open(guest);
+        for handle in [u32::MAX, 0] {
+            let refused = Gem(gbm.as_fd()).export_writable(handle);
+            assert_eq!(refused.err(), Some(Errno::ENOENT));
+        }
+    });
+}
+
+#[test]
+fn both_of_gbms_exports_are_one_dma_buf() {
+    in_guest(|guest| {
+        let gbm = open(guest);
+        let bo = create(&gbm);
+        let [whole, plane] = [bo.fd().unwrap(), bo.fd_for_plane(0).unwrap()];
+        assert_eq!(BufferId::of(&whole), BufferId::of(&plane));
     });
 }

@@ -124,7 +124,7 @@ impl World {
                 .starting_mesa(),
             Operation::with(
                 "Gbm::from_fd",
-                Fds,
+                Both,
                 move || OwnedFd::from(File::options().read(true).write(true).open(path).unwrap()),
                 Gbm::from_fd,
                 works,

@@ -1,0 +1,121 @@
+//! From a `gbm_bo` to dma-bufs: exported by us and by Mesa.
+//!
+//! Ours comes first and asks for `DRM_RDWR`: the first export of an object fixes the access mode of
+//! its dma-buf (`drm_gem_prime_handle_to_dmabuf`), and Mesa does not ask for it in kms_swrast of
+//! 25.0, etnaviv, lima, v3d and vc4.
+//!
+//! Mesa's tells the driver, which may keep the memory of destroyed buffers in a cache: panfrost
+//! (`pan_bo.c`, PAN_BO_SHARED), etnaviv (`etnaviv_bo.c`, `reuse`), v3d and vc4 (`private`), lima
+//! (`cacheable`), asahi. A driver that does not know of an export makes the next `gbm_bo` of that
+//! memory.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use arrayvec::ArrayVec;
+use gbm::BufferObject;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::alloc::Error;
+use crate::buffer::{BufferId, MAX_PLANES, PlaneFd};
+use crate::{gem, sys};
+
+/// Exports every plane. `file` is the file description that gbm was given, and `device` its name
+/// for errors.
+///
+/// After an error the driver may not have been told of the export, but no fd of it is left.
+pub(super) fn planes(
+    file: BorrowedFd<'_>,
+    device: &str,
+    bo: &BufferObject<()>,
+) -> Result<ArrayVec<PlaneFd, MAX_PLANES>, Error> {
+    let count = bo.plane_count();
+    if count == 0 || count as usize > MAX_PLANES {
+        return Err(Error::GbmPlanes(count));
+    }
+    let mut planes = ArrayVec::new();
+    for plane in 0..count {
+        let fd = export(file, device, bo, plane, &planes)?;
+        planes.push(PlaneFd {
+            fd,
+            offset: bo.offset(plane as i32),
+            stride: bo.stride_for_plane(plane as i32),
+        });
+    }
+    Ok(planes)
+}
+
+/// Exports a plane in both ways and returns the fd to keep. `before` are the planes before it.
+fn export(
+    file: BorrowedFd<'_>,
+    device: &str,
+    bo: &BufferObject<()>,
+    plane: u32,
+    before: &[PlaneFd],
+) -> Result<OwnedFd, Error> {
+    let ours = by_us(file, device, bo, plane)?;
+    match (ours, by_mesa(bo, plane)) {
+        (Some(ours), Ok(mesas)) if is_same(&ours, &mesas) => Ok(ours),
+        // The handle belongs to another file description than ours, where its number means
+        // nothing or another object.
+        (_, Ok(mesas)) => {
+            fcntl(&mesas, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+                .map_err(|errno| failed(file, device, plane, Some(errno)))?;
+            log::debug!("gbm on {device}: plane {plane} is on another file description");
+            Ok(mesas)
+        }
+        // Not every backend exports planes after the first. This one is in an object whose export
+        // the driver knows of.
+        (Some(ours), Err(_)) if before.iter().any(|plane| is_same(&plane.fd, &ours)) => Ok(ours),
+        (_, Err(errno)) => Err(failed(file, device, plane, errno)),
+    }
+}
+
+/// Our export. `None` if it is refused, which leaves Mesa's: the handle need not be open on gbm's
+/// file description. One screen of Mesa's may serve all file descriptions of a node (nouveau,
+/// panfrost, lima, freedreno, etnaviv, asahi, v3d, vc4, radeon), and its handles belong to the one
+/// that came first. On display nodes of kmsro the handle is -1 without SCANOUT.
+fn by_us(
+    file: BorrowedFd<'_>,
+    device: &str,
+    bo: &BufferObject<()>,
+    plane: u32,
+) -> Result<Option<OwnedFd>, Error> {
+    // SAFETY: every member of the union is plain data of the same eight bytes, and drm backends
+    // fill in the 32-bit one.
+    let handle = unsafe { bo.handle_for_plane(plane as i32).u32_ };
+    match gem::export_unowned(file, device, handle) {
+        Ok(fd) => Ok(Some(fd)),
+        // After an error of the moment Mesa's export would be the first, and might make the dma-buf
+        // read-only for good.
+        Err(gem::Error::Export { errno, .. }) if !sys::is_passing(errno) => {
+            log::debug!("gbm on {device}: export of handle {handle}: {errno}");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Mesa's export, by which the driver learns that the buffer is shared.
+fn by_mesa(bo: &BufferObject<()>, plane: u32) -> Result<OwnedFd, Option<Errno>> {
+    // Mesa does not always set errno: what is there afterwards must be of this call.
+    Errno::clear();
+    bo.fd_for_plane(plane as i32)
+        .map_err(|_| Some(Errno::last()).filter(|errno| *errno != Errno::UnknownErrno))
+}
+
+fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
+    BufferId::of(a).is_ok_and(|id| BufferId::of(b) == Ok(id))
+}
+
+fn failed(file: BorrowedFd<'_>, device: &str, plane: u32, errno: Option<Errno>) -> Error {
+    let device = device.to_owned();
+    if gem::is_lost(file) {
+        return gem::Error::Lost { device }.into();
+    }
+    Error::GbmExport {
+        device,
+        plane,
+        errno,
+    }
+}
