@@ -263,7 +263,7 @@ fn a_buffer_needs_only_its_fds() {
         drop(buffers);
         for buffer in received {
             let mut mapping = Mapping::new(buffer.plane_fd(0).unwrap().as_fd()).unwrap();
-            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
+            let mut access = mapping.begin_wait(Access::ReadWrite, PATIENCE).unwrap();
             access.write(0, b"still here").unwrap();
             let mut read = [0; 10];
             access.read(0, &mut read).unwrap();

@@ -162,7 +162,7 @@ fn another_process_sees_the_same_bytes() {
             wait(&socket);
             let buffer = import::receive(&socket).unwrap();
             let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
-            let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
+            let mut access = mapping.begin_wait(Access::ReadWrite, PATIENCE).unwrap();
             let mut bytes = [0; 9];
             access.read(0, &mut bytes).unwrap();
             assert_eq!(&bytes, b"from here");
