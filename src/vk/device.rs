@@ -9,6 +9,7 @@ use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 use super::cache::Images;
 use super::capabilities::Brought;
 use super::query::Answers;
+use super::unfinished;
 use super::{Call, Capabilities, Error, Feature, PhysicalDevice};
 
 /// A logical device that shares memory, and a queue of it: made here, or the host program's.
@@ -28,6 +29,7 @@ struct Inner {
     answers: Answers,
     images: Images,
     closes_refused_fds: OnceLock<bool>,
+    unfinished: unfinished::All,
     /// Made when first used. Taken out, and so freed, before the device is destroyed.
     staging: Mutex<Option<Allocator>>,
     owner: Owner,
@@ -100,12 +102,10 @@ pub struct Host<'a> {
 impl Device {
     /// Creates a device, with all that [`PhysicalDevice::capabilities`] has.
     ///
-    /// [`Error::Missing`] where it cannot share images.
+    /// What the device lacks is an error of the operations that need it: [`Error::Missing`]. A GPU
+    /// without modifiers shares no images and still shares buffers ([`Self::import_buffer`]).
     pub fn new(physical: &PhysicalDevice) -> Result<Self, Error> {
         let capabilities = physical.capabilities().clone();
-        for feature in Feature::IMAGES {
-            require(physical, &capabilities, feature)?;
-        }
         let instance = physical.instance().raw();
         let queue_family = queue_family(physical)?;
         let priorities = [1.0];
@@ -158,6 +158,7 @@ impl Device {
         let capabilities = Capabilities::of(&Brought {
             version: physical.version(),
             has: &|name| host.extensions.contains(&name),
+            imports: offered.has(Feature::Import),
             ycbcr: host.ycbcr,
             timeline: host.timeline,
             semaphore_fd: offered.has(Feature::SyncFdSemaphores),
@@ -191,6 +192,7 @@ impl Device {
             answers: Answers::default(),
             images: Images::default(),
             closes_refused_fds: OnceLock::new(),
+            unfinished: unfinished::All::default(),
             staging: Mutex::new(None),
             owner,
         }))
@@ -259,6 +261,11 @@ impl Device {
     /// See [`super::fds`].
     pub(super) fn closes_refused_fds(&self) -> &OnceLock<bool> {
         &self.0.closes_refused_fds
+    }
+
+    /// See [`super::unfinished`].
+    pub(super) fn unfinished(&self) -> &unfinished::All {
+        &self.0.unfinished
     }
 
     /// Does something with the allocator of staging memory.

@@ -179,7 +179,7 @@ impl Device {
         for feature in Feature::IMAGES {
             self.require(feature)?;
         }
-        memory::check_is_current(buffer)?;
+        memory::check(self, buffer)?;
         import(self, &Picture::whole(self, buffer)?, usage.into())
     }
 
@@ -198,7 +198,7 @@ impl Device {
         for feature in Feature::IMAGES {
             self.require(feature)?;
         }
-        memory::check_is_current(buffer)?;
+        memory::check(self, buffer)?;
         import(self, &Picture::plane(self, buffer, plane)?, usage.into())
     }
 
@@ -587,6 +587,7 @@ impl Drop for Image {
     fn drop(&mut self) {
         // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
         // The memory goes afterwards, as a field.
-        unsafe { self.device.raw().destroy_image(self.raw, None) };
+        self.device
+            .destroy(|raw| unsafe { raw.destroy_image(self.raw, None) });
     }
 }
