@@ -1,14 +1,14 @@
 use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ash::{ext, khr, vk};
-use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 
 use super::cache::Images;
 use super::capabilities::Brought;
 use super::query::Answers;
+use super::refusals::Refusals;
 use super::unfinished;
 use super::{Call, Capabilities, Error, Feature, PhysicalDevice};
 
@@ -25,13 +25,12 @@ struct Inner {
     capabilities: Capabilities,
     functions: Functions,
     queue_family: u32,
-    queue: Option<Arc<Mutex<vk::Queue>>>,
+    queue: Option<Arc<dyn HostQueue>>,
     answers: Answers,
     images: Images,
     closes_refused_fds: OnceLock<bool>,
     unfinished: unfinished::All,
-    /// Made when first used. Taken out, and so freed, before the device is destroyed.
-    staging: Mutex<Option<Allocator>>,
+    refusals: Refusals,
     owner: Owner,
 }
 
@@ -76,6 +75,26 @@ impl Functions {
     }
 }
 
+/// A queue of the host program's, locked in the host's way: by whatever its language or library has.
+///
+/// Whoever uses a `VkQueue` must be the only one meanwhile ("externally synchronized" in the
+/// specification). So the lock is to be held for vkQueueSubmit, vkQueueSubmit2, vkQueueBindSparse,
+/// vkQueuePresentKHR and vkQueueWaitIdle on this queue, and for vkDeviceWaitIdle, which uses all queues
+/// of the device: by the host whenever it makes one of these calls. The library makes the first of them
+/// alone, by [`Commands`](super::Commands), and the last never.
+pub trait HostQueue: Send + Sync {
+    /// Calls `work` once with the queue, which nobody else uses meanwhile. `work` does not panic and
+    /// does not come back here.
+    fn with_locked(&self, work: &mut dyn FnMut(vk::Queue));
+}
+
+impl HostQueue for Mutex<vk::Queue> {
+    fn with_locked(&self, work: &mut dyn FnMut(vk::Queue)) {
+        let queue = self.lock().unwrap_or_else(PoisonError::into_inner);
+        work(*queue);
+    }
+}
+
 /// A device that the host program made, for [`Device::wrap`].
 pub struct Host<'a> {
     /// What it was made of: see [`Instance::wrap`](super::Instance::wrap).
@@ -90,10 +109,11 @@ pub struct Host<'a> {
     pub timeline: bool,
     /// The queue family that takes part: what is recorded is for a queue of it.
     pub queue_family: u32,
-    /// A queue of that family to submit to, which the host program locks for its own use too.
+    /// A queue of that family to submit to, which the host program locks for its own use too:
+    /// [`HostQueue`] says for which calls. A `Mutex<vk::Queue>` is one.
     /// `None`: everything that submits answers [`Error::NoQueue`], and the host submits what is
     /// recorded into its command buffers.
-    pub queue: Option<Arc<Mutex<vk::Queue>>>,
+    pub queue: Option<Arc<dyn HostQueue>>,
     /// Dropped when the library is done with the device: for a host program whose device goes
     /// when the last user of it does.
     pub keep: Option<Box<dyn Any + Send + Sync>>,
@@ -131,7 +151,7 @@ impl Device {
             .map_err(failed(physical, Call::CreateDevice))?;
         // SAFETY: the queue was asked for above.
         let queue = unsafe { device.get_device_queue(queue_family, 0) };
-        let queue = Some(Arc::new(Mutex::new(queue)));
+        let queue = Some(Arc::new(Mutex::new(queue)) as Arc<dyn HostQueue>);
         Ok(Self::build(
             physical.clone(),
             device,
@@ -150,8 +170,7 @@ impl Device {
     ///   queue of `queue_family`, which `queue` is; the queue was not created protected.
     /// - It is alive until the last clone of what is returned, and everything made of it, has
     ///   gone, or until `keep` is dropped. The host program destroys it; nothing here does.
-    /// - The host program locks `queue` whenever it uses that queue itself
-    ///   (VUID-vkQueueSubmit-queue-parameter's external synchronisation).
+    /// - The host program locks `queue` whenever it uses that queue itself, as [`HostQueue`] says.
     pub unsafe fn wrap(host: Host<'_>) -> Self {
         let Host { physical, .. } = host;
         let offered = physical.capabilities();
@@ -179,7 +198,7 @@ impl Device {
         device: ash::Device,
         capabilities: Capabilities,
         queue_family: u32,
-        queue: Option<Arc<Mutex<vk::Queue>>>,
+        queue: Option<Arc<dyn HostQueue>>,
         owner: Owner,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -193,7 +212,7 @@ impl Device {
             images: Images::default(),
             closes_refused_fds: OnceLock::new(),
             unfinished: unfinished::All::default(),
-            staging: Mutex::new(None),
+            refusals: Refusals::default(),
             owner,
         }))
     }
@@ -223,15 +242,17 @@ impl Device {
         self.0.queue_family
     }
 
-    /// The queue, for submissions of the caller's own. Others wait while it is held.
-    /// [`Error::NoQueue`] where the host program keeps its queues to itself.
-    pub fn queue(&self) -> Result<MutexGuard<'_, vk::Queue>, Error> {
-        match &self.0.queue {
-            Some(queue) => Ok(queue.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => Err(Error::NoQueue {
-                device: self.physical().name().to_owned(),
-            }),
+    /// Calls `work` with the queue, for calls of the caller's own: those that [`HostQueue`] names.
+    /// Others wait meanwhile; `work` must not submit through the library.
+    /// [`Error::NoQueue`] if the host program keeps its queues to itself.
+    pub fn with_queue<T>(&self, work: impl FnOnce(vk::Queue) -> T) -> Result<T, Error> {
+        let (mut work, mut result) = (Some(work), None);
+        if let Some(queue) = &self.0.queue {
+            queue.with_locked(&mut |queue| result = work.take().map(|work| work(queue)));
         }
+        result.ok_or_else(|| Error::NoQueue {
+            device: self.physical().name().to_owned(),
+        })
     }
 
     /// The error of a call on this device, for `map_err`.
@@ -263,44 +284,14 @@ impl Device {
         &self.0.closes_refused_fds
     }
 
+    /// See [`super::refusals`].
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
     /// See [`super::unfinished`].
     pub(super) fn unfinished(&self) -> &unfinished::All {
         &self.0.unfinished
-    }
-
-    /// Does something with the allocator of staging memory.
-    pub(super) fn with_staging<T>(
-        &self,
-        work: impl FnOnce(&mut Allocator) -> gpu_allocator::Result<T>,
-    ) -> Result<T, Error> {
-        let mut staging = self.0.staging();
-        let allocator = match staging.as_mut() {
-            Some(allocator) => allocator,
-            None => staging.insert(self.new_allocator()?),
-        };
-        work(allocator).map_err(staging_error)
-    }
-
-    fn new_allocator(&self) -> Result<Allocator, Error> {
-        Allocator::new(&AllocatorCreateDesc {
-            instance: self.physical().instance().raw().clone(),
-            device: self.raw().clone(),
-            physical_device: self.physical().raw(),
-            debug_settings: Default::default(),
-            buffer_device_address: false,
-            allocation_sizes: Default::default(),
-        })
-        .map_err(staging_error)
-    }
-}
-
-fn staging_error(error: gpu_allocator::AllocationError) -> Error {
-    Error::StagingMemory(error.to_string())
-}
-
-impl Inner {
-    fn staging(&self) -> MutexGuard<'_, Option<Allocator>> {
-        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -346,7 +337,6 @@ fn queue_family(physical: &PhysicalDevice) -> Result<u32, Error> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.staging().take();
         if matches!(self.owner, Owner::Here) {
             // SAFETY: everything made from the device holds it, so nothing is left, and whoever
             // submitted work has waited for it before dropping what it uses.

@@ -30,8 +30,9 @@ struct Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // SAFETY: submissions hold it until they are done, so nothing uses it any more.
+        let handle = self.semaphore;
         self.device
-            .destroy(|raw| unsafe { raw.destroy_semaphore(self.semaphore, None) });
+            .destroy(move |raw| unsafe { raw.destroy_semaphore(handle, None) });
     }
 }
 
@@ -291,8 +292,9 @@ impl Fence {
 impl Drop for Fence {
     fn drop(&mut self) {
         // SAFETY: nothing uses it any more, as the type's contract says.
+        let handle = self.raw;
         self.device
-            .destroy(|raw| unsafe { raw.destroy_fence(self.raw, None) });
+            .destroy(move |raw| unsafe { raw.destroy_fence(handle, None) });
     }
 }
 
