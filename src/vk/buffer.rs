@@ -213,10 +213,10 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        let handle = self.raw;
         // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
         // The memory goes afterwards, as a field.
-        let handle = self.raw;
-        self.device
-            .destroy(move |raw| unsafe { raw.destroy_buffer(handle, None) });
+        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_buffer(handle, None) };
+        self.device.destroy(destroy);
     }
 }

@@ -591,10 +591,10 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        let handle = self.raw;
         // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
         // The memory goes afterwards, as a field.
-        let handle = self.raw;
-        self.device
-            .destroy(move |raw| unsafe { raw.destroy_image(handle, None) });
+        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_image(handle, None) };
+        self.device.destroy(destroy);
     }
 }

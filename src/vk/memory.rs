@@ -169,10 +169,10 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
         let handle = self.raw;
-        self.device
-            .destroy(move |raw| unsafe { raw.free_memory(handle, None) });
+        // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
+        let destroy = move |raw: &ash::Device| unsafe { raw.free_memory(handle, None) };
+        self.device.destroy(destroy);
     }
 }
 

@@ -29,10 +29,10 @@ struct Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // SAFETY: submissions hold it until they are done, so nothing uses it any more.
         let handle = self.semaphore;
-        self.device
-            .destroy(move |raw| unsafe { raw.destroy_semaphore(handle, None) });
+        // SAFETY: submissions hold it until they are done, so nothing uses it any more.
+        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_semaphore(handle, None) };
+        self.device.destroy(destroy);
     }
 }
 
@@ -291,10 +291,10 @@ impl Fence {
 
 impl Drop for Fence {
     fn drop(&mut self) {
-        // SAFETY: nothing uses it any more, as the type's contract says.
         let handle = self.raw;
-        self.device
-            .destroy(move |raw| unsafe { raw.destroy_fence(handle, None) });
+        // SAFETY: nothing uses it any more, as the type's contract says.
+        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_fence(handle, None) };
+        self.device.destroy(destroy);
     }
 }
 

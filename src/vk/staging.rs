@@ -138,10 +138,10 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // SAFETY: nothing uses the buffer any more, as the type's contract says.
         let handle = self.buffer;
-        self.device
-            .destroy(move |raw| unsafe { raw.destroy_buffer(handle, None) });
+        // SAFETY: nothing uses the buffer any more, as the type's contract says.
+        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_buffer(handle, None) };
+        self.device.destroy(destroy);
     }
 }
 
@@ -237,10 +237,10 @@ impl Mapped {
 
 impl Drop for Mapped {
     fn drop(&mut self) {
-        // SAFETY: the buffer has been destroyed before, as a field's owner.
         let handle = self.raw;
-        self.device
-            .destroy(move |raw| unsafe { raw.free_memory(handle, None) });
+        // SAFETY: the buffer has been destroyed before, as a field's owner.
+        let destroy = move |raw: &ash::Device| unsafe { raw.free_memory(handle, None) };
+        self.device.destroy(destroy);
     }
 }
 

@@ -166,12 +166,13 @@ impl YcbcrSampler {
 
 impl Drop for YcbcrSampler {
     fn drop(&mut self) {
-        // SAFETY: nothing uses them any more, as the type's contract says; null is ignored.
         let (sampler, conversion) = (self.sampler, self.conversion);
-        self.device.destroy(move |raw| unsafe {
+        // SAFETY: nothing uses them any more, as the type's contract says; null is ignored.
+        let destroy = move |raw: &ash::Device| unsafe {
             raw.destroy_sampler(sampler, None);
             raw.destroy_sampler_ycbcr_conversion(conversion, None);
-        });
+        };
+        self.device.destroy(destroy);
     }
 }
 
@@ -282,10 +283,10 @@ impl ImageView {
 
 impl Drop for ImageView {
     fn drop(&mut self) {
-        // SAFETY: nothing uses it any more, as the type's contract says.
         let handle = self.raw;
-        self.device
-            .destroy(move |raw| unsafe { raw.destroy_image_view(handle, None) });
+        // SAFETY: nothing uses it any more, as the type's contract says.
+        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_image_view(handle, None) };
+        self.device.destroy(destroy);
     }
 }
 
