@@ -4,8 +4,8 @@
 //! only (VkImportMemoryFdInfoKHR). lavapipe up to Mesa 25.0 closes it all the same, and whether it
 //! did cannot be told by looking: the number may be another thread's by then, and even another fd
 //! of the same dma-buf. Later ones keep to the specification, and no version tells them apart:
-//! lavapipe called itself 0.0.1 for years. So lavapipe is tried, once per device and before its
-//! first import, with memory that nobody else has.
+//! lavapipe called itself 0.0.1 for years. So lavapipe is tried, once per device and at its
+//! first refusal, with memory that nobody else has.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
@@ -15,12 +15,44 @@ use super::image::DMA_BUF;
 use super::{Call, Device, Error};
 use crate::sys::{self, file, udmabuf};
 
+/// Whether the driver closes the fds that it refuses, or what it takes to find that out.
+pub(super) enum Refused {
+    Closed,
+    Kept,
+    /// Memory that nobody else has, to be offered if the driver refuses something. It is made
+    /// beforehand, so that a lack of fds is met while nothing is lost by it.
+    Unknown(OwnedFd),
+}
+
+/// To be called before an import. Takes an fd if the driver is not known yet, and fails if none is free.
+pub(super) fn prepare(device: &Device) -> Result<Refused, Error> {
+    let is_lavapipe = device.physical().driver_id() == Some(vk::DriverId::MESA_LLVMPIPE);
+    match (is_lavapipe, device.closes_refused_fds().get()) {
+        (false, _) | (_, Some(false)) => Ok(Refused::Kept),
+        (_, Some(true)) => Ok(Refused::Closed),
+        (_, None) => {
+            let memory = udmabuf::memory(udmabuf::page_size()).map_err(Error::Duplicate)?;
+            Ok(Refused::Unknown(memory))
+        }
+    }
+}
+
 /// Closes the fd that the driver was offered and refused with `result`, unless the driver did.
-///
-/// `closes_refused`: what [`closes_refused`] answered before the import.
-pub(super) fn take_back(closes_refused: bool, fd: OwnedFd, result: vk::Result) {
-    if closes_refused && !is_before_the_fd(result) {
-        // Closed already, and whatever has the number now is not ours.
+pub(super) fn take_back(device: &Device, refused: Refused, fd: OwnedFd, result: vk::Result) {
+    let is_closed = match refused {
+        _ if is_before_the_fd(result) => false,
+        Refused::Closed => true,
+        Refused::Kept => false,
+        Refused::Unknown(memory) => match probe(device, memory) {
+            Ok(closes) => *device.closes_refused_fds().get_or_init(|| closes),
+            Err(error) => {
+                log::warn!("an fd is left open, which {device:?} may have closed: {error}");
+                true
+            }
+        },
+    };
+    if is_closed {
+        // Whatever has the number now is not ours.
         let _ = fd.into_raw_fd();
     }
 }
@@ -34,27 +66,12 @@ fn is_before_the_fd(result: vk::Result) -> bool {
     )
 }
 
-/// Whether the driver closes the fds of what it refuses to import. Takes an fd for a moment the
-/// first time, and fails if none is free.
-pub(super) fn closes_refused(device: &Device) -> Result<bool, Error> {
-    if device.physical().driver_id() != Some(vk::DriverId::MESA_LLVMPIPE) {
-        return Ok(false);
-    }
-    let known = device.closes_refused_fds();
-    if let Some(closes) = known.get() {
-        return Ok(*closes);
-    }
-    let closes = probe(device)?;
-    Ok(*known.get_or_init(|| closes))
-}
-
-/// Offers memory of one page as memory of two.
+/// Offers memory of one page as memory of two, and says whether the driver closes it.
 ///
 /// It is a memfd and no dma-buf: lavapipe maps whatever file it is given
 /// (`llvmpipe_import_memory_fd`), and a memfd needs no `/dev/udmabuf`.
-fn probe(device: &Device) -> Result<bool, Error> {
+fn probe(device: &Device, fd: OwnedFd) -> Result<bool, Error> {
     let size = udmabuf::page_size();
-    let fd = udmabuf::memory(size).map_err(Error::Duplicate)?;
     let offered = file::stat(fd.as_fd()).map_err(Error::Duplicate)?;
     let mut import = vk::ImportMemoryFdInfoKHR::default()
         .handle_type(DMA_BUF)

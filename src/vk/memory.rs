@@ -66,7 +66,7 @@ impl Memory {
         fits(device, needs.size)?;
         let types = query::memory_types(device, object.as_fd())?;
         let memory_type = common_type(types, needs.memory_type_bits)?;
-        let closes_refused = fds::closes_refused(device)?;
+        let if_refused = fds::prepare(device)?;
         let fd = fds::duplicate(object.as_fd())?;
         let mut import = vk::ImportMemoryFdInfoKHR::default()
             .handle_type(DMA_BUF)
@@ -92,7 +92,7 @@ impl Memory {
             }
             Err(result) => {
                 let errno = Errno::last();
-                fds::take_back(closes_refused, fd, result);
+                fds::take_back(device, if_refused, fd, result);
                 Err(refused(device, object, result, errno))
             }
         }

@@ -17,9 +17,11 @@ const TESTS: &[&str] = &["vulkan::", "transfer::"];
 /// Tests of those for which memory of somebody else is imported.
 const WITH_FOREIGN_MEMORY: &[&str] = &[
     "vulkan::a_copy_",
+    "vulkan::a_single_copy_",
     "vulkan::an_image_keeps_the_memory_",
     "vulkan::fds::",
     "vulkan::host::images_are_shared_",
+    "vulkan::host::the_hosts_own_lock_",
     "vulkan::host::transfers_are_recorded_",
     "vulkan::host::what_the_host_left_out_",
     "vulkan::host::what_the_host_wants_kept_",
@@ -27,6 +29,7 @@ const WITH_FOREIGN_MEMORY: &[&str] = &[
     "vulkan::refusals::",
     "vulkan::several_copies_",
     "vulkan::shared::",
+    "vulkan::unfinished::",
     "vulkan::unlike_pictures_",
     "vulkan::views::",
 ];
