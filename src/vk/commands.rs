@@ -276,6 +276,9 @@ impl Commands {
 
 impl Drop for Commands {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         // What is being executed must not be destroyed, so there is no way on but waiting. A lost
         // device executes nothing any more; other failures are a lack of memory, and pass.
         while let Err(error) = self.wait(Duration::MAX) {

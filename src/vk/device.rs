@@ -10,6 +10,7 @@ use super::cache::Images;
 use super::capabilities::Brought;
 use super::query::Answers;
 use super::{Call, Capabilities, Error, Feature, PhysicalDevice};
+use crate::sys::process;
 
 /// A logical device that shares memory, and a queue of it: made here, or the host program's.
 ///
@@ -31,6 +32,7 @@ struct Inner {
     /// Made when first used. Taken out, and so freed, before the device is destroyed.
     staging: Mutex<Option<Allocator>>,
     owner: Owner,
+    process: process::Owner,
 }
 
 /// Who destroys the device.
@@ -193,12 +195,18 @@ impl Device {
             closes_refused_fds: OnceLock::new(),
             staging: Mutex::new(None),
             owner,
+            process: process::Owner::current(),
         }))
     }
 
     /// Whether both are clones of one device.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether this is the process that made it, and no forked child of that.
+    pub(super) fn is_here(&self) -> bool {
+        self.0.process.is_here()
     }
 
     /// The ash device, for calls of the caller's own.
@@ -339,7 +347,16 @@ fn queue_family(physical: &PhysicalDevice) -> Result<u32, Error> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.staging().take();
+        let staging = self.staging.get_mut();
+        let staging = staging.unwrap_or_else(PoisonError::into_inner).take();
+        if !self.process.is_here() {
+            // The driver would close handles that are the parent's as well, and what the host keeps is
+            // the parent's too.
+            std::mem::forget(staging);
+            std::mem::forget(std::mem::replace(&mut self.owner, Owner::Here));
+            return;
+        }
+        drop(staging);
         if matches!(self.owner, Owner::Here) {
             // SAFETY: everything made from the device holds it, so nothing is left, and whoever
             // submitted work has waited for it before dropping what it uses.

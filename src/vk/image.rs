@@ -585,6 +585,9 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
         // The memory goes afterwards, as a field.
         unsafe { self.device.raw().destroy_image(self.raw, None) };

@@ -131,6 +131,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
         unsafe { self.device.raw().free_memory(self.raw, None) };
     }

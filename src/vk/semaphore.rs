@@ -29,6 +29,9 @@ struct Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         // SAFETY: submissions hold it until they are done, so nothing uses it any more.
         unsafe { self.device.raw().destroy_semaphore(self.semaphore, None) };
     }
@@ -282,6 +285,9 @@ impl Fence {
 
 impl Drop for Fence {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         // SAFETY: nothing uses it any more, as the type's contract says.
         unsafe { self.device.raw().destroy_fence(self.raw, None) };
     }

@@ -127,6 +127,9 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         // SAFETY: nothing uses the buffer any more, as the type's contract says.
         unsafe { self.device.raw().destroy_buffer(self.buffer, None) };
         if let Some(memory) = self.memory.take()

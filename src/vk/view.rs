@@ -121,6 +121,9 @@ impl YcbcrSampler {
 
 impl Drop for YcbcrSampler {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         let raw = self.device.raw();
         // SAFETY: nothing uses them any more, as the type's contract says; null is ignored.
         unsafe {
@@ -237,6 +240,9 @@ impl ImageView {
 
 impl Drop for ImageView {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         // SAFETY: nothing uses it any more, as the type's contract says.
         unsafe { self.device.raw().destroy_image_view(self.raw, None) };
     }
