@@ -254,7 +254,7 @@ fn allocators(guest: &Guest, vulkan: &Device) -> Vec<(String, Allocate)> {
 /// Whether what the CPU writes is read by Vulkan and the other way about: as an image, and as bytes.
 fn in_both_ways(device: &Device, buffer: &DmaBuf) -> String {
     let name = device.physical().name();
-    let mut mapping = match Mapping::new(&buffer.objects()[0]) {
+    let mut mapping = match Mapping::of_object(buffer, 0) {
         Ok(mapping) => mapping,
         Err(error) => return format!("not mapped: {error}"),
     };
