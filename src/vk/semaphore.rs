@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ash::vk;
 
-use super::{Call, Device, Error, Feature};
+use super::{Call, Device, Error, Feature, quirks};
 use crate::sys::sync_file;
 
 const SEMAPHORE_FD: vk::ExternalSemaphoreHandleTypeFlags =
@@ -102,7 +102,7 @@ impl Semaphore {
         // SAFETY: as the caller promises.
         let fd = unsafe { device.functions().semaphore_fd.get_semaphore_fd(&info) }
             .map_err(device.failed(Call::GetSemaphoreFd))?;
-        taken(fd)
+        taken(device, fd)
     }
 
     /// The ash handle.
@@ -256,7 +256,7 @@ impl Fence {
         // SAFETY: as the caller promises.
         let fd = unsafe { device.functions().fence_fd.get_fence_fd(&info) }
             .map_err(device.failed(Call::GetFenceFd))?;
-        taken(fd)
+        taken(device, fd)
     }
 
     /// Whether it is signalled. Does not wait.
@@ -326,12 +326,18 @@ fn given(file: Option<OwnedFd>) {
     let _ = file.map(IntoRawFd::into_raw_fd);
 }
 
-fn taken(fd: i32) -> Result<Option<OwnedFd>, Error> {
+/// A driver's export, in a file description of its own.
+fn taken(device: &Device, fd: i32) -> Result<Option<OwnedFd>, Error> {
     if fd < 0 {
         return Ok(None);
     }
     // SAFETY: the export succeeded, so this is a new fd that nobody else knows.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if quirks::shares_sync_files(device.physical())
+        && let Ok(own) = sync_file::merge(fd.as_fd(), fd.as_fd())
+    {
+        return Ok(Some(own));
+    }
     super::memory::close_on_exec(&fd)?;
     Ok(Some(fd))
 }
