@@ -1,6 +1,6 @@
 //! Pure arithmetic on plane layouts: what fits where.
 
-use super::{Error, FormatInfo, Fourcc, MAX_PLANES, Modifier};
+use super::{Error, FormatInfo, Fourcc, MAX_PLANES, Modifier, PlaneInfo};
 use arrayvec::ArrayVec;
 
 /// Size, format and modifier of a picture.
@@ -124,13 +124,30 @@ impl Packed {
 }
 
 /// Strides are multiples of this: what linear scanout and the strictest known importer (AMD) ask.
-pub(crate) const STRIDE_ALIGN: u32 = 256;
+const STRIDE_ALIGN: u32 = 256;
 
-/// Rows are padded to a multiple of this: Mesa 25.0's lavapipe rounds an image's memory up to four
-/// rows and refuses a dma-buf that is exactly the picture.
-pub(crate) const ROW_ALIGN: u32 = 4;
+/// The rows of each plane are padded to a multiple of this: llvmpipe draws blocks of 4x4 pixels, so
+/// lavapipe rounds an image's memory up to four rows and refuses a dma-buf that has fewer (seen with
+/// Mesa 25.0).
+const ROW_ALIGN: u32 = 4;
 
-/// Lays a picture out plane after plane.
+/// Rows of memory after the picture. radeonsi pads the height of an image to a multiple of 16, also
+/// of a LINEAR one, and refuses a dma-buf that has fewer rows.
+const SPARE_ROWS: u64 = 16;
+
+/// Bytes of memory after those rows. v3dv wants 64 bytes after an image and rounds the sum up to its
+/// page, and refuses a dma-buf that is smaller.
+const SPARE_BYTES: u64 = 4096;
+
+/// The smallest multiple of [`STRIDE_ALIGN`] that is a whole number of the plane's blocks: Vulkan
+/// counts strides in pixels, and 3 and 6 bytes a pixel do not divide 256.
+const fn stride_align(plane: &PlaneInfo) -> u32 {
+    // 256 has every factor of two that a block of at most 8 bytes can have.
+    STRIDE_ALIGN * (plane.block_bytes >> plane.block_bytes.trailing_zeros())
+}
+
+/// Lays a picture out plane after plane, with room after it for importers that want more memory than
+/// the picture has.
 pub(crate) fn pack(width: u32, height: u32, info: &FormatInfo) -> Result<Packed, Error> {
     let too_large = || Error::TooLarge {
         width,
@@ -142,22 +159,30 @@ pub(crate) fn pack(width: u32, height: u32, info: &FormatInfo) -> Result<Packed,
     }
     let mut planes = ArrayVec::new();
     let mut size = 0u64;
+    let mut widest = 0;
     for plane in info.planes {
-        let offset = u32::try_from(size).map_err(|_| too_large())?;
+        let align = stride_align(plane);
+        let offset = size.checked_next_multiple_of(align.into());
+        let offset = offset.and_then(|offset| u32::try_from(offset).ok());
+        let offset = offset.ok_or_else(too_large)?;
         let stride = plane
             .row_bytes(width)
-            .and_then(|bytes| bytes.checked_next_multiple_of(STRIDE_ALIGN))
+            .and_then(|bytes| bytes.checked_next_multiple_of(align))
             .ok_or_else(too_large)?;
         let rows = plane
             .rows(height)
             .checked_next_multiple_of(ROW_ALIGN)
             .ok_or_else(too_large)?;
         planes.push((offset, stride));
+        widest = widest.max(stride);
         size = u64::from(stride)
             .checked_mul(u64::from(rows))
-            .and_then(|bytes| size.checked_add(bytes))
+            .and_then(|bytes| u64::from(offset).checked_add(bytes))
             .ok_or_else(too_large)?;
     }
+    let size = (u64::from(widest) * SPARE_ROWS + SPARE_BYTES)
+        .checked_add(size)
+        .ok_or_else(too_large)?;
     // So that rows of the first plane's stride can be counted, see `Packed::padded`.
     match planes.first() {
         Some(&(_, stride)) if size.div_ceil(u64::from(stride)) > u64::from(u32::MAX) => {
@@ -233,6 +258,39 @@ mod tests {
                     .collect();
                 let layout = Layout::linear(width, height, fourcc);
                 assert_eq!(check(&layout, &planes), Ok(()), "{fourcc} {width}x{height}");
+            }
+        }
+    }
+
+    #[test]
+    fn packed_planes_are_whole_blocks() {
+        for info in FormatInfo::all() {
+            for width in [1, 3, 33, 1000, 1366] {
+                let packed = pack(width, 35, info).unwrap();
+                for (plane, &(offset, stride)) in info.planes.iter().zip(&packed.planes) {
+                    let fourcc = info.fourcc;
+                    assert_eq!(stride % plane.block_bytes, 0, "{fourcc}: stride {stride}");
+                    assert_eq!(offset % plane.block_bytes, 0, "{fourcc}: offset {offset}");
+                    assert_eq!((stride % 256, offset % 256), (0, 0), "{fourcc}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn packed_pictures_have_the_room_that_importers_want() {
+        for info in FormatInfo::all() {
+            for (width, height) in [(1, 1), (1600, 1068), (1920, 1080), (64, 65)] {
+                let packed = pack(width, height, info).unwrap();
+                let what = format!("{} {width}x{height}", info.fourcc);
+                for (plane, &(offset, stride)) in info.planes.iter().zip(&packed.planes) {
+                    let image = |rows: u32| u64::from(offset) + u64::from(stride) * u64::from(rows);
+                    let rows = plane.rows(height);
+                    let radeonsi = image(rows.next_multiple_of(16));
+                    let v3dv = (image(rows) + 64).next_multiple_of(4096);
+                    assert!(packed.size >= radeonsi, "{what}");
+                    assert!(packed.size >= v3dv, "{what}");
+                }
             }
         }
     }
