@@ -72,16 +72,15 @@ fn memory_ends_16_rows_and_a_page_after_the_picture() {
             Box::new(DmaHeap::system().unwrap()),
         ];
         for allocator in allocators {
-            for info in FormatInfo::all() {
-                for (width, height) in [(64, 64), (33, 1068)] {
-                    let request = Request::new(width, height, info.fourcc);
-                    let buffer = allocator.allocate(&request).unwrap();
-                    let widest = buffer.planes().iter().map(|plane| plane.stride).max();
-                    let wanted = end(&buffer) + 16 * u64::from(widest.unwrap()) + 4096;
-                    let size = buffer.objects()[0].size();
-                    let what = format!("{} {} {width}x{height}", allocator.name(), info.fourcc);
-                    assert!(size >= wanted, "{what}: {size} bytes, {wanted} wanted");
-                }
+            let every = FormatInfo::all().map(|info| (info.fourcc, 33, 35));
+            for (fourcc, width, height) in every.chain([(Fourcc::XRGB8888, 1600, 1068)]) {
+                let request = Request::new(width, height, fourcc);
+                let buffer = allocator.allocate(&request).unwrap();
+                let widest = buffer.planes().iter().map(|plane| plane.stride).max();
+                let wanted = end(&buffer) + 16 * u64::from(widest.unwrap()) + 4096;
+                let size = buffer.objects()[0].size();
+                let what = format!("{} {fourcc} {width}x{height}", allocator.name());
+                assert!(size >= wanted, "{what}: {size} bytes, {wanted} wanted");
             }
         }
     });
@@ -188,8 +187,8 @@ fn vulkan_can_copy_every_plane_of_every_known_format() {
         ];
         for allocator in allocators {
             for info in FormatInfo::all() {
-                for width in [1, 333, 1366] {
-                    let request = Request::new(width, 35, info.fourcc);
+                for width in [1, 333] {
+                    let request = Request::new(width, 3, info.fourcc);
                     let buffer = allocator.allocate(&request).unwrap();
                     for (index, plane) in buffer.planes().iter().enumerate() {
                         let what = format!("{} {} {plane:?}", allocator.name(), info.fourcc);
