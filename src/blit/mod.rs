@@ -150,6 +150,7 @@ impl Failure {
                 E::TooLarge { .. }
                 | E::OddSize { .. }
                 | E::Misaligned { .. }
+                | E::Layout(_)
                 | E::PlaneLayout { .. }
                 | E::TooSmall { .. }
                 | E::TooManyBytes { .. }

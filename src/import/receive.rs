@@ -65,11 +65,12 @@ pub fn receive(socket: impl AsFd) -> Result<DmaBuf, ReceiveError> {
         Errno::EAGAIN => ReceiveError::Empty,
         errno => ReceiveError::Receive { errno },
     };
-    if !socket::is_seqpacket(socket.as_fd()).map_err(failed)? {
+    let socket = socket.as_fd();
+    if !socket::is_seqpacket(socket).map_err(failed)? {
         return Err(ReceiveError::SocketType);
     }
     let mut bytes = [0; message::LENGTH];
-    let received = socket::receive(socket.as_fd(), &mut bytes).map_err(failed)?;
+    let received = socket::receive(socket, &mut bytes).map_err(failed)?;
     match received.length {
         0 => return Err(ReceiveError::Closed),
         message::LENGTH => {}

@@ -172,7 +172,12 @@ pub enum Error {
         /// Height in pixels.
         height: u32,
     },
-    /// Offset and stride are not whole pixels.
+    /// The planes lie where no image's can, see
+    /// [`DmaBuf::check_whole_pixels`](crate::DmaBuf::check_whole_pixels).
+    #[error(transparent)]
+    Layout(crate::buffer::Error),
+    /// Vulkan does not copy between images and bytes that lie so, see
+    /// [`copy_region`](super::copy_region).
     #[error("plane {plane}: offset {offset} and stride {stride} are not multiples of {unit} bytes")]
     Misaligned {
         /// Plane index.

@@ -61,7 +61,7 @@ fn buffers(guest: &Guest) -> Vec<DmaBuf> {
     let plane = |buffer: &DmaBuf| PlaneFd {
         fd: buffer.objects()[0].as_fd().try_clone_to_owned().unwrap(),
         offset: 4096,
-        stride: 12345,
+        stride: 1234,
     };
     // Of a layout that nobody knows, in four planes of three dma-bufs.
     let unknown = Layout {
@@ -375,7 +375,8 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
             end: size + 1,
             size,
         };
-        assert_eq!(refused(linear, &[(1, 256)]), past.into());
+        let last = u32::try_from(size).unwrap() - 64 * 256;
+        assert_eq!(refused(linear, &[(last + 1, 256)]), past.into());
         let short = buffer::Error::StrideTooSmall {
             plane: 0,
             stride: 255,
@@ -400,17 +401,25 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
             fourcc: Fourcc::XRGB8888,
         };
         assert_eq!(refused(huge, &[(0, u32::MAX)]), too_large.into());
-        // Of a layout that is not known only that it starts inside.
+        // Of a layout that is not known only that it has its stride and as many of them as rows.
         let tiled = Layout {
             modifier: Modifier(0x0100_0000_0000_0001),
             ..linear
         };
         let outside = buffer::Error::OutOfBounds {
             plane: 0,
-            end: size + 1,
+            end: size + 64,
             size,
         };
         assert_eq!(refused(tiled, &[(size as u32, 1)]), outside.into());
+        let no_stride = buffer::Error::NoStride {
+            plane: 0,
+            modifier: tiled.modifier,
+        };
+        assert_eq!(refused(tiled, &[(0, 0)]), no_stride.into());
+        let overlap = buffer::Error::PlanesOverlap { plane: 1, other: 0 };
+        let nv12 = Layout::linear(64, 64, Fourcc::NV12);
+        assert_eq!(refused(nv12, &[(0, 64), (3840, 64)]), overlap.into());
     });
 }
 
