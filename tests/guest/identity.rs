@@ -1,7 +1,7 @@
 //! Which buffer is which: identity, re-export, access modes.
 
-use std::collections::{HashMap, HashSet};
 use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use primeshare::buffer::{BufferId, PlaneFd};
