@@ -291,9 +291,9 @@ impl Engine {
 
     /// Waits for a frame that GPUs are making. Where that fails, the frame is still to be made.
     ///
-    /// Waits however long it takes: what is being executed cannot be called back, and would write
+    /// Waits as [`Lane::wait`] does: what is being executed cannot be called back, and would write
     /// to the destination when somebody else has it. A GPU that hangs is reset by its kernel
-    /// driver, and lost then.
+    /// driver long before the deadline, and lost then.
     pub(super) fn finish(&mut self, steps: &[Step]) -> Result<(), Failure> {
         let mut done = Ok(());
         for step in steps {

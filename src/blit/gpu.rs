@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use ash::vk;
@@ -14,7 +14,9 @@ use super::regions::{
     Picture, aspects, blit_region, byte_regions, image_region, in_plane, mixed_regions,
 };
 use crate::buffer::{Attached, DmaBuf, Layout, Modifier};
-use crate::vk::{Buffer, Commands, Device, Error, Feature, Image, Transfer, Use, acquire, release};
+use crate::vk::{
+    Buffer, Commands, DEADLINE, Device, Error, Image, Transfer, Use, acquire, release,
+};
 
 /// The shortest wait for a GPU at a time.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -137,7 +139,7 @@ impl Lane {
 
     /// Whether copies can be ordered by sync files.
     pub(super) fn has_sync_files(&self) -> bool {
-        self.device.capabilities().has(Feature::SyncFdSemaphores)
+        self.device.takes_pending_sync_files()
     }
 
     pub(super) fn device(&self) -> &Device {
@@ -234,22 +236,38 @@ impl Lane {
         Ok(index)
     }
 
-    /// Waits for a copy, for as long as it is being executed. Until then whatever fails passes,
-    /// but a lost device executes nothing any more.
+    /// Waits for a copy until it is done, at most for the patience and [`DEADLINE`] together: the
+    /// patience is for what the copy itself waits for. Until then whatever fails passes, but a lost
+    /// device executes nothing any more.
+    ///
+    /// [`Error::Hung`] after that: the copy is left to itself, with what it uses.
     pub(super) fn wait(
         &mut self,
         submitted: Submitted,
         patience: Duration,
         warn: impl Fn(&Error),
     ) -> Result<(), Error> {
+        let start = Instant::now();
+        let most = patience.saturating_add(DEADLINE);
         let slot = &mut self.slots[submitted.0];
         let done = loop {
-            match slot.commands.wait(patience.max(MOMENT)) {
-                Err(error) if !error.is_device_lost() => {
+            let left = most.saturating_sub(start.elapsed());
+            match slot.commands.wait(patience.max(MOMENT).min(left)) {
+                Err(error) if error.is_device_lost() => break Err(error),
+                Err(_) if left.is_zero() => {
+                    let hung = Error::Hung {
+                        device: self.device.physical().name().to_owned(),
+                        milliseconds: most.as_millis(),
+                    };
+                    let fresh = Commands::new(&self.device)?;
+                    std::mem::replace(&mut slot.commands, fresh).abandon(&hung);
+                    break Err(hung);
+                }
+                Err(error) => {
                     warn(&error);
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                done => break done,
+                Ok(()) => break Ok(()),
             }
         };
         // A blitter that has nothing to do keeps no memory.

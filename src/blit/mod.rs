@@ -83,6 +83,12 @@ pub enum Error {
     /// As many copies as were asked for are in flight: wait for one.
     #[error("all {0} copies are in flight")]
     Busy(usize),
+    /// A buffer has a fence that the GPU cannot be left to wait for: see [`Blit::submit`].
+    #[error("a fence of the buffers is pending, and the GPU cannot wait for it")]
+    Fenced,
+    /// The fences in the buffers could not be had or waited for.
+    #[error("fences of the buffers: {0}")]
+    Fences(sync::Error),
     /// More fds to wait for than one copy takes.
     #[error("a copy waits for up to {most} fds, not {given}")]
     Waits {

@@ -1,22 +1,32 @@
 //! One copy, prepared once.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use arrayvec::ArrayVec;
 
 use super::Error;
 use super::pixels::{Relation, relation};
 use crate::buffer::{DmaBuf, FormatInfo};
+use crate::sync::{self, Access, SyncFile, implicit};
 use crate::vk::{self, Device, Image, ImageCopy, Use};
 
 /// A copy from one shared buffer to another, prepared once and made as often as wanted.
 ///
-/// The copies of one `Blit` happen in the order of their submission. Drop waits for those in
-/// flight. Nothing orders them with what others do to the buffers: wait for a writer of the source
-/// before [`Self::submit`], and for the copy before the destination is used. (A fence in the
-/// dma-buf is neither waited for nor left.)
+/// The copies of one `Blit` happen in the order of their submission, each after the fences that its
+/// buffers carry when it is submitted (implicit synchronisation): the source's writers, and the
+/// destination's writers and readers. It leaves none there: wait for the copy before others use the
+/// destination or write to the source. Drop waits for copies in flight, as
+/// [`Commands`](crate::vk::Commands) does.
 #[derive(Debug)]
 pub struct Blit {
     copy: ImageCopy,
+    /// Source and destination, for their fences.
+    buffers: [DmaBuf; 2],
 }
+
+/// What a copy does with its source and its destination.
+const ACCESSES: [Access; 2] = [Access::Read, Access::Write];
 
 impl Blit {
     /// Imports both buffers into `device` and records the copy, for up to `in_flight` (at least
@@ -28,6 +38,7 @@ impl Blit {
         in_flight: usize,
     ) -> Result<Self, Error> {
         check(source, destination)?;
+        let buffers = [source.clone(), destination.clone()];
         let source = device
             .import_image(source, Use::Source)
             .map_err(Error::Source)?;
@@ -36,6 +47,7 @@ impl Blit {
             .map_err(Error::Destination)?;
         Ok(Self {
             copy: ImageCopy::new(device, source, destination, in_flight)?,
+            buffers,
         })
     }
 
@@ -44,13 +56,48 @@ impl Blit {
         self.copy.images()
     }
 
-    /// Starts a copy and returns at once. [`Error::Busy`] while as many as were asked for are in
-    /// flight.
+    /// Starts a copy and returns at once; the GPU waits for the fences in the buffers. [`Error::Busy`]
+    /// while as many as were asked for are in flight.
+    ///
+    /// [`Error::Fenced`] if a fence is pending and cannot be left to the GPU: the device takes no
+    /// pending sync files ([`Device::takes_pending_sync_files`]), or the kernel gives none (before
+    /// Linux 6.0). Then [`Self::wait_for_buffers`] first.
     pub fn submit(&mut self) -> Result<(), Error> {
-        self.copy.submit().map_err(|error| match error {
+        let pending = self.pending()?;
+        if !pending.is_empty() && !self.copy.takes_pending_sync_files() {
+            return Err(Error::Fenced);
+        }
+        let files = pending.into_iter().map(OwnedFd::from);
+        self.copy.submit(files).map_err(|error| match error {
             vk::Error::Busy => Error::Busy(self.copy.slots()),
             error => error.into(),
         })
+    }
+
+    /// The buffers' fences that are not signalled yet.
+    fn pending(&self) -> Result<ArrayVec<SyncFile, 2>, Error> {
+        let mut pending = ArrayVec::new();
+        for (buffer, access) in self.buffers.iter().zip(ACCESSES) {
+            let fence = implicit::fence(buffer, access).map_err(Error::Fences)?;
+            if fence.is_signalled().map_err(Error::Fences)? {
+                continue;
+            }
+            match fence {
+                sync::Fence::SyncFile(file) => pending.push(file),
+                _ => return Err(Error::Fenced),
+            }
+        }
+        Ok(pending)
+    }
+
+    /// Waits until the buffers carry no fence that a copy has to wait for, for up to `timeout` for
+    /// each of the two.
+    pub fn wait_for_buffers(&self, timeout: Duration) -> Result<(), Error> {
+        for (buffer, access) in self.buffers.iter().zip(ACCESSES) {
+            let fence = implicit::fence(buffer, access).map_err(Error::Fences)?;
+            fence.wait(timeout).map_err(Error::Fences)?;
+        }
+        Ok(())
     }
 
     /// Whether all copies are made. Does not wait.

@@ -19,6 +19,7 @@ use super::strategy::Strategy;
 use super::{Error, Failure};
 use crate::sync::SyncFile;
 use crate::sys;
+use crate::vk::DEADLINE;
 
 /// The shortest wait for a GPU at a time.
 const MOMENT: Duration = Duration::from_millis(100);
@@ -407,14 +408,16 @@ impl Worker {
         }
     }
 
-    /// Waits for a GPU without keeping the engine from others, however long it takes: see
-    /// [`Engine::finish`].
+    /// Waits for a GPU without keeping the engine from others, as long as [`Engine::finish`] does.
     fn wait_for_execution(&self, file: BorrowedFd<'_>, step: Step) {
         let fd = [(file, PollFlags::POLLIN)];
+        let start = Instant::now();
+        let most = self.0.patience.saturating_add(DEADLINE);
         loop {
-            let end = Instant::now().checked_add(self.0.patience.max(MOMENT));
+            let left = most.saturating_sub(start.elapsed());
+            let end = Instant::now().checked_add(self.0.patience.max(MOMENT).min(left));
             match wait_for(&fd, end, None) {
-                Err(Errno::ETIMEDOUT) => step.warn(),
+                Err(Errno::ETIMEDOUT) if !left.is_zero() => step.warn(),
                 // What there is to know the engine will find out.
                 _ => return,
             }

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
@@ -45,15 +45,6 @@ impl BufferId {
             }
             FILE_SYSTEM.store(stat.st_dev, Ordering::Relaxed);
         }
-        Ok(Self {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-        })
-    }
-
-    /// The identity behind a number that may be no open fd, or anybody's: for a look only.
-    pub(crate) fn of_number(number: RawFd) -> Result<Self, Errno> {
-        let stat = sys::file::stat_number(number)?;
         Ok(Self {
             device: stat.st_dev,
             inode: stat.st_ino,

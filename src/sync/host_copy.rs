@@ -71,9 +71,15 @@ impl HostCopy {
 /// Whether the host of a virtual machine has the picture, so that the memory which devices and
 /// mappings see here may be out of date.
 pub(crate) fn is_on_host(buffer: &DmaBuf) -> Result<bool, Error> {
-    if is_own_dumb_buffer(buffer) {
-        return Ok(false);
+    match is_own_dumb_buffer(buffer) {
+        true => Ok(false),
+        false => is_classic(buffer),
     }
+}
+
+/// Whether any of a buffer's memory is a classic resource of virtio-gpu with 3D: those on the host,
+/// and the library's own dumb buffers.
+pub(crate) fn is_classic(buffer: &DmaBuf) -> Result<bool, Error> {
     for object in buffer.objects() {
         if find(object.as_fd())?.is_some() {
             return Ok(true);

@@ -48,7 +48,7 @@ impl Device {
     ) -> Result<Buffer, Error> {
         self.require(Feature::DmaBuf)?;
         self.require(Feature::Foreign)?;
-        memory::check_is_current(buffer)?;
+        memory::check(self, buffer)?;
         let object = bytes_of(buffer)?;
         let features = query::buffers(self, usage);
         if !features.contains(vk::ExternalMemoryFeatureFlags::IMPORTABLE) {
@@ -215,11 +215,9 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if !self.device.is_here() {
-            return;
-        }
         // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
         // The memory goes afterwards, as a field.
-        unsafe { self.device.raw().destroy_buffer(self.raw, None) };
+        self.device
+            .destroy(|raw| unsafe { raw.destroy_buffer(self.raw, None) });
     }
 }

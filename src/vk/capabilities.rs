@@ -9,6 +9,8 @@ use ash::{ext, khr, vk};
 pub enum Feature {
     /// Memory from dma-bufs, and dma-bufs from memory.
     DmaBuf,
+    /// Memory from the dma-bufs of others, as images or as buffers. Some devices only export.
+    Import,
     /// Images with DRM format modifiers.
     Modifiers,
     /// Handing memory over to devices that are not Vulkan's.
@@ -27,8 +29,9 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::DmaBuf,
+        Self::Import,
         Self::Modifiers,
         Self::Foreign,
         Self::Ycbcr,
@@ -44,7 +47,7 @@ impl Feature {
     fn extensions(self, version: u32) -> Vec<&'static CStr> {
         let core_since = |promoted: u32, name| (version < promoted).then_some(name);
         match self {
-            Self::DmaBuf => vec![
+            Self::DmaBuf | Self::Import => vec![
                 khr::external_memory_fd::NAME,
                 ext::external_memory_dma_buf::NAME,
             ],
@@ -73,6 +76,7 @@ impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::DmaBuf => "dma-bufs",
+            Self::Import => "import of dma-bufs",
             Self::Modifiers => "images with modifiers",
             Self::Foreign => "foreign queues",
             Self::Ycbcr => "YCbCr conversion",
@@ -89,6 +93,8 @@ pub(super) struct Brought<'a> {
     /// The lower of the instance's and the device's.
     pub(super) version: u32,
     pub(super) has: &'a dyn Fn(&CStr) -> bool,
+    /// See [`query::imports`](super::query::imports).
+    pub(super) imports: bool,
     /// Feature `samplerYcbcrConversion`.
     pub(super) ycbcr: bool,
     /// Feature `timelineSemaphore`.
@@ -118,6 +124,7 @@ impl Capabilities {
                 }
             };
             match feature {
+                Feature::Import => need(brought.imports, "import of buffers and images"),
                 Feature::Ycbcr => need(brought.ycbcr, "feature samplerYcbcrConversion"),
                 Feature::Timeline => need(brought.timeline, "feature timelineSemaphore"),
                 Feature::SyncFdSemaphores => {
@@ -158,9 +165,14 @@ impl Capabilities {
         let there = Feature::ALL
             .into_iter()
             .filter(|feature| self.has(*feature));
-        there
+        let mut extensions: Vec<_> = there
             .flat_map(|feature| feature.extensions(version))
-            .collect()
+            .collect();
+        // Two features have the same: VUID-VkDeviceCreateInfo-ppEnabledExtensionNames-01840 and its
+        // like want each name once.
+        extensions.sort_unstable();
+        extensions.dedup();
+        extensions
     }
 }
 
@@ -185,6 +197,7 @@ mod tests {
         Brought {
             version,
             has,
+            imports: true,
             ycbcr: true,
             timeline: true,
             semaphore_fd: true,
@@ -205,6 +218,27 @@ mod tests {
             some.to_string()
                 .contains("sync file fences: no, lacks import and export")
         );
+    }
+
+    #[test]
+    fn a_device_that_only_exports_lacks_import_and_nothing_else() {
+        let some = Capabilities::of(&Brought {
+            imports: false,
+            ..brought(vk::API_VERSION_1_1, &|_| true)
+        });
+        assert!(some.has(Feature::DmaBuf) && !some.has(Feature::Import));
+        assert_eq!(
+            some.missing(Feature::Import),
+            ["import of buffers and images"]
+        );
+    }
+
+    #[test]
+    fn an_extension_of_two_features_is_enabled_once() {
+        let all = Capabilities::of(&brought(vk::API_VERSION_1_1, &|_| true));
+        let names = all.extensions(vk::API_VERSION_1_1);
+        let times = |name| names.iter().filter(|known| **known == name).count();
+        assert_eq!(times(ext::external_memory_dma_buf::NAME), 1);
     }
 
     #[test]

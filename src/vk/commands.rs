@@ -1,13 +1,18 @@
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ash::vk;
 
 use super::semaphore::nanoseconds;
+use super::unfinished::{DEADLINE, Unfinished};
 use super::{Call, Device, Error, Point, Semaphore};
 
 /// A command buffer that is recorded once and submitted as often as wanted, and the fence that
-/// tells when it is done. Waits for that on drop.
+/// tells when it is done.
+///
+/// Drop waits for that, for 20 s at most. After that nothing that the commands may use is destroyed:
+/// objects of the same device that are dropped while it is still being executed leak, and so does the
+/// device. An error is logged.
 #[derive(Debug)]
 pub struct Commands {
     device: Device,
@@ -204,18 +209,8 @@ impl Commands {
         if !self.is_done()? {
             return Err(Error::Busy);
         }
-        // What fails on the way leaves semaphores in some state or other: they are made anew then.
-        let Semaphores { mut waits, done } = std::mem::take(&mut self.semaphores);
-        let mut after = std::mem::take(&mut self.after);
-        after.clear();
-        for (index, file) in files.into_iter().enumerate() {
-            match waits.get(index) {
-                Some(known) => known.replace(Some(file))?,
-                None => waits.push(Semaphore::from_sync_file(&self.device, Some(file))?),
-            }
-            after.push(Point::Binary(waits[index].clone()));
-        }
-        let done = match done {
+        let (waits, after) = self.semaphores_for(files)?;
+        let done = match self.semaphores.done.take() {
             Some(known) => known,
             None => Semaphore::new(&self.device)?,
         };
@@ -228,6 +223,44 @@ impl Commands {
             done: Some(done),
         };
         Ok(())
+    }
+
+    /// As [`Self::submit`], to be executed after these sync files.
+    ///
+    /// # Safety
+    /// As for [`Self::submit`].
+    pub(crate) unsafe fn submit_behind(
+        &mut self,
+        files: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<(), Error> {
+        if !self.is_done()? {
+            return Err(Error::Busy);
+        }
+        let (waits, after) = self.semaphores_for(files)?;
+        // SAFETY: imported semaphores are signalled or about to be, and nothing else waits for them.
+        unsafe { self.submit_with(&after, &[])? };
+        self.after = after;
+        self.semaphores.waits = waits;
+        Ok(())
+    }
+
+    /// The semaphores of these sync files, and the points to wait for. To be given back after the
+    /// submission: after a failure on the way they are in some state or other, and made anew.
+    fn semaphores_for(
+        &mut self,
+        files: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<(Vec<Semaphore>, Vec<Point>), Error> {
+        let mut waits = std::mem::take(&mut self.semaphores.waits);
+        let mut after = std::mem::take(&mut self.after);
+        after.clear();
+        for (index, file) in files.into_iter().enumerate() {
+            match waits.get(index) {
+                Some(known) => known.replace(Some(file))?,
+                None => waits.push(Semaphore::from_sync_file(&self.device, Some(file))?),
+            }
+            after.push(Point::Binary(waits[index].clone()));
+        }
+        Ok((waits, after))
     }
 
     /// The second half: once for each time.
@@ -257,6 +290,47 @@ impl Commands {
         Ok(!self.submitted)
     }
 
+    /// Leaves to itself what is being executed, instead of waiting for it.
+    pub(crate) fn abandon(mut self, why: &Error) {
+        if self.submitted {
+            self.leave(why);
+            self.submitted = false;
+            (self.pool, self.fence) = Default::default();
+        }
+    }
+
+    fn leave(&mut self, why: &Error) {
+        log::error!("{why}: what it uses leaks, and the device");
+        self.device.unfinished().add(Unfinished {
+            device: self.device.clone(),
+            pool: self.pool,
+            fence: self.fence,
+            _points: std::mem::take(&mut self.points),
+        });
+    }
+
+    /// As [`Self::wait`], through a lack of memory that passes. A lost device executes nothing any
+    /// more.
+    fn wait_to_the_end(&mut self, timeout: Duration) -> Result<(), Error> {
+        let end = Instant::now() + timeout;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.wait(left) {
+                Err(error) if error.is_device_lost() => return Ok(()),
+                Err(error) if left.is_zero() => return Err(error),
+                Err(Error::Timeout { device, .. }) => {
+                    return Err(Error::Timeout {
+                        device,
+                        milliseconds: timeout.as_millis(),
+                    });
+                }
+                Err(error) => log::warn!("{error}"),
+                Ok(()) => return Ok(()),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Waits until nothing submitted is being executed, for as long as `timeout`.
     pub fn wait(&mut self, timeout: Duration) -> Result<(), Error> {
         if self.submitted {
@@ -279,19 +353,13 @@ impl Drop for Commands {
         if !self.device.is_here() {
             return;
         }
-        // What is being executed must not be destroyed, so there is no way on but waiting. A lost
-        // device executes nothing any more; other failures are a lack of memory, and pass.
-        while let Err(error) = self.wait(Duration::MAX) {
-            log::error!("{error}");
-            if error.is_device_lost() {
-                break;
-            }
-            std::thread::yield_now();
-        }
-        // SAFETY: nothing is being executed; the buffer goes with its pool.
-        unsafe {
-            self.device.raw().destroy_fence(self.fence, None);
-            self.device.raw().destroy_command_pool(self.pool, None);
+        match self.wait_to_the_end(DEADLINE) {
+            // SAFETY: nothing is being executed; the buffer goes with its pool.
+            Ok(()) => unsafe {
+                self.device.raw().destroy_fence(self.fence, None);
+                self.device.raw().destroy_command_pool(self.pool, None);
+            },
+            Err(error) => self.leave(&error),
         }
     }
 }

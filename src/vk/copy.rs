@@ -1,3 +1,4 @@
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use ash::vk;
@@ -46,14 +47,20 @@ impl ImageCopy {
         (&self.source, &self.destination)
     }
 
+    /// Whether a copy can be given sync files that are not signalled yet.
+    pub(crate) fn takes_pending_sync_files(&self) -> bool {
+        self.source.device.takes_pending_sync_files()
+    }
+
     pub(crate) fn slots(&self) -> usize {
         self.slots.len()
     }
 
-    /// Starts a copy and returns at once. [`Error::Busy`] while all slots are in flight.
-    pub(crate) fn submit(&mut self) -> Result<(), Error> {
+    /// Starts a copy, to be executed after these sync files, and returns at once. [`Error::Busy`] while
+    /// all slots are in flight.
+    pub(crate) fn submit(&mut self, after: impl IntoIterator<Item = OwnedFd>) -> Result<(), Error> {
         // SAFETY: the slot was recorded in `new`, and what it uses are fields of `self`.
-        unsafe { self.slots[self.next].submit()? };
+        unsafe { self.slots[self.next].submit_behind(after)? };
         self.next = (self.next + 1) % self.slots.len();
         Ok(())
     }

@@ -9,6 +9,7 @@ use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 use super::cache::Images;
 use super::capabilities::Brought;
 use super::query::Answers;
+use super::unfinished;
 use super::{Call, Capabilities, Error, Feature, PhysicalDevice};
 use crate::sys::process;
 
@@ -29,6 +30,7 @@ struct Inner {
     answers: Answers,
     images: Images,
     closes_refused_fds: OnceLock<bool>,
+    unfinished: unfinished::All,
     /// Made when first used. Taken out, and so freed, before the device is destroyed.
     staging: Mutex<Option<Allocator>>,
     owner: Owner,
@@ -102,12 +104,10 @@ pub struct Host<'a> {
 impl Device {
     /// Creates a device, with all that [`PhysicalDevice::capabilities`] has.
     ///
-    /// [`Error::Missing`] where it cannot share images.
+    /// What the device lacks is an error of the operations that need it: [`Error::Missing`]. A GPU
+    /// without modifiers shares no images and still shares buffers ([`Self::import_buffer`]).
     pub fn new(physical: &PhysicalDevice) -> Result<Self, Error> {
         let capabilities = physical.capabilities().clone();
-        for feature in Feature::IMAGES {
-            require(physical, &capabilities, feature)?;
-        }
         let instance = physical.instance().raw();
         let queue_family = queue_family(physical)?;
         let priorities = [1.0];
@@ -160,6 +160,7 @@ impl Device {
         let capabilities = Capabilities::of(&Brought {
             version: physical.version(),
             has: &|name| host.extensions.contains(&name),
+            imports: offered.has(Feature::Import),
             ycbcr: host.ycbcr,
             timeline: host.timeline,
             semaphore_fd: offered.has(Feature::SyncFdSemaphores),
@@ -193,6 +194,7 @@ impl Device {
             answers: Answers::default(),
             images: Images::default(),
             closes_refused_fds: OnceLock::new(),
+            unfinished: unfinished::All::default(),
             staging: Mutex::new(None),
             owner,
             process: process::Owner::current(),
@@ -267,6 +269,11 @@ impl Device {
     /// See [`super::fds`].
     pub(super) fn closes_refused_fds(&self) -> &OnceLock<bool> {
         &self.0.closes_refused_fds
+    }
+
+    /// See [`super::unfinished`].
+    pub(super) fn unfinished(&self) -> &unfinished::All {
+        &self.0.unfinished
     }
 
     /// Does something with the allocator of staging memory.

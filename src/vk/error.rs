@@ -58,6 +58,12 @@ pub enum Error {
     /// [`sync::Error::OnHost`](crate::sync::Error::OnHost). A copy by the CPU fetches it.
     #[error(transparent)]
     NotCurrent(crate::sync::Error),
+    /// venus takes no classic resource of virtio-gpu, which has no blob memory. A copy by the CPU does.
+    #[error("{device} takes no classic resource of virtio-gpu")]
+    ClassicResource {
+        /// The device.
+        device: String,
+    },
     /// The device has no queue for graphics or compute, or the host program keeps it to itself.
     #[error("{device} has no queue to submit to")]
     NoQueue {
@@ -73,6 +79,15 @@ pub enum Error {
         call: Call,
         /// The reason.
         result: vk::Result,
+    },
+    /// The driver says that the call succeeded, and gives no fd: lavapipe up to Mesa 26.1 does if
+    /// the process may open no more (`lvp_GetMemoryFdKHR`).
+    #[error("{device}: {call} gives no fd")]
+    NoFd {
+        /// The device.
+        device: String,
+        /// Which call.
+        call: Call,
     },
     /// gpu-allocator could not be set up, or has no memory.
     #[error("staging memory: {0}")]
@@ -311,6 +326,13 @@ pub enum Error {
     /// The fd is no sync file.
     #[error("the fd is not a sync file: {0}")]
     NotASyncFile(nix::errno::Errno),
+    /// The sync file is not signalled yet, and the driver would wait for it while it submits work. Wait
+    /// for the sync file first.
+    #[error("{device} would wait for the sync file while it submits")]
+    PendingSyncFile {
+        /// The device.
+        device: String,
+    },
     /// The command buffer is still being executed.
     #[error("the commands are still being executed")]
     Busy,
@@ -323,6 +345,15 @@ pub enum Error {
         fourcc: Fourcc,
         /// The modifier.
         modifier: Modifier,
+    },
+    /// Work has not ended in the time after which it never will. What it uses leaks, and the device is
+    /// not to be used any more.
+    #[error("{device}: the GPU has not finished in {milliseconds} ms, and is given up")]
+    Hung {
+        /// The device.
+        device: String,
+        /// How long was waited.
+        milliseconds: u128,
     },
     /// The wait's time ran out.
     #[error("{device}: the GPU did not finish in {milliseconds} ms")]
@@ -359,7 +390,12 @@ impl Error {
             Self::NotCurrent(crate::sync::Error::Examine { errno }) => {
                 crate::sys::is_passing(*errno)
             }
-            Self::Duplicate(_) | Self::Busy | Self::Timeout { .. } | Self::StagingMemory(_) => true,
+            Self::NoFd { .. }
+            | Self::Duplicate(_)
+            | Self::PendingSyncFile { .. }
+            | Self::Busy
+            | Self::Timeout { .. }
+            | Self::StagingMemory(_) => true,
             _ => false,
         }
     }

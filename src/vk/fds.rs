@@ -1,32 +1,25 @@
-//! Whose an fd is after an import that failed.
+//! Who closes the fd of an import that failed.
 //!
 //! The specification leaves it with the caller: it passes to the driver by a successful import
 //! only (VkImportMemoryFdInfoKHR). lavapipe up to Mesa 25.0 closes it all the same, and whether it
 //! did cannot be told by looking: the number may be another thread's by then, and even another fd
 //! of the same dma-buf. Later ones keep to the specification, and no version tells them apart:
-//! lavapipe called itself 0.0.1 for years. So lavapipe is tried, once per device and at the first
-//! refusal, with a dma-buf that nobody else has.
+//! lavapipe called itself 0.0.1 for years. So lavapipe is tried, once per device and before its
+//! first import, with memory that nobody else has.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use ash::vk;
-use nix::errno::Errno;
 
 use super::image::DMA_BUF;
-use super::{Device, Error, query};
-use crate::buffer::BufferId;
-use crate::sys::{self, udmabuf};
+use super::{Call, Device, Error};
+use crate::sys::{self, file, udmabuf};
 
 /// Closes the fd that the driver was offered and refused with `result`, unless the driver did.
-pub(super) fn take_back(device: &Device, fd: OwnedFd, result: vk::Result) {
-    let ours = match closes_refused(device) {
-        Some(closes) => !closes || before_the_fd(result),
-        None => {
-            log::warn!("an fd is left open: it may have been closed by {device:?}");
-            false
-        }
-    };
-    if !ours {
+///
+/// `closes_refused`: what [`closes_refused`] answered before the import.
+pub(super) fn take_back(closes_refused: bool, fd: OwnedFd, result: vk::Result) {
+    if closes_refused && !is_before_the_fd(result) {
         // Closed already, and whatever has the number now is not ours.
         let _ = fd.into_raw_fd();
     }
@@ -34,39 +27,42 @@ pub(super) fn take_back(device: &Device, fd: OwnedFd, result: vk::Result) {
 
 /// Whether lavapipe fails with this before it comes to the fd: with a lack of host memory for its
 /// own object, or in a layer.
-fn before_the_fd(result: vk::Result) -> bool {
+fn is_before_the_fd(result: vk::Result) -> bool {
     !matches!(
         result,
         vk::Result::ERROR_INVALID_EXTERNAL_HANDLE | vk::Result::ERROR_OUT_OF_DEVICE_MEMORY
     )
 }
 
-/// Whether the driver closes what it refuses. `None`: it could not be found out, this time.
-fn closes_refused(device: &Device) -> Option<bool> {
+/// Whether the driver closes the fds of what it refuses to import. Takes an fd for a moment the
+/// first time, and fails if none is free.
+pub(super) fn closes_refused(device: &Device) -> Result<bool, Error> {
     if device.physical().driver_id() != Some(vk::DriverId::MESA_LLVMPIPE) {
-        return Some(false);
+        return Ok(false);
     }
     let known = device.closes_refused_fds();
-    known.get().copied().or_else(|| {
-        let closes = probe(device)
-            .inspect_err(|error| log::debug!("cannot try what becomes of refused fds: {error}"))
-            .ok()?;
-        Some(*known.get_or_init(|| closes))
-    })
+    if let Some(closes) = known.get() {
+        return Ok(*closes);
+    }
+    let closes = probe(device)?;
+    Ok(*known.get_or_init(|| closes))
 }
 
-/// Offers a dma-buf of one page as memory of two.
+/// Offers memory of one page as memory of two.
+///
+/// It is a memfd and no dma-buf: lavapipe maps whatever file it is given
+/// (`llvmpipe_import_memory_fd`), and a memfd needs no `/dev/udmabuf`.
 fn probe(device: &Device) -> Result<bool, Error> {
     let size = udmabuf::page_size();
-    let fd = throwaway(size).map_err(Error::Duplicate)?;
-    let id = BufferId::of(&fd).map_err(Error::Duplicate)?;
-    let types = query::memory_types(device, fd.as_fd())?;
+    let fd = udmabuf::memory(size).map_err(Error::Duplicate)?;
+    let offered = file::stat(fd.as_fd()).map_err(Error::Duplicate)?;
     let mut import = vk::ImportMemoryFdInfoKHR::default()
         .handle_type(DMA_BUF)
         .fd(fd.as_raw_fd());
+    // lavapipe has one memory type.
     let info = vk::MemoryAllocateInfo::default()
         .allocation_size(size * 2)
-        .memory_type_index(types.trailing_zeros())
+        .memory_type_index(0)
         .push_next(&mut import);
     // SAFETY: `info` lives until the call returns, and the fd is ours to give.
     let allocated = unsafe { device.raw().allocate_memory(&info, None) };
@@ -78,34 +74,22 @@ fn probe(device: &Device) -> Result<bool, Error> {
             unsafe { device.raw().free_memory(memory, None) };
             Ok(false)
         }
-        Err(result) if before_the_fd(result) => {
-            // SAFETY: the driver has not come to it.
-            drop(unsafe { owned(number) });
-            Err(device.failed(super::Call::ImportMemory)(result))
+        Err(result) if is_before_the_fd(result) => {
+            // SAFETY: the driver has not come to the fd, which is open and ours.
+            drop(unsafe { OwnedFd::from_raw_fd(number) });
+            Err(device.failed(Call::ImportMemory)(result))
         }
         Err(_) => {
-            // Nobody else has this dma-buf, so if the number still means it, it is our own fd.
-            let now = BufferId::of_number(number);
-            let kept = now == Ok(id);
-            if kept {
-                // SAFETY: as just found out, it is ours.
-                drop(unsafe { owned(number) });
+            // Nobody else has this memfd, so if the number still means it, it is our own fd.
+            let is_kept = file::stat_number(number)
+                .is_ok_and(|now| (now.st_dev, now.st_ino) == (offered.st_dev, offered.st_ino));
+            if is_kept {
+                // SAFETY: as just found out, it is open and ours.
+                drop(unsafe { OwnedFd::from_raw_fd(number) });
             }
-            Ok(!kept)
+            Ok(!is_kept)
         }
     }
-}
-
-unsafe fn owned(number: i32) -> OwnedFd {
-    use std::os::fd::FromRawFd;
-    // SAFETY: the caller says that the fd is open and its own.
-    unsafe { OwnedFd::from_raw_fd(number) }
-}
-
-/// A dma-buf that nobody else has.
-fn throwaway(size: u64) -> Result<OwnedFd, Errno> {
-    let memory = udmabuf::memory(size)?;
-    udmabuf::create(udmabuf::open()?.as_fd(), memory.as_fd(), size)
 }
 
 /// A dup of an fd to give away.

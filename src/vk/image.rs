@@ -181,7 +181,7 @@ impl Device {
         for feature in Feature::IMAGES {
             self.require(feature)?;
         }
-        memory::check_is_current(buffer)?;
+        memory::check(self, buffer)?;
         import(self, &Picture::whole(self, buffer)?, usage.into())
     }
 
@@ -200,7 +200,7 @@ impl Device {
         for feature in Feature::IMAGES {
             self.require(feature)?;
         }
-        memory::check_is_current(buffer)?;
+        memory::check(self, buffer)?;
         import(self, &Picture::plane(self, buffer, plane)?, usage.into())
     }
 
@@ -578,11 +578,9 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        if !self.device.is_here() {
-            return;
-        }
         // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
         // The memory goes afterwards, as a field.
-        unsafe { self.device.raw().destroy_image(self.raw, None) };
+        self.device
+            .destroy(|raw| unsafe { raw.destroy_image(self.raw, None) });
     }
 }

@@ -183,11 +183,13 @@ impl Instance {
         Ok(devices)
     }
 
-    /// The device that is asked for.
+    /// The device that is asked for: see [`Select`].
     pub fn select(&self, select: &Select<'_>) -> Result<PhysicalDevice, Error> {
         let mut devices = self.physical_devices()?;
-        match devices.iter().position(|device| select.matches(device)) {
-            Some(index) => Ok(devices.swap_remove(index)),
+        let ranked = devices.iter().enumerate();
+        let ranked = ranked.filter_map(|(index, device)| Some((select.rank(device)?, index)));
+        match ranked.min() {
+            Some((_, index)) => Ok(devices.swap_remove(index)),
             None => Err(Error::NoSuchDevice {
                 wanted: select.to_string(),
                 found: match devices.is_empty() {

@@ -6,7 +6,7 @@ use ash::vk;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use super::image::DMA_BUF;
-use super::{Call, Device, Error, fds, query};
+use super::{Call, Device, Error, fds, query, quirks};
 use crate::buffer::{DmaBuf, Object};
 use crate::sync::{self, host_copy};
 
@@ -55,6 +55,7 @@ impl Memory {
         fits(device, needs.size)?;
         let types = query::memory_types(device, object.as_fd())?;
         let memory_type = common_type(types, needs.memory_type_bits)?;
+        let closes_refused = fds::closes_refused(device)?;
         let fd = fds::duplicate(object.as_fd())?;
         let mut import = vk::ImportMemoryFdInfoKHR::default()
             .handle_type(DMA_BUF)
@@ -78,7 +79,7 @@ impl Memory {
                 })
             }
             Err(result) => {
-                fds::take_back(device, fd, result);
+                fds::take_back(closes_refused, fd, result);
                 Err(refused(device, object, result))
             }
         }
@@ -118,6 +119,12 @@ impl Memory {
         // SAFETY: the memory was made for export as this.
         let fd = unsafe { self.device.functions().memory_fd.get_memory_fd(&info) }
             .map_err(self.device.failed(Call::GetMemoryFd))?;
+        if fd < 0 {
+            return Err(Error::NoFd {
+                device: self.device.physical().name().to_owned(),
+                call: Call::GetMemoryFd,
+            });
+        }
         // SAFETY: the call succeeded, so this is a new fd that nobody else knows.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         close_on_exec(&fd)?;
@@ -131,11 +138,9 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if !self.device.is_here() {
-            return;
-        }
         // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
-        unsafe { self.device.raw().free_memory(self.raw, None) };
+        self.device
+            .destroy(|raw| unsafe { raw.free_memory(self.raw, None) });
     }
 }
 
@@ -177,8 +182,17 @@ fn refused(device: &Device, object: &Object, result: vk::Result) -> Error {
 }
 
 /// Refuses memory that is a copy of what a virtual machine's host has: an import would show what was
-/// there before, and what is written would not arrive.
-pub(super) fn check_is_current(buffer: &DmaBuf) -> Result<(), Error> {
+/// there before, and what is written would not arrive. Refuses what would end the process, too.
+pub(super) fn check(device: &Device, buffer: &DmaBuf) -> Result<(), Error> {
+    if quirks::aborts_on_classic_resources(device.physical()) {
+        return match host_copy::is_classic(buffer) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(Error::ClassicResource {
+                device: device.physical().name().to_owned(),
+            }),
+            Err(error) => Err(Error::NotCurrent(error)),
+        };
+    }
     match host_copy::is_on_host(buffer) {
         Ok(false) => Ok(()),
         Ok(true) => Err(Error::NotCurrent(sync::Error::OnHost)),

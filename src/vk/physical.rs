@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ash::{ext, khr, vk};
 
 use super::capabilities::Brought;
-use super::{Capabilities, Error, Feature, Instance, quirks};
+use super::{Capabilities, Error, Feature, Instance, query, quirks};
 use crate::device::{self, NodeId};
 
 /// The DRM nodes of a Vulkan device (VK_EXT_physical_device_drm).
@@ -34,28 +34,60 @@ struct Inner {
     capabilities: Capabilities,
 }
 
-/// Which Vulkan device to take.
+/// Which Vulkan device to take: of all that are meant, the first that shares images, else the first
+/// that shares buffers, else the first.
 #[derive(Clone, Copy, Debug)]
 pub enum Select<'a> {
-    /// The one that drives this DRM device.
+    /// One that drives this DRM device: by its numbers and bus if there is one, else as
+    /// [`PhysicalDevice::may_drive`] says.
     Drm(&'a device::Device),
-    /// A software device: llvmpipe.
+    /// A software device: of several that share equally well, Mesa's lavapipe.
     Software,
-    /// The first whose name contains this, in any case of letters.
+    /// One whose name contains this, in any case of letters.
     Name(&'a str),
-    /// The first of this driver. Several can drive one device, such as RADV and AMDVLK.
+    /// One of this driver. Several can drive one device, such as RADV and AMDVLK.
     Driver(vk::DriverId),
 }
 
 impl Select<'_> {
-    pub(super) fn matches(&self, device: &PhysicalDevice) -> bool {
-        match self {
-            Self::Drm(drm) => device.drives(drm),
-            Self::Software => device.is_software(),
-            Self::Name(part) => device.name().to_lowercase().contains(&part.to_lowercase()),
-            Self::Driver(id) => device.driver_id() == Some(*id),
-        }
+    /// How well a device answers: the least is the best. `None`: it is not meant.
+    pub(super) fn rank(&self, device: &PhysicalDevice) -> Option<Rank> {
+        let (is_meant, is_second) = match self {
+            Self::Drm(drm) => {
+                let drives = device.drives(drm);
+                (drives || device.may_drive(drm), !drives)
+            }
+            Self::Software => {
+                let is_lavapipe = device.driver_id() == Some(vk::DriverId::MESA_LLVMPIPE);
+                (device.is_software(), !is_lavapipe)
+            }
+            Self::Name(part) => {
+                let name = device.name().to_lowercase();
+                (name.contains(&part.to_lowercase()), false)
+            }
+            Self::Driver(id) => (device.driver_id() == Some(*id), false),
+        };
+        is_meant.then(|| Rank {
+            sharing: device.sharing(),
+            is_second,
+        })
     }
+}
+
+/// How well a device answers a selection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    sharing: Sharing,
+    /// It is a make-shift, or there is a better driver of the kind.
+    is_second: bool,
+}
+
+/// What a device shares with others, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Sharing {
+    Images,
+    Buffers,
+    Nothing,
 }
 
 impl fmt::Display for Select<'_> {
@@ -122,6 +154,13 @@ impl PhysicalDevice {
         let capabilities = Capabilities::of(&Brought {
             version,
             has: &has,
+            imports: has(ext::external_memory_dma_buf::NAME) && {
+                let on = query::On {
+                    instance: raw,
+                    device: handle,
+                };
+                query::imports(on, has(ext::image_drm_format_modifier::NAME))
+            },
             ycbcr: ycbcr.sampler_ycbcr_conversion == vk::TRUE,
             timeline: timeline.timeline_semaphore == vk::TRUE,
             semaphore_fd: semaphore_fd(raw, handle),
@@ -182,12 +221,29 @@ impl PhysicalDevice {
         let Some(bus) = node.bus.as_ref() else {
             return false;
         };
-        let all = device::enumerate().unwrap_or_else(|error| {
-            log::warn!("{error}");
-            Vec::new()
-        });
         let same = |other: &&device::Node| other.bus.as_ref() == Some(bus);
+        let all = all_nodes();
         all.iter().filter(same).any(|other| nodes.has(other.id))
+    }
+
+    /// Whether it may be the GPU of this display controller: no number is the same, but both are
+    /// devices of the platform bus, and the controller has no render node. On a SoC that has a
+    /// display controller and a GPU as two devices, the GPU draws for the controller, and neither
+    /// says so. (KWin takes them for compatible by the same rule, `GpuManager`, and wlroots 0.21.)
+    pub fn may_drive(&self, device: &device::Device) -> bool {
+        let Some(nodes) = self.0.nodes else {
+            return false;
+        };
+        nodes.may_drive(device.node(), &all_nodes())
+    }
+
+    fn sharing(&self) -> Sharing {
+        let has = |feature| self.0.capabilities.has(feature);
+        match has(Feature::DmaBuf) && has(Feature::Foreign) && has(Feature::Import) {
+            true if has(Feature::Modifiers) => Sharing::Images,
+            true => Sharing::Buffers,
+            false => Sharing::Nothing,
+        }
     }
 
     /// What it can do for sharing, and what it lacks.
@@ -195,11 +251,18 @@ impl PhysicalDevice {
         &self.0.capabilities
     }
 
-    /// What it lacks for sharing images: extensions. Empty: nothing.
+    /// What it lacks for sharing images with others: extensions, and that it imports any. Empty:
+    /// nothing.
     pub fn missing_extensions(&self) -> Vec<&str> {
-        let missing = |feature| self.0.capabilities.missing(feature);
-        let all = Feature::IMAGES.into_iter().flat_map(missing);
-        all.map(String::as_str).collect()
+        let mut all = Vec::new();
+        for feature in Feature::IMAGES.into_iter().chain([Feature::Import]) {
+            for missing in self.0.capabilities.missing(feature) {
+                if !all.contains(&missing.as_str()) {
+                    all.push(missing.as_str());
+                }
+            }
+        }
+        all
     }
 
     /// The version of Vulkan to use it with.
@@ -218,6 +281,13 @@ impl PhysicalDevice {
     pub(super) fn max_allocation(&self) -> u64 {
         self.0.max_allocation
     }
+}
+
+fn all_nodes() -> Vec<device::Node> {
+    device::enumerate().unwrap_or_else(|error| {
+        log::warn!("{error}");
+        Vec::new()
+    })
 }
 
 fn semaphore_fd(instance: &ash::Instance, device: vk::PhysicalDevice) -> bool {
@@ -249,6 +319,19 @@ impl DrmNodes {
     fn has(&self, node: NodeId) -> bool {
         self.primary == Some(node) || self.render == Some(node)
     }
+
+    /// Whether these are of a GPU on the platform bus and the node is of a display controller there.
+    fn may_drive(&self, controller: &device::Node, all: &[device::Node]) -> bool {
+        let is_platform = |node: &device::Node| {
+            let bus = node.bus.as_ref();
+            bus.is_some_and(|bus| bus.subsystem == "platform")
+        };
+        let draws_itself = all
+            .iter()
+            .any(|node| node.kind == device::NodeKind::Render && node.bus == controller.bus);
+        let is_gpu = |node: &device::Node| self.has(node.id) && is_platform(node);
+        is_platform(controller) && !draws_itself && all.iter().any(is_gpu)
+    }
 }
 
 fn nodes_of(drm: &vk::PhysicalDeviceDrmPropertiesEXT<'_>) -> DrmNodes {
@@ -268,9 +351,60 @@ fn nodes_of(drm: &vk::PhysicalDeviceDrmPropertiesEXT<'_>) -> DrmNodes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::{BusId, NodeKind};
 
     fn node(minor: u64) -> NodeId {
         NodeId { major: 226, minor }
+    }
+
+    fn named(kind: NodeKind, minor: u64, subsystem: &str, name: &str) -> device::Node {
+        device::Node {
+            path: format!("/dev/dri/{minor}").into(),
+            kind,
+            id: node(minor),
+            bus: Some(BusId {
+                subsystem: subsystem.to_owned(),
+                name: name.to_owned(),
+            }),
+        }
+    }
+
+    #[test]
+    fn a_display_controller_and_a_gpu_on_the_platform_bus_belong_together() {
+        let display = named(NodeKind::Primary, 0, "platform", "display-subsystem");
+        let gpu = named(NodeKind::Render, 128, "platform", "fb000000.gpu");
+        let card = named(NodeKind::Primary, 1, "pci", "0000:01:00.0");
+        let of = |render| DrmNodes {
+            primary: None,
+            render: Some(node(render)),
+        };
+        let all = [display.clone(), gpu.clone(), card.clone()];
+        assert!(of(128).may_drive(&display, &all));
+        // Not what is on another bus, and not what has a GPU of its own.
+        assert!(!of(128).may_drive(&card, &all));
+        assert!(!of(1).may_drive(&display, &all));
+        let own = named(NodeKind::Render, 129, "platform", "display-subsystem");
+        let all = [display.clone(), gpu, own];
+        assert!(!of(128).may_drive(&display, &all));
+    }
+
+    #[test]
+    fn what_shares_comes_before_what_is_liked() {
+        let rank = |sharing, is_second| Rank { sharing, is_second };
+        let mut ranks = [
+            rank(Sharing::Nothing, false),
+            rank(Sharing::Buffers, false),
+            rank(Sharing::Images, true),
+            rank(Sharing::Images, false),
+        ];
+        ranks.sort();
+        let best_first = [
+            rank(Sharing::Images, false),
+            rank(Sharing::Images, true),
+            rank(Sharing::Buffers, false),
+            rank(Sharing::Nothing, false),
+        ];
+        assert_eq!(ranks, best_first);
     }
 
     #[test]

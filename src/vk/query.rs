@@ -86,9 +86,50 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     }
 }
 
+/// Who is asked.
+#[derive(Clone, Copy)]
+pub(super) struct On<'a> {
+    pub(super) instance: &'a ash::Instance,
+    pub(super) device: vk::PhysicalDevice,
+}
+
+impl<'a> On<'a> {
+    fn of(device: &'a Device) -> Self {
+        Self {
+            instance: device.physical().instance().raw(),
+            device: device.physical().raw(),
+        }
+    }
+}
+
+/// Whether a device imports dma-bufs at all: as buffers to copy from, or as images of the most common
+/// format. Some export only.
+///
+/// `has_modifiers`: whether the device has VK_EXT_image_drm_format_modifier. It has
+/// VK_EXT_external_memory_dma_buf.
+pub(super) fn imports(on: On<'_>, has_modifiers: bool) -> bool {
+    let importable = vk::ExternalMemoryFeatureFlags::IMPORTABLE;
+    if ask_buffers(on, vk::BufferUsageFlags::TRANSFER_SRC).contains(importable) {
+        return true;
+    }
+    let format = vk::Format::B8G8R8A8_UNORM;
+    has_modifiers
+        && ask_modifiers(on, format).iter().any(|listed| {
+            let kind = Kind {
+                format,
+                twin: None,
+                planes: &[],
+                modifier: Modifier(listed.drm_format_modifier),
+                usage: vk::ImageUsageFlags::TRANSFER_SRC.into(),
+                disjoint: false,
+            };
+            ask_limits(on, &kind).is_ok_and(|limits| limits.features.contains(importable))
+        })
+}
+
 /// The modifiers that the device lists for a format.
 pub(super) fn modifiers(device: &Device, format: vk::Format) -> Listed {
-    let ask = |format: &vk::Format| ask_modifiers(device, *format);
+    let ask = |format: &vk::Format| ask_modifiers(On::of(device), *format);
     device.answers().modifiers.get(format, ask, |_| true)
 }
 
@@ -97,7 +138,7 @@ pub(super) fn limits(device: &Device, kind: Kind) -> Result<Limits, vk::Result> 
     let final_answer = |answer: &Result<Limits, vk::Result>| {
         matches!(answer, Ok(_) | Err(vk::Result::ERROR_FORMAT_NOT_SUPPORTED))
     };
-    let ask = |kind: &Kind| ask_limits(device, kind);
+    let ask = |kind: &Kind| ask_limits(On::of(device), kind);
     device.answers().limits.get(kind, ask, final_answer)
 }
 
@@ -106,7 +147,7 @@ pub(super) fn buffers(
     device: &Device,
     usage: vk::BufferUsageFlags,
 ) -> vk::ExternalMemoryFeatureFlags {
-    let ask = |usage: &vk::BufferUsageFlags| ask_buffers(device, *usage);
+    let ask = |usage: &vk::BufferUsageFlags| ask_buffers(On::of(device), *usage);
     device.answers().buffers.get(usage, ask, |_| true)
 }
 
@@ -132,16 +173,13 @@ pub(super) fn features(kind: &Kind) -> vk::FormatFeatureFlags {
     features
 }
 
-fn ask_modifiers(device: &Device, format: vk::Format) -> Listed {
+fn ask_modifiers(on: On<'_>, format: vk::Format) -> Listed {
     let query = |list: &mut vk::DrmFormatModifierPropertiesListEXT<'_>| {
         let mut properties = vk::FormatProperties2::default().push_next(list);
-        let physical = device.physical();
         // SAFETY: the device has VK_EXT_image_drm_format_modifier.
         unsafe {
-            physical
-                .instance()
-                .raw()
-                .get_physical_device_format_properties2(physical.raw(), format, &mut properties);
+            on.instance
+                .get_physical_device_format_properties2(on.device, format, &mut properties);
         }
     };
     let mut count = vk::DrmFormatModifierPropertiesListEXT::default();
@@ -156,7 +194,7 @@ fn ask_modifiers(device: &Device, format: vk::Format) -> Listed {
     listed.into()
 }
 
-fn ask_limits(device: &Device, kind: &Kind) -> Result<Limits, vk::Result> {
+fn ask_limits(on: On<'_>, kind: &Kind) -> Result<Limits, vk::Result> {
     let mut external = vk::PhysicalDeviceExternalImageFormatInfo::default().handle_type(DMA_BUF);
     let mut drm = vk::PhysicalDeviceImageDrmFormatModifierInfoEXT::default()
         .drm_format_modifier(kind.modifier.0)
@@ -176,13 +214,13 @@ fn ask_limits(device: &Device, kind: &Kind) -> Result<Limits, vk::Result> {
     }
     let mut external = vk::ExternalImageFormatProperties::default();
     let mut properties = vk::ImageFormatProperties2::default().push_next(&mut external);
-    let physical = device.physical();
     // SAFETY: the device has the extensions whose structures are chained.
     unsafe {
-        physical
-            .instance()
-            .raw()
-            .get_physical_device_image_format_properties2(physical.raw(), &info, &mut properties)?;
+        on.instance.get_physical_device_image_format_properties2(
+            on.device,
+            &info,
+            &mut properties,
+        )?;
     }
     Ok(Limits {
         extent: properties.image_format_properties.max_extent,
@@ -190,18 +228,15 @@ fn ask_limits(device: &Device, kind: &Kind) -> Result<Limits, vk::Result> {
     })
 }
 
-fn ask_buffers(device: &Device, usage: vk::BufferUsageFlags) -> vk::ExternalMemoryFeatureFlags {
+fn ask_buffers(on: On<'_>, usage: vk::BufferUsageFlags) -> vk::ExternalMemoryFeatureFlags {
     let info = vk::PhysicalDeviceExternalBufferInfo::default()
         .usage(usage)
         .handle_type(DMA_BUF);
     let mut answer = vk::ExternalBufferProperties::default();
-    let physical = device.physical();
     // SAFETY: the device has VK_EXT_external_memory_dma_buf.
     unsafe {
-        physical
-            .instance()
-            .raw()
-            .get_physical_device_external_buffer_properties(physical.raw(), &info, &mut answer);
+        on.instance
+            .get_physical_device_external_buffer_properties(on.device, &info, &mut answer);
     }
     answer.external_memory_properties.external_memory_features
 }

@@ -22,6 +22,22 @@ pub(super) fn shares_sync_files(device: &PhysicalDevice) -> bool {
     device.driver_id() == Some(vk::DriverId::MESA_LLVMPIPE)
 }
 
+/// venus ends the process (`abort`) if it is given a dma-buf of a classic virtio-gpu resource.
+///
+/// (Mesa 26.1.6: seen; `virtgpu_bo_create_from_dma_buf` in `vn_renderer_virtgpu.c` takes resources
+/// with `blob_mem` 0, "classic 3d", `vn_get_memory_dma_buf_properties` asks the host for their memory
+/// types, and the host's renderer, which has no memory behind them, ends the connection.)
+pub(super) fn aborts_on_classic_resources(device: &PhysicalDevice) -> bool {
+    device.driver_id() == Some(vk::DriverId::MESA_VENUS)
+}
+
+/// venus waits for a pending sync file itself, in vkQueueSubmit: `vn_semaphore_wait_external`, called by
+/// `vn_queue_submission_fix_batch_semaphores` (Mesa 26.1.6: seen). So it is given none, since nothing
+/// here waits for a GPU unless its name says so.
+pub(super) fn waits_in_submissions(device: &PhysicalDevice) -> bool {
+    device.driver_id() == Some(vk::DriverId::MESA_VENUS)
+}
+
 /// Keeps venus's library loaded for good, where `driver` is venus.
 ///
 /// Each thread that has called venus has memory of it, which a function in that library frees when

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ash::vk;
 
 use super::{Call, Device, Error, Feature, quirks};
-use crate::sys::sync_file;
+use crate::sys::{self, poll, sync_file};
 
 const SEMAPHORE_FD: vk::ExternalSemaphoreHandleTypeFlags =
     vk::ExternalSemaphoreHandleTypeFlags::SYNC_FD;
@@ -29,11 +29,9 @@ struct Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        if !self.device.is_here() {
-            return;
-        }
         // SAFETY: submissions hold it until they are done, so nothing uses it any more.
-        unsafe { self.device.raw().destroy_semaphore(self.semaphore, None) };
+        self.device
+            .destroy(|raw| unsafe { raw.destroy_semaphore(self.semaphore, None) });
     }
 }
 
@@ -60,7 +58,9 @@ impl Semaphore {
     /// -1 in Vulkan. To be waited for once.
     ///
     /// Takes the fd, also when it fails. [`Error::NotASyncFile`] for any other file, which drivers
-    /// need not tell: lavapipe takes them all.
+    /// need not tell: lavapipe takes them all. [`Error::PendingSyncFile`] for one that is not
+    /// signalled yet, if the driver would wait for it in vkQueueSubmit: see
+    /// [`Device::takes_pending_sync_files`].
     pub fn from_sync_file(device: &Device, file: Option<OwnedFd>) -> Result<Self, Error> {
         device.require(Feature::SyncFdSemaphores)?;
         let semaphore = create(device, &vk::SemaphoreCreateInfo::default()).map(Self)?;
@@ -75,6 +75,11 @@ impl Semaphore {
     pub(super) fn replace(&self, file: Option<OwnedFd>) -> Result<(), Error> {
         check(&file)?;
         let device = &self.0.device;
+        if quirks::waits_in_submissions(device.physical()) && is_pending(&file)? {
+            return Err(Error::PendingSyncFile {
+                device: device.physical().name().to_owned(),
+            });
+        }
         // VUID-VkImportSemaphoreFdInfoKHR-handleType-07307: the temporary kind only.
         let info = vk::ImportSemaphoreFdInfoKHR::default()
             .semaphore(self.raw())
@@ -285,11 +290,9 @@ impl Fence {
 
 impl Drop for Fence {
     fn drop(&mut self) {
-        if !self.device.is_here() {
-            return;
-        }
         // SAFETY: nothing uses it any more, as the type's contract says.
-        unsafe { self.device.raw().destroy_fence(self.raw, None) };
+        self.device
+            .destroy(|raw| unsafe { raw.destroy_fence(self.raw, None) });
     }
 }
 
@@ -298,6 +301,13 @@ pub(super) fn nanoseconds(timeout: Duration) -> u64 {
 }
 
 impl Device {
+    /// Whether submissions may wait for sync files that are not signalled yet, without the caller
+    /// waiting too. If not, wait for them (poll) before submitting.
+    pub fn takes_pending_sync_files(&self) -> bool {
+        self.capabilities().has(Feature::SyncFdSemaphores)
+            && !quirks::waits_in_submissions(self.physical())
+    }
+
     /// The error of a wait that failed or ran out of time.
     pub(super) fn waited(&self, call: Call, timeout: Duration, result: vk::Result) -> Error {
         match result {
@@ -315,6 +325,15 @@ fn check(file: &Option<OwnedFd>) -> Result<(), Error> {
         .as_ref()
         .map_or(Ok(()), |file| sync_file::check(file.as_fd()));
     checked.map_err(Error::NotASyncFile)
+}
+
+fn is_pending(file: &Option<OwnedFd>) -> Result<bool, Error> {
+    let Some(file) = file else {
+        return Ok(false);
+    };
+    let ready =
+        sys::uninterrupted(|| poll::wait(file.as_fd(), poll::Event::In, Some(Duration::ZERO)));
+    Ok(!ready.map_err(Error::NotASyncFile)?)
 }
 
 fn number(file: &Option<OwnedFd>) -> i32 {

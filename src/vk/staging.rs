@@ -127,15 +127,15 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.device.is_here() {
-            return;
-        }
-        // SAFETY: nothing uses the buffer any more, as the type's contract says.
-        unsafe { self.device.raw().destroy_buffer(self.buffer, None) };
-        if let Some(memory) = self.memory.take()
-            && let Err(error) = self.device.with_staging(|a| a.free(memory))
-        {
-            log::error!("{error}");
-        }
+        let memory = self.memory.take();
+        self.device.destroy(|raw| {
+            // SAFETY: nothing uses the buffer any more, as the type's contract says.
+            unsafe { raw.destroy_buffer(self.buffer, None) };
+            if let Some(memory) = memory
+                && let Err(error) = self.device.with_staging(|a| a.free(memory))
+            {
+                log::error!("{error}");
+            }
+        });
     }
 }

@@ -121,15 +121,11 @@ impl YcbcrSampler {
 
 impl Drop for YcbcrSampler {
     fn drop(&mut self) {
-        if !self.device.is_here() {
-            return;
-        }
-        let raw = self.device.raw();
         // SAFETY: nothing uses them any more, as the type's contract says; null is ignored.
-        unsafe {
+        self.device.destroy(|raw| unsafe {
             raw.destroy_sampler(self.sampler, None);
             raw.destroy_sampler_ycbcr_conversion(self.conversion, None);
-        }
+        });
     }
 }
 
@@ -240,10 +236,8 @@ impl ImageView {
 
 impl Drop for ImageView {
     fn drop(&mut self) {
-        if !self.device.is_here() {
-            return;
-        }
         // SAFETY: nothing uses it any more, as the type's contract says.
-        unsafe { self.device.raw().destroy_image_view(self.raw, None) };
+        self.device
+            .destroy(|raw| unsafe { raw.destroy_image_view(self.raw, None) });
     }
 }

@@ -1,8 +1,10 @@
 //! Vulkan drivers: which one the tests use, and what each does and refuses.
 
+mod choice;
 mod suite;
 mod table;
 mod tiled;
+mod venus;
 mod virgl;
 pub(crate) mod vtest;
 

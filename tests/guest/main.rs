@@ -23,7 +23,6 @@ mod handles;
 mod handover;
 mod identity;
 mod kernel;
-mod known_faults;
 mod negotiation;
 mod peer;
 mod planes;

@@ -8,7 +8,10 @@ mod host;
 pub(crate) mod matrix;
 mod refusals;
 mod shared;
+mod unfinished;
 mod views;
+
+use std::time::Duration;
 
 use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::blit::{self, Blit};
@@ -17,6 +20,7 @@ use primeshare::sync::{Access, Mapping};
 use primeshare::vk::{Error, Select, Staging};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
+use crate::fences::busy::Busy;
 use crate::support::{PATIENCE, buffer_on, in_guest};
 
 /// Bytes that depend on place and seed.
@@ -126,6 +130,36 @@ fn several_copies_are_in_flight_and_no_more_than_asked_for() {
         check(&destination, 4, 7, "after all copies");
         // Dropped with one in flight.
         blit.submit().unwrap();
+    });
+}
+
+/// Fences that a kernel driver left in the buffers (implicit synchronisation).
+#[test]
+fn a_single_copy_waits_for_the_fences_of_its_buffers() {
+    in_guest(|guest| {
+        let (vulkan, vgem) = (guest.vulkan(), guest.vgem());
+        let (source, destination) = (buffer_on(&vgem), buffer_on(&vgem));
+        let mut blit = Blit::new(&vulkan, &source, &destination, 1).unwrap();
+        // Who writes the source, who uses the destination.
+        let waited_for = [
+            (&source, Access::Write),
+            (&destination, Access::Write),
+            (&destination, Access::Read),
+        ];
+        for (buffer, access) in waited_for {
+            let busy = Busy::new(&vgem, buffer, access);
+            blit.submit().unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+            assert!(!blit.is_done().unwrap(), "{access:?} was not waited for");
+            busy.end();
+            blit.wait(PATIENCE).unwrap();
+        }
+        // Others read the source as well.
+        let busy = Busy::new(&vgem, &source, Access::Read);
+        blit.submit().unwrap();
+        blit.wait(PATIENCE).unwrap();
+        busy.end();
+        blit.wait_for_buffers(PATIENCE).unwrap();
     });
 }
 

@@ -35,7 +35,6 @@ const IN_QEMU: &[&str] = &[
 /// What to run in the GPU guest: what depends on drivers that only it has.
 const IN_GPU: &[&str] = &[
     "drivers::",
-    "known_faults::",
     "refusals::",
     "devices::",
     "allocation::",

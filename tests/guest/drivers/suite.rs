@@ -31,7 +31,7 @@ const WITH_FOREIGN_MEMORY: &[&str] = &[
     "vulkan::views::",
 ];
 
-/// What has pending sync files waited for by Vulkan: `known_faults` has why.
+/// What has pending sync files waited for by Vulkan: `venus` has why not.
 const WITH_PENDING_SYNC_FILES: &[&str] = &["vulkan::fences::work_waits_for_all_sync_files"];
 
 /// What needs Vulkan to share semaphores and fences by fd.

@@ -5,13 +5,10 @@ use std::time::Duration;
 
 use primeshare::alloc::{Allocator, Dumb, Request};
 use primeshare::blit::{Blitter, Options, Side};
-use primeshare::sync::{Access, BufferMapping, Error};
-use primeshare::vk::ash::vk::{BufferUsageFlags, DriverId};
-use primeshare::vk::{self, Instance, Select, Use, Validation};
+use primeshare::sync::{Access, BufferMapping};
 use primeshare::{DmaBuf, Fourcc};
 
 use crate::child::{self, Child};
-use crate::drivers::{VENUS, environment};
 use crate::gl::{SIZE, gl, picture};
 use crate::support::{Guest, in_guest, without_checks};
 
@@ -33,31 +30,6 @@ fn while_the_gpu_draws(name: &str, test: impl FnOnce(&Guest, &DmaBuf)) {
         if guest.has_gpu() {
             let name = format!("drivers::virgl::{name}");
             Child::start(&name, &[]).assert_success(PATIENCE);
-        }
-    });
-}
-
-/// Mesa ends the program if venus is given a resource without blob memory.
-#[test]
-fn venus_is_not_given_what_the_gpu_of_opengl_draws() {
-    let name = "venus_is_not_given_what_the_gpu_of_opengl_draws";
-    if child::is_here() {
-        return without_checks(|guest| {
-            let buffer = picture(&guest.nth("virtio_gpu", 0));
-            let instance = Instance::new(Validation::Off).unwrap();
-            let venus = instance.select(&Select::Driver(DriverId::MESA_VENUS));
-            let venus = vk::Device::new(&venus.unwrap()).unwrap();
-            let on_host = vk::Error::NotCurrent(Error::OnHost);
-            let refused = venus.import_image(&buffer, Use::Source).unwrap_err();
-            assert_eq!(refused, on_host);
-            let usage = BufferUsageFlags::TRANSFER_SRC;
-            assert_eq!(venus.import_buffer(&buffer, usage).unwrap_err(), on_host);
-        });
-    }
-    in_guest(|guest| {
-        if guest.has_gpu() {
-            let name = format!("drivers::virgl::{name}");
-            Child::start(&name, &environment("venus", &[VENUS])).assert_success(PATIENCE);
         }
     });
 }

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use primeshare::alloc::Dumb;
 use primeshare::buffer::{BufferId, PlaneFd};
-use primeshare::vk::{Error, Use};
-use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Request};
+use primeshare::vk::ash::vk::BufferUsageFlags;
+use primeshare::vk::{Error, Exporter, Use};
+use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Modifier, Request};
 
+use crate::faults::fds::with_room_for;
 use crate::support::{Guest, in_guest};
 
 /// A buffer that somebody else exported read-only: lavapipe maps what it imports for writing, and
@@ -91,4 +93,63 @@ fn refused_imports_close_no_other_threads_fds() {
             assert!(results.iter().all(Result::is_ok));
         });
     });
+}
+
+/// A driver that finds no free fd may say all the same that it gave one.
+#[test]
+fn a_lack_of_fds_is_an_error_of_allocating_and_passes() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let exporter = Exporter::new(&vulkan, Use::Source);
+        let request = Request::new(64, 64, Fourcc::XRGB8888);
+        let modifiers = [Modifier::LINEAR];
+        let usage = BufferUsageFlags::TRANSFER_SRC;
+        let image = || {
+            vulkan
+                .create_image(64, 64, Fourcc::XRGB8888, &modifiers, Use::Source)
+                .map(drop)
+        };
+        let bytes = || {
+            vulkan
+                .create_buffer(64, 64, Fourcc::XRGB8888, usage)
+                .map(drop)
+        };
+        let exported = || exporter.create_wait(&request).map(drop);
+        let operations: [&dyn Fn() -> Result<(), Error>; 3] = [&image, &bytes, &exported];
+        for operation in operations {
+            let mut refusals = 0;
+            for room in 0..8 {
+                if let Err(error) = with_room_for(room, operation) {
+                    assert!(error.is_passing(), "room for {room}: {error}");
+                    refusals += 1;
+                }
+            }
+            assert!((1..8).contains(&refusals), "{refusals}");
+        }
+    });
+}
+
+#[test]
+fn a_refused_import_leaves_no_fd_behind_however_few_are_free() {
+    in_guest(|guest| {
+        let read_only = read_only(guest);
+        for room in 0..6 {
+            // What it has learnt of the driver, a device remembers.
+            let vulkan = guest.vulkan();
+            let before = open_fds();
+            let refused = with_room_for(room, || vulkan.import_image(&read_only, Use::Source));
+            assert!(refused.is_err(), "room for {room}");
+            assert_eq!(open_fds(), before, "room for {room}: {refused:?}");
+            let refused = vulkan.import_image(&read_only, Use::Source);
+            assert!(
+                matches!(refused, Err(Error::ReadOnly { .. })),
+                "{refused:?}"
+            );
+        }
+    });
+}
+
+/// How many fds this process has open, the directory's own among them.
+fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
 }

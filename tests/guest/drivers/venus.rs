@@ -1,0 +1,98 @@
+//! What venus on virtio-gpu must not be given.
+
+use std::time::Duration;
+
+use primeshare::Fourcc;
+use primeshare::alloc::{Allocator, Dumb, Request};
+use primeshare::blit::{Blitter, Options, Side};
+use primeshare::sync::{Access, implicit};
+use primeshare::vk::ash::vk::BufferUsageFlags;
+use primeshare::vk::{Commands, Error, Semaphore, Use};
+
+use super::{VENUS, environment};
+use crate::child::{self, Child};
+use crate::fences::busy::Busy;
+use crate::gl::{SIZE, picture};
+use crate::support::{Guest, buffer_on, in_guest, without_checks};
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A test by venus, in a process of its own, since Mesa may end it.
+fn by_venus(name: &str, test: impl FnOnce(&Guest)) {
+    if child::is_here() {
+        return without_checks(test);
+    }
+    in_guest(|guest| {
+        if guest.has_gpu() {
+            let name = format!("drivers::venus::{name}");
+            Child::start(&name, &environment("venus", &[VENUS])).assert_success(PATIENCE);
+        }
+    });
+}
+
+#[test]
+fn a_classic_resource_is_refused_before_venus_sees_it() {
+    let name = "a_classic_resource_is_refused_before_venus_sees_it";
+    by_venus(name, |guest| {
+        let gpu = guest.nth("virtio_gpu", 0);
+        let dumb = Dumb::new(&gpu)
+            .allocate(&Request::new(SIZE, SIZE, Fourcc::XRGB8888))
+            .unwrap();
+        let venus = guest.vulkan();
+        for buffer in [picture(&gpu), dumb] {
+            let image = venus.import_image(&buffer, Use::Source).unwrap_err();
+            let usage = BufferUsageFlags::TRANSFER_SRC;
+            let bytes = venus.import_buffer(&buffer, usage).unwrap_err();
+            for error in [image, bytes] {
+                let refused = matches!(error, Error::ClassicResource { .. });
+                assert!(refused, "{error}");
+                assert!(!error.is_passing());
+            }
+        }
+    });
+}
+
+/// venus would wait for it while it submits.
+#[test]
+fn a_pending_sync_file_is_refused_instead_of_being_waited_for() {
+    let name = "a_pending_sync_file_is_refused_instead_of_being_waited_for";
+    by_venus(name, |guest| {
+        let (venus, vgem) = (guest.vulkan(), guest.vgem());
+        assert!(!venus.takes_pending_sync_files());
+        let buffer = buffer_on(&vgem);
+        let fence = Busy::new(&vgem, &buffer, Access::Write);
+        let file = || implicit::export(&buffer, Access::Read).unwrap();
+        let refused = Semaphore::from_sync_file(&venus, Some(file().into())).unwrap_err();
+        assert!(
+            matches!(refused, Error::PendingSyncFile { .. }),
+            "{refused}"
+        );
+        let mut commands = Commands::new(&venus).unwrap();
+        // SAFETY: nothing is recorded.
+        unsafe {
+            commands.record(|_, _| {}).unwrap();
+            let refused = commands.submit_after([file().into()]).unwrap_err();
+            assert!(refused.is_passing(), "{refused}");
+            assert!(!file().is_signalled().unwrap(), "waited for it");
+            fence.end();
+            commands.submit_after([file().into()]).unwrap();
+        }
+        commands.wait(PATIENCE).unwrap();
+    });
+}
+
+/// The blitter's trials import on the host program's device.
+#[test]
+fn a_trial_does_not_end_the_program() {
+    by_venus("a_trial_does_not_end_the_program", |guest| {
+        let (gpu, display) = (guest.nth("virtio_gpu", 0), guest.vkms());
+        let request = Request::new(SIZE, SIZE, Fourcc::XRGB8888);
+        let allocate = |device| Dumb::new(device).allocate(&request).unwrap();
+        let (source, destination) = (allocate(&gpu), allocate(&display));
+        let venus = guest.vulkan();
+        let from = Side::new(&gpu, Some(&venus));
+        let blitter = Blitter::new(from, Side::new(&display, None), &Options::default()).unwrap();
+        let fence = blitter.blit(&source, &destination, &[], &[]).unwrap();
+        fence.wait(PATIENCE).unwrap();
+    });
+}
