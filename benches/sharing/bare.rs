@@ -68,7 +68,8 @@ impl Copies {
             raw.end_command_buffer(*setup)?;
             let setup = [*setup];
             let submission = [vk::SubmitInfo::default().command_buffers(&setup)];
-            raw.queue_submit(*device.queue()?, &submission, vk::Fence::null())?;
+            device
+                .with_queue(|queue| raw.queue_submit(queue, &submission, vk::Fence::null()))??;
             for buffer in buffers {
                 raw.begin_command_buffer(*buffer, &begin)?;
                 record(&raw, *buffer, &images);
@@ -95,8 +96,8 @@ impl Copies {
             unsafe {
                 self.raw.wait_for_fences(&[fence], true, u64::MAX)?;
                 self.raw.reset_fences(&[fence])?;
-                self.raw
-                    .queue_submit(*self.device.queue()?, &submission, fence)?;
+                self.device
+                    .with_queue(|queue| self.raw.queue_submit(queue, &submission, fence))??;
             }
         }
         self.wait()

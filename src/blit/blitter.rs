@@ -186,6 +186,8 @@ impl Blitter {
     /// Forgets what works and how fast, so that everything is tried again.
     pub fn probe_again(&self) {
         self.records.forget();
+        let devices = self.sides.iter().filter_map(|side| side.vulkan.as_ref());
+        devices.for_each(vk::Device::forget_refusals);
     }
 }
 

@@ -237,7 +237,10 @@ fn reading<R>(
     work: impl FnOnce(Picture<'_>, &Readable<'_>) -> Result<R, Failure>,
 ) -> Result<R, Failure> {
     match source {
-        Source::Host(host) => work(host.picture(), &Readable::Host(host.bytes())),
+        Source::Host(host) => {
+            let bytes = host.bytes().map_err(Failure::Vulkan)?;
+            work(host.picture(), &Readable::Host(bytes))
+        }
         Source::Buffer(buffer) => {
             let maps = maps_of(mapped, buffer)?;
             let mut maps = lock(&maps);
@@ -256,7 +259,9 @@ fn writing<R>(
     match destination {
         Destination::Host(host) => {
             let (picture, bytes) = host.parts_mut();
-            work(picture, &mut Writable::Host(bytes))
+            let done = work(picture, &mut Writable::Host(bytes))?;
+            host.flush().map_err(Failure::Vulkan)?;
+            Ok(done)
         }
         Destination::Buffer(buffer) => {
             let maps = maps_of(mapped, buffer)?;

@@ -61,8 +61,13 @@ impl HostPicture {
         self.memory.raw()
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> Result<&[u8], Error> {
         self.memory.bytes()
+    }
+
+    /// Shows the GPU what was written.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        self.memory.flush()
     }
 
     /// Where the planes are, and the memory.

@@ -162,6 +162,8 @@ impl Failure {
                 | E::TooManyBytes { .. }
                 | E::ReadOnly { .. }
                 | E::SeveralDmaBufs(_)
+                | E::ClassicResource { .. }
+                | E::NotCurrent(_)
                 | E::Disjoint { .. },
             ) => true,
             Self::Vulkan(error) => error.is_passing(),

@@ -50,6 +50,9 @@ impl Device {
         self.require(Feature::Foreign)?;
         memory::check(self, buffer)?;
         let object = bytes_of(buffer)?;
+        if usage.is_empty() {
+            return Err(Error::NoUsage);
+        }
         let features = query::buffers(self, usage);
         if !features.contains(vk::ExternalMemoryFeatureFlags::IMPORTABLE) {
             return Err(self.buffer_usage(usage));
@@ -215,9 +218,11 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
-        // The memory goes afterwards, as a field.
-        self.device
-            .destroy(|raw| unsafe { raw.destroy_buffer(self.raw, None) });
+        let handle = self.raw;
+        self.device.destroy(move |raw| {
+            // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
+            // The memory goes afterwards, as a field.
+            unsafe { raw.destroy_buffer(handle, None) }
+        });
     }
 }

@@ -10,9 +10,9 @@ use super::{Call, Device, Error, Point, Semaphore};
 /// A command buffer that is recorded once and submitted as often as wanted, and the fence that
 /// tells when it is done.
 ///
-/// Drop waits for that, for 20 s at most. After that nothing that the commands may use is destroyed:
-/// objects of the same device that are dropped while it is still being executed leak, and so does the
-/// device. An error is logged.
+/// Drop waits for that, for 20 s at most. After that an error is logged, and nothing that the commands
+/// may use is destroyed while they are executed: objects of the same device that are dropped meanwhile
+/// are kept until the commands have ended, and leak with the device if they never do.
 #[derive(Debug)]
 pub struct Commands {
     device: Device,
@@ -165,10 +165,10 @@ impl Commands {
         // the caller promises.
         unsafe {
             let raw = self.device.raw();
-            let queue = self.device.queue()?;
             raw.reset_fences(&[self.fence])
                 .map_err(self.device.failed(Call::ResetFences))?;
-            raw.queue_submit(*queue, &[submission], self.fence)
+            self.device
+                .with_queue(|queue| raw.queue_submit(queue, &[submission], self.fence))?
                 .map_err(self.device.failed(Call::QueueSubmit))?;
         }
         self.submitted = true;
@@ -300,7 +300,7 @@ impl Commands {
     }
 
     fn leave(&mut self, why: &Error) {
-        log::error!("{why}: what it uses leaks, and the device");
+        log::error!("{why}: what the work may use is kept");
         self.device.unfinished().add(Unfinished {
             device: self.device.clone(),
             pool: self.pool,

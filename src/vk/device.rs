@@ -9,6 +9,7 @@ use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 use super::cache::Images;
 use super::capabilities::Brought;
 use super::query::Answers;
+use super::refusals::Refusals;
 use super::unfinished;
 use super::{Call, Capabilities, Error, Feature, PhysicalDevice};
 use crate::sys::process;
@@ -26,11 +27,12 @@ struct Inner {
     capabilities: Capabilities,
     functions: Functions,
     queue_family: u32,
-    queue: Option<Arc<Mutex<vk::Queue>>>,
+    queue: Option<Arc<dyn HostQueue>>,
     answers: Answers,
     images: Images,
     closes_refused_fds: OnceLock<bool>,
     unfinished: unfinished::All,
+    refusals: Refusals,
     /// Made when first used. Taken out, and so freed, before the device is destroyed.
     staging: Mutex<Option<Allocator>>,
     owner: Owner,
@@ -78,6 +80,26 @@ impl Functions {
     }
 }
 
+/// A queue of the host program's, locked in the host's way: by whatever its language or library has.
+///
+/// Whoever uses a `VkQueue` must be the only one meanwhile ("externally synchronized" in the
+/// specification). So the lock is to be held for vkQueueSubmit, vkQueueSubmit2, vkQueueBindSparse,
+/// vkQueuePresentKHR and vkQueueWaitIdle on this queue, and for vkDeviceWaitIdle, which uses all queues
+/// of the device: by the host whenever it makes one of these calls. The library makes the first of them
+/// alone, by [`Commands`](super::Commands), and the last never.
+pub trait HostQueue: Send + Sync {
+    /// Calls `work` once with the queue, which nobody else uses meanwhile. `work` does not panic and
+    /// does not come back here.
+    fn with_locked(&self, work: &mut dyn FnMut(vk::Queue));
+}
+
+impl HostQueue for Mutex<vk::Queue> {
+    fn with_locked(&self, work: &mut dyn FnMut(vk::Queue)) {
+        let queue = self.lock().unwrap_or_else(PoisonError::into_inner);
+        work(*queue);
+    }
+}
+
 /// A device that the host program made, for [`Device::wrap`].
 pub struct Host<'a> {
     /// What it was made of: see [`Instance::wrap`](super::Instance::wrap).
@@ -92,10 +114,11 @@ pub struct Host<'a> {
     pub timeline: bool,
     /// The queue family that takes part: what is recorded is for a queue of it.
     pub queue_family: u32,
-    /// A queue of that family to submit to, which the host program locks for its own use too.
+    /// A queue of that family to submit to, which the host program locks for its own use too:
+    /// [`HostQueue`] says for which calls. A `Mutex<vk::Queue>` is one.
     /// `None`: everything that submits answers [`Error::NoQueue`], and the host submits what is
     /// recorded into its command buffers.
-    pub queue: Option<Arc<Mutex<vk::Queue>>>,
+    pub queue: Option<Arc<dyn HostQueue>>,
     /// Dropped when the library is done with the device: for a host program whose device goes
     /// when the last user of it does.
     pub keep: Option<Box<dyn Any + Send + Sync>>,
@@ -133,7 +156,7 @@ impl Device {
             .map_err(failed(physical, Call::CreateDevice))?;
         // SAFETY: the queue was asked for above.
         let queue = unsafe { device.get_device_queue(queue_family, 0) };
-        let queue = Some(Arc::new(Mutex::new(queue)));
+        let queue = Some(Arc::new(Mutex::new(queue)) as Arc<dyn HostQueue>);
         Ok(Self::build(
             physical.clone(),
             device,
@@ -152,8 +175,7 @@ impl Device {
     ///   queue of `queue_family`, which `queue` is; the queue was not created protected.
     /// - It is alive until the last clone of what is returned, and everything made of it, has
     ///   gone, or until `keep` is dropped. The host program destroys it; nothing here does.
-    /// - The host program locks `queue` whenever it uses that queue itself
-    ///   (VUID-vkQueueSubmit-queue-parameter's external synchronisation).
+    /// - The host program locks `queue` whenever it uses that queue itself, as [`HostQueue`] says.
     pub unsafe fn wrap(host: Host<'_>) -> Self {
         let Host { physical, .. } = host;
         let offered = physical.capabilities();
@@ -181,7 +203,7 @@ impl Device {
         device: ash::Device,
         capabilities: Capabilities,
         queue_family: u32,
-        queue: Option<Arc<Mutex<vk::Queue>>>,
+        queue: Option<Arc<dyn HostQueue>>,
         owner: Owner,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -195,6 +217,7 @@ impl Device {
             images: Images::default(),
             closes_refused_fds: OnceLock::new(),
             unfinished: unfinished::All::default(),
+            refusals: Refusals::default(),
             staging: Mutex::new(None),
             owner,
             process: process::Owner::current(),
@@ -231,15 +254,17 @@ impl Device {
         self.0.queue_family
     }
 
-    /// The queue, for submissions of the caller's own. Others wait while it is held.
-    /// [`Error::NoQueue`] where the host program keeps its queues to itself.
-    pub fn queue(&self) -> Result<MutexGuard<'_, vk::Queue>, Error> {
-        match &self.0.queue {
-            Some(queue) => Ok(queue.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => Err(Error::NoQueue {
-                device: self.physical().name().to_owned(),
-            }),
+    /// Calls `work` with the queue, for calls of the caller's own: those that [`HostQueue`] names.
+    /// Others wait meanwhile; `work` must not submit through the library.
+    /// [`Error::NoQueue`] if the host program keeps its queues to itself.
+    pub fn with_queue<T>(&self, work: impl FnOnce(vk::Queue) -> T) -> Result<T, Error> {
+        let (mut work, mut result) = (Some(work), None);
+        if let Some(queue) = &self.0.queue {
+            queue.with_locked(&mut |queue| result = work.take().map(|work| work(queue)));
         }
+        result.ok_or_else(|| Error::NoQueue {
+            device: self.physical().name().to_owned(),
+        })
     }
 
     /// The error of a call on this device, for `map_err`.
@@ -269,6 +294,11 @@ impl Device {
     /// See [`super::fds`].
     pub(super) fn closes_refused_fds(&self) -> &OnceLock<bool> {
         &self.0.closes_refused_fds
+    }
+
+    /// See [`super::refusals`].
+    pub(super) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
     }
 
     /// See [`super::unfinished`].

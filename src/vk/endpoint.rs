@@ -28,7 +28,9 @@ impl Device {
         let all = USAGES.into_iter().map(|(known, _)| known);
         let usage = usage & all.fold(Usage::empty(), |all, known| all | known);
         let mut formats = Vec::new();
-        for info in FormatInfo::all() {
+        // Of a use that is none of Vulkan's there is nothing to ask.
+        let asked = FormatInfo::all().filter(|_| !flags.is_empty());
+        for info in asked {
             let Some(format) = super::format_of(info.fourcc) else {
                 continue;
             };

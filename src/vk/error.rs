@@ -1,6 +1,7 @@
 use std::fmt;
 
 use ash::vk;
+use nix::errno::Errno;
 
 use super::Feature;
 use crate::buffer::{Fourcc, Modifier};
@@ -79,6 +80,27 @@ pub enum Error {
         call: Call,
         /// The reason.
         result: vk::Result,
+    },
+    /// The driver refused a dma-buf for lack of fds or memory, though it says that the handle is
+    /// invalid (`VK_ERROR_INVALID_EXTERNAL_HANDLE`).
+    #[error("{device}: {call}: {errno}")]
+    Lack {
+        /// The device.
+        device: String,
+        /// Which call.
+        call: Call,
+        /// EMFILE, ENFILE or ENOMEM.
+        errno: Errno,
+    },
+    /// Memory of one exporter was refused too often in a row for lack of memory: some drivers refuse so
+    /// what they never import. It is asked for again after a while, or after
+    /// [`Device::forget_refusals`](super::Device::forget_refusals).
+    #[error("refused {times} times in a row, last: {last}")]
+    RefusedAgain {
+        /// How often.
+        times: u32,
+        /// The last refusal.
+        last: Box<Error>,
     },
     /// The driver says that the call succeeded, and gives no fd: lavapipe up to Mesa 26.1 does if
     /// the process may open no more (`lvp_GetMemoryFdKHR`).
@@ -165,6 +187,10 @@ pub enum Error {
         /// `VK_ERROR_FORMAT_NOT_SUPPORTED`, or a failure of the query.
         result: vk::Result,
     },
+    /// No usage was given, of which drivers must not even be asked
+    /// (VUID-VkImageCreateInfo-usage-requiredbitmask, VUID-VkBufferCreateInfo-None-09500).
+    #[error("no usage was given")]
+    NoUsage,
     /// The picture is larger than the device's images.
     #[error("{width}x{height} is larger than the device's {max_width}x{max_height}")]
     TooLarge {
@@ -375,7 +401,43 @@ impl Error {
         )
     }
 
-    /// Whether the same may work next time: a lack of memory or of fds, or work under way.
+    /// Whether it says that there is no memory, which may not be the reason: see
+    /// [`Error::RefusedAgain`].
+    pub(super) fn is_lack_of_memory(&self) -> bool {
+        use vk::Result as R;
+        match self {
+            Self::Call { result, .. } => {
+                matches!(
+                    *result,
+                    R::ERROR_OUT_OF_HOST_MEMORY | R::ERROR_OUT_OF_DEVICE_MEMORY
+                )
+            }
+            Self::Lack { errno, .. } => *errno == Errno::ENOMEM,
+            _ => false,
+        }
+    }
+
+    /// The error of a call that was given a dma-buf. `errno` is what the thread's last failed system
+    /// call in the driver said: the reason of the refusal if it is one of a lack.
+    pub(super) fn of_import(device: &str, call: Call, result: vk::Result, errno: Errno) -> Self {
+        let device = device.to_owned();
+        let is_lack = matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM);
+        match result == vk::Result::ERROR_INVALID_EXTERNAL_HANDLE && is_lack {
+            true => Self::Lack {
+                device,
+                call,
+                errno,
+            },
+            false => Self::Call {
+                device,
+                call,
+                result,
+            },
+        }
+    }
+
+    /// Whether the same may work next time: a lack of memory or of fds, or work under way. A lost
+    /// device stays lost.
     pub fn is_passing(&self) -> bool {
         use vk::Result as R;
         match self {
@@ -384,18 +446,19 @@ impl Error {
                 R::ERROR_OUT_OF_HOST_MEMORY
                     | R::ERROR_OUT_OF_DEVICE_MEMORY
                     | R::ERROR_TOO_MANY_OBJECTS
-                    | R::ERROR_DEVICE_LOST
+                    | R::ERROR_MEMORY_MAP_FAILED
             ),
             // Looking needs fds.
             Self::NotCurrent(crate::sync::Error::Examine { errno }) => {
                 crate::sys::is_passing(*errno)
             }
             Self::NoFd { .. }
+            | Self::Lack { .. }
             | Self::Duplicate(_)
             | Self::PendingSyncFile { .. }
             | Self::Busy
-            | Self::Timeout { .. }
-            | Self::StagingMemory(_) => true,
+            | Self::StagingMemory(_)
+            | Self::Timeout { .. } => true,
             _ => false,
         }
     }
@@ -413,6 +476,9 @@ pub enum Call {
     CreateSampler,
     CreateSemaphore,
     AllocateMemory,
+    MapMemory,
+    InvalidateMappedMemoryRanges,
+    FlushMappedMemoryRanges,
     GetMemoryFd,
     GetImageDrmFormatModifierProperties,
     ImportSemaphoreFd,

@@ -102,6 +102,9 @@ impl Device {
         self.require(Feature::Foreign)?;
         let info = FormatInfo::of(fourcc).ok_or(Error::Format(fourcc))?;
         let Packed { planes, size } = pack(width, height, info)?;
+        if usage.is_empty() {
+            return Err(Error::NoUsage);
+        }
         let features = query::buffers(self, usage);
         if !features.contains(vk::ExternalMemoryFeatureFlags::EXPORTABLE) {
             return Err(self.buffer_usage(usage));

@@ -229,6 +229,9 @@ impl Device {
     ) -> Result<Vec<(Modifier, u32, u32)>, Error> {
         self.require(Feature::DmaBuf)?;
         self.require(Feature::Modifiers)?;
+        if usage.flags.is_empty() {
+            return Err(Error::NoUsage);
+        }
         let pixels = Pixels::from(known(self, fourcc)?);
         let mut found = Vec::new();
         for listed in query::modifiers(self, pixels.format).iter() {
@@ -286,6 +289,9 @@ fn importable(device: &Device, picture: &Picture<'_>, usage: ImageUsage) -> Resu
         return Err(Error::ImplicitModifier);
     }
     even(&picture.layout, picture.chroma)?;
+    if usage.flags.is_empty() {
+        return Err(Error::NoUsage);
+    }
     let listed = query::modifiers(device, picture.pixels.format);
     let listed = listed
         .iter()
@@ -578,9 +584,11 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
-        // The memory goes afterwards, as a field.
-        self.device
-            .destroy(|raw| unsafe { raw.destroy_image(self.raw, None) });
+        let handle = self.raw;
+        self.device.destroy(move |raw| {
+            // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
+            // The memory goes afterwards, as a field.
+            unsafe { raw.destroy_image(handle, None) }
+        });
     }
 }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use ash::vk;
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use super::image::DMA_BUF;
@@ -46,6 +47,16 @@ impl Memory {
         needs: vk::MemoryRequirements,
         dedicated: Dedicated,
     ) -> Result<Self, Error> {
+        let import = || Self::try_import(device, object, needs, dedicated);
+        device.refusals().watch(object, import)
+    }
+
+    fn try_import(
+        device: &Device,
+        object: &Object,
+        needs: vk::MemoryRequirements,
+        dedicated: Dedicated,
+    ) -> Result<Self, Error> {
         if needs.size > object.size() {
             return Err(Error::TooSmall {
                 needed: needs.size,
@@ -68,6 +79,7 @@ impl Memory {
         if let Some(dedicated) = &mut dedicated {
             info = info.push_next(dedicated);
         }
+        Errno::clear();
         // SAFETY: `info` lives until the call returns, and the fd is ours to give.
         match unsafe { device.raw().allocate_memory(&info, None) } {
             Ok(raw) => {
@@ -79,20 +91,39 @@ impl Memory {
                 })
             }
             Err(result) => {
+                let errno = Errno::last();
                 fds::take_back(closes_refused, fd, result);
-                Err(refused(device, object, result))
+                Err(refused(device, object, result, errno))
             }
         }
     }
 
-    /// Allocates memory that can be exported.
+    /// Allocates memory that can be exported, of the first type that the device makes some of.
     pub(super) fn exportable(
         device: &Device,
         needs: vk::MemoryRequirements,
         dedicated: Dedicated,
     ) -> Result<Self, Error> {
         fits(device, needs.size)?;
-        let memory_type = common_type(u32::MAX, needs.memory_type_bits)?;
+        let mut last = Error::NoMemoryType {
+            dma_buf: u32::MAX,
+            needed: needs.memory_type_bits,
+        };
+        for memory_type in exportable_types(&memory_types(device), needs.memory_type_bits) {
+            match Self::allocate(device, needs, dedicated, memory_type) {
+                Err(error) if !error.is_device_lost() => last = error,
+                ended => return ended,
+            }
+        }
+        Err(last)
+    }
+
+    fn allocate(
+        device: &Device,
+        needs: vk::MemoryRequirements,
+        dedicated: Dedicated,
+        memory_type: u32,
+    ) -> Result<Self, Error> {
         let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(DMA_BUF);
         let mut dedicated = dedicated.info();
         let mut info = vk::MemoryAllocateInfo::default()
@@ -138,9 +169,11 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
-        self.device
-            .destroy(|raw| unsafe { raw.free_memory(self.raw, None) });
+        let handle = self.raw;
+        self.device.destroy(move |raw| {
+            // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
+            unsafe { raw.free_memory(handle, None) }
+        });
     }
 }
 
@@ -153,7 +186,7 @@ pub(super) fn close_on_exec(fd: &OwnedFd) -> Result<(), Error> {
 
 /// Refuses what is larger than any allocation (VUID-vkAllocateMemory-pAllocateInfo-01713 and
 /// `maxMemoryAllocationSize`).
-fn fits(device: &Device, size: u64) -> Result<(), Error> {
+pub(super) fn fits(device: &Device, size: u64) -> Result<(), Error> {
     let most = device.physical().max_allocation();
     match size > most {
         true => Err(Error::TooManyBytes { size, most }),
@@ -169,15 +202,47 @@ fn common_type(dma_buf: u32, needed: u32) -> Result<u32, Error> {
     }
 }
 
+pub(super) fn memory_types(device: &Device) -> Vec<vk::MemoryPropertyFlags> {
+    let physical = device.physical();
+    let instance = physical.instance().raw();
+    // SAFETY: the handle is of the instance.
+    let all = unsafe { instance.get_physical_device_memory_properties(physical.raw()) };
+    let types = all.memory_types_as_slice().iter();
+    types.map(|kind| kind.property_flags).collect()
+}
+
+/// The types for memory to share, in the order in which they are tried: the device's own memory, then
+/// the others. (NVIDIA's first type has no properties, and is system memory.)
+///
+/// Not those that need features which are not enabled: VUID-VkMemoryAllocateInfo-deviceCoherentMemory-02790,
+/// and protected memory, which only protected images are bound to
+/// (VUID-VkBindImageMemoryInfo-None-01902). Memory that is made only when used cannot be exported
+/// sensibly.
+fn exportable_types(types: &[vk::MemoryPropertyFlags], needed: u32) -> Vec<u32> {
+    use vk::MemoryPropertyFlags as F;
+    let unusable =
+        F::PROTECTED | F::LAZILY_ALLOCATED | F::DEVICE_COHERENT_AMD | F::DEVICE_UNCACHED_AMD;
+    let usable = (0..).zip(types).filter(|(index, flags)| {
+        let is_needed = 1_u32
+            .checked_shl(*index)
+            .is_some_and(|bit| needed & bit != 0);
+        is_needed && !flags.intersects(unusable)
+    });
+    let (mut own, others): (Vec<_>, Vec<_>) =
+        usable.partition(|(_, flags)| flags.contains(F::DEVICE_LOCAL));
+    own.extend(others);
+    own.into_iter().map(|(index, _)| index).collect()
+}
+
 /// The error of an import, and its reason where that can be seen.
-fn refused(device: &Device, object: &Object, result: vk::Result) -> Error {
+fn refused(device: &Device, object: &Object, result: vk::Result, errno: Errno) -> Error {
     let mode = fcntl(object.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
     let read_only = mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY);
     match result == vk::Result::ERROR_INVALID_EXTERNAL_HANDLE && read_only {
         true => Error::ReadOnly {
             device: device.physical().name().to_owned(),
         },
-        false => device.failed(Call::ImportMemory)(result),
+        false => Error::of_import(device.physical().name(), Call::ImportMemory, result, errno),
     }
 }
 
@@ -203,6 +268,22 @@ pub(super) fn check(device: &Device, buffer: &DmaBuf) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_to_share_is_the_devices_own_if_there_is_some() {
+        use vk::MemoryPropertyFlags as F;
+        // As NVIDIA has them: system memory, video memory, both for the CPU, the window.
+        let types = [
+            F::empty(),
+            F::DEVICE_LOCAL,
+            F::HOST_VISIBLE | F::HOST_COHERENT,
+            F::DEVICE_LOCAL | F::PROTECTED,
+            F::DEVICE_LOCAL | F::HOST_VISIBLE,
+        ];
+        assert_eq!(exportable_types(&types, u32::MAX), [1, 4, 0, 2]);
+        assert_eq!(exportable_types(&types, 0b00101), [0, 2]);
+        assert_eq!(exportable_types(&types, 0b01000), [0; 0]);
+    }
 
     #[test]
     fn a_memory_type_must_suit_both_sides() {

@@ -24,6 +24,7 @@ mod ownership;
 mod physical;
 mod query;
 mod quirks;
+mod refusals;
 mod semaphore;
 mod staging;
 mod unfinished;
@@ -39,7 +40,7 @@ pub use commands::Commands;
 pub(crate) use copy::ImageCopy;
 #[cfg(feature = "wgpu")]
 pub(crate) use device::require;
-pub use device::{Device, Host};
+pub use device::{Device, Host, HostQueue};
 pub use error::{Call, Error};
 pub use export::{Exporter, initialize};
 pub use format::{ImageFormat, format_of, fourccs_of};

@@ -52,34 +52,38 @@ pub enum Select<'a> {
 impl Select<'_> {
     /// How well a device answers: the least is the best. `None`: it is not meant.
     pub(super) fn rank(&self, device: &PhysicalDevice) -> Option<Rank> {
-        let (is_meant, is_second) = match self {
+        let mut rank = Rank {
+            may_be_another: false,
+            sharing: device.sharing(),
+            is_second_choice: false,
+        };
+        let is_meant = match self {
             Self::Drm(drm) => {
-                let drives = device.drives(drm);
-                (drives || device.may_drive(drm), !drives)
+                rank.may_be_another = !device.drives(drm);
+                !rank.may_be_another || device.may_drive(drm)
             }
             Self::Software => {
-                let is_lavapipe = device.driver_id() == Some(vk::DriverId::MESA_LLVMPIPE);
-                (device.is_software(), !is_lavapipe)
+                rank.is_second_choice = device.driver_id() != Some(vk::DriverId::MESA_LLVMPIPE);
+                device.is_software()
             }
             Self::Name(part) => {
                 let name = device.name().to_lowercase();
-                (name.contains(&part.to_lowercase()), false)
+                name.contains(&part.to_lowercase())
             }
-            Self::Driver(id) => (device.driver_id() == Some(*id), false),
+            Self::Driver(id) => device.driver_id() == Some(*id),
         };
-        is_meant.then(|| Rank {
-            sharing: device.sharing(),
-            is_second,
-        })
+        is_meant.then_some(rank)
     }
 }
 
 /// How well a device answers a selection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
+    /// Only the bus says that it is the device.
+    may_be_another: bool,
     sharing: Sharing,
-    /// It is a make-shift, or there is a better driver of the kind.
-    is_second: bool,
+    /// There is a better driver of the kind.
+    is_second_choice: bool,
 }
 
 /// What a device shares with others, the best first.
@@ -390,21 +394,19 @@ mod tests {
 
     #[test]
     fn what_shares_comes_before_what_is_liked() {
-        let rank = |sharing, is_second| Rank { sharing, is_second };
-        let mut ranks = [
-            rank(Sharing::Nothing, false),
-            rank(Sharing::Buffers, false),
-            rank(Sharing::Images, true),
-            rank(Sharing::Images, false),
-        ];
-        ranks.sort();
+        let rank = |may_be_another, sharing, is_second_choice| Rank {
+            may_be_another,
+            sharing,
+            is_second_choice,
+        };
         let best_first = [
-            rank(Sharing::Images, false),
-            rank(Sharing::Images, true),
-            rank(Sharing::Buffers, false),
-            rank(Sharing::Nothing, false),
+            rank(false, Sharing::Images, false),
+            rank(false, Sharing::Images, true),
+            rank(false, Sharing::Buffers, false),
+            rank(false, Sharing::Nothing, false),
+            rank(true, Sharing::Images, false),
         ];
-        assert_eq!(ranks, best_first);
+        assert!(best_first.is_sorted());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
+use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
 use super::image::DMA_BUF;
@@ -247,13 +248,17 @@ fn ask_buffers(on: On<'_>, usage: vk::BufferUsageFlags) -> vk::ExternalMemoryFea
 pub(super) fn memory_types(device: &Device, fd: std::os::fd::BorrowedFd<'_>) -> Result<u32, Error> {
     use std::os::fd::AsRawFd;
     let mut properties = vk::MemoryFdPropertiesKHR::default();
+    Errno::clear();
     // SAFETY: the device has VK_KHR_external_memory_fd; the fd is open and stays the caller's.
     unsafe {
         device
             .functions()
             .memory_fd
             .get_memory_fd_properties(DMA_BUF, fd.as_raw_fd(), &mut properties)
-            .map_err(device.failed(Call::GetMemoryFdProperties))?;
+            .map_err(|result| {
+                let name = device.physical().name();
+                Error::of_import(name, Call::GetMemoryFdProperties, result, Errno::last())
+            })?;
     }
     Ok(properties.memory_type_bits)
 }

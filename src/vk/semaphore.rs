@@ -29,9 +29,11 @@ struct Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // SAFETY: submissions hold it until they are done, so nothing uses it any more.
-        self.device
-            .destroy(|raw| unsafe { raw.destroy_semaphore(self.semaphore, None) });
+        let handle = self.semaphore;
+        self.device.destroy(move |raw| {
+            // SAFETY: submissions hold it until they are done, so nothing uses it any more.
+            unsafe { raw.destroy_semaphore(handle, None) }
+        });
     }
 }
 
@@ -290,9 +292,11 @@ impl Fence {
 
 impl Drop for Fence {
     fn drop(&mut self) {
-        // SAFETY: nothing uses it any more, as the type's contract says.
-        self.device
-            .destroy(|raw| unsafe { raw.destroy_fence(self.raw, None) });
+        let handle = self.raw;
+        self.device.destroy(move |raw| {
+            // SAFETY: nothing uses it any more, as the type's contract says.
+            unsafe { raw.destroy_fence(handle, None) }
+        });
     }
 }
 

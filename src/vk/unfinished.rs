@@ -1,11 +1,11 @@
 //! Work that is still being executed when its deadline comes, and what it may use.
 //!
 //! An object that a GPU uses must not be destroyed (VUID-vkDestroyImage-image-01000 and its like).
-//! While a device has such work, nothing of the device is destroyed: it leaks, and so does the device.
-//! If the work ends after all, objects that are dropped later are destroyed as usual.
+//! While a device has such work, nothing of the device is destroyed, nor the device. All of it leaks,
+//! unless the work ends after all: then it is destroyed as soon as another object of the device is.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ash::vk;
@@ -39,54 +39,68 @@ impl Unfinished {
     }
 }
 
-/// The unfinished work of a device.
+/// Destroys an object.
+type Destroy = Box<dyn FnOnce(&ash::Device) + Send>;
+
+/// The unfinished work of a device, and the objects that were to be destroyed meanwhile.
 #[derive(Default)]
 pub(super) struct All {
     any: AtomicBool,
-    work: Mutex<Vec<Unfinished>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    work: Vec<Unfinished>,
+    later: Vec<Destroy>,
 }
 
 impl All {
     pub(super) fn add(&self, work: Unfinished) {
-        let mut all = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        all.push(work);
+        self.lock().work.push(work);
         self.any.store(true, Ordering::Release);
     }
 
-    /// Whether some of it is still being executed. What has ended is destroyed.
-    fn is_any(&self) -> bool {
-        if !self.any.load(Ordering::Acquire) {
-            return false;
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The work, with what waited for its end, if all of it has ended. Else keeps the object.
+    fn ended(&self, destroy: Destroy) -> Option<(State, Destroy)> {
+        let mut state = self.lock();
+        if !state.work.iter().all(Unfinished::has_ended) {
+            state.later.push(destroy);
+            return None;
         }
-        let mut all = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        if !all.iter().all(Unfinished::has_ended) {
-            return true;
-        }
-        let ended = std::mem::take(&mut *all);
         self.any.store(false, Ordering::Release);
-        // The semaphores' end asks the same question.
-        drop(all);
-        for work in ended {
-            // SAFETY: it has ended, and nobody else knows the pool and the fence.
-            unsafe {
-                work.device.raw().destroy_fence(work.fence, None);
-                work.device.raw().destroy_command_pool(work.pool, None);
-            }
-        }
-        false
+        Some((std::mem::take(&mut *state), destroy))
     }
 }
 
 impl Device {
-    /// Destroys an object of this device. If work is unfinished that may use it, the object leaks. In a
+    /// Destroys an object of this device, or keeps that for later if unfinished work may use it. In a
     /// forked child nothing is destroyed: the driver would close handles that are the parent's as well.
-    pub(super) fn destroy(&self, destroy: impl FnOnce(&ash::Device)) {
+    pub(super) fn destroy(&self, destroy: impl FnOnce(&ash::Device) + Send + 'static) {
         if !self.is_here() {
             return;
         }
-        match self.unfinished().is_any() {
-            false => destroy(self.raw()),
-            true => log::debug!("{self:?}: an object leaks: unfinished work may use it"),
+        if !self.unfinished().any.load(Ordering::Acquire) {
+            return destroy(self.raw());
+        }
+        // Without the lock: the semaphores' end comes here again.
+        let Some((State { work, later }, last)) = self.unfinished().ended(Box::new(destroy)) else {
+            log::debug!("{self:?}: an object is kept: unfinished work may use it");
+            return;
+        };
+        for work in work {
+            // SAFETY: it has ended, and nobody else knows the pool and the fence.
+            unsafe {
+                self.raw().destroy_fence(work.fence, None);
+                self.raw().destroy_command_pool(work.pool, None);
+            }
+        }
+        for destroy in later.into_iter().chain([last]) {
+            destroy(self.raw());
         }
     }
 }

@@ -4,7 +4,7 @@ use ash::vk;
 
 use super::image::known;
 use super::{Call, Device, Error, Feature, Image, ImageFormat, Use, query};
-use crate::buffer::Fourcc;
+use crate::buffer::{FormatInfo, Fourcc};
 
 /// How a YCbCr picture is to be understood. The default is what most video is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,27 @@ pub struct Colors {
     pub model: vk::SamplerYcbcrModelConversion,
     /// Whether black is 16 and white 235 (`ITU_NARROW`) or all values are used.
     pub range: vk::SamplerYcbcrRange,
+    /// Where the chroma samples of subsampled formats lie, across and down. `None`: as the standard of
+    /// these colours has it, or the other way if the device has no other.
+    ///
+    /// 4:2:0 has them left of the middle by default (H.264 and H.265, `chroma_sample_loc_type` 0), at the
+    /// top left with BT.2020 (ITU-R BT.2020), and in the middle with BT.601 of all values, which is
+    /// JPEG (JFIF 1.02). 4:2:2 has them at the left (ITU-R BT.601, BT.709).
+    pub chroma: Option<[vk::ChromaLocation; 2]>,
+}
+
+impl Colors {
+    /// Where chroma samples lie by the standard of the colours, in formats that are subsampled so.
+    fn standard_chroma(&self, (_, down): (u32, u32)) -> [vk::ChromaLocation; 2] {
+        use vk::ChromaLocation as L;
+        use vk::SamplerYcbcrModelConversion as M;
+        let is_jpeg = self.model == M::YCBCR_601 && self.range == vk::SamplerYcbcrRange::ITU_FULL;
+        match (self.model, down) {
+            (_, 1) | (M::YCBCR_2020, _) => [L::COSITED_EVEN; 2],
+            _ if is_jpeg => [L::MIDPOINT; 2],
+            _ => [L::COSITED_EVEN, L::MIDPOINT],
+        }
+    }
 }
 
 impl Default for Colors {
@@ -20,6 +41,7 @@ impl Default for Colors {
         Self {
             model: vk::SamplerYcbcrModelConversion::YCBCR_709,
             range: vk::SamplerYcbcrRange::ITU_NARROW,
+            chroma: None,
         }
     }
 }
@@ -61,10 +83,33 @@ impl YcbcrSampler {
         let features = features.reduce(|a, b| a & b).ok_or_else(no)?;
         use vk::FormatFeatureFlags as F;
         // VUID-VkSamplerYcbcrConversionCreateInfo-xChromaOffset-01651 and -01652.
-        let offset = match features {
-            f if f.contains(F::MIDPOINT_CHROMA_SAMPLES) => vk::ChromaLocation::MIDPOINT,
-            f if f.contains(F::COSITED_CHROMA_SAMPLES) => vk::ChromaLocation::COSITED_EVEN,
-            _ => return Err(no()),
+        let able = [
+            (F::COSITED_CHROMA_SAMPLES, vk::ChromaLocation::COSITED_EVEN),
+            (F::MIDPOINT_CHROMA_SAMPLES, vk::ChromaLocation::MIDPOINT),
+        ];
+        let able = able
+            .iter()
+            .filter(|(feature, _)| features.contains(*feature));
+        let able: Vec<_> = able.map(|(_, location)| *location).collect();
+        let &[first, ..] = able.as_slice() else {
+            return Err(no());
+        };
+        let chroma = FormatInfo::of(fourcc).map_or((1, 1), |info| info.chroma);
+        let offsets = match colors.chroma {
+            Some(chosen) if chosen.iter().all(|location| able.contains(location)) => chosen,
+            Some(_) => {
+                return Err(Error::View {
+                    format,
+                    what: "YCbCr with chroma samples there",
+                });
+            }
+            None => {
+                let standard = colors.standard_chroma(chroma);
+                standard.map(|location| match able.contains(&location) {
+                    true => location,
+                    false => first,
+                })
+            }
         };
         let linear =
             F::SAMPLED_IMAGE_FILTER_LINEAR | F::SAMPLED_IMAGE_YCBCR_CONVERSION_LINEAR_FILTER;
@@ -77,8 +122,8 @@ impl YcbcrSampler {
             .ycbcr_model(colors.model)
             .ycbcr_range(colors.range)
             .components(components)
-            .x_chroma_offset(offset)
-            .y_chroma_offset(offset)
+            .x_chroma_offset(offsets[0])
+            .y_chroma_offset(offsets[1])
             .chroma_filter(filter);
         let mut new = Self {
             device: device.clone(),
@@ -121,10 +166,13 @@ impl YcbcrSampler {
 
 impl Drop for YcbcrSampler {
     fn drop(&mut self) {
-        // SAFETY: nothing uses them any more, as the type's contract says; null is ignored.
-        self.device.destroy(|raw| unsafe {
-            raw.destroy_sampler(self.sampler, None);
-            raw.destroy_sampler_ycbcr_conversion(self.conversion, None);
+        let (sampler, conversion) = (self.sampler, self.conversion);
+        self.device.destroy(move |raw| {
+            // SAFETY: nothing uses them any more, as the type's contract says; null is ignored.
+            unsafe {
+                raw.destroy_sampler(sampler, None);
+                raw.destroy_sampler_ycbcr_conversion(conversion, None);
+            }
         });
     }
 }
@@ -236,8 +284,36 @@ impl ImageView {
 
 impl Drop for ImageView {
     fn drop(&mut self) {
-        // SAFETY: nothing uses it any more, as the type's contract says.
-        self.device
-            .destroy(|raw| unsafe { raw.destroy_image_view(self.raw, None) });
+        let handle = self.raw;
+        self.device.destroy(move |raw| {
+            // SAFETY: nothing uses it any more, as the type's contract says.
+            unsafe { raw.destroy_image_view(handle, None) }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chroma_lies_as_the_standard_of_the_colours_has_it() {
+        use vk::ChromaLocation as L;
+        use vk::SamplerYcbcrModelConversion as M;
+        use vk::SamplerYcbcrRange as R;
+        let at = |model, range, subsampled| {
+            let colors = Colors {
+                model,
+                range,
+                chroma: None,
+            };
+            colors.standard_chroma(subsampled)
+        };
+        let (left, top_left) = ([L::COSITED_EVEN, L::MIDPOINT], [L::COSITED_EVEN; 2]);
+        assert_eq!(at(M::YCBCR_709, R::ITU_NARROW, (2, 2)), left);
+        assert_eq!(at(M::YCBCR_601, R::ITU_NARROW, (2, 2)), left);
+        assert_eq!(at(M::YCBCR_601, R::ITU_FULL, (2, 2)), [L::MIDPOINT; 2]);
+        assert_eq!(at(M::YCBCR_2020, R::ITU_NARROW, (2, 2)), top_left);
+        assert_eq!(at(M::YCBCR_709, R::ITU_NARROW, (2, 1))[0], L::COSITED_EVEN);
     }
 }

@@ -169,7 +169,7 @@ fn device(guest: &Guest, lookup: vk::PFN_vkGetDeviceProcAddr) -> shared::Device 
     };
     // SAFETY: the device is alive; `keep` holds it for as long as this one is used.
     let raw = unsafe { ash::Device::load(&functions, whole.raw().handle()) };
-    let queue = *whole.queue().unwrap();
+    let queue = whole.with_queue(|queue| queue).unwrap();
     let names: Vec<&CStr> = vec![
         ash::khr::external_memory_fd::NAME,
         ash::ext::external_memory_dma_buf::NAME,
@@ -348,7 +348,9 @@ fn one_gpu_writes_the_staging_memory_while_the_other_reads_the_frame_before() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         fail_after(-1, 0);
         let gpus = [(); 2].map(|()| device(guest, with_late_failures));
-        let [first, second] = gpus.each_ref().map(|gpu| *gpu.queue().unwrap());
+        let [first, second] = gpus
+            .each_ref()
+            .map(|gpu| gpu.with_queue(|queue| queue).unwrap());
         let sources = [(); 3].map(|()| buffer_on(&vgem));
         let destinations = [(); 3].map(|()| buffer_on(&vkms));
         for strategy in [Strategy::Staged(Carrier::DmaHeap), Strategy::HostMemory] {

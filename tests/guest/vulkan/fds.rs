@@ -1,6 +1,7 @@
 //! Whose fds are: none is left open, and none closed that is another's.
 
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use primeshare::alloc::Dumb;
@@ -10,7 +11,8 @@ use primeshare::vk::{Error, Exporter, Use};
 use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Modifier, Request};
 
 use crate::faults::fds::with_room_for;
-use crate::support::{Guest, in_guest};
+use crate::faults::memory::FailNth;
+use crate::support::{Guest, buffer_on, in_guest};
 
 /// A buffer that somebody else exported read-only: lavapipe maps what it imports for writing, and
 /// so refuses it.
@@ -146,6 +148,37 @@ fn a_refused_import_leaves_no_fd_behind_however_few_are_free() {
                 "{refused:?}"
             );
         }
+    });
+}
+
+/// Drivers say of it that the handle is invalid, which is also what they say of what they never take.
+#[test]
+fn an_import_that_fails_for_lack_of_kernel_memory_passes() {
+    in_guest(|guest| {
+        if !Path::new("/sys/kernel/debug/failslab").exists() {
+            println!("not run: the kernel injects no faults");
+            return;
+        }
+        let vulkan = guest.vulkan();
+        let buffer = buffer_on(&guest.vgem());
+        let import = || vulkan.import_image(&buffer, Use::Source).map(drop);
+        // What the driver makes once is made by now.
+        import().unwrap();
+        let faults = FailNth::here();
+        let mut refusals = 0;
+        for n in 1.. {
+            let (imported, met) = faults.nth(n, import);
+            if let Err(error) = imported {
+                assert!(error.is_passing(), "allocation {n}: {error}");
+                refusals += 1;
+            }
+            vulkan.forget_refusals();
+            import().unwrap();
+            if !met {
+                break;
+            }
+        }
+        assert!(refusals > 0);
     });
 }
 

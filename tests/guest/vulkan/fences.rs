@@ -211,9 +211,8 @@ fn fences_come_from_sync_files_and_become_some() {
         let fence = Fence::new(&vulkan).unwrap();
         // SAFETY: nothing is submitted but the fence, which outlives it.
         let file = unsafe {
-            let queue = vulkan.queue().unwrap();
-            vulkan.raw().queue_submit(*queue, &[], fence.raw()).unwrap();
-            drop(queue);
+            let submit = |queue| vulkan.raw().queue_submit(queue, &[], fence.raw());
+            vulkan.with_queue(submit).unwrap().unwrap();
             fence.export().unwrap()
         };
         // SAFETY: idle, so that what the fence was for is over.

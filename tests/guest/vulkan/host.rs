@@ -1,17 +1,19 @@
 //! The host program's own instance, device and queue.
 
 use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::vk::ash::{self, ext, khr, vk};
 use primeshare::vk::{
-    Commands, Device, Error, Feature, Host, Instance, Transfer, Use, acquire, copy_region, release,
+    Commands, Device, Error, Feature, Host, HostQueue, Instance, Transfer, Use, acquire,
+    copy_region, release,
 };
 use primeshare::{Allocator, Fourcc, Request};
 
 use super::bytes::{Bytes, bytes_to_image, cpu_has, gradient, image_to_bytes, packed_size};
-use crate::support::{Guest, in_guest};
+use crate::support::{Guest, PATIENCE, buffer_on, in_guest};
 
 const SHARING: [&CStr; 5] = [
     khr::external_memory_fd::NAME,
@@ -52,7 +54,7 @@ impl HostDevice {
         }
     }
 
-    fn wrap(&self, extensions: &[&CStr], queue: Option<Arc<Mutex<vk::Queue>>>) -> Device {
+    fn wrap(&self, extensions: &[&CStr], queue: Option<Arc<dyn HostQueue>>) -> Device {
         // SAFETY: all of it is as said, and outlives what is made of it in each test.
         unsafe {
             Device::wrap(Host {
@@ -96,6 +98,52 @@ fn images_are_shared_through_the_hosts_device_and_queue() {
         bytes.contents().fill(0);
         image_to_bytes(&image, &buffer, &bytes);
         assert!(bytes.contents() == picture);
+    });
+}
+
+/// A lock that is none of Rust's, as of a host program in another language.
+struct Counted {
+    queue: vk::Queue,
+    is_locked: AtomicBool,
+    times: AtomicUsize,
+}
+
+impl HostQueue for Counted {
+    fn with_locked(&self, work: &mut dyn FnMut(vk::Queue)) {
+        assert!(
+            !self.is_locked.swap(true, Ordering::Acquire),
+            "locked twice"
+        );
+        work(self.queue);
+        self.is_locked.store(false, Ordering::Release);
+        self.times.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn the_hosts_own_lock_is_held_for_submissions_and_nothing_else() {
+    in_guest(|guest| {
+        let host = HostDevice::new(guest, &SHARING);
+        let lock = Arc::new(Counted {
+            queue: *host.queue.lock().unwrap(),
+            is_locked: AtomicBool::new(false),
+            times: AtomicUsize::new(0),
+        });
+        let vulkan = host.wrap(&SHARING, Some(lock.clone()));
+        let buffer = buffer_on(&guest.vgem());
+        let image = vulkan.import_image(&buffer, Use::Source).unwrap();
+        let mut commands = Commands::new(&vulkan).unwrap();
+        // SAFETY: nothing is recorded.
+        unsafe { commands.record(|_, _| {}) }.unwrap();
+        assert_eq!(lock.times.load(Ordering::Relaxed), 0);
+        for times in 1..=3 {
+            // SAFETY: recorded above.
+            unsafe { commands.submit() }.unwrap();
+            commands.wait(PATIENCE).unwrap();
+            assert_eq!(lock.times.load(Ordering::Relaxed), times);
+        }
+        drop((commands, image));
+        assert_eq!(lock.times.load(Ordering::Relaxed), 3);
     });
 }
 

@@ -2,6 +2,7 @@
 
 use primeshare::alloc::Udmabuf;
 use primeshare::buffer::{self, PlaneFd};
+use primeshare::negotiate::Usage;
 use primeshare::sync::{Access, Mapping};
 use primeshare::vk::ash::vk;
 use primeshare::vk::{Device, Error, Feature, ImageOrBuffer, Transfer, Use, acquire, release};
@@ -294,5 +295,31 @@ fn planes_in_different_dma_bufs_are_images_of_their_own() {
             ),
             "{refused}"
         );
+    });
+}
+
+/// Drivers must not be asked about a usage of nothing; the validation layer finds it.
+#[test]
+fn a_usage_of_nothing_is_refused_before_the_driver_is_asked() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let buffer = buffer_on(&guest.vgem());
+        let (image, bytes) = (vk::ImageUsageFlags::empty(), vk::BufferUsageFlags::empty());
+        let fourcc = Fourcc::XRGB8888;
+        let linear = [Modifier::LINEAR];
+        let refusals = [
+            vulkan.import_image(&buffer, image).unwrap_err(),
+            vulkan.import_buffer(&buffer, bytes).unwrap_err(),
+            vulkan.importable_modifiers(fourcc, image).unwrap_err(),
+            vulkan
+                .create_image(64, 64, fourcc, &linear, image)
+                .unwrap_err(),
+            vulkan.create_buffer(64, 64, fourcc, bytes).unwrap_err(),
+        ];
+        for refusal in refusals {
+            assert_eq!(refusal, Error::NoUsage);
+        }
+        // Scanning out is none of Vulkan's uses.
+        vulkan.endpoint(Usage::SCANOUT).unwrap();
     });
 }
