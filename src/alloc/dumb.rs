@@ -47,7 +47,12 @@ impl Dumb {
             handles.create_dumb(width, rows, bytes * 8)
         };
         let refused = match make(bytes) {
-            Err(refused @ gem::Error::CreateDumb { errno: Errno::EINVAL, .. }) => refused,
+            Err(
+                refused @ gem::Error::CreateDumb {
+                    errno: Errno::EINVAL,
+                    ..
+                },
+            ) => refused,
             made => return Ok(made?),
         };
         match bytes {
