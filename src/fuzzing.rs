@@ -3,9 +3,11 @@
 use crate::buffer::layout::{self, Placed};
 use crate::buffer::{Error, FormatInfo, Layout};
 
-/// Checks a description: offset, stride and the dma-buf's size of each plane.
+/// Checks a description: offset, stride and the dma-buf's size of each plane. Planes lie in one
+/// dma-buf if its size is the same.
 pub fn check(layout: &Layout, planes: &[(u32, u32, u64)]) -> Result<(), Error> {
     let placed = planes.iter().map(|&(offset, stride, size)| Placed {
+        object: planes.iter().position(|plane| plane.2 == size).unwrap_or(0),
         offset,
         stride,
         size,

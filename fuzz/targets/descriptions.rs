@@ -61,7 +61,8 @@ fn description(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What a description that was taken promises: every byte of every row is there.
+/// What a description that was taken promises: every byte of every row is there, and is of one
+/// plane only.
 fn taken(layout: &Layout, planes: &[(u32, u32, u64)]) {
     assert!(layout.width > 0 && layout.height > 0);
     assert!((1..=MAX_PLANES).contains(&planes.len()));
@@ -69,12 +70,50 @@ fn taken(layout: &Layout, planes: &[(u32, u32, u64)]) {
     for (n, &(offset, stride, size)) in planes.iter().enumerate() {
         let (offset, stride) = (u128::from(offset), u128::from(stride));
         assert!(offset < u128::from(size));
-        let Some(info) = known else { continue };
+        let Some(info) = known else {
+            assert!(offset + stride <= u128::from(size));
+            assert!(offset + stride <= u128::from(u32::MAX));
+            // AFBC has no stride, and Amlogic's scatter layout has its content elsewhere.
+            let modifier = layout.modifier.0;
+            assert!(stride > 0 || modifier >> 52 == 0x080);
+            if n == 0 && (modifier >> 56 != 0x0a || modifier & 0xff != 2) {
+                assert!(offset + stride * u128::from(layout.height) <= u128::from(size));
+            }
+            continue;
+        };
         assert_eq!(info.planes.len(), planes.len());
         let row = u128::from(info.planes[n].row_bytes(layout.width).unwrap());
         let rows = u128::from(info.planes[n].rows(layout.height));
         assert!(row > 0 && rows > 0 && row <= stride);
         assert!(offset + stride * (rows - 1) + row <= u128::from(size));
+    }
+    if let Some(info) = known {
+        apart(layout, info, planes);
+    }
+}
+
+/// Looks at each row of a small picture whether it begins in a row of another plane of the same
+/// dma-buf.
+fn apart(layout: &Layout, info: &FormatInfo, planes: &[(u32, u32, u64)]) {
+    const MOST: u32 = 1000;
+    if layout.height > MOST {
+        return;
+    }
+    let rows = |n: usize| {
+        let (offset, stride, _) = planes[n];
+        let bytes = u128::from(info.planes[n].row_bytes(layout.width).unwrap());
+        let row = move |row: u32| u128::from(offset) + u128::from(row) * u128::from(stride);
+        (0..info.planes[n].rows(layout.height)).map(move |n| row(n)..row(n) + bytes)
+    };
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        if b >= planes.len() || planes[a].2 != planes[b].2 {
+            continue;
+        }
+        for row in rows(a) {
+            // Rows of one plane are in order, so the first that ends later decides.
+            let mut later = rows(b).skip_while(|other| other.end <= row.start);
+            assert!(later.next().is_none_or(|other| other.start >= row.end));
+        }
     }
 }
 

@@ -1,8 +1,11 @@
+use nix::errno::Errno;
+
 use super::{Allocator, Error, Request};
 use crate::buffer::layout::{self, Packed};
 use crate::buffer::{DmaBuf, Layout};
 use crate::device::Device;
 use crate::export;
+use crate::gem::{self, Object};
 
 /// Allocates dumb buffers: LINEAR memory that the driver can scan out and everybody can map.
 ///
@@ -22,17 +25,40 @@ impl Dumb {
 
     /// One plane, at least as wide as the driver wants it and as importers do.
     fn single(&self, request: &Request, packed: &Packed, bytes: u32) -> Result<DmaBuf, Error> {
-        let (width, rows) = packed.padded(bytes);
-        let handles = self.device.handles();
-        let (object, pitch) = handles.create_dumb(width, rows, bytes * 8)?;
+        let (object, pitch) = self.create(packed, bytes)?;
         Ok(export::export(&object, linear(request), [(0, pitch)])?)
     }
 
     /// Several planes, one after another in a dumb buffer of bytes.
     fn planar(&self, request: &Request, packed: Packed) -> Result<DmaBuf, Error> {
-        let (width, rows) = packed.padded(1);
-        let (object, _) = self.device.handles().create_dumb(width, rows, 8)?;
+        let (object, _) = self.create(&packed, 1)?;
         Ok(export::export(&object, linear(request), packed.planes)?)
+    }
+
+    /// A dumb buffer with room for it all, of pixels of this size or else of 4 bytes; and its pitch.
+    ///
+    /// virtio-gpu makes dumb buffers of 32 bits a pixel only (`virtio_gpu_mode_dumb_create`), qxl of
+    /// 16 and 32 (`qxl_mode_dumb_create`). Both answer EINVAL to others. The memory is the same:
+    /// a row has as many bytes.
+    fn create(&self, packed: &Packed, bytes: u32) -> Result<(Object, u32), Error> {
+        let handles = self.device.handles();
+        let make = |bytes| {
+            let (width, rows) = packed.padded(bytes);
+            handles.create_dumb(width, rows, bytes * 8)
+        };
+        let refused = match make(bytes) {
+            Err(
+                refused @ gem::Error::CreateDumb {
+                    errno: Errno::EINVAL,
+                    ..
+                },
+            ) => refused,
+            made => return Ok(made?),
+        };
+        match bytes {
+            4 => Err(refused.into()),
+            _ => Ok(make(4)?),
+        }
     }
 }
 

@@ -58,7 +58,8 @@ pub enum Error {
     Udmabuf {
         /// Bytes asked for.
         size: u64,
-        /// EINVAL: above the module's limit, 64 MiB by default.
+        /// EINVAL: above the module's limit, 64 MiB by default. A picture of exactly the limit is too
+        /// large, for its memory has room after it.
         errno: Errno,
     },
     /// DMA_HEAP_IOCTL_ALLOC failed.

@@ -1,4 +1,9 @@
 //! Allocators: one trait, and those that need no Mesa. The gbm one is in [`crate::gbm`].
+//!
+//! [`Dumb`], [`Udmabuf`] and [`DmaHeap`] lay pictures out alike. The planes follow each other in one
+//! dma-buf. Strides are multiples of 256 bytes and of a pixel. 16 rows and 4096 bytes follow the picture, because
+//! some drivers import an image only from a dma-buf that is larger than the picture: radeonsi pads
+//! its rows to 16, and v3dv wants 64 bytes and the rest of a page after them.
 
 mod dma_heap;
 mod dumb;

@@ -16,6 +16,7 @@ use super::verdict::Verdict;
 use super::worker::{self, Shared};
 use super::{Error, check};
 use crate::buffer::{DmaBuf, FormatInfo};
+use crate::sys::process::Owner;
 use crate::{device, vk};
 
 /// The environment variable that forces a strategy.
@@ -113,6 +114,7 @@ pub struct Blitter {
     records: Records,
     allowed: Allowed,
     worker: Option<JoinHandle<()>>,
+    process: Owner,
 }
 
 impl Blitter {
@@ -136,6 +138,7 @@ impl Blitter {
             records,
             allowed,
             worker: Some(worker),
+            process: Owner::current(),
         })
     }
 
@@ -199,6 +202,11 @@ impl fmt::Debug for Blitter {
 
 impl Drop for Blitter {
     fn drop(&mut self) {
+        if !self.process.is_here() {
+            // The thread is the parent's.
+            std::mem::forget(self.worker.take());
+            return;
+        }
         self.shared.close();
         if let Some(worker) = self.worker.take()
             && worker.join().is_err()

@@ -9,22 +9,27 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::Failure;
 use crate::sync::SyncFile;
+use crate::sys::process::Owner;
 
 /// The end of one copy: an fd that becomes readable, and how it went.
 ///
 /// The fd is an eventfd, close-on-exec, good for any event loop: poll it for reading, and read
-/// nothing from it. Drop is allowed at any time and does not stop the copy. Thread-safe.
+/// nothing from it. It is closed with the fence, and so is that of [`Self::sync_file`] once the copy
+/// is done: an epoll that was given the number reports nothing any more, unless the program has a dup.
+/// Drop is allowed at any time and does not stop the copy. Thread-safe.
 #[derive(Debug)]
-pub struct Fence(Arc<Signal>);
+pub struct Fence {
+    signal: Arc<Signal>,
+    event: Arc<EventFd>,
+    sync_file: OnceLock<Arc<SyncFile>>,
+}
 
 #[derive(Debug)]
 struct Signal {
     state: Mutex<State>,
     /// It has a result now.
     done: Condvar,
-    event: EventFd,
-    /// Of the execution by a GPU.
-    sync_file: OnceLock<SyncFile>,
+    process: Owner,
 }
 
 #[derive(Debug, Default)]
@@ -33,17 +38,23 @@ struct State {
     /// Whether somebody has been given the eventfd. A fence that is only waited for, or asked,
     /// needs no system call for it.
     seen: bool,
+    /// The fence has been dropped.
+    gone: bool,
+    /// The fence's, or of the next one if this one's was never given out.
+    event: Option<Arc<EventFd>>,
+    /// Of the execution by a GPU.
+    sync_file: Option<Arc<SyncFile>>,
 }
 
 impl Fence {
     /// Whether the copy is done, well or not. Does not wait.
     pub fn is_done(&self) -> bool {
-        self.0.state().result.is_some()
+        self.signal.state().result.is_some()
     }
 
     /// How the copy went; `None` before it is done. Does not wait.
     pub fn result(&self) -> Option<Result<(), Failure>> {
-        self.0.state().result.clone()
+        self.signal.state().result.clone()
     }
 
     /// The sync file of the copy, signalled when the GPU has executed it, with an error where the
@@ -51,16 +62,22 @@ impl Fence {
     /// [asked](super::SyncFiles) for one: the kernel gives no fence for what userspace is about to
     /// do. Does not wait.
     pub fn sync_file(&self) -> Option<&SyncFile> {
-        self.0.sync_file.get()
+        if self.sync_file.get().is_none()
+            && let Some(file) = self.signal.state().sync_file.clone()
+        {
+            // Another thread may have been quicker, with the same one.
+            let _ = self.sync_file.set(file);
+        }
+        self.sync_file.get().map(Arc::as_ref)
     }
 
     /// Waits for the copy. [`Failure::TimedOut`] where it is not done in time; it goes on then.
     pub fn wait(&self, timeout: Duration) -> Result<(), Failure> {
         let pending = |state: &mut State| state.result.is_none();
         let done = self
-            .0
+            .signal
             .done
-            .wait_timeout_while(self.0.state(), timeout, pending);
+            .wait_timeout_while(self.signal.state(), timeout, pending);
         let (state, _) = done.unwrap_or_else(PoisonError::into_inner);
         let result = state.result.clone();
         result.unwrap_or(Err(Failure::TimedOut(timeout)))
@@ -69,51 +86,72 @@ impl Fence {
 
 impl AsFd for Fence {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        let mut state = self.0.state();
+        let mut state = self.signal.state();
         if !state.seen {
             state.seen = true;
             if state.result.is_some() {
-                self.0.write();
+                write(&self.event);
             }
         }
-        self.0.event.as_fd()
+        self.event.as_fd()
+    }
+}
+
+impl Drop for Fence {
+    /// An epoll reports an fd until its file is closed, and these are readable from their end on.
+    fn drop(&mut self) {
+        // A thread that a forked child lacks may hold the lock there.
+        if !self.signal.process.is_here() {
+            return;
+        }
+        let mut state = self.signal.state();
+        state.gone = true;
+        if state.seen {
+            state.event = None;
+        }
+        // Before the end of the copy, the blitter's thread waits for the same file.
+        if state.result.is_some() {
+            state.sync_file = None;
+        }
     }
 }
 
 impl Signal {
-    fn new() -> Result<Self, Errno> {
-        Ok(Self {
+    fn new() -> Self {
+        Self {
             state: Mutex::default(),
             done: Condvar::new(),
-            event: event()?,
-            sync_file: OnceLock::new(),
-        })
+            process: Owner::current(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) {
-        if let Err(errno) = self.event.write(1) {
-            log::error!("cannot signal the end of a copy: {errno}");
-        }
-    }
-
-    /// Makes it as new. With another fd where somebody may have a dup of this one.
-    fn renew(&mut self) -> Result<(), Errno> {
+    /// Makes it as new, with an eventfd that nobody knows.
+    fn renew(&mut self) -> Result<Arc<EventFd>, Errno> {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if state.seen {
-            self.event = event()?;
-        }
-        *state = State::default();
-        self.sync_file = OnceLock::new();
-        Ok(())
+        let event = match state.event.take() {
+            Some(unseen) => unseen,
+            None => Arc::new(event()?),
+        };
+        *state = State {
+            event: Some(event.clone()),
+            ..State::default()
+        };
+        Ok(event)
     }
 }
 
 fn event() -> Result<EventFd, Errno> {
     EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+}
+
+fn write(event: &EventFd) {
+    if let Err(errno) = event.write(1) {
+        log::error!("cannot signal the end of a copy: {errno}");
+    }
 }
 
 /// What signals a [`Fence`], once; as cancelled where nothing else was said.
@@ -125,13 +163,16 @@ impl Promise {
     pub(super) fn executed_at(&self, file: SyncFile) {
         if let Some(signal) = &self.0 {
             // Started again after a failure, it has the first one already.
-            let _ = signal.sync_file.set(file);
+            signal
+                .state()
+                .sync_file
+                .get_or_insert_with(|| Arc::new(file));
         }
     }
 
-    /// The fence, to look at.
-    pub(super) fn watch(&self) -> Option<Fence> {
-        self.0.clone().map(Fence)
+    /// What [`Self::executed_at`] was told.
+    pub(super) fn sync_file(&self) -> Option<Arc<SyncFile>> {
+        self.0.as_ref()?.state().sync_file.clone()
     }
 
     pub(super) fn keep(mut self, result: Result<(), Failure>) {
@@ -145,8 +186,13 @@ impl Promise {
         let mut state = signal.state();
         state.result = Some(result);
         // With the state locked, so that the one who finds it signalled finds it written, too.
-        if state.seen {
-            signal.write();
+        if state.seen
+            && let Some(event) = &state.event
+        {
+            write(event);
+        }
+        if state.gone {
+            state.sync_file = None;
         }
         drop(state);
         signal.done.notify_all();
@@ -164,30 +210,49 @@ impl Drop for Promise {
 pub(super) struct Fences(Vec<Arc<Signal>>);
 
 impl Fences {
-    /// With the memory of so many, made at once: later nothing grows, fds included, but for those
-    /// who hold more fences.
+    /// With the memory and the fds of so many, made at once: later nothing grows, but for those who
+    /// hold more fences.
     pub(super) fn new(most: usize) -> Result<Self, Errno> {
-        let signals = (0..most).map(|_| Signal::new().map(Arc::new));
-        signals.collect::<Result<_, _>>().map(Self)
+        let make = || {
+            let mut signal = Signal::new();
+            signal.renew()?;
+            Ok(Arc::new(signal))
+        };
+        (0..most)
+            .map(|_| make())
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// A fence, and what signals it.
     pub(super) fn make(&mut self) -> Result<(Fence, Promise), Errno> {
-        let of = |signal: &Arc<Signal>| (Fence(signal.clone()), Promise(Some(signal.clone())));
+        let of = |signal: &Arc<Signal>, event| {
+            let fence = Fence {
+                signal: signal.clone(),
+                event,
+                sync_file: OnceLock::new(),
+            };
+            (fence, Promise(Some(signal.clone())))
+        };
         for known in &mut self.0 {
             if let Some(unused) = Arc::get_mut(known) {
-                unused.renew()?;
-                return Ok(of(known));
+                let event = unused.renew()?;
+                return Ok(of(known, event));
             }
         }
-        Signal::new().map(Arc::new).map(|signal| of(&signal))
+        let mut signal = Signal::new();
+        let event = signal.renew()?;
+        Ok(of(&Arc::new(signal), event))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
+
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
     fn is_readable(fence: &Fence) -> bool {
         let mut fds = [PollFd::new(fence.as_fd(), PollFlags::POLLIN)];
@@ -219,6 +284,53 @@ mod tests {
         assert!(!next.is_done() && !is_readable(&next));
         let mut fds = [PollFd::new(dup.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::ZERO).unwrap(), 1);
+    }
+
+    /// How many events an epoll has to report just now.
+    fn ready(epoll: &Epoll) -> usize {
+        let mut events = [EpollEvent::empty(); 4];
+        epoll.wait(&mut events, EpollTimeout::ZERO).unwrap()
+    }
+
+    #[test]
+    fn a_fence_that_is_dropped_on_its_event_is_reported_once() {
+        let mut fences = Fences::new(2).unwrap();
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        for round in 0..5 {
+            let (fence, promise) = fences.make().unwrap();
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, round);
+            epoll.add(&fence, event).unwrap();
+            assert_eq!(ready(&epoll), 0);
+            promise.keep(Ok(()));
+            assert_eq!(ready(&epoll), 1);
+            drop(fence);
+            assert_eq!(ready(&epoll), 0);
+        }
+    }
+
+    #[test]
+    fn a_fence_that_is_dropped_before_its_event_is_never_reported() {
+        let mut fences = Fences::new(1).unwrap();
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+        let (fence, promise) = fences.make().unwrap();
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, 1);
+        epoll.add(&fence, event).unwrap();
+        drop(fence);
+        promise.keep(Ok(()));
+        assert_eq!(ready(&epoll), 0);
+    }
+
+    #[test]
+    fn an_fd_that_was_never_given_out_serves_the_next_fence() {
+        let mut fences = Fences::new(1).unwrap();
+        let number = |fence: &Fence| fence.event.as_fd().as_raw_fd();
+        let (fence, promise) = fences.make().unwrap();
+        let first = number(&fence);
+        promise.keep(Ok(()));
+        drop(fence);
+        let (fence, _promise) = fences.make().unwrap();
+        assert_eq!(number(&fence), first);
+        assert!(!is_readable(&fence));
     }
 
     #[test]

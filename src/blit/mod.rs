@@ -156,6 +156,7 @@ impl Failure {
                 E::TooLarge { .. }
                 | E::OddSize { .. }
                 | E::Misaligned { .. }
+                | E::Layout(_)
                 | E::PlaneLayout { .. }
                 | E::TooSmall { .. }
                 | E::TooManyBytes { .. }

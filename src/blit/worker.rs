@@ -17,6 +17,7 @@ use super::inputs::{self, Waits};
 use super::poll::{are_ready, wait_for};
 use super::strategy::Strategy;
 use super::{Error, Failure};
+use crate::sync::SyncFile;
 use crate::sys;
 use crate::vk::DEADLINE;
 
@@ -107,9 +108,7 @@ pub(super) fn spawn(
         patience,
     });
     let worker = Worker(shared.clone());
-    let thread = std::thread::Builder::new()
-        .name("primeshare blit".to_owned())
-        .spawn(move || worker.run())
+    let thread = sys::thread::spawn("primeshare blit", move || worker.run())
         .map_err(|error| Error::System(sys::errno(error)))?;
     Ok((shared, thread))
 }
@@ -316,14 +315,14 @@ impl Worker {
         let oldest = match queue.started.front() {
             None => return false,
             Some((job, Running::Submitted { steps, .. })) => {
-                Some((job.promise.watch(), steps.clone()))
+                Some((job.promise.sync_file(), steps.clone()))
             }
             Some((_, Running::Relay(_))) => None,
         };
         match oldest {
-            Some((watched, steps)) => {
+            Some((executed, steps)) => {
                 drop(queue);
-                self.finish_submitted(watched, &steps);
+                self.finish_submitted(executed, &steps);
             }
             None => {
                 if let Some((job, Running::Relay(relay))) = queue.started.pop_front() {
@@ -337,15 +336,14 @@ impl Worker {
     }
 
     /// The oldest one. Nobody else takes what was started, so it is the same one all the time.
-    fn finish_submitted(&self, watched: Option<Fence>, steps: &Steps) {
+    fn finish_submitted(&self, executed: Option<Arc<SyncFile>>, steps: &Steps) {
         let Some(&last) = steps.last() else {
             return;
         };
-        match watched.as_ref().and_then(Fence::sync_file) {
+        match executed {
             Some(file) => self.wait_for_execution(file.as_fd(), last),
             None => self.0.queue().engine_waits = true,
         }
-        drop(watched);
         let done = self.0.engine().finish(steps);
         let mut queue = self.0.queue();
         queue.engine_waits = false;

@@ -36,6 +36,9 @@ pub enum Refusal<E> {
 /// [`DmaBuf`] of the same memory and layout goes that [`Self::get_or_make`] was asked with. It can remember that
 /// nothing can be made of a buffer, and forgets that with the buffer too. Thread-safe; clones share
 /// the entries.
+///
+/// Values and errors may hold other buffers and use the cache: they are made, cloned and dropped
+/// without its lock.
 pub struct Cache<V, E> {
     shared: Arc<Shared<V, E>>,
 }
@@ -51,11 +54,15 @@ struct Entry<V, E> {
 enum Known<V, E> {
     Nothing,
     Made(Weak<V>),
-    Refused(E),
+    /// Shared, because the lock is held when it is found, and a clone of `E` is the caller's code.
+    Refused(Arc<E>),
 }
 
-impl<V, E: Clone> Known<V, E> {
-    fn answer(&self) -> Option<Result<Arc<V>, E>> {
+/// What is known of a buffer. It is taken out of the cache, and used and dropped without the lock.
+type Answer<V, E> = Result<Arc<V>, Arc<E>>;
+
+impl<V, E> Known<V, E> {
+    fn answer(&self) -> Option<Answer<V, E>> {
         match self {
             Self::Nothing => None,
             Self::Made(made) => made.upgrade().map(Ok),
@@ -64,20 +71,28 @@ impl<V, E: Clone> Known<V, E> {
     }
 }
 
+fn cloned<V, E: Clone>(answer: Answer<V, E>) -> Result<Arc<V>, E> {
+    answer.map_err(|why| E::clone(&why))
+}
+
 impl<V, E> Shared<V, E> {
     fn lock(&self) -> MutexGuard<'_, FxHashMap<Key, Entry<V, E>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<V: Send + Sync, E: Send> Watcher for Shared<V, E> {
+impl<V: Send + Sync, E: Send + Sync> Watcher for Shared<V, E> {
     fn buffer_gone(&self, key: &Key) {
         let mut entries = self.lock();
-        if let Some(entry) = entries.get_mut(key) {
-            entry.buffers -= 1;
-            if entry.buffers == 0 {
-                entries.remove(key);
-            }
+        let Some(entry) = entries.get_mut(key) else {
+            return;
+        };
+        entry.buffers -= 1;
+        if entry.buffers == 0 {
+            let gone = entries.remove(key);
+            // The end of a refusal may want the lock.
+            drop(entries);
+            drop(gone);
         }
     }
 }
@@ -85,7 +100,7 @@ impl<V: Send + Sync, E: Send> Watcher for Shared<V, E> {
 impl<V, E> Cache<V, E>
 where
     V: Send + Sync + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
 {
     /// An empty cache.
     pub fn new() -> Self {
@@ -97,8 +112,9 @@ where
     /// What was made of this buffer and is still in use, or why nothing can be. `None`: not
     /// known.
     pub fn get(&self, buffer: &DmaBuf) -> Option<Result<Arc<V>, E>> {
-        let entries = self.shared.lock();
-        entries.get(&buffer.key())?.known.answer()
+        let key = buffer.key();
+        let answer = self.shared.lock().get(&key)?.known.answer()?;
+        Some(cloned(answer))
     }
 
     /// What was made of this buffer and is still in use; made by `make` where there is none.
@@ -112,15 +128,12 @@ where
     ) -> Result<Arc<V>, E> {
         let key = buffer.key();
         let watcher: Arc<dyn Watcher> = self.shared.clone();
-        if let Some(entry) = self.shared.lock().get_mut(&key)
-            && let Some(answer) = entry.known.answer()
-        {
-            entry.buffers += usize::from(buffer.watch(&watcher));
-            return answer;
+        if let Some(answer) = self.known(&key, buffer, &watcher) {
+            return cloned(answer);
         }
         let made = match make() {
             Err(Refusal::Passing(why)) => return Err(why),
-            Err(Refusal::Lasting(why)) => Err(why),
+            Err(Refusal::Lasting(why)) => Err(Arc::new(why)),
             Ok(made) => Ok(Arc::new(made)),
         };
         let mut entries = self.shared.lock();
@@ -131,22 +144,43 @@ where
         // With the lock held, so that nobody finds the entry before its buffer is counted.
         entry.buffers += usize::from(buffer.watch(&watcher));
         if let Some(answer) = entry.known.answer() {
-            // The one not wanted is dropped after the lock, which its end may need.
             drop(entries);
-            return answer;
+            // What was made for nothing is dropped without the lock, too.
+            drop(made);
+            return cloned(answer);
         }
+        // What was known is of no use, and nothing of the caller's ends with it.
         entry.known = match &made {
             Ok(made) => Known::Made(Arc::downgrade(made)),
             Err(why) => Known::Refused(why.clone()),
         };
-        made
+        drop(entries);
+        cloned(made)
+    }
+
+    /// What is known of a buffer, which from then on is one of those that keep the entry.
+    fn known(
+        &self,
+        key: &Key,
+        buffer: &DmaBuf,
+        watcher: &Arc<dyn Watcher>,
+    ) -> Option<Answer<V, E>> {
+        let mut entries = self.shared.lock();
+        let entry = entries.get_mut(key)?;
+        let answer = entry.known.answer()?;
+        entry.buffers += usize::from(buffer.watch(watcher));
+        Some(answer)
     }
 
     /// Forgets what is known of a buffer, so that it is tried anew.
     pub fn forget(&self, buffer: &DmaBuf) {
-        if let Some(entry) = self.shared.lock().get_mut(&buffer.key()) {
-            entry.known = Known::Nothing;
-        }
+        let key = buffer.key();
+        let mut entries = self.shared.lock();
+        let known = entries.get_mut(&key).map(|entry| &mut entry.known);
+        let forgotten = known.map(|known| std::mem::replace(known, Known::Nothing));
+        // The end of a refusal may want the lock.
+        drop(entries);
+        drop(forgotten);
     }
 
     /// Buffers it knows something of, or has.
@@ -171,7 +205,7 @@ impl<V, E> Clone for Cache<V, E> {
 impl<V, E> Default for Cache<V, E>
 where
     V: Send + Sync + 'static,
-    E: Clone + Send + 'static,
+    E: Clone + Send + Sync + 'static,
 {
     fn default() -> Self {
         Self::new()

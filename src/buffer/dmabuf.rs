@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::cache::{Key, Watcher};
 use super::layout::{self, Placed};
-use super::{BufferId, Error, Fourcc, Layout, MAX_PLANES, Modifier};
+use super::{BufferId, Error, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier};
 use crate::sys;
 use crate::sys::process::Owner;
 
@@ -117,10 +117,18 @@ impl DmaBuf {
     /// Describes a buffer that came from outside.
     ///
     /// Takes the fds: they are closed with the buffer, or before an error returns. Nothing is
-    /// trusted: each fd must be a dma-buf, and every plane must lie inside its own. (That every
-    /// row does can be said of LINEAR formats that [`FormatInfo`](super::FormatInfo) knows; of
-    /// others only that the plane starts inside.) Costs a `fstat` and an `lseek` per plane; does
-    /// not block.
+    /// trusted: each fd must be a dma-buf, and every plane must lie inside its own.
+    ///
+    /// The rows of LINEAR formats that [`FormatInfo`](super::FormatInfo) knows are checked one and
+    /// all: they lie inside the dma-buf, and planes in one dma-buf have no byte in common (planes
+    /// side by side in one stride have none). Of other layouts only the driver knows the rows. They
+    /// are bounded as servers of Wayland's linux-dmabuf do it: strides are not zero, offset + stride
+    /// lies inside the dma-buf, and so does offset + stride x height of the first plane; no offset +
+    /// stride x rows is 2^32 or more. Two modifiers are excepted: AFBC may have a stride of zero,
+    /// since its blocks are found through a header, and Amlogic's FBC with the scatter layout may be
+    /// smaller, since its content is in other memory.
+    ///
+    /// Costs a `fstat` and an `lseek` per plane; does not block.
     pub fn new(layout: Layout, planes: impl IntoIterator<Item = PlaneFd>) -> Result<Self, Error> {
         Self::new_keeping(layout, planes, None)
     }
@@ -186,6 +194,7 @@ impl DmaBuf {
         let placed: ArrayVec<Placed, MAX_PLANES> = planes
             .iter()
             .map(|plane| Placed {
+                object: plane.object,
                 offset: plane.offset,
                 stride: plane.stride,
                 size: objects[plane.object].size,
@@ -246,6 +255,21 @@ impl DmaBuf {
     pub fn plane_fd(&self, plane: usize) -> Option<BorrowedFd<'_>> {
         let plane = self.0.planes.get(plane)?;
         Some(self.0.objects[plane.object].as_fd())
+    }
+
+    /// Checks that the pixels of a LINEAR buffer lie at multiples of their own size: offset and
+    /// stride of each plane. [`Error::Misaligned`] if they do not.
+    ///
+    /// Images of Vulkan and framebuffers are made of whole pixels, so both imports refuse a buffer
+    /// with this error. The CPU and a `VkBuffer`, which is bytes, take it. Layouts other than LINEAR
+    /// are the driver's to judge, and are not refused. No system call.
+    pub fn check_whole_pixels(&self) -> Result<(), Error> {
+        match FormatInfo::of(self.fourcc()) {
+            Some(info) if self.modifier() == Modifier::LINEAR => {
+                layout::check_whole_pixels(info.planes, self.planes())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Identity of the first plane's dma-buf: that of the buffer, where it has but one.

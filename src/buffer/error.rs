@@ -1,6 +1,6 @@
 use nix::errno::Errno;
 
-use super::{Fourcc, MAX_PLANES};
+use super::{Fourcc, MAX_PLANES, Modifier};
 
 /// Why a buffer description was refused. Every fd that came with it has been closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,5 +73,42 @@ pub enum Error {
         end: u64,
         /// Bytes of the dma-buf.
         size: u64,
+    },
+    /// The stride is zero, and rows of the modifier's layout have one.
+    #[error("plane {plane}: the stride is zero, which {modifier} has no reason for")]
+    NoStride {
+        /// Plane index.
+        plane: usize,
+        /// Arrangement in memory.
+        modifier: Modifier,
+    },
+    /// Offset + stride x rows is 2^32 or more, which no interface that buffers go through can tell.
+    #[error("plane {plane}: ends at byte {end}, out of reach of 32 bits")]
+    OutOfReach {
+        /// Plane index.
+        plane: usize,
+        /// First byte after the plane.
+        end: u64,
+    },
+    /// A row of a plane has bytes in common with a row of another one in the same dma-buf.
+    #[error("planes {other} and {plane} overlap")]
+    PlanesOverlap {
+        /// Plane index.
+        plane: usize,
+        /// Index of an earlier plane.
+        other: usize,
+    },
+    /// Offset or stride is not a whole number of pixels, see
+    /// [`DmaBuf::check_whole_pixels`](super::DmaBuf::check_whole_pixels).
+    #[error("plane {plane}: offset {offset} and stride {stride} are not multiples of {unit} bytes")]
+    Misaligned {
+        /// Plane index.
+        plane: usize,
+        /// First byte of the plane.
+        offset: u32,
+        /// Bytes from one row to the next.
+        stride: u32,
+        /// Bytes that both must be a multiple of: those of a pixel, or of a block of pixels.
+        unit: u32,
     },
 }

@@ -35,9 +35,12 @@ impl BufferId {
     ///
     /// EINVAL: it is no dma-buf, or of a kernel that does not tell them apart.
     pub fn of(fd: impl AsFd) -> Result<Self, Errno> {
-        let stat = sys::file::stat(fd.as_fd())?;
+        // Asked once: a caller's `AsFd` may answer with another fd the next time, and what is
+        // remembered of one must not be said of the other.
+        let fd = fd.as_fd();
+        let stat = sys::file::stat(fd)?;
         if FILE_SYSTEM.load(Ordering::Relaxed) != stat.st_dev {
-            if !sys::dma_buf::is_dma_buf(fd.as_fd())? {
+            if !sys::dma_buf::is_dma_buf(fd)? {
                 return Err(Errno::EINVAL);
             }
             FILE_SYSTEM.store(stat.st_dev, Ordering::Relaxed);

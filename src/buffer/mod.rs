@@ -10,6 +10,7 @@ mod id;
 pub(crate) mod layout;
 pub(crate) mod message;
 mod modifier;
+mod overlap;
 
 pub(crate) use attached::Attached;
 pub use cache::{Cache, Refusal};

@@ -65,7 +65,9 @@ impl Device {
     /// `drm-client-id` in fdinfo. Where all three are missing or forbidden a dup is taken for
     /// another file description, and a warning logged: make one `Device` only, then.)
     ///
-    /// Nothing is guessed where asking fails: [`Error::Compare`].
+    /// Nothing is guessed where asking fails: [`Error::Compare`]. A seccomp filter that kills on `kcmp`
+    /// instead of refusing it ends the process here, before Linux 6.10 and if there is another
+    /// `Device`: a sandbox has to allow the call or answer it with an error.
     ///
     /// A file description may also have come from another process, by a socket or by `exec`. Its
     /// handles are then shared with that process, whose table cannot be met: each would close what

@@ -47,7 +47,8 @@ pub enum SendError {
 /// | 32 | offset and stride in bytes of each plane; zeroes after the last one |
 pub fn send(socket: impl AsFd, buffer: &DmaBuf) -> Result<(), SendError> {
     let failed = |errno| SendError::Send { errno };
-    if !socket::is_seqpacket(socket.as_fd()).map_err(failed)? {
+    let socket = socket.as_fd();
+    if !socket::is_seqpacket(socket).map_err(failed)? {
         return Err(SendError::SocketType);
     }
     let planes = buffer.planes();
@@ -57,5 +58,5 @@ pub fn send(socket: impl AsFd, buffer: &DmaBuf) -> Result<(), SendError> {
         .map(|plane| buffer.objects()[plane.object].as_fd())
         .collect();
     let bytes = message::encode(buffer.layout(), &places);
-    socket::send(socket.as_fd(), &bytes, &fds).map_err(failed)
+    socket::send(socket, &bytes, &fds).map_err(failed)
 }

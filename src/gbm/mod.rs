@@ -1,7 +1,7 @@
 //! Allocation through Mesa's gbm.
 //!
 //! Mesa keeps a handle table of its own on the file description it is given, and closes handles
-//! as *it* counts them. So gbm gets a file description that no [`gem`](crate::gem) table shares,
+//! as *it* counts them. So gbm gets a file description that no [`gem`] table shares,
 //! and its handles are neither counted nor closed here. A buffer is exported, also by Mesa, so that
 //! its driver knows of it, and the `gbm_bo` is destroyed. From then on the dma-buf keeps the memory.
 

@@ -75,7 +75,7 @@ impl Access {
 ///
 /// # Virtual machines
 /// virtio-gpu with 3D has pictures on the host, and memory here that may be out of date:
-/// [`Error::OnHost`]. [`BufferMapping`](super::BufferMapping) knows how to fetch them.
+/// [`Error::OnHost`]. [`Self::of_object`] and [`BufferMapping`](super::BufferMapping) fetch them.
 #[derive(Debug)]
 pub struct Mapping {
     fd: OwnedFd,
@@ -104,20 +104,29 @@ impl Mapping {
         Ok(mapping)
     }
 
-    /// Maps one of a buffer's dma-bufs, for reading and writing.
-    pub(crate) fn of_object(buffer: &DmaBuf, object: usize) -> Result<Self, Error> {
+    /// Maps one of a buffer's dma-bufs, by its index in [`DmaBuf::objects`], for reading and writing.
+    ///
+    /// More is known of a buffer than of an fd: a picture on a virtual machine's host is fetched before
+    /// each access and handed back after writing, and a dumb buffer of the library's own is known to
+    /// need neither. [`Error::NoSuchObject`] past the last dma-buf.
+    pub fn of_object(buffer: &DmaBuf, object: usize) -> Result<Self, Error> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         Self::of_buffer(buffer, object, protection)
     }
 
     /// As [`Self::of_object`], for reading only.
-    pub(crate) fn of_object_read_only(buffer: &DmaBuf, object: usize) -> Result<Self, Error> {
+    pub fn of_object_read_only(buffer: &DmaBuf, object: usize) -> Result<Self, Error> {
         Self::of_buffer(buffer, object, ProtFlags::PROT_READ)
     }
 
     fn of_buffer(buffer: &DmaBuf, object: usize, protection: ProtFlags) -> Result<Self, Error> {
-        let host = HostCopy::of(buffer, object)?;
-        Self::map(buffer.objects()[object].as_fd(), protection, host)
+        let objects = buffer.objects();
+        let found = objects.get(object).ok_or(Error::NoSuchObject {
+            object,
+            objects: objects.len(),
+        })?;
+        let host = HostCopy::of(buffer, found)?;
+        Self::map(found.as_fd(), protection, host)
     }
 
     fn map(

@@ -34,7 +34,8 @@ pub enum Error {
     /// The picture is on the host of a virtual machine (a classic resource of virtio-gpu with 3D), and
     /// the memory in the guest may be out of date.
     ///
-    /// [`BufferMapping`](super::BufferMapping) transfers pictures of one plane from and to the host.
+    /// [`Mapping::of_object`](super::Mapping::of_object) and
+    /// [`BufferMapping`](super::BufferMapping) transfer pictures of one plane from and to the host.
     #[error("the picture is on the virtual machine's host, and the memory here may be out of date")]
     OnHost,
     /// Whether the host of a virtual machine has the picture could not be found out, since no render
@@ -82,6 +83,14 @@ pub enum Error {
     /// Reading by an access that was begun for writing only.
     #[error("begun for writing only")]
     WriteOnly,
+    /// The buffer has fewer dma-bufs.
+    #[error("there is no dma-buf {object}: the buffer has {objects}")]
+    NoSuchObject {
+        /// The index asked for.
+        object: usize,
+        /// How many there are.
+        objects: usize,
+    },
     /// The buffer has fewer planes.
     #[error("there is no plane {plane}: the buffer has {planes}")]
     NoSuchPlane {

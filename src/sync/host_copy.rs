@@ -14,7 +14,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::Error;
-use crate::buffer::DmaBuf;
+use crate::buffer::{self, DmaBuf};
 use crate::device::{self, Device, NodeKind};
 use crate::gem::{self, Object};
 use crate::sys::{dma_buf, virtgpu};
@@ -35,11 +35,11 @@ impl HostCopy {
     ///
     /// [`Error::OnHost`] if the host has the picture, and how it lies there is not known: the
     /// transfer is of a rectangle, of the one plane that a resource has.
-    pub(super) fn of(buffer: &DmaBuf, object: usize) -> Result<Option<Self>, Error> {
+    pub(super) fn of(buffer: &DmaBuf, object: &buffer::Object) -> Result<Option<Self>, Error> {
         if is_own_dumb_buffer(buffer) {
             return Ok(None);
         }
-        let Some((device, resource)) = find(buffer.objects()[object].as_fd())? else {
+        let Some((device, resource)) = find(object.as_fd())? else {
             return Ok(None);
         };
         match buffer.planes() {

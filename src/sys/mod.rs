@@ -13,6 +13,7 @@ pub(crate) mod process;
 pub(crate) mod socket;
 pub(crate) mod sync_file;
 pub(crate) mod syncobj;
+pub(crate) mod thread;
 pub(crate) mod udmabuf;
 pub(crate) mod virtgpu;
 pub(crate) mod vmwgfx;

@@ -3,9 +3,10 @@ use ash::vk;
 use super::image::DMA_BUF;
 use super::memory::{self, Dedicated, Memory};
 use super::{Call, Device, Error, Feature, Image, ImageUsage, query};
-use crate::buffer::{DmaBuf, FormatInfo, Layout, Modifier, Object, Plane};
+use crate::buffer::{DmaBuf, FormatInfo, Layout, Modifier, Object, Plane, layout};
 
-/// A shared buffer of LINEAR memory as a `VkBuffer` on one device: all of its one dma-buf.
+/// A shared buffer of LINEAR memory as a `VkBuffer` on one device: its one dma-buf, from the first
+/// byte to the picture's last.
 ///
 /// That works for copies where an image does not, as between GPUs that disagree on alignment.
 /// Between uses it belongs to the outside world, as an [`Image`] does. Destroyed on drop; work
@@ -34,9 +35,12 @@ pub enum ImageOrBuffer {
 }
 
 impl Device {
-    /// Imports the dma-buf of a LINEAR buffer as a `VkBuffer` of its whole size.
+    /// Imports the dma-buf of a LINEAR buffer as a `VkBuffer` from its first byte to the last one of
+    /// the picture.
     ///
-    /// The planes must lie in one dma-buf. Its fd stays its own: the driver gets a dup.
+    /// What follows the picture in the dma-buf is of no use, and may be more than the driver imports.
+    /// All of it is imported if the format's rows are not known. The planes must lie in one dma-buf.
+    /// Its fd stays its own: the driver gets a dup.
     pub fn import_buffer(
         &self,
         buffer: &DmaBuf,
@@ -53,7 +57,8 @@ impl Device {
         if !features.contains(vk::ExternalMemoryFeatureFlags::IMPORTABLE) {
             return Err(self.buffer_usage(usage));
         }
-        let mut new = Buffer::create(self, object.size(), usage)?;
+        let end = layout::end_of_picture(buffer.layout(), buffer.planes());
+        let mut new = Buffer::create(self, end.unwrap_or(object.size()), usage)?;
         let needs = new.needs();
         let memory = Memory::import(self, object, needs, Dedicated::Buffer(new.raw))?;
         new.bind(memory)?;
@@ -214,9 +219,10 @@ impl Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let handle = self.raw;
-        // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
-        // The memory goes afterwards, as a field.
-        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_buffer(handle, None) };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
+            // The memory goes afterwards, as a field.
+            unsafe { raw.destroy_buffer(handle, None) }
+        });
     }
 }

@@ -350,6 +350,9 @@ impl Commands {
 
 impl Drop for Commands {
     fn drop(&mut self) {
+        if !self.device.is_here() {
+            return;
+        }
         match self.wait_to_the_end(DEADLINE) {
             // SAFETY: nothing is being executed; the buffer goes with its pool.
             Ok(()) => unsafe {

@@ -1,9 +1,10 @@
 use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ash::{ext, khr, vk};
+use gpu_allocator::vulkan::{Allocator, AllocatorCreateDesc};
 
 use super::cache::Images;
 use super::capabilities::Brought;
@@ -11,6 +12,7 @@ use super::query::Answers;
 use super::refusals::Refusals;
 use super::unfinished;
 use super::{Call, Capabilities, Error, Feature, PhysicalDevice};
+use crate::sys::process;
 
 /// A logical device that shares memory, and a queue of it: made here, or the host program's.
 ///
@@ -31,7 +33,10 @@ struct Inner {
     closes_refused_fds: OnceLock<bool>,
     unfinished: unfinished::All,
     refusals: Refusals,
+    /// Made when first used. Taken out, and so freed, before the device is destroyed.
+    staging: Mutex<Option<Allocator>>,
     owner: Owner,
+    process: process::Owner,
 }
 
 /// Who destroys the device.
@@ -213,13 +218,20 @@ impl Device {
             closes_refused_fds: OnceLock::new(),
             unfinished: unfinished::All::default(),
             refusals: Refusals::default(),
+            staging: Mutex::new(None),
             owner,
+            process: process::Owner::current(),
         }))
     }
 
     /// Whether both are clones of one device.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether this is the process that made it, and no forked child of that.
+    pub(super) fn is_here(&self) -> bool {
+        self.0.process.is_here()
     }
 
     /// The ash device, for calls of the caller's own.
@@ -293,6 +305,41 @@ impl Device {
     pub(super) fn unfinished(&self) -> &unfinished::All {
         &self.0.unfinished
     }
+
+    /// Does something with the allocator of staging memory.
+    pub(super) fn with_staging<T>(
+        &self,
+        work: impl FnOnce(&mut Allocator) -> gpu_allocator::Result<T>,
+    ) -> Result<T, Error> {
+        let mut staging = self.0.staging();
+        let allocator = match staging.as_mut() {
+            Some(allocator) => allocator,
+            None => staging.insert(self.new_allocator()?),
+        };
+        work(allocator).map_err(staging_error)
+    }
+
+    fn new_allocator(&self) -> Result<Allocator, Error> {
+        Allocator::new(&AllocatorCreateDesc {
+            instance: self.physical().instance().raw().clone(),
+            device: self.raw().clone(),
+            physical_device: self.physical().raw(),
+            debug_settings: Default::default(),
+            buffer_device_address: false,
+            allocation_sizes: Default::default(),
+        })
+        .map_err(staging_error)
+    }
+}
+
+fn staging_error(error: gpu_allocator::AllocationError) -> Error {
+    Error::StagingMemory(error.to_string())
+}
+
+impl Inner {
+    fn staging(&self) -> MutexGuard<'_, Option<Allocator>> {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn failed(physical: &PhysicalDevice, call: Call) -> impl Fn(vk::Result) -> Error {
@@ -337,6 +384,16 @@ fn queue_family(physical: &PhysicalDevice) -> Result<u32, Error> {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        let staging = self.staging.get_mut();
+        let staging = staging.unwrap_or_else(PoisonError::into_inner).take();
+        if !self.process.is_here() {
+            // The driver would close handles that are the parent's as well, and what the host keeps is
+            // the parent's too.
+            std::mem::forget(staging);
+            std::mem::forget(std::mem::replace(&mut self.owner, Owner::Here));
+            return;
+        }
+        drop(staging);
         if matches!(self.owner, Owner::Here) {
             // SAFETY: everything made from the device holds it, so nothing is left, and whoever
             // submitted work has waited for it before dropping what it uses.

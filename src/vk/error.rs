@@ -111,6 +111,9 @@ pub enum Error {
         /// Which call.
         call: Call,
     },
+    /// gpu-allocator could not be set up, or has no memory.
+    #[error("staging memory: {0}")]
+    StagingMemory(String),
     /// The bytes asked for are not all inside the staging buffer.
     #[error("{length} bytes at {offset} are not all in a staging buffer of {size}")]
     StagingRange {
@@ -210,7 +213,12 @@ pub enum Error {
         /// Height in pixels.
         height: u32,
     },
-    /// Offset and stride are not whole pixels.
+    /// The planes lie where no image's can, see
+    /// [`DmaBuf::check_whole_pixels`](crate::DmaBuf::check_whole_pixels).
+    #[error(transparent)]
+    Layout(crate::buffer::Error),
+    /// Vulkan does not copy between images and bytes that lie so, see
+    /// [`copy_region`](super::copy_region).
     #[error("plane {plane}: offset {offset} and stride {stride} are not multiples of {unit} bytes")]
     Misaligned {
         /// Plane index.
@@ -449,6 +457,7 @@ impl Error {
             | Self::Duplicate(_)
             | Self::PendingSyncFile { .. }
             | Self::Busy
+            | Self::StagingMemory(_)
             | Self::Timeout { .. } => true,
             _ => false,
         }

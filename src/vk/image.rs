@@ -4,7 +4,9 @@ use ash::vk;
 use super::memory::{self, Dedicated, Memory};
 use super::query::{self, Kind};
 use super::{Call, Device, Error, Feature, ImageFormat, ImageUsage, format_of, quirks};
-use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier, Plane, PlaneInfo};
+use crate::buffer::{
+    DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier, Plane, PlaneInfo, layout,
+};
 
 pub(super) const DMA_BUF: vk::ExternalMemoryHandleTypeFlags =
     vk::ExternalMemoryHandleTypeFlags::DMA_BUF_EXT;
@@ -373,24 +375,15 @@ pub(super) fn even(layout: &Layout, (across, down): (u32, u32)) -> Result<(), Er
     }
 }
 
-/// Pixels of LINEAR planes lie at multiples of their own size: nothing Vulkan has reaches others,
-/// and not every driver says so.
+/// Refuses LINEAR planes that are not whole pixels: nothing in Vulkan reaches such pixels, and not
+/// every driver says so.
 fn aligned(picture: &Picture<'_>) -> Result<(), Error> {
-    if picture.layout.modifier != Modifier::LINEAR {
-        return Ok(());
-    }
-    for (index, (plane, info)) in picture.planes.iter().zip(picture.infos).enumerate() {
-        let unit = info.block_bytes;
-        if !plane.offset.is_multiple_of(unit) || !plane.stride.is_multiple_of(unit) {
-            return Err(Error::Misaligned {
-                plane: index,
-                offset: plane.offset,
-                stride: plane.stride,
-                unit,
-            });
+    match picture.layout.modifier {
+        Modifier::LINEAR => {
+            layout::check_whole_pixels(picture.infos, picture.planes).map_err(Error::Layout)
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What is common to images that are shared. To chain: the modifiers.
@@ -592,9 +585,10 @@ impl Image {
 impl Drop for Image {
     fn drop(&mut self) {
         let handle = self.raw;
-        // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
-        // The memory goes afterwards, as a field.
-        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_image(handle, None) };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: it is of this device and used by nothing any more, as the type's contract says.
+            // The memory goes afterwards, as a field.
+            unsafe { raw.destroy_image(handle, None) }
+        });
     }
 }

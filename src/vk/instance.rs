@@ -7,6 +7,7 @@ use ash::{ext, vk};
 
 use super::validation::{self, Messages};
 use super::{Error, PhysicalDevice, Select};
+use crate::sys::process;
 
 const VALIDATION_LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
 
@@ -35,6 +36,7 @@ struct Inner {
     /// Shared with the messenger, which holds its address.
     messages: Arc<Messages>,
     owner: Owner,
+    process: process::Owner,
 }
 
 /// Who destroys the instance.
@@ -85,6 +87,7 @@ impl Instance {
             version: VERSION,
             messenger: None,
             messages,
+            process: process::Owner::current(),
             owner: Owner::Here {
                 _entry: entry.clone(),
             },
@@ -133,6 +136,7 @@ impl Instance {
             messenger: None,
             messages: Arc::default(),
             owner: Owner::Host { _keep: keep },
+            process: process::Owner::current(),
         })))
     }
 
@@ -202,6 +206,12 @@ impl Instance {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        if !self.process.is_here() {
+            // Nor is the loader unloaded: its threads are the parent's.
+            let none = Owner::Host { _keep: None };
+            std::mem::forget(std::mem::replace(&mut self.owner, none));
+            return;
+        }
         // SAFETY: devices hold the instance, so there are none any more. The messenger is
         // destroyed first and once; a host's instance is the host's.
         unsafe {

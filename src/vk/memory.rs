@@ -170,9 +170,10 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         let handle = self.raw;
-        // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
-        let destroy = move |raw: &ash::Device| unsafe { raw.free_memory(handle, None) };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: what was bound to it has been destroyed before, as the type's contract says.
+            unsafe { raw.free_memory(handle, None) }
+        });
     }
 }
 

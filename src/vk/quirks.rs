@@ -15,6 +15,13 @@ pub(super) fn crashes_on_disjoint(device: &PhysicalDevice) -> bool {
     device.driver_id() == Some(vk::DriverId::MESA_LLVMPIPE)
 }
 
+/// lavapipe has one sync file that is signalled and gives dups of it for all that is done, so that an
+/// epoll which was given one of them reports it until the device is gone. (Mesa 26.1.6: seen, by
+/// `kcmp` of two of them.)
+pub(super) fn shares_sync_files(device: &PhysicalDevice) -> bool {
+    device.driver_id() == Some(vk::DriverId::MESA_LLVMPIPE)
+}
+
 /// venus ends the process (`abort`) if it is given a dma-buf of a classic virtio-gpu resource.
 ///
 /// (Mesa 26.1.6: seen; `virtgpu_bo_create_from_dma_buf` in `vn_renderer_virtgpu.c` takes resources

@@ -30,9 +30,10 @@ struct Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         let handle = self.semaphore;
-        // SAFETY: submissions hold it until they are done, so nothing uses it any more.
-        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_semaphore(handle, None) };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: submissions hold it until they are done, so nothing uses it any more.
+            unsafe { raw.destroy_semaphore(handle, None) }
+        });
     }
 }
 
@@ -108,7 +109,7 @@ impl Semaphore {
         // SAFETY: as the caller promises.
         let fd = unsafe { device.functions().semaphore_fd.get_semaphore_fd(&info) }
             .map_err(device.failed(Call::GetSemaphoreFd))?;
-        taken(fd)
+        taken(device, fd)
     }
 
     /// The ash handle.
@@ -262,7 +263,7 @@ impl Fence {
         // SAFETY: as the caller promises.
         let fd = unsafe { device.functions().fence_fd.get_fence_fd(&info) }
             .map_err(device.failed(Call::GetFenceFd))?;
-        taken(fd)
+        taken(device, fd)
     }
 
     /// Whether it is signalled. Does not wait.
@@ -292,9 +293,10 @@ impl Fence {
 impl Drop for Fence {
     fn drop(&mut self) {
         let handle = self.raw;
-        // SAFETY: nothing uses it any more, as the type's contract says.
-        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_fence(handle, None) };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: nothing uses it any more, as the type's contract says.
+            unsafe { raw.destroy_fence(handle, None) }
+        });
     }
 }
 
@@ -347,12 +349,18 @@ fn given(file: Option<OwnedFd>) {
     let _ = file.map(IntoRawFd::into_raw_fd);
 }
 
-fn taken(fd: i32) -> Result<Option<OwnedFd>, Error> {
+/// A driver's export, in a file description of its own.
+fn taken(device: &Device, fd: i32) -> Result<Option<OwnedFd>, Error> {
     if fd < 0 {
         return Ok(None);
     }
     // SAFETY: the export succeeded, so this is a new fd that nobody else knows.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    if quirks::shares_sync_files(device.physical())
+        && let Ok(own) = sync_file::merge(fd.as_fd(), fd.as_fd())
+    {
+        return Ok(Some(own));
+    }
     super::memory::close_on_exec(&fd)?;
     Ok(Some(fd))
 }

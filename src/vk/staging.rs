@@ -3,6 +3,8 @@
 use std::ptr::NonNull;
 
 use ash::vk;
+use gpu_allocator::MemoryLocation;
+use gpu_allocator::vulkan::{Allocation, AllocationCreateDesc, AllocationScheme};
 
 use super::memory::{fits, memory_types};
 use super::{Call, Device, Error};
@@ -18,7 +20,7 @@ pub struct Staging {
     buffer: vk::Buffer,
     size: usize,
     /// Dropped after `drop` below has destroyed the buffer.
-    memory: Option<Mapped>,
+    memory: Option<Memory>,
 }
 
 /// Who writes.
@@ -66,11 +68,12 @@ impl Staging {
         };
         // SAFETY: the buffer is alive.
         let needs = unsafe { device.raw().get_buffer_memory_requirements(buffer) };
-        let memory = Mapped::new(device, needs, direction)?;
+        let memory = Memory::new(device, buffer, needs, direction)?;
+        let (raw, offset) = memory.place();
         // SAFETY: the memory is new, of a type for this buffer, and freed after it.
-        unsafe { device.raw().bind_buffer_memory(buffer, memory.raw, 0) }
-            .map_err(device.failed(Call::BindBufferMemory))?;
+        let bound = unsafe { device.raw().bind_buffer_memory(buffer, raw, offset) };
         staging.memory = Some(memory);
+        bound.map_err(device.failed(Call::BindBufferMemory))?;
         Ok(staging)
     }
 
@@ -110,7 +113,7 @@ impl Staging {
         memory.invalidate()?;
         // SAFETY: so many bytes are mapped, for as long as the memory lives. Only the device writes to
         // them meanwhile, which the type's contract forbids.
-        Ok(unsafe { std::slice::from_raw_parts(memory.address.as_ptr(), self.size) })
+        Ok(unsafe { std::slice::from_raw_parts(memory.address().as_ptr(), self.size) })
     }
 
     /// All of it, to write to. [`Self::flush`] it afterwards.
@@ -119,12 +122,12 @@ impl Staging {
             return &mut [];
         };
         // SAFETY: as in `bytes`, and nobody else has it.
-        unsafe { std::slice::from_raw_parts_mut(memory.address.as_ptr(), self.size) }
+        unsafe { std::slice::from_raw_parts_mut(memory.address().as_ptr(), self.size) }
     }
 
     /// Shows the device what the CPU has written.
     pub(crate) fn flush(&self) -> Result<(), Error> {
-        self.memory.as_ref().map_or(Ok(()), Mapped::flush)
+        self.memory.as_ref().map_or(Ok(()), Memory::flush)
     }
 
     fn out_of_range(&self, offset: usize, length: usize) -> Error {
@@ -139,32 +142,41 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         let handle = self.buffer;
-        // SAFETY: nothing uses the buffer any more, as the type's contract says.
-        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_buffer(handle, None) };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: nothing uses the buffer any more, as the type's contract says.
+            unsafe { raw.destroy_buffer(handle, None) }
+        });
     }
 }
 
-/// Memory that is mapped as long as it lives.
+/// The memory of a staging buffer.
 #[derive(Debug)]
-struct Mapped {
+enum Memory {
+    /// Coherent, by gpu-allocator, which knows no other.
+    Coherent(Allocated),
+    /// Not coherent.
+    Mapped(Mapped),
+}
+
+/// An allocation of gpu-allocator's, given back on drop.
+#[derive(Debug)]
+struct Allocated {
     device: Device,
-    raw: vk::DeviceMemory,
+    allocation: Option<Allocation>,
     address: NonNull<u8>,
-    /// Whether CPU and device see what the other writes without being told.
-    is_coherent: bool,
 }
 
 // SAFETY: the address is that of memory which belongs to this alone; it is written only with a
-// `&mut` of its owner. Calls on the handle need no external synchronisation but for map and free.
-unsafe impl Send for Mapped {}
+// `&mut` of its owner.
+unsafe impl Send for Allocated {}
 // SAFETY: as above.
-unsafe impl Sync for Mapped {}
+unsafe impl Sync for Allocated {}
 
-impl Mapped {
+impl Memory {
     /// Memory of the best type that the device has some of.
     fn new(
         device: &Device,
+        buffer: vk::Buffer,
         needs: vk::MemoryRequirements,
         direction: Direction,
     ) -> Result<Self, Error> {
@@ -175,9 +187,12 @@ impl Mapped {
             needed: needs.memory_type_bits,
         };
         for index in candidates(&types, needs.memory_type_bits, direction) {
-            let is_coherent =
-                types[index as usize].contains(vk::MemoryPropertyFlags::HOST_COHERENT);
-            match Self::of_type(device, needs.size, index, is_coherent) {
+            let coherent = vk::MemoryPropertyFlags::HOST_COHERENT;
+            let made = match types[index as usize].contains(coherent) {
+                true => Allocated::new(device, buffer, needs, index).map(Self::Coherent),
+                false => Mapped::new(device, needs.size, index).map(Self::Mapped),
+            };
+            match made {
                 Err(error) if !error.is_device_lost() => last = error,
                 ended => return ended,
             }
@@ -185,7 +200,111 @@ impl Mapped {
         Err(last)
     }
 
-    fn of_type(device: &Device, size: u64, index: u32, is_coherent: bool) -> Result<Self, Error> {
+    /// Where to bind the buffer.
+    fn place(&self) -> (vk::DeviceMemory, u64) {
+        match self {
+            Self::Coherent(memory) => memory.place(),
+            Self::Mapped(memory) => (memory.raw, 0),
+        }
+    }
+
+    fn address(&self) -> NonNull<u8> {
+        match self {
+            Self::Coherent(memory) => memory.address,
+            Self::Mapped(memory) => memory.address,
+        }
+    }
+
+    fn invalidate(&self) -> Result<(), Error> {
+        match self {
+            Self::Coherent(_) => Ok(()),
+            Self::Mapped(memory) => memory.invalidate(),
+        }
+    }
+
+    fn flush(&self) -> Result<(), Error> {
+        match self {
+            Self::Coherent(_) => Ok(()),
+            Self::Mapped(memory) => memory.flush(),
+        }
+    }
+}
+
+impl Allocated {
+    /// Of this type, for the buffer alone: what is shared with others is given back with the last of
+    /// them, or never (gpu-allocator 0.28 keeps the last block of each type).
+    fn new(
+        device: &Device,
+        buffer: vk::Buffer,
+        needs: vk::MemoryRequirements,
+        index: u32,
+    ) -> Result<Self, Error> {
+        let requirements = vk::MemoryRequirements {
+            memory_type_bits: 1 << index,
+            ..needs
+        };
+        let allocation = device.with_staging(|allocator| {
+            allocator.allocate(&AllocationCreateDesc {
+                name: "staging",
+                requirements,
+                // Host-visible and coherent, as the one type is that it may choose.
+                location: MemoryLocation::CpuToGpu,
+                linear: true,
+                allocation_scheme: AllocationScheme::DedicatedBuffer(buffer),
+            })
+        })?;
+        let address = allocation.mapped_ptr().map(NonNull::cast);
+        let allocated = Self {
+            device: device.clone(),
+            allocation: Some(allocation),
+            address: address.unwrap_or(NonNull::dangling()),
+        };
+        match address {
+            Some(_) => Ok(allocated),
+            None => Err(device.failed(Call::MapMemory)(
+                vk::Result::ERROR_MEMORY_MAP_FAILED,
+            )),
+        }
+    }
+
+    fn place(&self) -> (vk::DeviceMemory, u64) {
+        // SAFETY: the memory is not freed before this is dropped.
+        let place = |all: &Allocation| (unsafe { all.memory() }, all.offset());
+        self.allocation.as_ref().map(place).unwrap_or_default()
+    }
+}
+
+impl Drop for Allocated {
+    fn drop(&mut self) {
+        let Some(allocation) = self.allocation.take() else {
+            return;
+        };
+        let device = self.device.clone();
+        self.device.destroy(move |_| {
+            if let Err(error) = device.with_staging(|allocator| allocator.free(allocation)) {
+                log::error!("{error}");
+            }
+        });
+    }
+}
+
+/// Memory that is mapped as long as it lives, and where neither CPU nor device sees what the other
+/// writes without being told.
+#[derive(Debug)]
+struct Mapped {
+    device: Device,
+    raw: vk::DeviceMemory,
+    address: NonNull<u8>,
+}
+
+// SAFETY: the address is that of memory which belongs to this alone; it is written only with a
+// `&mut` of its owner. Calls on the handle need no external synchronisation but for map and free.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    fn new(device: &Device, size: u64, index: u32) -> Result<Self, Error> {
         let info = vk::MemoryAllocateInfo::default()
             .allocation_size(size)
             .memory_type_index(index);
@@ -196,7 +315,6 @@ impl Mapped {
             device: device.clone(),
             raw,
             address: NonNull::dangling(),
-            is_coherent,
         };
         let flags = vk::MemoryMapFlags::empty();
         // SAFETY: the memory is new, host-visible, and mapped once; freeing it unmaps it.
@@ -213,9 +331,6 @@ impl Mapped {
     }
 
     fn invalidate(&self) -> Result<(), Error> {
-        if self.is_coherent {
-            return Ok(());
-        }
         // SAFETY: the memory is mapped, all of it.
         unsafe {
             self.device
@@ -226,9 +341,6 @@ impl Mapped {
     }
 
     fn flush(&self) -> Result<(), Error> {
-        if self.is_coherent {
-            return Ok(());
-        }
         // SAFETY: as above.
         unsafe { self.device.raw().flush_mapped_memory_ranges(&self.range()) }
             .map_err(self.device.failed(Call::FlushMappedMemoryRanges))
@@ -238,9 +350,10 @@ impl Mapped {
 impl Drop for Mapped {
     fn drop(&mut self) {
         let handle = self.raw;
-        // SAFETY: the buffer has been destroyed before, as a field's owner.
-        let destroy = move |raw: &ash::Device| unsafe { raw.free_memory(handle, None) };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: the buffer has been destroyed before, as a field's owner.
+            unsafe { raw.free_memory(handle, None) }
+        });
     }
 }
 

@@ -78,8 +78,12 @@ impl All {
 }
 
 impl Device {
-    /// Destroys an object of this device, or keeps that for later if unfinished work may use it.
+    /// Destroys an object of this device, or keeps that for later if unfinished work may use it. In a
+    /// forked child nothing is destroyed: the driver would close handles that are the parent's as well.
     pub(super) fn destroy(&self, destroy: impl FnOnce(&ash::Device) + Send + 'static) {
+        if !self.is_here() {
+            return;
+        }
         if !self.unfinished().any.load(Ordering::Acquire) {
             return destroy(self.raw());
         }

@@ -167,12 +167,13 @@ impl YcbcrSampler {
 impl Drop for YcbcrSampler {
     fn drop(&mut self) {
         let (sampler, conversion) = (self.sampler, self.conversion);
-        // SAFETY: nothing uses them any more, as the type's contract says; null is ignored.
-        let destroy = move |raw: &ash::Device| unsafe {
-            raw.destroy_sampler(sampler, None);
-            raw.destroy_sampler_ycbcr_conversion(conversion, None);
-        };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: nothing uses them any more, as the type's contract says; null is ignored.
+            unsafe {
+                raw.destroy_sampler(sampler, None);
+                raw.destroy_sampler_ycbcr_conversion(conversion, None);
+            }
+        });
     }
 }
 
@@ -284,9 +285,10 @@ impl ImageView {
 impl Drop for ImageView {
     fn drop(&mut self) {
         let handle = self.raw;
-        // SAFETY: nothing uses it any more, as the type's contract says.
-        let destroy = move |raw: &ash::Device| unsafe { raw.destroy_image_view(handle, None) };
-        self.device.destroy(destroy);
+        self.device.destroy(move |raw| {
+            // SAFETY: nothing uses it any more, as the type's contract says.
+            unsafe { raw.destroy_image_view(handle, None) }
+        });
     }
 }
 

@@ -50,6 +50,42 @@ fn buffers_are_writable_close_on_exec_and_large_enough() {
     });
 }
 
+/// First byte after the picture's last pixel.
+fn end(buffer: &DmaBuf) -> u64 {
+    let info = FormatInfo::of(buffer.fourcc()).unwrap();
+    let planes = info.planes.iter().zip(buffer.planes());
+    let ends = planes.map(|(info, plane)| {
+        let last = u64::from(plane.stride) * u64::from(info.rows(buffer.height()) - 1);
+        let row_bytes = info.row_bytes(buffer.width()).unwrap();
+        u64::from(plane.offset) + last + u64::from(row_bytes)
+    });
+    ends.max().unwrap()
+}
+
+#[test]
+fn memory_ends_16_rows_and_a_page_after_the_picture() {
+    in_guest(|guest| {
+        let allocators: [Box<dyn Allocator>; 4] = [
+            Box::new(Dumb::new(&guest.vgem())),
+            Box::new(Dumb::new(&guest.vkms())),
+            Box::new(Udmabuf::open().unwrap()),
+            Box::new(DmaHeap::system().unwrap()),
+        ];
+        for allocator in allocators {
+            let every = FormatInfo::all().map(|info| (info.fourcc, 33, 35));
+            for (fourcc, width, height) in every.chain([(Fourcc::XRGB8888, 1600, 1068)]) {
+                let request = Request::new(width, height, fourcc);
+                let buffer = allocator.allocate(&request).unwrap();
+                let widest = buffer.planes().iter().map(|plane| plane.stride).max();
+                let wanted = end(&buffer) + 16 * u64::from(widest.unwrap()) + 4096;
+                let size = buffer.objects()[0].size();
+                let what = format!("{} {fourcc} {width}x{height}", allocator.name());
+                assert!(size >= wanted, "{what}: {size} bytes, {wanted} wanted");
+            }
+        }
+    });
+}
+
 #[test]
 fn every_device_imports_every_allocators_buffers() {
     in_guest(|guest| {
@@ -141,6 +177,35 @@ fn every_known_format_is_allocated_with_room_for_its_rows() {
 }
 
 #[test]
+fn vulkan_can_copy_every_plane_of_every_known_format() {
+    in_guest(|guest| {
+        let allocators: [Box<dyn Allocator>; 4] = [
+            Box::new(Dumb::new(&guest.vgem())),
+            Box::new(Dumb::new(&guest.vkms())),
+            Box::new(Udmabuf::open().unwrap()),
+            Box::new(DmaHeap::system().unwrap()),
+        ];
+        for allocator in allocators {
+            for info in FormatInfo::all() {
+                for width in [1, 333] {
+                    let request = Request::new(width, 3, info.fourcc);
+                    let buffer = allocator.allocate(&request).unwrap();
+                    for (index, plane) in buffer.planes().iter().enumerate() {
+                        let what = format!("{} {} {plane:?}", allocator.name(), info.fourcc);
+                        let block = info.planes[index];
+                        assert_eq!(plane.stride % block.block_bytes, 0, "{what}");
+                        let region = primeshare::vk::copy_region(&buffer, index)
+                            .unwrap_or_else(|error| panic!("{what}: {error}"));
+                        let row = region.buffer_row_length / block.block_width;
+                        assert_eq!(row * block.block_bytes, plane.stride, "{what}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
 fn planar_formats_lie_in_one_buffer() {
     in_guest(|guest| {
         let vkms = guest.vkms();
@@ -163,6 +228,34 @@ fn planar_formats_lie_in_one_buffer() {
             matches!(refused, Err(Error::GbmCreate { .. })),
             "{refused:?}"
         );
+    });
+}
+
+#[test]
+fn every_driver_with_dumb_buffers_makes_them_of_every_format() {
+    in_guest(|guest| {
+        let nodes = device::enumerate().unwrap();
+        let primary = nodes.iter().filter(|node| node.kind == NodeKind::Primary);
+        for device in primary.map(|node| guest.open(&node.path)) {
+            let dumb = Dumb::new(&device);
+            for info in FormatInfo::all() {
+                let what = format!("{} {}", device.driver(), info.fourcc);
+                let buffer = dumb
+                    .allocate(&Request::new(101, 33, info.fourcc))
+                    .unwrap_or_else(|error| panic!("{what}: {error}"));
+                // With a GPU the memory of a virtio-gpu is on the host.
+                if guest.has_gpu() {
+                    continue;
+                }
+                let last = usize::try_from(end(&buffer)).unwrap() - 1;
+                let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
+                let mut access = mapping.begin_wait(Access::ReadWrite, PATIENCE).unwrap();
+                access.write(last, &[7]).unwrap();
+                let mut read = [0];
+                access.read(last, &mut read).unwrap();
+                assert_eq!(read, [7], "{what}");
+            }
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! The blitter: every way of getting a picture across, and what happens when one fails.
 
 mod damage;
+mod event_loops;
 mod failures;
 mod pairs;
 mod readers;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use primeshare::buffer::{Cache, PlaneFd, Refusal};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
-use crate::support::{buffer_on, in_guest, resident_pages, scale};
+use crate::support::{PATIENCE, buffer_on, in_guest, resident_pages, scale};
 
 /// The same buffer as another client would describe it.
 fn described_again(buffer: &DmaBuf) -> DmaBuf {
@@ -92,6 +92,85 @@ fn a_cache_may_go_before_its_buffers() {
         cache_is_used(&next, &buffer);
         drop(buffer);
         assert!(next.is_empty());
+    });
+}
+
+/// A value or a refusal whose clone and end use the cache it is in, and which may hold another
+/// buffer of that cache.
+struct Curious {
+    cache: Cache<Curious, Curious>,
+    _other: Option<DmaBuf>,
+}
+
+impl Curious {
+    fn new(cache: &Cache<Curious, Curious>, other: Option<DmaBuf>) -> Self {
+        Self {
+            cache: cache.clone(),
+            _other: other,
+        }
+    }
+}
+
+impl Clone for Curious {
+    fn clone(&self) -> Self {
+        self.cache.len();
+        Self::new(&self.cache, None)
+    }
+}
+
+impl Drop for Curious {
+    fn drop(&mut self) {
+        self.cache.len();
+    }
+}
+
+#[test]
+fn what_is_made_of_a_buffer_may_hold_another_and_use_the_cache() {
+    in_guest(|guest| {
+        let dumb = primeshare::alloc::Dumb::new(&guest.vgem());
+        let (done, is_done) = std::sync::mpsc::channel();
+        // A lock that is taken twice by one thread is never had.
+        let uses = std::thread::spawn(move || {
+            let request = Request::new(16, 16, Fourcc::XRGB8888);
+            let allocate = || dumb.allocate(&request).unwrap();
+            let cache: Cache<Curious, Curious> = Cache::new();
+            let refuse = |buffer: &DmaBuf, other: DmaBuf| {
+                let other_is_known = cache.get_or_make(&other, || Ok(Curious::new(&cache, None)));
+                assert!(other_is_known.is_ok());
+                let refused = cache.get_or_make(buffer, || {
+                    Err(Refusal::Lasting(Curious::new(&cache, Some(other))))
+                });
+                assert!(refused.is_err());
+            };
+            let buffer = allocate();
+            refuse(&buffer, allocate());
+            assert!(matches!(cache.get(&buffer), Some(Err(_))));
+            let again = cache.get_or_make(&buffer, || panic!("asked again"));
+            assert!(again.is_err());
+            assert_eq!(cache.len(), 2);
+            done.send("known").unwrap();
+            cache.forget(&buffer);
+            assert_eq!(cache.len(), 1);
+            done.send("forgotten").unwrap();
+            refuse(&buffer, allocate());
+            drop(buffer);
+            assert!(cache.is_empty());
+            done.send("gone").unwrap();
+            // Made twice, since somebody else was first.
+            let buffer = allocate();
+            let mut first = None;
+            let second = cache.get_or_make(&buffer, || {
+                let make = || Ok(Curious::new(&cache, None));
+                first = cache.get_or_make(&buffer, make).ok();
+                Ok(Curious::new(&cache, None))
+            });
+            assert!(Arc::ptr_eq(&first.unwrap(), &second.ok().unwrap()));
+            done.send("made twice").unwrap();
+        });
+        for what in ["known", "forgotten", "gone", "made twice"] {
+            assert_eq!(is_done.recv_timeout(PATIENCE), Ok(what));
+        }
+        uses.join().unwrap();
     });
 }
 

@@ -43,8 +43,9 @@ fn a_buffer_says_its_layout_and_its_dma_bufs() {
                 "DmaBuf {{ layout: Layout {{ width: 64, height: 64, fourcc: Fourcc(XR24), \
                  modifier: Modifier(LINEAR) }}, \
                  planes: [Plane {{ object: 0, offset: 0, stride: 256 }}], \
-                 objects: [Object {{ fd: OwnedFd {{ fd: {fd} }}, id: {:?}, size: 16384 }}] }}",
-                object.id()
+                 objects: [Object {{ fd: OwnedFd {{ fd: {fd} }}, id: {:?}, size: {} }}] }}",
+                object.id(),
+                object.size()
             )
         );
         let id = format!("{:?}", object.id());

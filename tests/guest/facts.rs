@@ -21,7 +21,10 @@ use crate::support::Guest;
 /// Bytes of a dumb buffer of 64 times 64 pixels.
 const SIZE: u64 = 64 * 64 * 4;
 
-/// A dma-buf of that size from every exporter there is, and its name.
+/// Bytes of a dma-buf of [`every_exporter`]: the library adds 16 rows and a page to such a buffer.
+const LENGTH: u64 = SIZE + 16 * 256 + 4096;
+
+/// A dma-buf from every exporter there is, and its name.
 fn every_exporter(guest: &Guest) -> Vec<(String, OwnedFd)> {
     let mut allocators: Vec<(String, Box<dyn Allocator>)> = vec![
         ("udmabuf".into(), Box::new(Udmabuf::open().unwrap())),

@@ -1,20 +1,23 @@
 //! A forked child has a copy of the library's values, but the kernel's handles are still one set.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use primeshare::alloc::Dumb;
+use primeshare::blit::{Blitter, Options, Side};
 use primeshare::device::Device;
 use primeshare::gbm::Gbm;
 use primeshare::gem::{Error, Found, Object, Stats};
 use primeshare::import::Imported;
 use primeshare::sync::{Syncobj, SyncobjSupport};
+use primeshare::vk::{Commands, Semaphore, Staging, Use};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
 use crate::kernel::Gem;
-use crate::support::{Guest, buffer_on, in_guest};
+use crate::support::{Guest, PATIENCE, buffer_on, in_guest};
 
 /// Runs `work` in a forked child, which ends without more ado if `work` lets it. Says how it ended.
 fn in_child(work: impl FnOnce()) -> WaitStatus {
@@ -31,6 +34,21 @@ fn in_child(work: impl FnOnce()) -> WaitStatus {
 
 fn request() -> Request {
     Request::new(64, 64, Fourcc::XRGB8888)
+}
+
+/// Hands `values` to a forked child, which has to end with this status, and back.
+fn survives_with<T>(values: T, status: i32, work: impl FnOnce(T)) -> T {
+    // The parent's own as well: only the child drops its copy.
+    let mut values = ManuallyDrop::new(values);
+    let ended = in_child(|| {
+        // SAFETY: taken once in this process, and `_exit` drops nothing more.
+        work(unsafe { ManuallyDrop::take(&mut values) });
+    });
+    assert!(
+        matches!(ended, WaitStatus::Exited(_, code) if code == status),
+        "{ended:?}"
+    );
+    ManuallyDrop::into_inner(values)
 }
 
 /// What a program has of two devices: an object that was made here, and one that was imported.
@@ -69,21 +87,11 @@ impl Values {
 }
 
 /// Forks with everything in use; afterwards the parent has what it had.
-fn survives(expected: WaitCode, work: impl FnOnce(Values)) {
+fn survives(status: i32, work: impl FnOnce(Values)) {
     in_guest(|guest| {
         let values = Values::new(guest);
         let (id, before) = (values.buffer.id(), values.stats());
-        // The parent's own, so that the child alone drops `values`.
-        let mut values = std::mem::ManuallyDrop::new(values);
-        let ended = in_child(|| {
-            // SAFETY: taken once in this process, and `_exit` drops nothing more.
-            work(unsafe { std::mem::ManuallyDrop::take(&mut values) });
-        });
-        assert!(
-            matches!(ended, WaitStatus::Exited(_, code) if code == expected.0),
-            "{ended:?}"
-        );
-        let values = std::mem::ManuallyDrop::into_inner(values);
+        let values = survives_with(values, status, work);
         assert_eq!(values.stats(), before);
         for object in [values.imported.object(), &values.exporter] {
             assert_eq!(object.export().unwrap().1, id);
@@ -93,17 +101,14 @@ fn survives(expected: WaitCode, work: impl FnOnce(Values)) {
     });
 }
 
-/// The status that a child has to end with.
-struct WaitCode(i32);
-
 #[test]
 fn a_child_that_drops_everything_closes_nothing() {
-    survives(WaitCode(0), drop);
+    survives(0, drop);
 }
 
 #[test]
 fn a_child_that_unwinds_closes_nothing() {
-    survives(WaitCode(101), |values| {
+    survives(101, |values| {
         let _unwound = values;
         // Not `panic`: its hook writes, by locks that the child has no other thread to release.
         resume_unwind(Box::new("unwound"));
@@ -112,7 +117,7 @@ fn a_child_that_unwinds_closes_nothing() {
 
 #[test]
 fn a_child_that_exits_closes_nothing() {
-    survives(WaitCode(3), |values| {
+    survives(3, |values| {
         let _never_dropped = values;
         // SAFETY: runs what the C library has to run at the end of a process.
         unsafe { libc::exit(3) }
@@ -121,7 +126,7 @@ fn a_child_that_exits_closes_nothing() {
 
 #[test]
 fn a_child_is_refused_what_would_change_the_parents_handles() {
-    survives(WaitCode(0), |values| {
+    survives(0, |values| {
         let forked = |error: Error| matches!(error, Error::Forked { .. });
         // A second file description in the child is as good as any.
         let own = values.vgem.reopen().unwrap();
@@ -163,13 +168,36 @@ fn a_child_destroys_no_syncobj() {
             assert!(!guest.in_qemu(), "virtio-gpu has syncobjs");
             return;
         }
-        let mut syncobj = std::mem::ManuallyDrop::new(Syncobj::new(&gpu).unwrap());
-        let ended = in_child(|| {
-            // SAFETY: dropped once in this process, and `_exit` drops nothing more.
-            unsafe { std::mem::ManuallyDrop::drop(&mut syncobj) }
-        });
-        assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
-        let syncobj = std::mem::ManuallyDrop::into_inner(syncobj);
+        let syncobj = survives_with(Syncobj::new(&gpu).unwrap(), 0, drop);
         assert!(syncobj.export().is_ok());
+    });
+}
+
+#[test]
+fn a_child_that_drops_vulkan_and_a_blitter_ends_and_takes_nothing_away() {
+    in_guest(|guest| {
+        let (vgem, vkms, vulkan) = (guest.vgem(), guest.vkms(), guest.vulkan());
+        let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
+        let sides = [&vgem, &vkms].map(|device| Side::new(device, Some(&vulkan)));
+        let [from, to] = sides;
+        let blitter = Blitter::new(from, to, &Options::default()).unwrap();
+        let blit = |blitter: &Blitter| {
+            let copy = blitter.blit(&source, &destination, &[], &[]).unwrap();
+            copy.wait(PATIENCE).unwrap();
+        };
+        blit(&blitter);
+        let image = vulkan.import_image(&source, Use::Source).unwrap();
+        let staging = Staging::upload(&vulkan, 4096).unwrap();
+        let commands = Commands::new(&vulkan).unwrap();
+        let semaphore = Semaphore::new(&vulkan).unwrap();
+        let values = (blitter, image, staging, commands, semaphore, vulkan);
+        let values = survives_with(values, 0, drop);
+        blit(&values.0);
+        assert!(
+            values
+                .5
+                .import_image(&destination, Use::Destination)
+                .is_ok()
+        );
     });
 }

@@ -141,7 +141,7 @@ fn gbm_allocates_if_another_file_description_has_all_handles() {
             let (close_on_exec, writable) = flags(buffer.plane_fd(0).unwrap());
             // There is no other export than Mesa's, and Mesa 25.0's is read-only.
             assert_eq!((close_on_exec, writable), (true, !guest.has_old_mesa()));
-            assert!(BufferMapping::read_only(&buffer).is_ok());
+            assert!(BufferMapping::read_only(buffer).is_ok());
             assert!(vkms.import(buffer).is_ok());
         }
     });

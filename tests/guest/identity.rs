@@ -1,14 +1,84 @@
 //! Which buffer is which: identity, re-export, access modes.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use primeshare::buffer::{BufferId, PlaneFd};
 use primeshare::gem::Found;
-use primeshare::sync::{Access, Mapping};
+use primeshare::sync::{Access, Mapping, SyncFile, implicit};
 use primeshare::{DmaBuf, Errno, Fourcc, Layout, Modifier};
 
+use crate::peer::pair;
 use crate::support::{PATIENCE, buffer_on, in_guest};
+
+/// Answers with the first fd once, and with the second one after that.
+struct InTurn<'a> {
+    first: BorrowedFd<'a>,
+    second: BorrowedFd<'a>,
+    asked: Cell<u32>,
+}
+
+impl<'a> InTurn<'a> {
+    fn new(first: &'a impl AsFd, second: &'a impl AsFd) -> Self {
+        Self {
+            first: first.as_fd(),
+            second: second.as_fd(),
+            asked: Cell::new(0),
+        }
+    }
+}
+
+impl AsFd for InTurn<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self.asked.replace(self.asked.get() + 1) {
+            0 => self.first,
+            _ => self.second,
+        }
+    }
+}
+
+#[test]
+fn an_fd_that_changes_is_taken_for_its_first_answer() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let buffer = buffer_on(&vgem);
+        let dma_buf = &buffer.objects()[0];
+        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let in_turn = InTurn::new(&file, dma_buf);
+        assert_eq!(BufferId::of(&in_turn), Err(Errno::EINVAL));
+        // And of the file system of the one nothing of the other is remembered.
+        assert_eq!(BufferId::of(&file), Err(Errno::EINVAL));
+        assert_eq!(BufferId::of(dma_buf), Ok(buffer.id()));
+
+        let (ours, theirs) = pair();
+        let fence = SyncFile::signalled().unwrap();
+        type Use<'a> = &'a dyn Fn(&InTurn<'_>) -> bool;
+        let uses: [(&str, Use<'_>); 6] = [
+            ("BufferId::of", &|fd| BufferId::of(fd).is_ok()),
+            ("Mapping::new", &|fd| Mapping::new(fd).is_ok()),
+            ("Mapping::read_only", &|fd| Mapping::read_only(fd).is_ok()),
+            ("Device::import_fd", &|fd| vgem.import_fd(fd).is_ok()),
+            ("implicit::export_fd", &|fd| {
+                implicit::export_fd(fd, Access::Read).is_ok()
+            }),
+            ("implicit::import_fd", &|fd| {
+                implicit::import_fd(fd, &fence, Access::Read).is_ok()
+            }),
+        ];
+        for (name, use_it) in uses {
+            let in_turn = InTurn::new(dma_buf, &file);
+            assert!(use_it(&in_turn), "{name}");
+            assert_eq!(in_turn.asked.get(), 1, "{name}");
+        }
+        let in_turn = InTurn::new(&ours, &file);
+        primeshare::export::send(&in_turn, &buffer).unwrap();
+        assert_eq!(in_turn.asked.get(), 1, "send");
+        let in_turn = InTurn::new(&theirs, &file);
+        assert_eq!(primeshare::import::receive(&in_turn).unwrap(), buffer);
+        assert_eq!(in_turn.asked.get(), 1, "receive");
+    });
+}
 
 #[test]
 fn re_export_of_an_import_is_the_original() {
@@ -127,7 +197,9 @@ fn bytes_written_on_one_device_are_read_on_another() {
         let sent: Vec<u8> = (0..64 * 64 * 4).map(|n| (n % 251) as u8).collect();
         let mut write = through_vkms.begin_wait(Access::Write, PATIENCE).unwrap();
         write.write(0, &sent).unwrap();
-        assert!(write.write(1, &sent).is_err(), "past the end");
+        let size = buffer.objects()[0].size() as usize;
+        let past = size - sent.len() + 1;
+        assert!(write.write(past, &sent).is_err(), "past the end");
         drop(write);
         // Read by vgem's own mapping of its own object.
         let own = vgem.import(&buffer).unwrap();

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use primeshare::buffer::PlaneFd;
+use primeshare::buffer::{Error, PlaneFd};
 use primeshare::gem::Found;
 use primeshare::{DmaBuf, Fourcc, Layout, Modifier};
 
@@ -82,19 +82,44 @@ fn planes_that_came_by_different_ways_to_one_dma_buf_share_it() {
         let buffer = buffer_on(&vgem);
         // An fd from the exporter, and one that went through another device.
         let (again, _) = vkms.import(&buffer).unwrap().object().export().unwrap();
-        let plane = |fd| PlaneFd {
+        let plane = |fd, offset| PlaneFd {
             fd,
-            offset: 0,
+            offset,
             stride: 64,
         };
         let dup = buffer.objects()[0].as_fd().try_clone_to_owned().unwrap();
         let layout = Layout::linear(64, 64, Fourcc::NV12);
-        let both = DmaBuf::new(layout, [plane(dup), plane(again)]).unwrap();
+        let both = DmaBuf::new(layout, [plane(dup, 0), plane(again, 4096)]).unwrap();
         assert_eq!(both.objects().len(), 1);
         let third = guest.third();
         let imported = third.import(&both).unwrap();
         assert_eq!(imported.plane(0), imported.plane(1));
         assert_eq!(third.stats().imports, 1);
+    });
+}
+
+#[test]
+fn planes_may_lie_side_by_side_but_not_over_each_other() {
+    in_guest(|guest| {
+        let vgem = guest.vgem();
+        let (buffer, other) = (buffer_on(&vgem), buffer_on(&vgem));
+        let nv12 = |planes: [(&DmaBuf, u32, u32); 2]| {
+            let planes = planes.map(|(buffer, offset, stride)| PlaneFd {
+                fd: buffer.objects()[0].as_fd().try_clone_to_owned().unwrap(),
+                offset,
+                stride,
+            });
+            DmaBuf::new(Layout::linear(64, 64, Fourcc::NV12), planes).map(drop)
+        };
+        let overlap = Err(Error::PlanesOverlap { plane: 1, other: 0 });
+        // The last rows of luma are the first of chroma.
+        assert_eq!(nv12([(&buffer, 0, 64), (&buffer, 3840, 64)]), overlap);
+        assert_eq!(nv12([(&buffer, 0, 64), (&buffer, 4096, 64)]), Ok(()));
+        // A row of luma and a row of chroma in each stride.
+        assert_eq!(nv12([(&buffer, 0, 128), (&buffer, 64, 128)]), Ok(()));
+        assert_eq!(nv12([(&buffer, 0, 128), (&buffer, 63, 128)]), overlap);
+        // The same place in another dma-buf.
+        assert_eq!(nv12([(&buffer, 0, 64), (&other, 0, 64)]), Ok(()));
     });
 }
 

@@ -123,7 +123,7 @@ fn every_devices_buffers_can_be_written_and_read_by_the_cpu() {
         for device in devices(guest) {
             let buffer = buffer_on(&device);
             let sent: Vec<u8> = (0..64 * 64 * 4).map(|n| (n % 251) as u8).collect();
-            let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
+            let mut mapping = Mapping::of_object(&buffer, 0).unwrap();
             let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, &sent).unwrap();
             drop(access);

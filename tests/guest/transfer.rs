@@ -1,9 +1,9 @@
 //! Buffers handed to another process, and what comes from peers that mean no good.
 
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use primeshare::buffer::{self, PlaneFd};
 use primeshare::export::{self, SendError};
 use primeshare::gem::Found;
@@ -61,7 +61,7 @@ fn buffers(guest: &Guest) -> Vec<DmaBuf> {
     let plane = |buffer: &DmaBuf| PlaneFd {
         fd: buffer.objects()[0].as_fd().try_clone_to_owned().unwrap(),
         offset: 4096,
-        stride: 12345,
+        stride: 1234,
     };
     // Of a layout that nobody knows, in four planes of three dma-bufs.
     let unknown = Layout {
@@ -317,7 +317,7 @@ fn more_fds_than_a_message_has_room_for_are_closed() {
         let buffer = buffer_on(&guest.vgem());
         let fd = buffer.plane_fd(0).unwrap();
         // The most that the kernel sends at once (SCM_MAX_FD).
-        for found in [20, 253] {
+        for found in [100, 253] {
             let lost = refused(&message_of(&buffer), &vec![fd; found]);
             assert_eq!(lost, ReceiveError::FdsLost);
         }
@@ -375,7 +375,8 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
             end: size + 1,
             size,
         };
-        assert_eq!(refused(linear, &[(1, 256)]), past.into());
+        let last = u32::try_from(size).unwrap() - 64 * 256;
+        assert_eq!(refused(linear, &[(last + 1, 256)]), past.into());
         let short = buffer::Error::StrideTooSmall {
             plane: 0,
             stride: 255,
@@ -400,27 +401,88 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
             fourcc: Fourcc::XRGB8888,
         };
         assert_eq!(refused(huge, &[(0, u32::MAX)]), too_large.into());
-        // Of a layout that is not known only that it starts inside.
+        // Of a layout that is not known only that it has its stride and as many of them as rows.
         let tiled = Layout {
             modifier: Modifier(0x0100_0000_0000_0001),
             ..linear
         };
         let outside = buffer::Error::OutOfBounds {
             plane: 0,
-            end: size + 1,
+            end: size + 64,
             size,
         };
         assert_eq!(refused(tiled, &[(size as u32, 1)]), outside.into());
+        let no_stride = buffer::Error::NoStride {
+            plane: 0,
+            modifier: tiled.modifier,
+        };
+        assert_eq!(refused(tiled, &[(0, 0)]), no_stride.into());
+        let overlap = buffer::Error::PlanesOverlap { plane: 1, other: 0 };
+        let nv12 = Layout::linear(64, 64, Fourcc::NV12);
+        assert_eq!(refused(nv12, &[(0, 64), (3840, 64)]), overlap.into());
     });
+}
+
+/// `SO_PASSSEC` and `SO_PASSPIDFD` of `include/uapi/asm-generic/socket.h`.
+const PASSSEC: libc::c_int = 34;
+const PASSPIDFD: libc::c_int = 76;
+
+/// Has the kernel add something to each message that comes; security labels only if it has any.
+fn ask_for(socket: &impl AsFd, option: libc::c_int) {
+    let yes: libc::c_int = 1;
+    // SAFETY: the option's value is an int, which outlives the call.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw const yes).cast(),
+            size_of_val(&yes) as u32,
+        )
+    };
+    let errno = Errno::last();
+    let has_no_labels = option == PASSSEC && errno == Errno::EOPNOTSUPP;
+    assert!(set == 0 || has_no_labels, "option {option}: {errno}");
 }
 
 #[test]
 fn a_socket_that_tells_of_its_senders_gives_buffers_too() {
     in_guest(|guest| {
+        let one = buffer_on(&guest.vgem());
+        let two = of_two_dma_bufs(&one, &buffer_on(&guest.vgem()));
+        let all = [libc::SO_PASSCRED, PASSSEC, PASSPIDFD];
+        for options in [&all[..1], &all[1..2], &all[2..], &all] {
+            let (ours, theirs) = pair();
+            options.iter().for_each(|option| ask_for(&theirs, *option));
+            for buffer in [&one, &two] {
+                export::send(&ours, buffer).unwrap();
+                let received = import::receive(&theirs).unwrap();
+                assert_eq!(received.objects()[0].id(), buffer.objects()[0].id());
+                assert_eq!(received.planes().len(), buffer.planes().len());
+            }
+            // `in_guest` finds the pidfds that are left.
+        }
+    });
+}
+
+#[test]
+fn a_message_of_four_fds_and_more_that_the_kernel_adds_is_whole() {
+    in_guest(|guest| {
         let buffer = buffer_on(&guest.vgem());
+        let fd = buffer.plane_fd(0).unwrap();
         let (ours, theirs) = pair();
-        setsockopt(&theirs, sockopt::PassCred, &true).unwrap();
-        export::send(&ours, &buffer).unwrap();
-        assert_eq!(import::receive(&theirs).unwrap(), buffer);
+        [libc::SO_PASSCRED, PASSSEC, PASSPIDFD]
+            .into_iter()
+            .for_each(|option| ask_for(&theirs, option));
+        send_raw(&ours, &message_of(&buffer), &[fd; 4]);
+        // They came, though they are not what the buffer has.
+        let refused = import::receive(&theirs).unwrap_err();
+        assert_eq!(
+            refused,
+            ReceiveError::FdCount {
+                expected: 1,
+                found: 4
+            }
+        );
     });
 }

@@ -135,7 +135,7 @@ fn without_udmabuf_lavapipe_shares_bytes() {
             let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
             let mut bytes = Bytes::new(&vulkan, buffer.objects()[0].size() as usize);
             let why = |error: Error| error.to_string();
-            there_and_back(&vulkan, &buffer, &mut mapping, &mut bytes, As::Buffer, &why).unwrap();
+            there_and_back(&vulkan, &buffer, &mut mapping, &mut bytes, As::Buffer, why).unwrap();
         });
     }
     in_guest(|_| {

@@ -8,7 +8,7 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::Mode;
 use primeshare::Errno;
 
-use super::{SIZE, every_exporter};
+use super::{LENGTH, every_exporter};
 use crate::kernel::{Gem, flags};
 use crate::support::in_guest;
 
@@ -114,7 +114,7 @@ fn private_mappings_are_refused_but_of_heaps() {
 fn a_mapping_keeps_to_the_size() {
     in_guest(|guest| {
         for (exporter, fd) in every_exporter(guest) {
-            let whole = NonZeroUsize::new(SIZE as usize + 4096).unwrap();
+            let whole = NonZeroUsize::new(LENGTH as usize + 4096).unwrap();
             let (read, shared) = (ProtFlags::PROT_READ, MapFlags::MAP_SHARED);
             // SAFETY: a new mapping disturbs no other; it is refused.
             let refused = unsafe { mmap(None, whole, read, shared, &fd, 0) };

@@ -8,7 +8,7 @@ use nix::unistd::{Whence, lseek64};
 use primeshare::Errno;
 use primeshare::buffer::BufferId;
 
-use super::{SIZE, every_exporter};
+use super::{LENGTH, every_exporter};
 use crate::kernel::Gem;
 use crate::kernel::dma_buf::{END, READ, WRITE, fdinfo, set_name, sync};
 use crate::support::in_guest;
@@ -19,7 +19,7 @@ fn a_dma_buf_is_as_long_as_its_object_and_has_no_other_position() {
         for (exporter, fd) in every_exporter(guest) {
             assert_eq!(
                 lseek64(&fd, 0, Whence::SeekEnd),
-                Ok(SIZE as i64),
+                Ok(LENGTH as i64),
                 "{exporter}"
             );
             assert_eq!(lseek64(&fd, 0, Whence::SeekSet), Ok(0), "{exporter}");
@@ -113,7 +113,7 @@ fn fdinfo_tells_size_users_exporter_and_name() {
     in_guest(|guest| {
         for (exporter, fd) in every_exporter(guest) {
             let info = |field| fdinfo(&fd, field);
-            assert_eq!(info("size"), Some(SIZE.to_string()), "{exporter}");
+            assert_eq!(info("size"), Some(LENGTH.to_string()), "{exporter}");
             let count = || info("count").unwrap().parse::<u32>().unwrap();
             let before = count();
             let dup = fd.try_clone().unwrap();
