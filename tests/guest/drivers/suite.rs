@@ -35,7 +35,10 @@ const WITH_FOREIGN_MEMORY: &[&str] = &[
 ];
 
 /// What has pending sync files waited for by Vulkan: `venus` has why not.
-const WITH_PENDING_SYNC_FILES: &[&str] = &["vulkan::fences::work_waits_for_all_sync_files"];
+const WITH_PENDING_SYNC_FILES: &[&str] = &[
+    "vulkan::fences::work_waits_for_all_sync_files",
+    "vulkan::fences::work_between_sync_files",
+];
 
 /// What needs Vulkan to share semaphores and fences by fd.
 const WITH_SYNC_FILES: &[&str] = &["vulkan::fences::"];
