@@ -9,7 +9,9 @@ use crate::gem::{self, Object};
 
 /// Allocates dumb buffers: LINEAR memory that the driver can scan out and everybody can map.
 ///
-/// Needs a primary node: render nodes answer EACCES.
+/// Needs a primary node: render nodes answer EACCES. If the driver has no dumb buffers of the
+/// format's pixels, the buffer is made of pixels of 32 bits, as many as have the same bytes: every
+/// format can be had from every driver that has dumb buffers.
 #[derive(Clone, Debug)]
 pub struct Dumb {
     device: Device,

@@ -16,7 +16,7 @@ use crate::sys::udmabuf;
 /// ioctl themselves:
 ///
 /// - An END before any START is EINVAL.
-/// - On Linux since the commit "dma-buf/udmabuf: skip redundant cpu sync" (504e2b4ab97a, of 2026) an
+/// - On Linux since the commit "dma-buf/udmabuf: skip redundant cpu sync" (504e2b4ab97a) an
 ///   import writes no cache back, so END has to come after the CPU has written and before a device
 ///   reads. Before that commit an import did it too.
 /// - From that commit until "udmabuf: Ensure to perform cache synchronisation in
