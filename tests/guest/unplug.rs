@@ -7,6 +7,7 @@
 use std::fs;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use primeshare::alloc::{self, Dumb};
 use primeshare::device::{self, BusId, Node, NodeKind};
@@ -43,11 +44,41 @@ impl Slot {
     }
 
     pub(crate) fn remove(&self) {
-        fs::write(
-            format!("/sys/bus/pci/devices/{}/remove", self.bus.name),
-            "1",
-        )
-        .unwrap();
+        self.wait_until_quiet();
+        let device = self.directory();
+        fs::write(format!("{device}/remove"), "1").unwrap();
+    }
+
+    fn directory(&self) -> String {
+        format!("/sys/bus/pci/devices/{}", self.bus.name)
+    }
+
+    /// Waits until the host has answered all that a virtio device was told.
+    ///
+    /// The kernel's virtio-gpu looks for answers once more when it goes, and resets the device after
+    /// that (`virtio_gpu_deinit`, Linux 6.12). An answer that comes in between is looked for in
+    /// memory that is gone: seen as a panic in `virtqueue_get_buf_ctx_split`.
+    fn wait_until_quiet(&self) {
+        let parts = fs::read_dir(self.directory()).unwrap();
+        let names = parts.map(|part| part.unwrap().file_name().into_string().unwrap());
+        let Some(virtio) = { names }.find(|name| name.starts_with("virtio")) else {
+            return;
+        };
+        let interrupts = || {
+            let all = fs::read_to_string("/proc/interrupts").unwrap();
+            let own = all
+                .lines()
+                .filter(|line| line.contains(&format!("{virtio}-")));
+            own.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut before = Vec::new();
+        for now in std::iter::repeat_with(interrupts) {
+            if now == before {
+                return;
+            }
+            before = now;
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 
     pub(crate) fn rescan(&self) {
