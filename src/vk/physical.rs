@@ -233,7 +233,7 @@ impl PhysicalDevice {
     /// Whether it may be the GPU of this display controller: no number is the same, but both are
     /// devices of the platform bus, and the controller has no render node. On a SoC that has a
     /// display controller and a GPU as two devices, the GPU draws for the controller, and neither
-    /// says so. (KWin takes them for compatible by the same rule, `GpuManager`, and wlroots 0.21.)
+    /// says so. (KWin takes them for compatible by the same rule, in `GpuManager`.)
     pub fn may_drive(&self, device: &device::Device) -> bool {
         let Some(nodes) = self.0.nodes else {
             return false;
