@@ -2,14 +2,16 @@
 
 mod capabilities;
 mod error;
+mod key;
 mod map;
 mod node;
 mod private_copy;
 
 pub use capabilities::Capabilities;
 pub use error::Error;
+pub use key::key_of;
+pub(crate) use key::key_of_fd;
 pub use map::DumbMapping;
-pub(crate) use node::render_node_of;
 pub use node::{BusId, Node, NodeId, NodeKind, enumerate};
 
 use std::fmt;

@@ -93,6 +93,29 @@ impl Node {
         .ok_or(Error::NotDrm)
     }
 
+    /// The node with this device number (`dev_t`), such as Wayland's dmabuf feedback names. `None`:
+    /// the machine has no such DRM node, or none that is to be seen from here.
+    ///
+    /// It may be a node of either kind: what draws wants its [render node](Self::render_node).
+    pub fn by_number(number: u64) -> Result<Option<Self>, Error> {
+        let mut nodes = enumerate()?.into_iter();
+        Ok(nodes.find(|node| node.id.number() == number))
+    }
+
+    /// The render node of the same device, where it has one: itself, if it is that.
+    ///
+    /// `None` also where sysfs does not say which device a primary node is of.
+    pub fn render_node(&self) -> Result<Option<Self>, Error> {
+        if self.kind == NodeKind::Render {
+            return Ok(Some(self.clone()));
+        }
+        let Some(bus) = self.bus.as_ref() else {
+            return Ok(None);
+        };
+        let same = |other: &Self| other.kind == NodeKind::Render && other.bus.as_ref() == Some(bus);
+        Ok(enumerate()?.into_iter().find(same))
+    }
+
     /// `None` where the number is not a DRM node's.
     fn describe(id: NodeId) -> Result<Option<Self>, Error> {
         let sysfs = PathBuf::from(format!("/sys/dev/char/{}:{}", id.major, id.minor));
@@ -124,7 +147,7 @@ fn is_there(path: &Path) -> Result<bool, Error> {
     Ok(unless_absent(path, path.metadata())?.is_some())
 }
 
-fn unless_absent<T>(path: &Path, found: std::io::Result<T>) -> Result<Option<T>, Error> {
+pub(super) fn unless_absent<T>(path: &Path, found: std::io::Result<T>) -> Result<Option<T>, Error> {
     match found.map_err(sys::errno) {
         Ok(found) => Ok(Some(found)),
         Err(errno) if sys::is_absence(errno) => Ok(None),
@@ -145,7 +168,7 @@ fn name_by_number(id: NodeId) -> Option<String> {
     }
 }
 
-fn kind_of(name: &str) -> Option<NodeKind> {
+pub(super) fn kind_of(name: &str) -> Option<NodeKind> {
     let numbered = |prefix| {
         let number: Option<&str> = name.strip_prefix(prefix);
         number.is_some_and(|n| !n.is_empty() && n.bytes().all(|c| c.is_ascii_digit()))
@@ -164,16 +187,6 @@ fn bus_of(device: &Path) -> Result<Option<BusId>, Error> {
     let name = target_of(device)?;
     let both = subsystem.zip(name);
     Ok(both.map(|(subsystem, name)| BusId { subsystem, name }))
-}
-
-/// The render node of a node's device, where it has one.
-pub(crate) fn render_node_of(node: &Node) -> Result<Option<PathBuf>, Error> {
-    let Some(bus) = node.bus.as_ref() else {
-        return Ok(None);
-    };
-    let same = |other: &Node| other.kind == NodeKind::Render && other.bus.as_ref() == Some(bus);
-    let render = enumerate()?.into_iter().find(same);
-    Ok(render.map(|node| node.path))
 }
 
 /// Lists the machine's DRM nodes, primary nodes first, by number. Opens none of them.

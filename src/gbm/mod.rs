@@ -21,7 +21,7 @@ use nix::errno::Errno;
 use crate::alloc::{Allocator, Error, Request, Usage};
 use crate::buffer::{BufferId, DmaBuf, Fourcc, Layout, MAX_PLANES, Modifier, PlaneFd};
 use crate::device::{self, Device};
-use crate::negotiate::{self, DeviceKey, Endpoint, Support};
+use crate::negotiate::{self, Endpoint, Support};
 use crate::sys::process::Owner;
 use crate::{gem, sys};
 use living::Living;
@@ -86,13 +86,14 @@ impl Gbm {
     /// gbm needs the primary node, for dumb buffers. (An error of the moment, such as EMFILE, is
     /// given back: what is made on the primary node for want of an fd would stay there.)
     pub fn new(device: &Device) -> Result<Self, Error> {
-        let render = device::render_node_of(device.node())?
-            .filter(|path| *path != device.node().path)
+        let render = device.node().render_node()?;
+        let render = render
+            .filter(|node| node.id != device.node().id)
             .filter(|_| !has_no_gpu(device));
-        if let Some(path) = render {
-            match Self::open(&path) {
+        if let Some(node) = render {
+            match Self::open(&node.path) {
                 Err(error) if is_refusal(&error) => {
-                    log::debug!("gbm on {}: {error}", path.display());
+                    log::debug!("gbm on {}: {error}", node.path.display());
                 }
                 made_or_failed => return made_or_failed,
             }
@@ -154,11 +155,11 @@ impl Gbm {
     /// since gbm lists nothing by itself.
     pub fn endpoint(
         &self,
-        device: DeviceKey,
         usage: Usage,
         candidates: impl IntoIterator<Item = (Fourcc, Modifier)>,
-    ) -> Endpoint {
+    ) -> Result<Endpoint, Error> {
         let gbm = self.lock();
+        let device = device::key_of_fd(gbm.as_fd())?;
         let known = |(fourcc, modifier): (Fourcc, Modifier)| {
             let format = gbm::Format::try_from(fourcc.0).ok()?;
             if !gbm.is_format_supported(format, flags_of(usage)) {
@@ -180,7 +181,7 @@ impl Gbm {
         let mut uses = negotiate::Usage::empty();
         uses.set(negotiate::Usage::RENDER, usage.contains(Usage::RENDER));
         uses.set(negotiate::Usage::SCANOUT, usage.contains(Usage::SCANOUT));
-        Endpoint::gbm(self.device.clone(), device, uses, formats)
+        Ok(Endpoint::gbm(self.device.clone(), device, uses, formats))
     }
 
     fn lock(&self) -> MutexGuard<'_, gbm::Device<OwnedFd>> {

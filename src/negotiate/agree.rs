@@ -1,6 +1,6 @@
 use std::cmp::Reverse;
 
-use super::{Agreement, Choice, Endpoint, Reason, Support, Usage, Wanted, Why};
+use super::{Agreement, Choice, Endpoint, Nothing, Reason, Support, Usage, Wanted, Why};
 use crate::buffer::{Colour, FormatInfo, Fourcc, Modifier};
 
 /// Finds what all endpoints can share, by the [rules](super#the-rules) and in the
@@ -19,6 +19,53 @@ pub fn negotiate<'a>(endpoints: &[&'a Endpoint], wanted: &Wanted) -> Agreement<'
         endpoints: endpoints.to_vec(),
         wanted: wanted.clone(),
     }
+}
+
+/// Finds what the endpoints can share with one of these alternatives, which are in the order of
+/// preference: the tranches of a Wayland compositor ([`Feedback::endpoints`]), of which a buffer
+/// needs to suit one.
+///
+/// Gives the index of the alternative and the agreement with it, in which it is the last endpoint;
+/// if no alternative will do, an error that says why for each. Of alternatives whose best formats
+/// differ, the one with the [best-liked](super#the-order) format is taken; then the first.
+pub fn negotiate_one_of<'a>(
+    endpoints: &[&'a Endpoint],
+    alternatives: &'a [Endpoint],
+    wanted: &Wanted,
+) -> Result<(usize, Agreement<'a>), Nothing> {
+    let with = |alternative| {
+        let mut all = endpoints.to_vec();
+        all.push(alternative);
+        negotiate(&all, wanted)
+    };
+    let mut refused: Option<Nothing> = None;
+    let mut best: Option<(_, usize, Agreement<'a>)> = None;
+    for (index, agreement) in alternatives.iter().map(with).enumerate() {
+        match agreement.best() {
+            Ok(choice) => {
+                let rank = rank(choice.fourcc, wanted);
+                if best.as_ref().is_none_or(|(other, ..)| rank < *other) {
+                    best = Some((rank, index, agreement));
+                }
+            }
+            Err(nothing) => match &mut refused {
+                Some(refused) => refused.or(nothing),
+                None => refused = Some(nothing),
+            },
+        }
+    }
+    match (best, refused) {
+        (Some((_, index, agreement)), _) => Ok((index, agreement)),
+        (None, Some(nothing)) => Err(nothing),
+        // No alternatives at all.
+        (None, None) => Err(Nothing::of_no_alternatives(endpoints)),
+    }
+}
+
+/// How well a format would do: smaller is better.
+fn rank(fourcc: Fourcc, wanted: &Wanted) -> (usize, (u8, u8), Fourcc) {
+    let place = wanted.formats.iter().position(|known| *known == fourcc);
+    (place.unwrap_or(0), liking(fourcc), fourcc)
 }
 
 /// The formats to be tried, best first and each once.
@@ -67,8 +114,6 @@ pub(super) struct Verdict<'a> {
     import: u32,
     /// The same for allocation.
     allocate: u32,
-    /// Of the best of its entries that suit.
-    tier: u16,
     /// Why it cannot be imported.
     refusal: Option<Why<'a>>,
 }
@@ -90,7 +135,6 @@ pub(super) fn judge<'a>(
     let mut verdict = Verdict {
         import: 0,
         allocate: 0,
-        tier: u16::MAX,
         refusal: None,
     };
     let own = own.iter().map(|entry| (entry, entry.allocate));
@@ -120,9 +164,6 @@ pub(super) fn judge<'a>(
         if allocate {
             verdict.allocate |= planes;
         }
-        if entry.import || allocate {
-            verdict.tier = verdict.tier.min(entry.tier);
-        }
     }
     verdict.refusal = match () {
         () if !listed => Some(Why::NotListed),
@@ -133,14 +174,6 @@ pub(super) fn judge<'a>(
 }
 
 /// How good a modifier is: smaller is better.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    kind: Kind,
-    /// Of the endpoint that likes it least.
-    worst_tier: u16,
-    tiers: u32,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
     Explicit,
@@ -198,7 +231,7 @@ struct Table<'a, 'w> {
     cursors: Vec<Cursor<'a>>,
     verdicts: Vec<Verdict<'a>>,
     /// What each endpoint could allocate of the format under way.
-    offers: Vec<Vec<(Rank, Modifier)>>,
+    offers: Vec<Vec<(Kind, Modifier)>>,
 }
 
 impl<'a, 'w> Table<'a, 'w> {
@@ -291,11 +324,6 @@ impl<'a, 'w> Table<'a, 'w> {
             reason(None, Why::AcrossDevices);
             return;
         }
-        let rank = Rank {
-            kind: Kind::of(modifier),
-            worst_tier: self.verdicts.iter().map(|v| v.tier).max().unwrap_or(0),
-            tiers: self.verdicts.iter().map(|v| u32::from(v.tier)).sum(),
-        };
         // The allocator alone need not import.
         let refusing = self.verdicts.iter().filter(|v| v.import == 0).count();
         let (mut offered, mut miscounted) = (false, false);
@@ -309,7 +337,7 @@ impl<'a, 'w> Table<'a, 'w> {
                 let imports = others.filter(|(other, _)| *other != index);
                 let planes = imports.fold(allocator.allocate, |planes, (_, v)| planes & v.import);
                 if planes != 0 {
-                    self.offers[index].push((rank, modifier));
+                    self.offers[index].push((Kind::of(modifier), modifier));
                     offered = true;
                 } else {
                     miscounted = true;

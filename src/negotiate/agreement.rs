@@ -40,13 +40,9 @@ impl Choice {
 impl<'a> Agreement<'a> {
     /// The best choice; if there is none, an error that says why.
     pub fn best(&self) -> Result<&Choice, Nothing> {
-        self.choices.first().ok_or_else(|| {
-            let names: Vec<&str> = self.endpoints.iter().map(|e| e.name.as_str()).collect();
-            let reasons: Vec<String> = self.reasons.iter().map(ToString::to_string).collect();
-            Nothing {
-                endpoints: names.join(", "),
-                reasons,
-            }
+        self.choices.first().ok_or_else(|| Nothing {
+            endpoints: names(&self.endpoints),
+            reasons: self.reasons.iter().map(ToString::to_string).collect(),
         })
     }
 
@@ -171,6 +167,32 @@ pub struct Nothing {
     pub endpoints: String,
     /// What dropped out and why: [`Agreement::reasons`] in words.
     pub reasons: Vec<String>,
+}
+
+impl Nothing {
+    /// That there was no alternative to choose from.
+    pub(super) fn of_no_alternatives(endpoints: &[&Endpoint]) -> Self {
+        Self {
+            endpoints: names(endpoints),
+            reasons: vec!["there is nobody to share with".to_owned()],
+        }
+    }
+
+    /// Adds another alternative that will not do either.
+    pub(super) fn or(&mut self, other: Self) {
+        self.endpoints.push_str("; or ");
+        self.endpoints.push_str(&other.endpoints);
+        for reason in other.reasons {
+            if !self.reasons.contains(&reason) {
+                self.reasons.push(reason);
+            }
+        }
+    }
+}
+
+fn names(endpoints: &[&Endpoint]) -> String {
+    let names: Vec<&str> = endpoints.iter().map(|e| e.name.as_str()).collect();
+    names.join(", ")
 }
 
 fn lines(reasons: &[String]) -> String {

@@ -1,10 +1,10 @@
-use super::{Feedback, FormatSet, Support, Usage};
+use super::{FormatSet, Support, Usage};
 
 /// Says that two endpoints are of one device: they have equal keys.
 ///
-/// Any number will do that the caller gives all nodes and APIs of one device alike, and to no
-/// other: the device number of its primary node, say
-/// ([`NodeId::number`](crate::device::NodeId::number)).
+/// [`Device::key`](crate::device::Device::key) gives it, and [`key_of`](crate::device::key_of) for
+/// any node's device number: a GPU has two of those, one for its primary and one for its render
+/// node, and one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceKey(pub u64);
 
@@ -76,16 +76,6 @@ impl Endpoint {
             device: Some(device),
             usage: Usage::SCANOUT,
             ..Self::new(name, formats)
-        }
-    }
-
-    /// A Wayland compositor as its client sees it, or what a compositor tells a client: imports
-    /// what the feedback lists, and prefers earlier tranches. Its device is the main device, by
-    /// its number.
-    pub fn wayland(name: impl Into<String>, feedback: &Feedback) -> Self {
-        Self {
-            device: Some(DeviceKey(feedback.main_device)),
-            ..Self::new(name, feedback.formats())
         }
     }
 

@@ -4,7 +4,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{Error, FormatSet, Support};
+use super::{DeviceKey, Endpoint, Error, Usage};
 use crate::buffer::{Fourcc, Modifier};
 
 /// Format (u32), padding (u32), modifier (u64).
@@ -44,19 +44,30 @@ pub struct Encoded {
 }
 
 impl Feedback {
-    /// Everything that is listed, with the number of its tranche as the tier.
-    pub fn formats(&self) -> FormatSet {
-        let tranches = self.tranches.iter().enumerate();
-        tranches
-            .flat_map(|(index, tranche)| {
-                let tier = u16::try_from(index).unwrap_or(u16::MAX);
-                let pairs = tranche.pairs.iter();
-                pairs.map(move |&pair| Support {
-                    tier,
-                    ..pair.into()
-                })
-            })
-            .collect()
+    /// The tranches as endpoints, best first: alternatives for
+    /// [`negotiate_one_of`](super::negotiate_one_of). Each imports what it lists, on its own target
+    /// device, to show it there if it has the scanout flag and to sample it otherwise.
+    ///
+    /// `key` says which device a number (`dev_t`) is of, such as
+    /// `|number| key_of(number).ok()` ([`key_of`](crate::device::key_of)). An endpoint whose device is
+    /// not known is never given an implicit layout ([`Modifier::INVALID`]).
+    pub fn endpoints(
+        &self,
+        name: &str,
+        mut key: impl FnMut(u64) -> Option<DeviceKey>,
+    ) -> Vec<Endpoint> {
+        let of = |(index, tranche): (usize, &Tranche)| Endpoint {
+            device: key(tranche.target_device),
+            usage: match tranche.scanout {
+                true => Usage::SCANOUT,
+                false => Usage::SAMPLE,
+            },
+            ..Endpoint::new(
+                format!("{name}, tranche {index}"),
+                tranche.pairs.iter().copied().collect(),
+            )
+        };
+        self.tranches.iter().enumerate().map(of).collect()
     }
 
     /// Writes it, each pair once in the table. Refused where there are more than 65536.
@@ -189,11 +200,6 @@ mod tests {
                 (0xe280u64.to_ne_bytes(), indices(&[1, 0]))
             ]
         );
-        // The tier is the first tranche that has it.
-        let formats = feedback.formats();
-        assert_eq!(formats.of(Fourcc::XRGB8888)[0].tier, 0);
-        assert_eq!(formats.of(Fourcc::NV12)[0].tier, 1);
-        assert_eq!(formats.len(), 2);
     }
 
     #[test]

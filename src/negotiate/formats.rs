@@ -52,8 +52,6 @@ pub struct Support {
     pub allocate: bool,
     /// Whether such buffers can be imported.
     pub import: bool,
-    /// How it is liked: 0 best. Wayland's tranches are such ranks; most lists have none.
-    pub tier: u16,
 }
 
 impl Support {
@@ -68,7 +66,6 @@ impl Support {
             planes: None,
             allocate: false,
             import: true,
-            tier: 0,
         }
     }
 }
@@ -169,8 +166,7 @@ impl<S: Into<Support>> FromIterator<S> for FormatSet {
     fn from_iter<I: IntoIterator<Item = S>>(entries: I) -> Self {
         let mut entries: Vec<Support> = entries.into_iter().map(Into::into).collect();
         entries.sort_unstable();
-        // The tier is last in the order: of those that differ in it alone, the best stays.
-        entries.dedup_by_key(|entry| Support { tier: 0, ..*entry });
+        entries.dedup();
         let mut end = 0;
         let groups = entries
             .chunk_by(|a, b| a.fourcc == b.fourcc)

@@ -41,7 +41,8 @@
 //!   if one endpoint can allocate it and all others import it.
 //! - [`Modifier::INVALID`](crate::Modifier::INVALID), the layout that only a driver knows, is
 //!   agreed on among endpoints of one device only, and only where every one lists it. Endpoints
-//!   whose device is not known are of different ones.
+//!   whose device is not known are of different ones. [`key_of`](crate::device::key_of) says which
+//!   device a node is of.
 //! - Where an endpoint [needs contiguous memory](Endpoint::needs_contiguous), only one that
 //!   [allocates it](Endpoint::allocates_contiguous) can be the allocator.
 //! - A format stands in for its opaque or alpha twin only where that is [asked
@@ -54,11 +55,12 @@
 //! best modifier that each can allocate; then those that render, since memory is best near its
 //! writer; then those with more modifiers to choose from; then by name.
 //!
-//! Modifiers: explicit ones, then INVALID, then LINEAR. Among explicit ones, the preferences that
-//! endpoints state ([`Support::tier`]) count: the worst rank that any endpoint gives, then the sum.
-//! Ties go by number, which means nothing: modifiers are opaque (`drm_fourcc.h`), and only the
-//! allocating driver knows which of its own is fastest. So give the allocator all of
-//! [`Choice::modifiers`] and let it choose.
+//! Modifiers: explicit ones, then INVALID, then LINEAR. Explicit ones go by number, which means
+//! nothing: modifiers are opaque (`drm_fourcc.h`), and only the allocating driver knows which of its
+//! own is fastest. So give the allocator all of [`Choice::modifiers`] and let it choose.
+//!
+//! A Wayland compositor's preferences are between its tranches, each for a device of its own:
+//! [`Feedback::endpoints`] and [`negotiate_one_of`].
 //!
 //! Nothing depends on the order of endpoints or of their lists; only [`Choice::allocator`] counts
 //! in it. What is agreed on never shrinks when an endpoint lists more, and never grows when it
@@ -75,7 +77,7 @@ mod in_formats;
 mod tests;
 mod wanted;
 
-pub use agree::negotiate;
+pub use agree::{negotiate, negotiate_one_of};
 pub use agreement::{Agreement, Choice, Nothing, Reason, Why};
 pub use endpoint::{DeviceKey, Endpoint};
 pub use error::Error;

@@ -103,19 +103,16 @@ fn entries() -> impl Strategy<Value = Support> {
     let largest = || select(vec![u32::MAX, u32::MAX, 2048]);
     let planes = select(vec![None, None, Some(1u8), Some(2)]);
     let can = (any::<bool>(), proptest::bool::weighted(0.9));
-    (pair, usages(), largest(), largest(), planes, can, 0u16..3).prop_map(
-        |((fourcc, modifier), usage, max_width, max_height, planes, (allocate, import), tier)| {
-            Support {
-                fourcc,
-                modifier,
-                usage,
-                max_width,
-                max_height,
-                planes,
-                allocate,
-                import,
-                tier,
-            }
+    (pair, usages(), largest(), largest(), planes, can).prop_map(
+        |((fourcc, modifier), usage, max_width, max_height, planes, (allocate, import))| Support {
+            fourcc,
+            modifier,
+            usage,
+            max_width,
+            max_height,
+            planes,
+            allocate,
+            import,
         },
     )
 }
@@ -351,24 +348,102 @@ fn a_twin_stands_in_only_where_that_was_asked_for() {
     assert_eq!(ask(Substitute::Both), Ok(XRGB));
 }
 
-#[test]
-fn what_a_wayland_compositor_prefers_comes_first() {
-    let feedback = Feedback {
-        main_device: GPU.0,
-        tranches: [COMPRESSED, TILED]
-            .map(|modifier| Tranche {
-                target_device: GPU.0,
-                scanout: false,
-                pairs: vec![(XRGB, modifier), (XRGB, Modifier::LINEAR)],
-            })
-            .to_vec(),
+/// What a compositor tells that draws on `GPU` and has a second display controller.
+fn feedback(tranches: impl IntoIterator<Item = (DeviceKey, bool, Vec<Modifier>)>) -> Feedback {
+    let tranche = |(device, scanout, modifiers): (DeviceKey, _, Vec<_>)| Tranche {
+        target_device: device.0,
+        scanout,
+        pairs: modifiers
+            .into_iter()
+            .map(|modifier| (XRGB, modifier))
+            .collect(),
     };
-    let compositor = Endpoint::wayland("compositor", &feedback);
+    Feedback {
+        main_device: GPU.0,
+        tranches: tranches.into_iter().map(tranche).collect(),
+    }
+}
+
+/// The tranche that a client of `GPU` that can allocate everything takes, and its modifiers.
+fn client_takes(feedback: &Feedback) -> Result<(usize, Vec<Modifier>), Nothing> {
     let all = MODIFIERS.map(|modifier| (XRGB, modifier));
     let client = Endpoint::gbm("client", GPU, Usage::RENDER, pairs(all));
-    let agreement = negotiate(&[&client, &compositor], &Wanted::new(64, 64));
-    let expected = [COMPRESSED, TILED, Modifier::LINEAR];
-    assert_eq!(agreement.best().unwrap().modifiers, expected);
+    let tranches = feedback.endpoints("compositor", |number| Some(DeviceKey(number)));
+    let (tranche, agreement) = negotiate_one_of(&[&client], &tranches, &Wanted::new(64, 64))?;
+    Ok((tranche, agreement.best()?.modifiers.clone()))
+}
+
+#[test]
+fn the_tranche_that_a_compositor_prefers_comes_first() {
+    let told = feedback([
+        (GPU, true, vec![Modifier::LINEAR, TILED]),
+        (GPU, false, vec![Modifier::LINEAR, TILED, COMPRESSED]),
+    ]);
+    assert_eq!(client_takes(&told), Ok((0, vec![TILED, Modifier::LINEAR])));
+    let told = feedback([
+        (GPU, true, vec![Modifier(0x77)]),
+        (GPU, false, vec![COMPRESSED]),
+    ]);
+    assert_eq!(client_takes(&told), Ok((1, vec![COMPRESSED])));
+}
+
+#[test]
+fn a_tranche_says_nothing_of_another_device_s_implicit_layouts() {
+    let implicit = vec![Modifier::INVALID];
+    let told = feedback([(DISPLAY, true, implicit.clone())]);
+    let nothing = client_takes(&told).unwrap_err().to_string();
+    assert!(
+        nothing.contains("not all are known to be of one device"),
+        "{nothing}"
+    );
+    let told = feedback([(DISPLAY, true, implicit.clone()), (GPU, false, implicit)]);
+    assert_eq!(client_takes(&told), Ok((1, vec![Modifier::INVALID])));
+}
+
+#[test]
+fn linear_comes_before_another_device_s_implicit_layout() {
+    let both = vec![Modifier::INVALID, Modifier::LINEAR];
+    let told = feedback([(DISPLAY, true, both)]);
+    assert_eq!(client_takes(&told), Ok((0, vec![Modifier::LINEAR])));
+    let told = feedback([
+        (DISPLAY, true, vec![Modifier::INVALID]),
+        (GPU, false, vec![Modifier::LINEAR]),
+    ]);
+    assert_eq!(client_takes(&told), Ok((1, vec![Modifier::LINEAR])));
+}
+
+#[test]
+fn a_tranche_with_the_scanout_flag_is_shown_and_others_are_sampled() {
+    let told = feedback([(DISPLAY, true, vec![TILED]), (GPU, false, vec![TILED])]);
+    let tranches = told.endpoints("compositor", |number| {
+        (number == GPU.0).then_some(DeviceKey(7))
+    });
+    let seen: Vec<_> = tranches.iter().map(|t| (t.usage, t.device)).collect();
+    let expected = [(Usage::SCANOUT, None), (Usage::SAMPLE, Some(DeviceKey(7)))];
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_better_format_is_worth_a_worse_tranche() {
+    let both = [(ARGB, TILED), (XRGB, TILED)];
+    let client = Endpoint::gbm("client", GPU, Usage::RENDER, pairs(both));
+    let told = |fourcc| Endpoint::new("compositor", pairs([(fourcc, TILED)]));
+    let tranches = [told(XRGB), told(ARGB)];
+    let ask = |formats| {
+        let wanted = Wanted::new(64, 64).in_formats(formats);
+        negotiate_one_of(&[&client], &tranches, &wanted).map(|(tranche, _)| tranche)
+    };
+    assert_eq!(ask(vec![ARGB, XRGB]), Ok(1));
+    assert_eq!(ask(vec![XRGB, ARGB]), Ok(0));
+    assert_eq!(ask(vec![]), Ok(0));
+    let refused = ask(vec![Fourcc::NV12]).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "client, compositor; or client, compositor can share no format and modifier\n  \
+         NV12: client does not list it\n  NV12: compositor does not list it"
+    );
+    let nobody = negotiate_one_of(&[&client], &[], &Wanted::new(64, 64)).unwrap_err();
+    assert!(nobody.to_string().contains("there is nobody to share with"));
 }
 
 #[test]
@@ -473,14 +548,13 @@ fn any_format_means_the_ordinary_one_first() {
 }
 
 #[test]
-fn a_set_keeps_different_limits_of_one_pair_and_the_best_tier_of_equal_ones() {
+fn a_set_keeps_different_limits_of_one_pair_and_equal_ones_once() {
     let entry = Support::new(XRGB, TILED);
-    let later = Support { tier: 4, ..entry };
     let narrow = Support {
         max_width: 64,
         ..entry
     };
-    let set = FormatSet::from_iter([later, entry, narrow, entry]);
+    let set = FormatSet::from_iter([entry, narrow, entry]);
     assert_eq!(set.of(XRGB), [narrow, entry]);
     assert_eq!(set.modifiers(XRGB).collect::<Vec<_>>(), [TILED]);
     let set = set.and_implicit();

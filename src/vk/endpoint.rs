@@ -4,7 +4,8 @@ use ash::vk;
 
 use super::{Device, Error, ImageUsage, query};
 use crate::buffer::{FormatInfo, Modifier};
-use crate::negotiate::{DeviceKey, Endpoint, FormatSet, Support, Usage};
+use crate::device;
+use crate::negotiate::{Endpoint, FormatSet, Support, Usage};
 
 /// What a use of a buffer is called in Vulkan; others are not Vulkan's.
 const USAGES: [(Usage, vk::ImageUsageFlags); 5] = [
@@ -60,11 +61,13 @@ impl Device {
                 .filter(|(modifier, ..)| imported.iter().all(|(known, ..)| known != modifier));
             formats.extend(imported.iter().chain(only_exported).map(entry));
         }
+        // The GPU's own node first: on SoCs the primary one is a display controller's.
         let nodes = self.physical().drm_nodes();
-        let key = nodes.and_then(|nodes| nodes.primary.or(nodes.render));
+        let node = nodes.and_then(|nodes| nodes.render.or(nodes.primary));
+        let key = node.map(|node| device::key_of(node.number()));
         Ok(Endpoint::vulkan(
             self.physical().name(),
-            key.map(|node| DeviceKey(node.number())),
+            key.transpose()?,
             usage,
             FormatSet::from_iter(formats),
         ))

@@ -322,6 +322,9 @@ pub enum Error {
     /// The driver's new buffer cannot be described.
     #[error("a new buffer: {0}")]
     Describe(#[from] crate::buffer::Error),
+    /// The DRM device that the Vulkan device names could not be looked up.
+    #[error(transparent)]
+    Device(#[from] crate::device::Error),
     /// The driver put a plane where no description reaches.
     #[error("a new buffer's plane at {offset}, of stride {stride}, is out of reach of 32 bits")]
     PlaneOutOfReach {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use drm::control::Device as _;
 use drm::{ClientCapability, Device as _};
 use primeshare::alloc::{self, Request};
+use primeshare::device::{Node, NodeKind, enumerate, key_of};
 use primeshare::gbm::Gbm;
 use primeshare::negotiate::{
     DeviceKey, Endpoint, FormatSet, Usage, Wanted, negotiate, parse_in_formats,
@@ -90,13 +91,13 @@ fn what_all_agree_on_is_allocated_by_one_and_imported_by_the_others() {
         let vkms = guest.vkms();
         let (_, blob) = planes(&vkms).into_iter().next().unwrap();
         let formats: FormatSet = parse_in_formats(&blob).unwrap().into_iter().collect();
-        let display = DeviceKey(vkms.node().id.number());
+        let display = vkms.key().unwrap();
         let plane = Endpoint::plane("plane", display, formats.clone());
         let vulkan = guest.vulkan();
         let gpu = vulkan.endpoint(Usage::RENDER | Usage::COPY_TO).unwrap();
         let gbm = Gbm::new(&vkms).unwrap();
         let pairs = formats.iter().map(|entry| (entry.fourcc, entry.modifier));
-        let gbm_end = gbm.endpoint(display, alloc::Usage::SCANOUT, pairs);
+        let gbm_end = gbm.endpoint(alloc::Usage::SCANOUT, pairs).unwrap();
         let agreement = negotiate(&[&plane, &gpu, &gbm_end], &Wanted::new(64, 64));
         assert!(agreement.choices.len() > 1);
         for choice in &agreement.choices {
@@ -119,5 +120,54 @@ fn what_all_agree_on_is_allocated_by_one_and_imported_by_the_others() {
             vulkan.import_image(&buffer, Use::Destination).unwrap();
             vkms.import(&buffer).unwrap();
         }
+    });
+}
+
+#[test]
+fn all_nodes_of_a_device_have_one_key_and_no_other_device_has_it() {
+    in_guest(|_| {
+        let nodes = enumerate().unwrap();
+        let render = nodes.iter().filter(|node| node.kind == NodeKind::Render);
+        assert!(render.count() > 0);
+        for node in &nodes {
+            for other in &nodes {
+                let same = node.key().unwrap() == other.key().unwrap();
+                assert_eq!(same, node.bus == other.bus, "{node:?} and {other:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_device_is_found_by_the_number_of_either_of_its_nodes() {
+    in_guest(|guest| {
+        for node in enumerate().unwrap() {
+            let found = Node::by_number(node.id.number()).unwrap();
+            assert_eq!(found.as_ref(), Some(&node));
+            assert_eq!(key_of(node.id.number()), node.key());
+        }
+        let vgem = guest.vgem();
+        let render = vgem.node().render_node().unwrap().unwrap();
+        assert_eq!(render.kind, NodeKind::Render);
+        let reopened = Device::open(&render.path).unwrap();
+        assert!(reopened.is_same_device(&vgem));
+        assert_eq!(reopened.key(), vgem.key());
+        assert_eq!(render.render_node().unwrap(), Some(render));
+        // Of null, and of a card that is not there.
+        for number in [0x103, 226 << 8 | 63] {
+            assert_eq!(Node::by_number(number).unwrap(), None);
+            assert_eq!(key_of(number), Ok(DeviceKey(number)));
+        }
+    });
+}
+
+#[test]
+fn what_gbm_knows_is_of_the_device_that_it_was_made_for() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let pairs = [(Fourcc::XRGB8888, Modifier::LINEAR)];
+        let gbm = Gbm::new(&vkms).unwrap();
+        let endpoint = gbm.endpoint(alloc::Usage::SCANOUT, pairs).unwrap();
+        assert_eq!(endpoint.device, Some(vkms.key().unwrap()));
     });
 }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use primeshare::Fourcc;
-use primeshare::alloc::{Allocator, Dumb, Request};
+use primeshare::alloc::{Allocator, Dumb, Request, Usage};
 use primeshare::blit::{Blitter, Options, Side};
+use primeshare::device::{enumerate, key_of};
+use primeshare::gbm::Gbm;
+use primeshare::negotiate::{self, Feedback, Tranche, Wanted, negotiate};
 use primeshare::sync::{Access, implicit};
 use primeshare::vk::ash::vk::BufferUsageFlags;
 use primeshare::vk::{Commands, Error, Semaphore, Use};
+use primeshare::{Fourcc, Modifier};
 
 use super::{VENUS, environment};
 use crate::child::{self, Child};
@@ -94,5 +97,36 @@ fn a_trial_does_not_end_the_program() {
         let blitter = Blitter::new(from, Side::new(&display, None), &Options::default()).unwrap();
         let fence = blitter.blit(&source, &destination, &[], &[]).unwrap();
         fence.wait(PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn a_gpu_is_one_device_to_vulkan_to_gbm_and_to_whoever_has_either_node() {
+    let name = "a_gpu_is_one_device_to_vulkan_to_gbm_and_to_whoever_has_either_node";
+    by_venus(name, |guest| {
+        let gpu = guest.nth("virtio_gpu", 0);
+        let key = Some(gpu.key().unwrap());
+        let venus = guest.vulkan().endpoint(negotiate::Usage::RENDER).unwrap();
+        let pairs = [(Fourcc::XRGB8888, Modifier::INVALID)];
+        let gbm = Gbm::new(&gpu).unwrap();
+        let gbm = gbm.endpoint(Usage::RENDER, pairs).unwrap();
+        assert_eq!((venus.device, gbm.device), (key, key));
+        let nodes = enumerate().unwrap().into_iter();
+        let own = nodes.filter(|node| node.bus == gpu.node().bus);
+        let told = Feedback {
+            main_device: gpu.node().id.number(),
+            tranches: own
+                .map(|node| Tranche {
+                    target_device: node.id.number(),
+                    scanout: false,
+                    pairs: pairs.to_vec(),
+                })
+                .collect(),
+        };
+        assert_eq!(told.tranches.len(), 2, "a primary and a render node");
+        for tranche in told.endpoints("compositor", |number| key_of(number).ok()) {
+            let agreement = negotiate(&[&gbm, &tranche], &Wanted::new(SIZE, SIZE));
+            assert_eq!(agreement.best().unwrap().modifiers, [Modifier::INVALID]);
+        }
     });
 }
