@@ -23,6 +23,7 @@ mod handles;
 mod handover;
 mod identity;
 mod kernel;
+mod memory;
 mod negotiation;
 mod peer;
 mod planes;

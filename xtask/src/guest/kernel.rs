@@ -1,5 +1,6 @@
 //! The guest's kernel: built from source, or as Debian has built it.
 
+mod fixes;
 pub(super) mod source;
 pub(super) mod stock;
 

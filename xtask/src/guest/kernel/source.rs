@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use super::fixes;
 use crate::cache::Entry;
 use crate::guest::debian;
 use crate::guest::kind::Kind;
@@ -53,31 +54,6 @@ const UNNEEDED: &[&str] = &[
     "sound/*.[ch]",
 ];
 
-/// A mistake in a source, and how it is mended.
-struct Fix {
-    file: &'static str,
-    wrong: &'static str,
-    right: &'static str,
-}
-
-/// Of kernels that run programs by ptrace.
-///
-/// They know no registers beyond AVX-512's, 2696 bytes (`HOST_FP_SIZE`). `PTRACE_SETREGSET` takes all of a processor's or
-/// none (EFAULT): where the host has AMX, no program started. What is added is zero, as it is for a task that uses no AMX.
-const PTRACE_FIXES: &[Fix] = &[Fix {
-    file: "arch/x86/um/os-Linux/registers.c",
-    wrong: "\
-\t\tiov.iov_base = fp_regs;
-\t\tiov.iov_len = FP_SIZE * sizeof(unsigned long);
-\t\tif (ptrace(PTRACE_SETREGSET,",
-    right: "\
-\t\tstatic char all[65536];
-\t\t__builtin_memcpy(all, fp_regs, FP_SIZE * sizeof(unsigned long));
-\t\tiov.iov_base = all;
-\t\tiov.iov_len = sizeof(all);
-\t\tif (ptrace(PTRACE_SETREGSET,",
-}];
-
 /// About how many objects a kernel is linked from, to say how much of it is built.
 const OBJECTS: u32 = 820;
 
@@ -86,8 +62,9 @@ pub(super) fn entry(kind: Kind, package: &str, config: &str) -> Result<Entry> {
     let mut inputs = vec![RECIPE, debian::SUITE, CONFIG];
     if kind != Kind::Current {
         inputs.extend([package, config]);
-        inputs.extend(fixes(kind).iter().map(|fix| fix.right));
     }
+    let fixes: Vec<&str> = fixes::inputs(kind).collect();
+    inputs.extend(&fixes);
     Entry::new(&kind.name_of("kernel"), &inputs)
 }
 
@@ -108,7 +85,9 @@ pub(super) fn make(
     fs::create_dir(&work)?;
     let step = Step::start(format!("{}, kernel: source", kind.title()));
     let source = fetch(kind, package, &work, log, &step.part(0.0..1.0))?;
-    fixes(kind).iter().try_for_each(|fix| fix.apply(&source))?;
+    for file in fixes::apply(kind, &source)? {
+        eprintln!("xtask: the kernel source's {file} is not as it was known, and left alone");
+    }
     step.done();
 
     let step = Step::start(format!("{}, kernel: build", kind.title()));
@@ -123,26 +102,6 @@ pub(super) fn make(
     fs::remove_dir_all(&work)?;
     step.done();
     Ok(())
-}
-
-/// What is to be mended in this guest's source.
-fn fixes(kind: Kind) -> &'static [Fix] {
-    if kind.has_several_cpus() {
-        return &[];
-    }
-    PTRACE_FIXES
-}
-
-impl Fix {
-    fn apply(&self, source: &Path) -> Result<()> {
-        let path = source.join(self.file);
-        let text = fs::read_to_string(&path).with_context(|| format!("no {}", self.file))?;
-        if text.matches(self.wrong).count() != 1 {
-            bail!("this kernel source's {} is not as known", self.file);
-        }
-        fs::write(&path, text.replace(self.wrong, self.right))?;
-        Ok(())
-    }
 }
 
 /// The unpacked source.
