@@ -22,7 +22,7 @@ pub fn negotiate<'a>(endpoints: &[&'a Endpoint], wanted: &Wanted) -> Agreement<'
 }
 
 /// Finds what the endpoints can share with one of these alternatives, which are in the order of
-/// preference: the tranches of a Wayland compositor ([`Feedback::endpoints`]), of which a buffer
+/// preference: the tranches of a Wayland compositor ([`Feedback::endpoints`](super::Feedback::endpoints)), of which a buffer
 /// needs to suit one.
 ///
 /// Gives the index of the alternative and the agreement with it, in which it is the last endpoint;
