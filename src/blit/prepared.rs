@@ -1,13 +1,15 @@
 //! One copy, prepared once.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use nix::poll::PollFlags;
 
 use super::Error;
 use super::pixels::{Relation, relation};
-use crate::buffer::{DmaBuf, FormatInfo};
+use super::poll::are_ready;
+use crate::buffer::{DmaBuf, FormatInfo, MAX_PLANES};
 use crate::sync::{self, Access, SyncFile, implicit};
 use crate::vk::{self, Device, Image, ImageCopy, Use};
 
@@ -77,6 +79,9 @@ impl Blit {
     /// The buffers' fences that are not signalled yet.
     fn pending(&self) -> Result<ArrayVec<SyncFile, 2>, Error> {
         let mut pending = ArrayVec::new();
+        if self.is_free()? {
+            return Ok(pending);
+        }
         for (buffer, access) in self.buffers.iter().zip(ACCESSES) {
             let fence = implicit::fence(buffer, access).map_err(Error::Fences)?;
             if fence.is_signalled().map_err(Error::Fences)? {
@@ -88,6 +93,21 @@ impl Blit {
             }
         }
         Ok(pending)
+    }
+
+    /// Whether no fence is pending: one system call, for what is so most of the time.
+    fn is_free(&self) -> Result<bool, Error> {
+        let mut fds: ArrayVec<_, { 2 * MAX_PLANES }> = ArrayVec::new();
+        let events = [PollFlags::POLLIN, PollFlags::POLLOUT];
+        for (buffer, events) in self.buffers.iter().zip(events) {
+            fds.extend(
+                buffer
+                    .objects()
+                    .iter()
+                    .map(|object| (object.as_fd(), events)),
+            );
+        }
+        are_ready(&fds).map_err(|errno| Error::Fences(sync::Error::Poll { errno }))
     }
 
     /// Waits until the buffers carry no fence that a copy has to wait for, for up to `timeout` for

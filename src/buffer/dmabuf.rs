@@ -2,7 +2,7 @@ use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arrayvec::ArrayVec;
 use nix::errno::Errno;
@@ -82,6 +82,8 @@ pub struct Object {
     fd: OwnedFd,
     id: BufferId,
     size: u64,
+    /// Whether virtio-gpu exported it. Asked for once: it costs four system calls.
+    of_virtio_gpu: OnceLock<bool>,
 }
 
 impl Object {
@@ -93,7 +95,12 @@ impl Object {
             errno => failed(errno),
         })?;
         let size = sys::file::size(fd.as_fd()).map_err(failed)?;
-        Ok(Self { fd, id, size })
+        Ok(Self {
+            fd,
+            id,
+            size,
+            of_virtio_gpu: OnceLock::new(),
+        })
     }
 
     /// Which dma-buf this is.
@@ -104,6 +111,15 @@ impl Object {
     /// Its size in bytes, as the kernel says.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Whether virtio-gpu exported it. `None` without a `/proc` to ask.
+    pub(crate) fn is_of_virtio_gpu(&self) -> Result<Option<bool>, Errno> {
+        if let Some(known) = self.of_virtio_gpu.get() {
+            return Ok(Some(*known));
+        }
+        let found = sys::virtgpu::exported(self.fd.as_fd())?;
+        Ok(found.map(|found| *self.of_virtio_gpu.get_or_init(|| found)))
     }
 }
 

@@ -13,14 +13,13 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use nix::errno::Errno;
+
 use super::Error;
 use crate::buffer::{self, DmaBuf};
 use crate::device::{self, Device, NodeKind};
 use crate::gem::{self, Object};
-use crate::sys::{dma_buf, virtgpu};
-
-/// `exp_name` of dma-bufs of virtio-gpu (`KBUILD_MODNAME`).
-const EXPORTER: &str = "virtio_gpu";
+use crate::sys::virtgpu;
 
 /// A resource of which the host has the picture, on a file description of its own.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ impl HostCopy {
         if is_own_dumb_buffer(buffer) {
             return Ok(None);
         }
-        let Some((device, resource)) = find(object.as_fd())? else {
+        let Some((device, resource)) = find(object.as_fd(), object.is_of_virtio_gpu())? else {
             return Ok(None);
         };
         match buffer.planes() {
@@ -81,7 +80,7 @@ pub(crate) fn is_on_host(buffer: &DmaBuf) -> Result<bool, Error> {
 /// and the library's own dumb buffers.
 pub(crate) fn is_classic(buffer: &DmaBuf) -> Result<bool, Error> {
     for object in buffer.objects() {
-        if find(object.as_fd())?.is_some() {
+        if find(object.as_fd(), object.is_of_virtio_gpu())?.is_some() {
             return Ok(true);
         }
     }
@@ -90,7 +89,7 @@ pub(crate) fn is_classic(buffer: &DmaBuf) -> Result<bool, Error> {
 
 /// [`Error::OnHost`] for a dma-buf that a host has the picture of.
 pub(super) fn refuse(fd: BorrowedFd<'_>) -> Result<(), Error> {
-    match find(fd)? {
+    match find(fd, virtgpu::exported(fd))? {
         None => Ok(()),
         Some(_) => Err(Error::OnHost),
     }
@@ -100,11 +99,14 @@ fn is_own_dumb_buffer(buffer: &DmaBuf) -> bool {
     buffer.kept::<Object>().is_some_and(Object::is_own)
 }
 
-/// The resource behind a dma-buf, if it is one whose picture the host has.
-fn find(fd: BorrowedFd<'_>) -> Result<Option<(Device, Object)>, Error> {
-    let exporter = dma_buf::exporter(fd).map_err(|errno| Error::Examine { errno })?;
-    let is_known = exporter.is_some();
-    if exporter.is_some_and(|exporter| exporter != EXPORTER) {
+/// The resource behind a dma-buf, if it is one whose picture the host has. `is_exporter`: whether
+/// virtio-gpu exported it, where that is known.
+fn find(
+    fd: BorrowedFd<'_>,
+    is_exporter: Result<Option<bool>, Errno>,
+) -> Result<Option<(Device, Object)>, Error> {
+    let is_exporter = is_exporter.map_err(|errno| Error::Examine { errno })?;
+    if is_exporter == Some(false) {
         return Ok(None);
     }
     let failed = |error| Error::HostUnknown(Box::new(error));
@@ -120,7 +122,7 @@ fn find(fd: BorrowedFd<'_>) -> Result<Option<(Device, Object)>, Error> {
                 continue;
             }
         };
-        if device.driver() != EXPORTER || virtgpu::has_3d(device.as_fd()) != Ok(true) {
+        if device.driver() != virtgpu::DRIVER || virtgpu::has_3d(device.as_fd()) != Ok(true) {
             continue;
         }
         // Another virtio-gpu refuses the memory, or takes it as a blob.
@@ -137,7 +139,7 @@ fn find(fd: BorrowedFd<'_>) -> Result<Option<(Device, Object)>, Error> {
     }
     // Without /proc most memory is of another exporter.
     match refused {
-        Some(error) if is_known => Err(failed(error)),
+        Some(error) if is_exporter.is_some() => Err(failed(error)),
         _ => Ok(None),
     }
 }

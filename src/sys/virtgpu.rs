@@ -4,6 +4,15 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
+/// The driver's name, and that of its dma-bufs' exporter (`KBUILD_MODNAME`).
+pub(crate) const DRIVER: &str = "virtio_gpu";
+
+/// Whether the driver exported a dma-buf. `None` without a `/proc` to ask.
+pub(crate) fn exported(dma_buf: BorrowedFd<'_>) -> Result<Option<bool>, Errno> {
+    let exporter = super::dma_buf::exporter(dma_buf)?;
+    Ok(exporter.map(|name| name == DRIVER))
+}
+
 /// `VIRTGPU_PARAM_3D_FEATURES`: whether the host draws (virgl, venus).
 const PARAM_3D_FEATURES: u64 = 1;
 
