@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::choose::trials::{Allowed, Records};
 use super::damage::{Rect, prepare};
 use super::engine::Engine;
 use super::fence::Fence;
 use super::frame::Frame;
 use super::inputs::MAX_WAITS;
 use super::pixels::{Relation, relation};
-use super::records::{Allowed, Records};
 use super::strategy::Strategy;
 use super::verdict::Verdict;
 use super::worker::{self, Shared};

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 
 use super::between::{self, Between, Spare};
+use super::choose::Choice;
+use super::choose::plan::{self, Facts};
+use super::choose::trials::{Allowed, PART, Records};
 use super::cpu::{Destination, Maps, Source};
 use super::damage::Rects;
 use super::fence::Promise;
@@ -14,8 +17,7 @@ use super::frame::Frame;
 use super::gpu::{Ends, Lane, Shape, Submitted};
 use super::host::HostPicture;
 use super::inputs::Inputs;
-use super::plan::{self, Facts};
-use super::records::{Allowed, Choice, Records};
+
 use super::strategy::Strategy;
 use super::{Failure, Options, Side, SyncFiles};
 use crate::buffer::{DmaBuf, Modifier};
@@ -90,6 +92,8 @@ pub(super) struct Engine {
     looks: Maps,
     spare: Spare,
     patience: Duration,
+    /// Which of the GPUs are the CPU.
+    software: [bool; 2],
     /// Which of the GPUs give sync files, and they are wanted.
     sync_files: [bool; 2],
     /// Whether the destination's GPU takes those of the source's.
@@ -121,7 +125,10 @@ impl Engine {
             SyncFiles::Always => lane.has_sync_files(),
         };
         let sync_files = [0, 1].map(|index: usize| lanes[index].as_ref().is_some_and(wanted));
+        let software =
+            [0, 1].map(|index: usize| lanes[index].as_ref().is_some_and(Lane::is_software));
         Ok(Self {
+            software,
             sync_files,
             sync_files_across: sync_files == [true, true],
             lanes,
@@ -367,6 +374,9 @@ impl Engine {
             if made.is_ok() && can_verify {
                 (made, verified) = self.verify(frame);
             }
+            if made.is_ok() && matches!(choice, Choice::Time(_)) {
+                made = self.time_part(frame, choice);
+            }
             match made {
                 Ok(()) => {
                     self.records.worked(frame, choice, took, verified);
@@ -387,6 +397,18 @@ impl Engine {
             true => Err(last),
             false => Err(Failure::NoStrategy),
         }
+    }
+
+    /// Copies a part of a frame that was just made once more: how long that takes tells what each copy
+    /// takes from what its bytes take.
+    fn time_part(&mut self, frame: &Frame, choice: Choice) -> Result<(), Failure> {
+        let Some(part) = frame.part(PART) else {
+            return Ok(());
+        };
+        let start = Instant::now();
+        self.run(&part, choice.strategy())?;
+        self.records.worked(&part, choice, start.elapsed(), false);
+        Ok(())
     }
 
     fn run(&mut self, frame: &Frame, strategy: Strategy) -> Result<(), Failure> {
@@ -527,7 +549,7 @@ impl Engine {
     }
 
     fn choose(&self, frame: &Frame, allowed: &Allowed) -> Option<Choice> {
-        self.records.choose(frame, allowed, || {
+        self.records.choose(frame, allowed, self.software, || {
             let source = self.facts(0, &frame.source);
             let destination = self.facts(1, &frame.destination);
             plan::plan(&source, &destination, self.one_gpu)

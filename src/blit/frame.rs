@@ -1,6 +1,6 @@
 //! What is to be copied.
 
-use super::damage::Rects;
+use super::damage::{Rect, Rects};
 use super::gpu::{Ends, Place, Shape};
 use crate::buffer::{DmaBuf, FormatInfo, Layout, Object};
 
@@ -32,6 +32,21 @@ impl Frame {
         let written = self.destination.objects();
         let is_read = |object: &Object| read.iter().any(|of| of.id() == object.id());
         written.iter().any(is_read)
+    }
+
+    /// The upper rows of the largest rectangle, about one in so many; `None` if it has too few. (In
+    /// fours, which suits every subsampled format.)
+    pub(super) fn part(&self, one_in: u64) -> Option<Frame> {
+        let largest = self.rects.iter().max_by_key(|rect| rect.area())?;
+        let rows = (largest.height / u32::try_from(one_in).ok()?) & !3;
+        let part = Rect {
+            height: rows,
+            ..*largest
+        };
+        (rows > 0).then(|| Self {
+            rects: [part].into_iter().collect(),
+            ..self.clone()
+        })
     }
 
     /// Bytes that are copied: of the first plane, which stands for all.

@@ -7,6 +7,7 @@
 
 mod between;
 mod blitter;
+mod choose;
 mod cpu;
 mod damage;
 mod engine;
@@ -15,21 +16,18 @@ mod frame;
 mod gpu;
 mod host;
 mod inputs;
-mod pace;
 mod pixels;
-mod plan;
 mod poll;
 mod prepared;
-mod records;
 mod regions;
 mod strategy;
 mod verdict;
 mod worker;
 
 pub use blitter::{Blitter, Options, Side, SyncFiles};
+pub use choose::plan::WhyNot;
 pub use damage::Rect;
 pub use fence::Fence;
-pub use plan::WhyNot;
 pub use prepared::Blit;
 pub use strategy::{Carrier, End, Strategy, UnknownStrategy};
 pub use verdict::{Attempt, Outcome, Verdict};

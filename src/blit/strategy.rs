@@ -63,6 +63,17 @@ impl Strategy {
         Self::HostMemory,
     ];
 
+    /// Whether the CPU does it, where the Vulkan devices of these ends (source, destination) are the
+    /// CPU.
+    pub(super) fn is_on_cpu(self, [source, destination]: [bool; 2]) -> bool {
+        match self {
+            Self::Pull | Self::PullBytes => destination,
+            Self::Push | Self::PushBytes => source,
+            Self::Staged(_) => source || destination,
+            Self::Cpu | Self::HostMemory => true,
+        }
+    }
+
     /// Its name, for people and for `PRIMESHARE_BLIT`.
     pub fn name(self) -> &'static str {
         match self {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::plan::WhyNot;
+use super::choose::plan::WhyNot;
 use super::strategy::Strategy;
 use super::{Failure, Side};
 use crate::buffer::{DmaBuf, Fourcc, Modifier};

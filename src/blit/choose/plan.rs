@@ -2,20 +2,20 @@
 
 use arrayvec::ArrayVec;
 
-use super::pixels::{Relation, relation};
-use super::strategy::{Carrier, End, Strategy};
+use crate::blit::pixels::{Relation, relation};
+use crate::blit::strategy::{Carrier, End, Strategy};
 use crate::buffer::{FormatInfo, Layout, Modifier};
 
 /// What is known of one end before anything is tried.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts<'a> {
-    pub(super) layout: &'a Layout,
+pub(in crate::blit) struct Facts<'a> {
+    pub(in crate::blit) layout: &'a Layout,
     /// Whether its device has a Vulkan device.
-    pub(super) vulkan: bool,
+    pub(in crate::blit) vulkan: bool,
     /// Whether its device is a DRM device that makes buffers.
-    pub(super) drm: bool,
+    pub(in crate::blit) drm: bool,
     /// Distinct dma-bufs.
-    pub(super) dma_bufs: usize,
+    pub(in crate::blit) dma_bufs: usize,
 }
 
 /// Why a strategy is not tried.
@@ -64,12 +64,12 @@ fn name(end: End) -> &'static str {
 }
 
 /// A strategy, and why it cannot be; in the order of [`Strategy::ALL`].
-pub(super) type Plan = ArrayVec<(Strategy, Result<(), WhyNot>), { Strategy::ALL.len() }>;
+pub(in crate::blit) type Plan = ArrayVec<(Strategy, Result<(), WhyNot>), { Strategy::ALL.len() }>;
 
 /// All strategies for a copy between two ends, each with the first reason against it.
 ///
 /// `one_gpu`: both ends have the same Vulkan device. The formats are known to be convertible.
-pub(super) fn plan(source: &Facts<'_>, destination: &Facts<'_>, one_gpu: bool) -> Plan {
+pub(in crate::blit) fn plan(source: &Facts<'_>, destination: &Facts<'_>, one_gpu: bool) -> Plan {
     let check = |strategy| {
         let against = against(strategy, source, destination, one_gpu);
         (strategy, against.map_or(Ok(()), Err))

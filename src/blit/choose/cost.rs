@@ -1,0 +1,273 @@
+//! What a copy by one strategy takes: a fixed part, and a part for each byte.
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+
+/// Samples that are kept of each class of sizes. A new one takes the place of the oldest, so that
+/// what has changed is learnt.
+pub(super) const KEPT: usize = 5;
+
+/// Bytes of the copies of one class are within a factor of four.
+const CLASS_BITS: u32 = 2;
+
+/// Sizes that differ by less than this factor say nothing reliable of others.
+const SPREAD: f64 = 8.0;
+
+/// What the middle of the samples of a size may be off by, of its time.
+const NOISE: f64 = 0.15;
+
+/// Samples of how long copies took, and the line through them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(in crate::blit) struct Cost {
+    /// By size, smallest first.
+    classes: Vec<Class>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Class {
+    size: u32,
+    /// Oldest first.
+    samples: ArrayVec<Sample, KEPT>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Sample {
+    bytes: f64,
+    seconds: f64,
+}
+
+/// How long a copy will take, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Estimate {
+    /// If all that is not known turns out well.
+    pub(super) least: f64,
+    /// And if not.
+    pub(super) most: f64,
+}
+
+impl Cost {
+    /// One more copy.
+    pub(super) fn add(&mut self, bytes: u64, took: Duration) {
+        let sample = Sample {
+            bytes: bytes.max(1) as f64,
+            seconds: took.as_secs_f64().max(1e-9),
+        };
+        let size = class_of(bytes);
+        let place = self.classes.binary_search_by_key(&size, |class| class.size);
+        let class = match place {
+            Ok(place) => &mut self.classes[place],
+            Err(place) => {
+                let samples = ArrayVec::new();
+                self.classes.insert(place, Class { size, samples });
+                &mut self.classes[place]
+            }
+        };
+        if class.samples.is_full() {
+            class.samples.remove(0);
+        }
+        class.samples.push(sample);
+    }
+
+    /// How many copies of about this size are known.
+    pub(super) fn samples(&self, bytes: u64) -> usize {
+        let size = class_of(bytes);
+        let class = self.classes.iter().find(|class| class.size == size);
+        class.map_or(0, |class| class.samples.len())
+    }
+
+    /// How many copies are known.
+    pub(super) fn all_samples(&self) -> usize {
+        self.classes.iter().map(|class| class.samples.len()).sum()
+    }
+
+    /// Bytes per second of the largest copies that are known.
+    pub(super) fn rate(&self) -> Option<f64> {
+        let middle = self.classes.last()?.middle();
+        Some(middle.bytes / middle.seconds)
+    }
+
+    /// How long a copy of this size will take; `None` before one is known.
+    ///
+    /// The line through the middles of all classes, if their sizes differ enough, and in doubt far from
+    /// them. Else a smaller copy takes at most as long as a larger one, and at least its share of the
+    /// bytes of that time.
+    pub(super) fn estimate(&self, bytes: u64) -> Option<Estimate> {
+        let bytes = bytes.max(1) as f64;
+        let (first, last) = (
+            self.classes.first()?.middle(),
+            self.classes.last()?.middle(),
+        );
+        if last.bytes >= first.bytes * SPREAD {
+            return Some(fit(self.classes.iter().map(Class::middle)).estimate(bytes, first, last));
+        }
+        // The nearest says most.
+        let nearest = match bytes < last.bytes {
+            true => first,
+            false => last,
+        };
+        let share = nearest.seconds * bytes / nearest.bytes;
+        Some(Estimate {
+            least: share.min(nearest.seconds),
+            most: share.max(nearest.seconds),
+        })
+    }
+}
+
+impl Class {
+    /// The sample whose rate is the middle one: neither what was disturbed once counts nor what was
+    /// lucky once.
+    fn middle(&self) -> Sample {
+        let mut samples = self.samples.clone();
+        let rate = |sample: &Sample| sample.bytes / sample.seconds;
+        samples.sort_unstable_by(|a, b| rate(a).total_cmp(&rate(b)));
+        samples[samples.len() / 2]
+    }
+}
+
+/// The class of sizes that so many bytes are of.
+pub(super) fn class_of(bytes: u64) -> u32 {
+    bytes.max(1).ilog2() / CLASS_BITS
+}
+
+/// Seconds = fixed + bytes * per_byte.
+struct Line {
+    fixed: f64,
+    per_byte: f64,
+}
+
+impl Line {
+    /// How long a copy will take, of which copies between `first` and `last` are known. Far from them, a
+    /// little noise of theirs is much: what takes a copy's fixed part hides what a byte takes.
+    fn estimate(&self, bytes: f64, first: Sample, last: Sample) -> Estimate {
+        let seconds = self.fixed + bytes * self.per_byte;
+        let (least, most) = if bytes > last.bytes * SPREAD {
+            let noise = last.seconds * NOISE / (last.bytes - first.bytes);
+            let at = |per_byte: f64| self.fixed + bytes * per_byte.max(0.0);
+            (at(self.per_byte - noise), at(self.per_byte + noise))
+        } else if bytes < first.bytes / SPREAD {
+            let noise = first.seconds * NOISE;
+            let share = first.seconds * bytes / first.bytes;
+            (
+                share.max(seconds - noise),
+                first.seconds.min(seconds + noise),
+            )
+        } else {
+            (seconds, seconds)
+        };
+        Estimate { least, most }
+    }
+}
+
+/// The line with the least squares of relative errors, of which neither part is negative.
+fn fit(samples: impl Iterator<Item = Sample>) -> Line {
+    // Each sample divided by its time: 1 = fixed * u + per_byte * v.
+    let (mut uu, mut uv, mut vv, mut u1, mut v1) = (0.0, 0.0, 0.0, 0.0, 0.0);
+    for Sample { bytes, seconds } in samples {
+        let (u, v) = (1.0 / seconds, bytes / seconds);
+        uu += u * u;
+        uv += u * v;
+        vv += v * v;
+        u1 += u;
+        v1 += v;
+    }
+    let determinant = uu * vv - uv * uv;
+    let fixed = (u1 * vv - v1 * uv) / determinant;
+    let per_byte = (v1 * uu - u1 * uv) / determinant;
+    if fixed <= 0.0 {
+        let per_byte = v1 / vv;
+        return Line {
+            fixed: 0.0,
+            per_byte,
+        };
+    }
+    if per_byte <= 0.0 {
+        let fixed = u1 / uu;
+        return Line {
+            fixed,
+            per_byte: 0.0,
+        };
+    }
+    Line { fixed, per_byte }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn at(cost: &Cost, bytes: u64) -> (f64, f64) {
+        let Estimate { least, most } = cost.estimate(bytes).unwrap();
+        (least, most)
+    }
+
+    fn near(value: f64, expected: f64) {
+        assert!(
+            (value / expected - 1.0).abs() < 1e-6,
+            "{value}, not {expected}"
+        );
+    }
+
+    #[test]
+    fn two_sizes_tell_the_fixed_part_from_that_of_the_bytes() {
+        let mut cost = Cost::default();
+        assert_eq!(cost.estimate(MIB), None);
+        for bytes in [MIB, 32 * MIB] {
+            // 1 ms, and 1 ms a MiB.
+            cost.add(bytes, Duration::from_millis(1 + bytes / MIB));
+        }
+        let (least, most) = at(&cost, 1 << 40);
+        assert!(least < most && most < least * 1.5, "far from what is known");
+        for mebibytes in [2, 8, 64] {
+            let (least, most) = at(&cost, mebibytes * MIB);
+            near(least, 1e-3 * (1 + mebibytes) as f64);
+            assert_eq!(least, most);
+        }
+        near(cost.rate().unwrap(), 32.0 * MIB as f64 / 33e-3);
+    }
+
+    #[test]
+    fn one_size_bounds_the_others() {
+        let mut cost = Cost::default();
+        cost.add(4 * MIB, Duration::from_millis(8));
+        let (least, most) = at(&cost, MIB);
+        near(least, 2e-3);
+        near(most, 8e-3);
+        let (least, most) = at(&cost, 16 * MIB);
+        near(least, 8e-3);
+        near(most, 32e-3);
+        let (least, most) = at(&cost, 4 * MIB);
+        assert_eq!(least, most);
+    }
+
+    #[test]
+    fn one_disturbed_copy_changes_nothing_and_a_lasting_change_is_learnt() {
+        let mut cost = Cost::default();
+        for milliseconds in [10, 10, 500, 10, 10] {
+            cost.add(MIB, Duration::from_millis(milliseconds));
+        }
+        near(at(&cost, MIB).0, 10e-3);
+        for _ in 0..3 {
+            cost.add(MIB, Duration::from_millis(30));
+        }
+        near(at(&cost, MIB).0, 30e-3);
+        assert_eq!((cost.samples(MIB), cost.all_samples()), (KEPT, KEPT));
+        assert_eq!(cost.samples(64 * MIB), 0);
+    }
+
+    #[test]
+    fn no_part_is_negative() {
+        // Noise that would make the fixed part negative.
+        let mut cost = Cost::default();
+        cost.add(MIB, Duration::from_millis(1));
+        cost.add(16 * MIB, Duration::from_millis(30));
+        assert!(at(&cost, 1024).0 > 0.0);
+        // And the part of the bytes: the larger copy was the faster one.
+        let mut cost = Cost::default();
+        cost.add(MIB, Duration::from_millis(3));
+        cost.add(16 * MIB, Duration::from_millis(2));
+        let (small, large) = (at(&cost, MIB).0, at(&cost, 64 * MIB).0);
+        assert!(small > 0.0 && large >= small);
+    }
+}

@@ -1,0 +1,218 @@
+//! How much longer copies take by the strategies that are chosen than by the best, on machines of all
+//! kinds. `cargo test --lib regret -- --nocapture` prints it.
+
+use std::time::Duration;
+
+use super::cost::{self, Cost};
+use super::pick::{CPU_COUNTS, Candidate, Choice, State, pick};
+use super::trials::PART;
+use crate::blit::strategy::Carrier;
+use crate::blit::strategy::Strategy::{self, Cpu, HostMemory, Pull, PullBytes, Push, PushBytes};
+
+const FRAMES: usize = 600;
+/// Before these, everything is new.
+const LEARNT: usize = 60;
+/// Time spent, over that of the best there was.
+const MOST: f64 = 1.1;
+
+/// A way that works: microseconds for each copy, GiB/s, and whether it is the CPU that copies.
+type Way = (Strategy, f64, f64, bool);
+
+const UDMABUF: Strategy = Strategy::Staged(Carrier::Udmabuf);
+const LINEAR: Strategy = Strategy::Staged(Carrier::Destination);
+
+const MACHINES: &[(&str, &[Way])] = &[
+    (
+        "one integrated GPU",
+        &[
+            (Pull, 40.0, 20.0, false),
+            (PullBytes, 38.0, 17.0, false),
+            (Cpu, 4.0, 6.0, true),
+            (HostMemory, 120.0, 4.0, true),
+        ],
+    ),
+    (
+        "discrete, PCIe 3 x4",
+        &[
+            (Pull, 60.0, 2.8, false),
+            (Push, 60.0, 3.1, false),
+            (PullBytes, 55.0, 2.9, false),
+            (PushBytes, 55.0, 3.1, false),
+            (LINEAR, 120.0, 2.4, false),
+            (UDMABUF, 120.0, 1.6, false),
+            // Reads of video memory are not cached.
+            (Cpu, 3.0, 0.1, true),
+            (HostMemory, 140.0, 1.4, true),
+        ],
+    ),
+    (
+        "discrete, PCIe 3 x16",
+        &[
+            (Pull, 60.0, 10.5, false),
+            (Push, 60.0, 12.0, false),
+            (PullBytes, 55.0, 11.0, false),
+            (PushBytes, 55.0, 12.0, false),
+            (UDMABUF, 120.0, 6.0, false),
+            (Cpu, 3.0, 0.12, true),
+            (HostMemory, 150.0, 4.0, true),
+        ],
+    ),
+    (
+        "NVIDIA and Intel",
+        &[
+            (PushBytes, 80.0, 9.0, false),
+            (UDMABUF, 160.0, 5.0, false),
+            (Cpu, 3.0, 5.0, true),
+            (HostMemory, 180.0, 3.0, true),
+        ],
+    ),
+    (
+        "SoC, display and GPU apart",
+        &[
+            (Pull, 150.0, 2.5, false),
+            (Push, 140.0, 2.4, false),
+            (Cpu, 4.0, 0.9, true),
+        ],
+    ),
+    (
+        "USB display",
+        &[(Cpu, 4.0, 3.0, true), (HostMemory, 220.0, 2.0, true)],
+    ),
+    (
+        "virtual machine",
+        &[
+            (PushBytes, 600.0, 2.0, false),
+            (Cpu, 12.0, 4.0, true),
+            (HostMemory, 900.0, 1.5, true),
+        ],
+    ),
+    (
+        "llvmpipe",
+        &[
+            (Pull, 700.0, 3.0, true),
+            (PullBytes, 650.0, 3.2, true),
+            (UDMABUF, 1400.0, 1.6, true),
+            (Cpu, 5.0, 5.0, true),
+            (HostMemory, 1300.0, 1.7, true),
+        ],
+    ),
+];
+
+const TRAFFIC: &[&str] = &["cursor", "a fifth", "full", "mixed", "bursts"];
+const SIZES: &[(&str, u64)] = &[("720p", 1280 * 720 * 4), ("4K", 3840 * 2160 * 4)];
+
+/// Bytes of a frame.
+fn bytes_of(traffic: &str, frame: usize, full: u64, random: &mut Random) -> u64 {
+    const CURSOR: u64 = 64 * 64 * 4;
+    match traffic {
+        "cursor" => CURSOR,
+        "a fifth" => full / 5,
+        "full" => full,
+        "bursts" if frame % 120 < 90 => CURSOR,
+        "bursts" => full,
+        _ => match random.below(10) {
+            0 => full,
+            1 | 2 => full / 5,
+            _ => CURSOR,
+        },
+    }
+}
+
+/// Xorshift: the same at every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % end
+    }
+
+    /// What a copy takes, over what it should take.
+    fn noise(&mut self) -> f64 {
+        let spread = 0.92 + 0.16 * self.below(1000) as f64 / 1000.0;
+        match self.below(100) {
+            0 => spread * 5.0,
+            _ => spread,
+        }
+    }
+}
+
+fn seconds(&(_, fixed, rate, _): &Way, bytes: u64) -> f64 {
+    fixed * 1e-6 + bytes as f64 / (rate * f64::from(1 << 30))
+}
+
+/// The CPU's time counts for more.
+fn counted(way: &Way, bytes: u64) -> f64 {
+    let factor = match way.3 {
+        true => CPU_COUNTS,
+        false => 1.0,
+    };
+    seconds(way, bytes) * factor
+}
+
+/// What is known of one way after some frames; nothing before it is tried.
+type Known = Option<Cost>;
+
+fn choose(ways: &[Way], known: &[Known], bytes: u64, last: Option<Strategy>) -> (Choice, usize) {
+    let candidates = ways.iter().zip(known).map(|(way, cost)| Candidate {
+        strategy: way.0,
+        on_cpu: way.3,
+        state: cost.as_ref().map_or(State::Untried, State::Works),
+    });
+    let choice = pick(candidates, bytes, last).unwrap();
+    let place = ways.iter().position(|way| way.0 == choice.strategy());
+    (choice, place.unwrap())
+}
+
+fn regret(ways: &[Way], traffic: &str, full: u64) -> f64 {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut known: Vec<Known> = vec![None; ways.len()];
+    let mut last = rustc_hash::FxHashMap::default();
+    let (mut spent, mut best) = (0.0, 0.0);
+    for frame in 0..FRAMES {
+        let bytes = bytes_of(traffic, frame, full, &mut random);
+        let of_size = last.entry(cost::class_of(bytes)).or_insert(None);
+        let (choice, place) = choose(ways, &known, bytes, *of_size);
+        let way = &ways[place];
+        let mut copied = vec![bytes];
+        match choice {
+            Choice::Try(_) => known[place] = Some(Cost::default()),
+            Choice::Time(_) => copied.push(bytes / PART),
+            Choice::Use(strategy) => *of_size = Some(strategy),
+        }
+        if let (Choice::Time(_), Some(cost)) = (choice, &mut known[place]) {
+            for &bytes in &copied {
+                let took = seconds(way, bytes) * random.noise();
+                cost.add(bytes, Duration::from_secs_f64(took));
+            }
+        }
+        if frame >= LEARNT {
+            spent += copied.iter().map(|bytes| counted(way, *bytes)).sum::<f64>();
+            let all = ways.iter().map(|way| counted(way, bytes));
+            best += all.fold(f64::INFINITY, f64::min);
+        }
+    }
+    spent / best
+}
+
+#[test]
+fn regret_is_small_on_every_machine_with_every_traffic() {
+    let mut worst: f64 = 1.0;
+    for (size, full) in SIZES {
+        print!("{size:>28}");
+        TRAFFIC.iter().for_each(|traffic| print!(" {traffic:>8}"));
+        println!();
+        for (machine, ways) in MACHINES {
+            print!("{machine:>28}");
+            for traffic in TRAFFIC {
+                let regret = regret(ways, traffic, *full);
+                print!(" {regret:>8.3}");
+                worst = worst.max(regret);
+            }
+            println!();
+        }
+    }
+    assert!(worst <= MOST, "{worst:.3} times the time of the best");
+}
