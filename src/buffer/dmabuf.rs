@@ -77,7 +77,6 @@ pub struct Plane {
 }
 
 /// One dma-buf of a [`DmaBuf`]. Planes in the same dma-buf share it.
-#[derive(Debug)]
 pub struct Object {
     fd: OwnedFd,
     id: BufferId,
@@ -120,6 +119,16 @@ impl Object {
         }
         let found = sys::virtgpu::exported(self.fd.as_fd())?;
         Ok(found.map(|found| *self.of_virtio_gpu.get_or_init(|| found)))
+    }
+}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object")
+            .field("fd", &self.fd)
+            .field("id", &self.id)
+            .field("size", &self.size)
+            .finish()
     }
 }
 
