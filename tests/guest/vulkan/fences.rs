@@ -32,11 +32,6 @@ impl Gate {
     }
 }
 
-pub(crate) fn is_signalled(file: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
-    poll(&mut fds, PollTimeout::ZERO).unwrap() == 1
-}
-
 fn empty(vulkan: &vk::Device) -> Commands {
     let mut commands = Commands::new(vulkan).unwrap();
     // SAFETY: nothing is recorded.

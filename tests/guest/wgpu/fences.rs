@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::poll::PollFlags;
 use primeshare::alloc::Dumb;
 use primeshare::vk::{Error as VulkanError, Feature};
 use primeshare::wgpu::Error;
@@ -11,8 +12,9 @@ use primeshare::{Allocator, Errno, Request};
 use wgpu::TextureAspect;
 
 use super::*;
+use crate::kernel::dma_buf::ready;
 use crate::support::PATIENCE;
-use crate::vulkan::fences::{Gate, assert_each_is_closed_once, is_signalled};
+use crate::vulkan::fences::{Gate, assert_each_is_closed_once};
 
 /// Runs `work` while another thread opens the first gate, does `late`, and opens the second.
 ///
@@ -57,7 +59,7 @@ fn wgpu_waits_for_all_who_write_and_says_when_it_is_done() {
                 read = host.finish_read(&bytes, 256);
                 if let Some(done) = done {
                     assert!(crate::kernel::flags(done.as_fd()).0, "not close-on-exec");
-                    assert!(is_signalled(&done));
+                    assert_eq!(ready(done.as_fd(), PollFlags::POLLIN), PollFlags::POLLIN);
                 }
             });
             assert!(read == wrote, "round {round}: a fence was not waited for");
