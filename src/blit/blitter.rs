@@ -12,7 +12,7 @@ use super::frame::Frame;
 use super::inputs::MAX_WAITS;
 use super::pixels::{Relation, relation};
 use super::strategy::Strategy;
-use super::verdict::Verdict;
+use super::verdict::{Verdict, imports};
 use super::worker::{self, Shared};
 use super::{Error, check};
 use crate::buffer::{DmaBuf, FormatInfo};
@@ -180,7 +180,9 @@ impl Blitter {
         damage: &[Rect],
     ) -> Option<Verdict> {
         let frame = frame(source, destination, damage).ok()?;
-        self.records.verdict(&self.sides, &frame, &self.allowed)
+        let known = self.records.verdict(&self.sides, &frame, &self.allowed)?;
+        let imports = imports(&self.sides, source, destination);
+        Some(Verdict { imports, ..known })
     }
 
     /// Forgets what works and how fast, so that everything is tried again.

@@ -17,6 +17,8 @@ use crate::sys;
 /// (`VkPhysicalDeviceDrmPropertiesEXT`) knows either or both: all of them are one device if their
 /// keys are equal. Where sysfs is not to be seen, as in some sandboxes, each number is a key of its
 /// own, so that nodes of one device seem to be of two; nodes of two devices never seem to be of one.
+///
+/// Opens no node. [`Error::Sysfs`] if sysfs is there and cannot be read (EMFILE, EACCES …).
 pub fn key_of(number: u64) -> Result<DeviceKey, Error> {
     let id = NodeId::of_number(number);
     let nodes = PathBuf::from(format!(
@@ -34,14 +36,14 @@ pub(crate) fn key_of_fd(fd: BorrowedFd<'_>) -> Result<DeviceKey, Error> {
 }
 
 impl Node {
-    /// The key of its device, the same for all nodes of it.
+    /// The key of its device, the same for all nodes of it: see [`key_of`].
     pub fn key(&self) -> Result<DeviceKey, Error> {
         key_of(self.id.number())
     }
 }
 
 impl Device {
-    /// Says to [`negotiate`](crate::negotiate::negotiate) which endpoints are of this device.
+    /// Says to [`negotiate`](crate::negotiate::negotiate) which endpoints are of this device: see [`key_of`].
     pub fn key(&self) -> Result<DeviceKey, Error> {
         self.node().key()
     }

@@ -96,7 +96,8 @@ impl Node {
     /// The node with this device number (`dev_t`), such as Wayland's dmabuf feedback names. `None`:
     /// the machine has no such DRM node, or none that is to be seen from here.
     ///
-    /// It may be a node of either kind: what draws wants its [render node](Self::render_node).
+    /// It may be a node of either kind: what draws wants its [render node](Self::render_node). Opens
+    /// none; fails as [`enumerate`] does.
     pub fn by_number(number: u64) -> Result<Option<Self>, Error> {
         let mut nodes = enumerate()?.into_iter();
         Ok(nodes.find(|node| node.id.number() == number))
@@ -104,7 +105,8 @@ impl Node {
 
     /// The render node of the same device, where it has one: itself, if it is that.
     ///
-    /// `None` also where sysfs does not say which device a primary node is of.
+    /// `None` also where sysfs does not say which device a primary node is of. Opens none; fails as
+    /// [`enumerate`] does.
     pub fn render_node(&self) -> Result<Option<Self>, Error> {
         if self.kind == NodeKind::Render {
             return Ok(Some(self.clone()));

@@ -153,6 +153,8 @@ impl Gbm {
     /// ([`Modifier::INVALID`]) of formats that it supports. For
     /// [`negotiate`](crate::negotiate::negotiate): `candidates` are what the other endpoints know,
     /// since gbm lists nothing by itself.
+    ///
+    /// [`Error::Device`] if it cannot be found out which device this is.
     pub fn endpoint(
         &self,
         usage: Usage,

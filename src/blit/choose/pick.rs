@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use super::cost::{Cost, Estimate, KEPT};
 use crate::blit::strategy::Strategy;
 
-/// Copies of about one size that are timed of each strategy that may be the best for it.
+/// Samples, of whatever size, that are needed of a strategy even if no other can be the best.
 const TIMED: usize = 3;
 /// What may take up to so many times as long as the best may be the best.
 const CLOSE: f64 = 1.25;

@@ -11,7 +11,7 @@ use super::pick::{Candidate, Choice, State as Known, pick};
 use super::plan::{Plan, WhyNot};
 use crate::blit::frame::Frame;
 use crate::blit::strategy::Strategy;
-use crate::blit::verdict::{Attempt, Outcome, Verdict, imports};
+use crate::blit::verdict::{Attempt, Outcome, Verdict};
 use crate::blit::{Failure, Side};
 use crate::buffer::{DmaBuf, Fourcc, Modifier};
 
@@ -222,7 +222,8 @@ impl Records {
         }
     }
 
-    /// What is known of pairs of buffers like these.
+    /// What is known of pairs of buffers like these, but for what the DRM devices say of them: nobody is
+    /// asked here.
     pub(in crate::blit) fn verdict(
         &self,
         sides: &[Side; 2],
@@ -230,8 +231,6 @@ impl Records {
         allowed: &Allowed,
     ) -> Option<Verdict> {
         let kind = Kind::of(frame);
-        // Before the lock, under which nobody waits for a driver.
-        let imports = imports(sides, &frame.source, &frame.destination);
         let kinds = self.lock();
         let record = kinds.get(&kind)?;
         let attempt = |rung: &Rung| Attempt {
@@ -258,7 +257,7 @@ impl Records {
             source: sides[0].name.clone(),
             destination: sides[1].name.clone(),
             formats: kind.formats,
-            imports,
+            imports: [None, None],
             attempts: record.rungs.iter().map(attempt).collect(),
             chosen,
             settled: matches!(next, Some(Choice::Use(_))),
