@@ -7,8 +7,8 @@ use arrayvec::ArrayVec;
 use nix::poll::PollFlags;
 
 use super::Error;
-use super::pixels::{Relation, relation};
-use super::poll::are_ready;
+use super::copy::pixels::{Relation, relation};
+use super::run::poll::are_ready;
 use crate::buffer::{DmaBuf, FormatInfo, MAX_PLANES};
 use crate::sync::{self, Access, SyncFile, implicit};
 use crate::vk::{self, Device, Image, ImageCopy, Use};

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use crate::blit::pixels::{Relation, relation};
+use crate::blit::copy::pixels::{Relation, relation};
 use crate::blit::strategy::{Carrier, End, Strategy};
 use crate::buffer::{FormatInfo, Layout, Modifier};
 

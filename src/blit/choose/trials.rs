@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::cost::{self, Cost};
 use super::pick::{Candidate, Choice, State as Known, pick};
 use super::plan::{Plan, WhyNot};
-use crate::blit::frame::Frame;
+use crate::blit::copy::frame::Frame;
 use crate::blit::strategy::Strategy;
 use crate::blit::verdict::{Attempt, Outcome, Verdict};
 use crate::blit::{Failure, Side};

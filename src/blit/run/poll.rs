@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Waits until every one of the fds is ready; ETIMEDOUT at `end`, if there is one, and ECANCELED
 /// when `cancel` is readable.
-pub(super) fn wait_for(
+pub(in crate::blit) fn wait_for(
     fds: &[(BorrowedFd<'_>, PollFlags)],
     end: Option<Instant>,
     cancel: Option<BorrowedFd<'_>>,
@@ -40,7 +40,7 @@ pub(super) fn wait_for(
 }
 
 /// Whether every one of them is ready now; `MOST` of them at most are looked at with one call.
-pub(super) fn are_ready<const MOST: usize>(
+pub(in crate::blit) fn are_ready<const MOST: usize>(
     fds: &ArrayVec<(BorrowedFd<'_>, PollFlags), MOST>,
 ) -> Result<bool, Errno> {
     let polled = fds.iter().map(|&(fd, flags)| PollFd::new(fd, flags));

@@ -5,16 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use arrayvec::ArrayVec;
 use nix::poll::PollFlags;
 
-use super::frame::Frame;
-use super::poll::are_ready;
+use crate::blit::copy::frame::Frame;
+use crate::blit::run::poll::are_ready;
 use crate::buffer::MAX_PLANES;
 use crate::sync::{Access, SyncFile, implicit};
 
 /// The most fds that can be given with one copy.
-pub(super) const MAX_WAITS: usize = 4;
+pub(in crate::blit) const MAX_WAITS: usize = 4;
 
 /// What was given, owned.
-pub(super) type Waits = ArrayVec<OwnedFd, MAX_WAITS>;
+pub(in crate::blit) type Waits = ArrayVec<OwnedFd, MAX_WAITS>;
 
 /// The most that one copy waits for.
 const MOST: usize = MAX_WAITS + 2 * MAX_PLANES;
@@ -39,7 +39,7 @@ fn event(access: Access) -> PollFlags {
 }
 
 /// What to poll, and for what.
-pub(super) fn polled<'a>(
+pub(in crate::blit) fn polled<'a>(
     frame: &'a Frame,
     given: &'a [OwnedFd],
 ) -> ArrayVec<(BorrowedFd<'a>, PollFlags), MOST> {
@@ -50,17 +50,21 @@ pub(super) fn polled<'a>(
 
 /// What the steps of a copy wait for, as sync files.
 #[derive(Default)]
-pub(super) struct Inputs {
+pub(in crate::blit) struct Inputs {
     /// The only step, or the first.
-    pub(super) first: Fences,
+    pub(in crate::blit) first: Fences,
     /// The second, besides the first. It is told of everything that it depends on, so that it waits
     /// also where the first one's GPU has been lost, and its fence is signalled for that.
-    pub(super) second: Fences,
+    pub(in crate::blit) second: Fences,
 }
 
 /// What is not over yet. `None` where something is no kernel's fence, such as a pipe, or cannot be
 /// had as one.
-pub(super) fn as_sync_files(frame: &Frame, given: &[OwnedFd], two_steps: bool) -> Option<Inputs> {
+pub(in crate::blit) fn as_sync_files(
+    frame: &Frame,
+    given: &[OwnedFd],
+    two_steps: bool,
+) -> Option<Inputs> {
     let mut inputs = Inputs::default();
     let is_ready = |fd, flags| are_ready(&ArrayVec::from([(fd, flags)])).ok();
     for fd in given {

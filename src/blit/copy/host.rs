@@ -4,7 +4,7 @@
 use arrayvec::ArrayVec;
 use ash::vk;
 
-use super::regions::Picture;
+use crate::blit::copy::regions::Picture;
 use crate::buffer::{FormatInfo, Layout, MAX_PLANES, Modifier, Plane};
 use crate::vk::{Device, Error, Staging};
 
@@ -15,7 +15,7 @@ const BLOCKS: u32 = 16;
 
 /// A picture in memory of one Vulkan device's, which the processor sees.
 #[derive(Debug)]
-pub(super) struct HostPicture {
+pub(in crate::blit) struct HostPicture {
     layout: Layout,
     planes: Planes,
     memory: Staging,
@@ -25,12 +25,12 @@ type Planes = ArrayVec<Plane, MAX_PLANES>;
 
 impl HostPicture {
     /// For a GPU to write and the processor to read.
-    pub(super) fn download(device: &Device, layout: &Layout) -> Result<Self, Error> {
+    pub(in crate::blit) fn download(device: &Device, layout: &Layout) -> Result<Self, Error> {
         Self::new(layout, |size| Staging::download(device, size))
     }
 
     /// For the processor to write and a GPU to read.
-    pub(super) fn upload(device: &Device, layout: &Layout) -> Result<Self, Error> {
+    pub(in crate::blit) fn upload(device: &Device, layout: &Layout) -> Result<Self, Error> {
         Self::new(layout, |size| Staging::upload(device, size))
     }
 
@@ -50,28 +50,28 @@ impl HostPicture {
         })
     }
 
-    pub(super) fn picture(&self) -> Picture<'_> {
+    pub(in crate::blit) fn picture(&self) -> Picture<'_> {
         Picture {
             layout: &self.layout,
             planes: &self.planes,
         }
     }
 
-    pub(super) fn raw(&self) -> vk::Buffer {
+    pub(in crate::blit) fn raw(&self) -> vk::Buffer {
         self.memory.raw()
     }
 
-    pub(super) fn bytes(&self) -> Result<&[u8], Error> {
+    pub(in crate::blit) fn bytes(&self) -> Result<&[u8], Error> {
         self.memory.bytes()
     }
 
     /// Shows the GPU what was written.
-    pub(super) fn flush(&self) -> Result<(), Error> {
+    pub(in crate::blit) fn flush(&self) -> Result<(), Error> {
         self.memory.flush()
     }
 
     /// Where the planes are, and the memory.
-    pub(super) fn parts_mut(&mut self) -> (Picture<'_>, &mut [u8]) {
+    pub(in crate::blit) fn parts_mut(&mut self) -> (Picture<'_>, &mut [u8]) {
         let picture = Picture {
             layout: &self.layout,
             planes: &self.planes,

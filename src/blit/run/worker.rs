@@ -10,13 +10,13 @@ use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::engine::{Engine, Relay, Running, Step, Steps, is_relay};
-use super::fence::{Fence, Fences, Promise};
-use super::frame::Frame;
-use super::inputs::{self, Waits};
-use super::poll::{are_ready, wait_for};
-use super::strategy::Strategy;
-use super::{Error, Failure};
+use crate::blit::copy::frame::Frame;
+use crate::blit::run::engine::{Engine, Relay, Running, Step, Steps, is_relay};
+use crate::blit::run::fence::{Fence, Fences, Promise};
+use crate::blit::run::poll::{are_ready, wait_for};
+use crate::blit::run::waits::{self, Waits};
+use crate::blit::strategy::Strategy;
+use crate::blit::{Error, Failure};
 use crate::sync::SyncFile;
 use crate::sys;
 use crate::vk::DEADLINE;
@@ -25,7 +25,7 @@ use crate::vk::DEADLINE;
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// The engine is locked after the queue, and nobody waits long with the queue locked.
-pub(super) struct Shared {
+pub(in crate::blit) struct Shared {
     /// Before the queue: what is being executed ends before its promises do.
     engine: Mutex<Engine>,
     queue: Mutex<Queue>,
@@ -84,7 +84,7 @@ impl Queue {
 }
 
 /// Starts the thread. It ends after [`Shared::close`].
-pub(super) fn spawn(
+pub(in crate::blit) fn spawn(
     engine: Engine,
     in_flight: usize,
     patience: Duration,
@@ -123,7 +123,11 @@ impl Shared {
     }
 
     /// Starts a frame: at once where a GPU takes the fences to wait for, else by the worker.
-    pub(super) fn add(&self, frame: Frame, after: &[BorrowedFd<'_>]) -> Result<Fence, Error> {
+    pub(in crate::blit) fn add(
+        &self,
+        frame: Frame,
+        after: &[BorrowedFd<'_>],
+    ) -> Result<Fence, Error> {
         let dup = |fd: &BorrowedFd<'_>| {
             let dup = fd.try_clone_to_owned();
             dup.map_err(|error| Error::System(sys::errno(error)))
@@ -169,7 +173,7 @@ impl Shared {
             return None;
         }
         let two_steps = is_relay(strategy);
-        let inputs = inputs::as_sync_files(&job.frame, &job.waits, two_steps)?;
+        let inputs = waits::as_sync_files(&job.frame, &job.waits, two_steps)?;
         let started = engine.start(&job.frame, strategy, inputs, &job.promise);
         started
             .inspect_err(|failure| engine.failed(&job.frame, strategy, failure))
@@ -177,7 +181,7 @@ impl Shared {
     }
 
     /// Cancels what has not begun; the thread ends after what has.
-    pub(super) fn close(&self) {
+    pub(in crate::blit) fn close(&self) {
         self.queue().closing = true;
         if let Err(errno) = self.closing.write(1) {
             log::error!("cannot tell the blit thread to end: {errno}");
@@ -235,7 +239,7 @@ impl Worker {
 
     /// Waits for the job's fds and for the fences in its dma-bufs, and finishes others meanwhile.
     fn wait_for_inputs(&self, job: &Job) -> Result<(), Failure> {
-        let fds = inputs::polled(&job.frame, &job.waits);
+        let fds = waits::polled(&job.frame, &job.waits);
         let start = Instant::now();
         loop {
             match are_ready(&fds) {
@@ -251,7 +255,7 @@ impl Worker {
 
     /// The waiting alone, until patience ends that began then.
     fn wait_only(&self, job: &Job, start: Instant) -> Result<(), Failure> {
-        let fds = inputs::polled(&job.frame, &job.waits);
+        let fds = waits::polled(&job.frame, &job.waits);
         let patience = self.0.patience;
         let closing = self.0.closing.as_fd();
         let waited = wait_for(&fds, start.checked_add(patience), Some(closing));
@@ -281,7 +285,7 @@ impl Worker {
                 self.finish_oldest();
                 continue;
             }
-            let nothing = inputs::Inputs::default();
+            let nothing = waits::Inputs::default();
             let started = self
                 .0
                 .engine()

@@ -6,27 +6,27 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use super::between::{self, Between, Spare};
-use super::choose::Choice;
-use super::choose::plan::{self, Facts};
-use super::choose::trials::{Allowed, PART, Records};
-use super::cpu::{Destination, Maps, Source};
-use super::damage::Rects;
-use super::fence::Promise;
-use super::frame::Frame;
-use super::gpu::{Ends, Lane, Shape, Submitted};
-use super::host::HostPicture;
-use super::inputs::Inputs;
+use crate::blit::choose::Choice;
+use crate::blit::choose::plan::{self, Facts};
+use crate::blit::choose::trials::{Allowed, PART, Records};
+use crate::blit::copy::cpu::{Destination, Maps, Source};
+use crate::blit::copy::frame::Frame;
+use crate::blit::copy::gpu::{Ends, Lane, Shape, Submitted};
+use crate::blit::copy::host::HostPicture;
+use crate::blit::copy::staging::{self, Between, Spare};
+use crate::blit::damage::Rects;
+use crate::blit::run::fence::Promise;
+use crate::blit::run::waits::Inputs;
 
-use super::strategy::Strategy;
-use super::{Failure, Options, Side, SyncFiles};
+use crate::blit::strategy::Strategy;
+use crate::blit::{Failure, Options, Side, SyncFiles};
 use crate::buffer::{DmaBuf, Modifier};
 use crate::sync::{self, Access, SyncFile, implicit};
 use crate::vk;
 
 /// A copy under way.
 #[derive(Debug)]
-pub(super) enum Running {
+pub(in crate::blit) enum Running {
     /// All of it is with the GPUs.
     Submitted {
         steps: Steps,
@@ -37,11 +37,11 @@ pub(super) enum Running {
 }
 
 /// The steps of a copy, in their order.
-pub(super) type Steps = ArrayVec<Step, 2>;
+pub(in crate::blit) type Steps = ArrayVec<Step, 2>;
 
 /// What one GPU is doing for a copy.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub(in crate::blit) struct Step {
     lane: usize,
     submitted: Submitted,
     strategy: Strategy,
@@ -49,7 +49,7 @@ pub(super) struct Step {
 
 /// A copy in two steps, of which the source's GPU is making the first.
 #[derive(Debug)]
-pub(super) struct Relay {
+pub(in crate::blit) struct Relay {
     /// `None` where the processor will take the picture from the source itself.
     first: Option<Step>,
     between: Between,
@@ -59,28 +59,28 @@ pub(super) struct Relay {
 }
 
 impl Step {
-    pub(super) fn strategy(self) -> Strategy {
+    pub(in crate::blit) fn strategy(self) -> Strategy {
         self.strategy
     }
 
-    pub(super) fn warn(self) {
+    pub(in crate::blit) fn warn(self) {
         log::warn!("blit by {}: still waiting for the GPU", self.strategy);
     }
 }
 
 impl Relay {
     /// Whether the second step is yet to wait for what the frame waits for.
-    pub(super) fn has_to_wait(&self) -> bool {
+    pub(in crate::blit) fn has_to_wait(&self) -> bool {
         self.left_to_gpus
     }
 
-    pub(super) fn strategy(&self) -> Strategy {
+    pub(in crate::blit) fn strategy(&self) -> Strategy {
         self.strategy
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Engine {
+pub(in crate::blit) struct Engine {
     sides: [Side; 2],
     one_gpu: bool,
     allowed: Allowed,
@@ -101,7 +101,7 @@ pub(super) struct Engine {
 }
 
 impl Engine {
-    pub(super) fn new(
+    pub(in crate::blit) fn new(
         sides: [Side; 2],
         allowed: Allowed,
         in_flight: usize,
@@ -145,7 +145,7 @@ impl Engine {
 
     /// The strategy by which the frame can be started while others are under way: it is settled,
     /// and GPUs do it.
-    pub(super) fn settled(&self, frame: &Frame) -> Option<Strategy> {
+    pub(in crate::blit) fn settled(&self, frame: &Frame) -> Option<Strategy> {
         match self.choose(frame, &self.allowed) {
             Some(Choice::Use(strategy)) if strategy != Strategy::Cpu => Some(strategy),
             _ => None,
@@ -153,14 +153,14 @@ impl Engine {
     }
 
     /// How many frames by this strategy may be under way.
-    pub(super) fn room(&self, strategy: Strategy) -> usize {
+    pub(in crate::blit) fn room(&self, strategy: Strategy) -> usize {
         match is_relay(strategy) {
             false => usize::MAX,
             // All of them have their sync files at once.
             true if self.gives_sync_files(strategy) => usize::MAX,
             // Without a GPU at the source there is no first step that others could be beside.
             true if self.lanes[0].is_none() => 1,
-            true => between::MOST,
+            true => staging::MOST,
         }
     }
 
@@ -183,12 +183,12 @@ impl Engine {
     }
 
     /// Whether frames can be ordered by sync files at all.
-    pub(super) fn has_sync_files(&self) -> bool {
+    pub(in crate::blit) fn has_sync_files(&self) -> bool {
         self.sync_files.contains(&true)
     }
 
     /// Whether a frame by this strategy can be ordered by sync files.
-    pub(super) fn gives_sync_files(&self, strategy: Strategy) -> bool {
+    pub(in crate::blit) fn gives_sync_files(&self, strategy: Strategy) -> bool {
         match (by_one_gpu(strategy), strategy) {
             (Some((lane, _)), _) => self.sync_files[lane],
             (None, Strategy::Staged(_)) => self.sync_files_across,
@@ -197,13 +197,13 @@ impl Engine {
     }
 
     /// Whether a frame by this strategy can be started without making memory for it first.
-    pub(super) fn is_prepared(&self, frame: &Frame, strategy: Strategy) -> bool {
+    pub(in crate::blit) fn is_prepared(&self, frame: &Frame, strategy: Strategy) -> bool {
         !is_relay(strategy) || self.spare.has(strategy, frame)
     }
 
     /// Whether a frame by this strategy may be started after the one that is under way: it comes to
     /// its end after it, if they are finished in their order.
-    pub(super) fn may_follow(&self, running: &Running, strategy: Strategy) -> bool {
+    pub(in crate::blit) fn may_follow(&self, running: &Running, strategy: Strategy) -> bool {
         match (running, by_one_gpu(strategy)) {
             // In the order of the queue, the only one that either uses.
             (Running::Submitted { steps, .. }, Some((lane, _))) => {
@@ -220,7 +220,7 @@ impl Engine {
     /// [gives sync files](Self::gives_sync_files); the promise is told of its own. Where that
     /// fails, the frame is still to be made, and [`Self::failed`] to be told, unless it is tried
     /// again.
-    pub(super) fn start(
+    pub(in crate::blit) fn start(
         &mut self,
         frame: &Frame,
         strategy: Strategy,
@@ -301,7 +301,7 @@ impl Engine {
     /// Waits as [`Lane::wait`] does: what is being executed cannot be called back, and would write
     /// to the destination when somebody else has it. A GPU that hangs is reset by its kernel
     /// driver long before the deadline, and lost then.
-    pub(super) fn finish(&mut self, steps: &[Step]) -> Result<(), Failure> {
+    pub(in crate::blit) fn finish(&mut self, steps: &[Step]) -> Result<(), Failure> {
         let mut done = Ok(());
         for step in steps {
             let gpu = self.lanes[step.lane].as_mut().ok_or(Failure::NoStrategy)?;
@@ -313,13 +313,17 @@ impl Engine {
     }
 
     /// Keeps the memory of a frame that was finished for others.
-    pub(super) fn put_back(&mut self, between: Between) {
+    pub(in crate::blit) fn put_back(&mut self, between: Between) {
         self.spare.put(between);
     }
 
     /// Waits for the first step of a frame and takes the second; waits as [`Self::finish`] does.
     /// Where that fails, the frame is still to be made.
-    pub(super) fn take_second_step(&mut self, frame: &Frame, relay: Relay) -> Result<(), Failure> {
+    pub(in crate::blit) fn take_second_step(
+        &mut self,
+        frame: &Frame,
+        relay: Relay,
+    ) -> Result<(), Failure> {
         let Relay {
             first,
             mut between,
@@ -328,7 +332,7 @@ impl Engine {
         } = relay;
         self.finish(first.as_slice())?;
         let rects = self.for_both(frame);
-        if let between::Memory::Host(host) = &mut between.memory {
+        if let staging::Memory::Host(host) = &mut between.memory {
             self.hand_on(frame, host, &rects)?;
         }
         if let Some(place) = between.second() {
@@ -342,7 +346,7 @@ impl Engine {
     }
 
     /// Waits for what is being executed of a frame that is going to be made in another way.
-    pub(super) fn give_up(&mut self, running: Running) {
+    pub(in crate::blit) fn give_up(&mut self, running: Running) {
         let steps = match running {
             Running::Submitted { steps, .. } => steps,
             Running::Relay(relay) => relay.first.into_iter().collect(),
@@ -352,7 +356,7 @@ impl Engine {
     }
 
     /// A strategy has not made the frame.
-    pub(super) fn failed(&mut self, frame: &Frame, strategy: Strategy, failure: &Failure) {
+    pub(in crate::blit) fn failed(&mut self, frame: &Frame, strategy: Strategy, failure: &Failure) {
         self.records.failed(frame, strategy, failure);
         if !failure.is_of_the_frame() {
             self.spare.retain(|spare| spare != strategy);
@@ -360,7 +364,7 @@ impl Engine {
     }
 
     /// Makes a frame, by one strategy after the other until one has done it.
-    pub(super) fn make(&mut self, frame: &Frame) -> Result<(), Failure> {
+    pub(in crate::blit) fn make(&mut self, frame: &Frame) -> Result<(), Failure> {
         let mut left = self.allowed.clone();
         let mut last = Failure::NoStrategy;
         while let Some(choice) = self.choose(frame, &left) {
@@ -633,6 +637,6 @@ fn by_one_gpu(strategy: Strategy) -> Option<(usize, [Shape; 2])> {
 }
 
 /// Whether it takes two steps.
-pub(super) fn is_relay(strategy: Strategy) -> bool {
+pub(in crate::blit) fn is_relay(strategy: Strategy) -> bool {
     matches!(strategy, Strategy::Staged(_) | Strategy::HostMemory)
 }

@@ -4,7 +4,7 @@ use crate::buffer::{FormatInfo, Fourcc};
 
 /// How pixels of one format become those of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Relation {
+pub(in crate::blit) enum Relation {
     /// The same bytes.
     Same,
     /// The same components in another order, or with an alpha that has to be set to one.
@@ -16,16 +16,16 @@ pub(super) enum Relation {
 /// Where the components of a pixel go: for words of the size of a pixel, little-endian as DRM's
 /// formats are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Rearrangement {
+pub(in crate::blit) struct Rearrangement {
     bytes: usize,
     /// From which bit, to which bit, and how many.
     moves: [(u32, u32, u32); 4],
     /// Alpha that the source does not have.
     set: u64,
     /// Whether the components change places.
-    pub(super) reorders: bool,
+    pub(in crate::blit) reorders: bool,
     /// Whether alpha is set.
-    pub(super) sets_alpha: bool,
+    pub(in crate::blit) sets_alpha: bool,
 }
 
 /// The components of a pixel in one word: lowest bit and number of bits of R, G, B and A or X.
@@ -36,7 +36,7 @@ struct Word {
 }
 
 /// What the formats have to do with each other.
-pub(super) fn relation(from: Fourcc, to: Fourcc) -> Relation {
+pub(in crate::blit) fn relation(from: Fourcc, to: Fourcc) -> Relation {
     if from == to {
         return Relation::Same;
     }
@@ -82,7 +82,7 @@ pub(super) fn relation(from: Fourcc, to: Fourcc) -> Relation {
 
 impl Rearrangement {
     /// Rearranges whole pixels in place.
-    pub(super) fn apply(&self, pixels: &mut [u8]) {
+    pub(in crate::blit) fn apply(&self, pixels: &mut [u8]) {
         match self.bytes {
             2 => self.words::<2>(pixels),
             4 => self.words::<4>(pixels),
@@ -105,13 +105,13 @@ impl Rearrangement {
 
 /// Bits of a format's pixels that mean nothing.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unused {
+pub(in crate::blit) struct Unused {
     bytes: usize,
     bits: u64,
 }
 
 /// The bits that a picture in this format does without.
-pub(super) fn unused(fourcc: Fourcc) -> Unused {
+pub(in crate::blit) fn unused(fourcc: Fourcc) -> Unused {
     let alpha = FormatInfo::of(fourcc).is_none_or(|info| info.alpha);
     let none = Unused { bytes: 1, bits: 0 };
     word(fourcc).filter(|_| !alpha).map_or(none, |word| {
@@ -125,7 +125,7 @@ pub(super) fn unused(fourcc: Fourcc) -> Unused {
 
 impl Unused {
     /// Sets them to zero in whole pixels.
-    pub(super) fn clear(&self, pixels: &mut [u8]) {
+    pub(in crate::blit) fn clear(&self, pixels: &mut [u8]) {
         let bits = self.bits.to_le_bytes();
         if self.bits != 0 {
             for pixel in pixels.chunks_exact_mut(self.bytes) {

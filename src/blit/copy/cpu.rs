@@ -5,31 +5,31 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::Failure;
-use super::damage::{Rect, Rects};
-use super::host::HostPicture;
-use super::pixels::{self, Relation, relation};
-use super::regions::{Picture, bytes_of, in_plane};
+use crate::blit::Failure;
+use crate::blit::copy::host::HostPicture;
+use crate::blit::copy::pixels::{self, Relation, relation};
+use crate::blit::copy::regions::{Picture, bytes_of, in_plane};
+use crate::blit::damage::{Rect, Rects};
 use crate::buffer::{Attached, DmaBuf, FormatInfo, MAX_PLANES};
 use crate::sync::{self, Access, Mapping, MappingGuard};
 use crate::vk::Error;
 
 /// What is read.
 #[derive(Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(in crate::blit) enum Source<'a> {
     Buffer(&'a DmaBuf),
     Host(&'a HostPicture),
 }
 
 /// What is written.
-pub(super) enum Destination<'a> {
+pub(in crate::blit) enum Destination<'a> {
     Buffer(&'a DmaBuf),
     Host(&'a mut HostPicture),
 }
 
 /// The mappings of buffers, each kept until its buffer goes: one for each dma-buf of it.
 #[derive(Debug)]
-pub(super) struct Maps {
+pub(in crate::blit) struct Maps {
     of: Mapped,
     /// Kept for their memory.
     row: Vec<u8>,
@@ -39,7 +39,7 @@ pub(super) struct Maps {
 type Mapped = Attached<Mutex<Vec<Mapping>>>;
 
 impl Maps {
-    pub(super) fn new() -> Self {
+    pub(in crate::blit) fn new() -> Self {
         Self {
             of: Attached::new(),
             row: Vec::new(),
@@ -48,7 +48,7 @@ impl Maps {
     }
 
     /// Copies, with the formats' conversion. Waits for devices that have left a fence.
-    pub(super) fn copy(
+    pub(in crate::blit) fn copy(
         &mut self,
         source: Source<'_>,
         destination: Destination<'_>,
@@ -78,7 +78,7 @@ impl Maps {
 
     /// Makes sure that no pixel of the destination shows what the source does, in the rectangles:
     /// a copy that does nothing cannot pass for one that works then.
-    pub(super) fn spoil(
+    pub(in crate::blit) fn spoil(
         &mut self,
         source: &DmaBuf,
         destination: &DmaBuf,
@@ -106,7 +106,7 @@ impl Maps {
     }
 
     /// Whether the destination shows what the source does, in the rectangles.
-    pub(super) fn compare(
+    pub(in crate::blit) fn compare(
         &mut self,
         source: &DmaBuf,
         destination: &DmaBuf,

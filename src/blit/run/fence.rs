@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::Failure;
+use crate::blit::Failure;
 use crate::sync::SyncFile;
 use crate::sys::process::Owner;
 
@@ -156,11 +156,11 @@ fn write(event: &EventFd) {
 
 /// What signals a [`Fence`], once; as cancelled where nothing else was said.
 #[derive(Debug)]
-pub(super) struct Promise(Option<Arc<Signal>>);
+pub(in crate::blit) struct Promise(Option<Arc<Signal>>);
 
 impl Promise {
     /// A GPU executes it, and this is when it is done.
-    pub(super) fn executed_at(&self, file: SyncFile) {
+    pub(in crate::blit) fn executed_at(&self, file: SyncFile) {
         if let Some(signal) = &self.0 {
             // Started again after a failure, it has the first one already.
             signal
@@ -171,11 +171,11 @@ impl Promise {
     }
 
     /// What [`Self::executed_at`] was told.
-    pub(super) fn sync_file(&self) -> Option<Arc<SyncFile>> {
+    pub(in crate::blit) fn sync_file(&self) -> Option<Arc<SyncFile>> {
         self.0.as_ref()?.state().sync_file.clone()
     }
 
-    pub(super) fn keep(mut self, result: Result<(), Failure>) {
+    pub(in crate::blit) fn keep(mut self, result: Result<(), Failure>) {
         self.signal(result);
     }
 
@@ -207,12 +207,12 @@ impl Drop for Promise {
 
 /// Makes fences, in memory that is used again once nobody has it any more.
 #[derive(Debug)]
-pub(super) struct Fences(Vec<Arc<Signal>>);
+pub(in crate::blit) struct Fences(Vec<Arc<Signal>>);
 
 impl Fences {
     /// With the memory and the fds of so many, made at once: later nothing grows, but for those who
     /// hold more fences.
-    pub(super) fn new(most: usize) -> Result<Self, Errno> {
+    pub(in crate::blit) fn new(most: usize) -> Result<Self, Errno> {
         let make = || {
             let mut signal = Signal::new();
             signal.renew()?;
@@ -225,7 +225,7 @@ impl Fences {
     }
 
     /// A fence, and what signals it.
-    pub(super) fn make(&mut self) -> Result<(Fence, Promise), Errno> {
+    pub(in crate::blit) fn make(&mut self) -> Result<(Fence, Promise), Errno> {
         let of = |signal: &Arc<Signal>, event| {
             let fence = Fence {
                 signal: signal.clone(),

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use ash::vk;
 
-use super::damage::{MAX_RECTS, Rects, prepare};
-use super::host::HostPicture;
-use super::pixels::{Relation, relation};
-use super::regions::{
+use crate::blit::copy::host::HostPicture;
+use crate::blit::copy::pixels::{Relation, relation};
+use crate::blit::copy::regions::{
     Picture, aspects, blit_region, byte_regions, image_region, in_plane, mixed_regions,
 };
+use crate::blit::damage::{MAX_RECTS, Rects, prepare};
 use crate::buffer::{Attached, DmaBuf, Layout, Modifier};
 use crate::vk::{
     Buffer, Commands, DEADLINE, Device, Error, Image, Transfer, Use, acquire, release,
@@ -23,7 +23,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 
 /// What a buffer is imported as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(in crate::blit) enum Shape {
     Image,
     Bytes,
     /// An image or, where that is refused, bytes.
@@ -32,7 +32,7 @@ pub(super) enum Shape {
 
 /// One end of a copy.
 #[derive(Clone, Copy)]
-pub(super) enum Place<'a> {
+pub(in crate::blit) enum Place<'a> {
     Buffer(&'a DmaBuf, Shape),
     /// Memory of the GPU's own device.
     Host(&'a Arc<HostPicture>),
@@ -48,14 +48,14 @@ impl<'a> Place<'a> {
 }
 
 /// From where to where.
-pub(super) type Ends<'a> = [Place<'a>; 2];
+pub(in crate::blit) type Ends<'a> = [Place<'a>; 2];
 
 /// A GPU that takes part, with all it keeps from frame to frame.
 ///
 /// Images and buffers live as long as the buffers they are of, so that a frame imports nothing.
 /// What is being executed is kept by its slot, whatever becomes of its buffers.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(in crate::blit) struct Lane {
     device: Device,
     slots: Vec<Slot>,
     /// Used in turn.
@@ -112,10 +112,10 @@ enum Form<'a> {
 
 /// A copy being executed: the slot it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Submitted(usize);
+pub(in crate::blit) struct Submitted(usize);
 
 impl Lane {
-    pub(super) fn new(device: &Device, in_flight: usize) -> Result<Self, Error> {
+    pub(in crate::blit) fn new(device: &Device, in_flight: usize) -> Result<Self, Error> {
         let slot = |_| {
             Ok(Slot {
                 commands: Commands::new(device)?,
@@ -138,22 +138,26 @@ impl Lane {
     }
 
     /// Whether copies can be ordered by sync files.
-    pub(super) fn has_sync_files(&self) -> bool {
+    pub(in crate::blit) fn has_sync_files(&self) -> bool {
         self.device.takes_pending_sync_files()
     }
 
-    pub(super) fn device(&self) -> &Device {
+    pub(in crate::blit) fn device(&self) -> &Device {
         &self.device
     }
 
     /// Whether it is the processor.
-    pub(super) fn is_software(&self) -> bool {
+    pub(in crate::blit) fn is_software(&self) -> bool {
         self.device.physical().is_software()
     }
 
     /// Starts a copy, with source and destination imported as said. [`Error::Busy`] while all
     /// slots are being executed.
-    pub(super) fn submit(&mut self, ends: Ends<'_>, rects: &Rects) -> Result<Submitted, Error> {
+    pub(in crate::blit) fn submit(
+        &mut self,
+        ends: Ends<'_>,
+        rects: &Rects,
+    ) -> Result<Submitted, Error> {
         let index = self.record(ends, rects)?;
         // SAFETY: recorded, and what it uses is the slot's.
         let submitted = unsafe { self.slots[index].commands.submit() };
@@ -171,7 +175,7 @@ impl Lane {
 
     /// As [`Self::submit`], to be executed after these sync files; with the copy's own one, `None`
     /// where it is done already. Where that cannot be had, it is being executed all the same.
-    pub(super) fn submit_after(
+    pub(in crate::blit) fn submit_after(
         &mut self,
         ends: Ends<'_>,
         rects: &Rects,
@@ -187,7 +191,7 @@ impl Lane {
     }
 
     /// The rectangles, enlarged to what the queue can copy.
-    pub(super) fn snapped(&self, rects: &Rects, layout: &Layout) -> Rects {
+    pub(in crate::blit) fn snapped(&self, rects: &Rects, layout: &Layout) -> Rects {
         prepare(rects, (layout.width, layout.height), self.grid)
     }
 
@@ -241,7 +245,7 @@ impl Lane {
     /// device executes nothing any more.
     ///
     /// [`Error::Hung`] after that: the copy is left to itself, with what it uses.
-    pub(super) fn wait(
+    pub(in crate::blit) fn wait(
         &mut self,
         submitted: Submitted,
         patience: Duration,

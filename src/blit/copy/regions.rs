@@ -3,15 +3,15 @@
 use arrayvec::ArrayVec;
 use ash::vk;
 
-use super::damage::{MAX_RECTS, Rect, Rects};
+use crate::blit::damage::{MAX_RECTS, Rect, Rects};
 use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Plane};
 use crate::vk::{Error, region};
 
 /// Where a picture's rows are, in whatever memory.
 #[derive(Clone, Copy)]
-pub(super) struct Picture<'a> {
-    pub(super) layout: &'a Layout,
-    pub(super) planes: &'a [Plane],
+pub(in crate::blit) struct Picture<'a> {
+    pub(in crate::blit) layout: &'a Layout,
+    pub(in crate::blit) planes: &'a [Plane],
 }
 
 impl<'a> From<&'a DmaBuf> for Picture<'a> {
@@ -24,7 +24,7 @@ impl<'a> From<&'a DmaBuf> for Picture<'a> {
 }
 
 /// The aspects of the format's planes.
-pub(super) fn aspects(fourcc: Fourcc) -> ArrayVec<vk::ImageAspectFlags, MAX_PLANES> {
+pub(in crate::blit) fn aspects(fourcc: Fourcc) -> ArrayVec<vk::ImageAspectFlags, MAX_PLANES> {
     let planes = FormatInfo::of(fourcc).map_or(1, |info| info.planes.len());
     let each = [
         vk::ImageAspectFlags::PLANE_0,
@@ -38,7 +38,7 @@ pub(super) fn aspects(fourcc: Fourcc) -> ArrayVec<vk::ImageAspectFlags, MAX_PLAN
 }
 
 /// The rectangle in a plane's own pixels.
-pub(super) fn in_plane(fourcc: Fourcc, plane: usize, rect: &Rect) -> Rect {
+pub(in crate::blit) fn in_plane(fourcc: Fourcc, plane: usize, rect: &Rect) -> Rect {
     let info = FormatInfo::of(fourcc).and_then(|info| info.planes.get(plane));
     let (across, down) = info.map_or((1, 1), |info| (info.horizontal, info.vertical));
     let (right, bottom) = (rect.x + rect.width, rect.y + rect.height);
@@ -74,7 +74,7 @@ fn extent(rect: &Rect) -> vk::Extent3D {
     }
 }
 
-pub(super) fn image_region(aspect: vk::ImageAspectFlags, rect: Rect) -> vk::ImageCopy {
+pub(in crate::blit) fn image_region(aspect: vk::ImageAspectFlags, rect: Rect) -> vk::ImageCopy {
     vk::ImageCopy::default()
         .src_subresource(layers(aspect))
         .src_offset(offset(&rect))
@@ -83,7 +83,7 @@ pub(super) fn image_region(aspect: vk::ImageAspectFlags, rect: Rect) -> vk::Imag
         .extent(extent(&rect))
 }
 
-pub(super) fn blit_region(rect: &Rect) -> vk::ImageBlit {
+pub(in crate::blit) fn blit_region(rect: &Rect) -> vk::ImageBlit {
     let corners = [
         offset(rect),
         vk::Offset3D {
@@ -100,7 +100,7 @@ pub(super) fn blit_region(rect: &Rect) -> vk::ImageBlit {
 }
 
 /// Regions between an image and the bytes of a plane of `buffer`.
-pub(super) fn mixed_regions(
+pub(in crate::blit) fn mixed_regions(
     picture: Picture<'_>,
     plane: usize,
     rects: &Rects,
@@ -129,7 +129,7 @@ pub(super) fn mixed_regions(
 }
 
 /// Where a rectangle, in the plane's own pixels, begins in the dma-buf, and bytes of its rows.
-pub(super) fn bytes_of(
+pub(in crate::blit) fn bytes_of(
     picture: Picture<'_>,
     plane: usize,
     rect: &Rect,
@@ -153,7 +153,7 @@ pub(super) fn bytes_of(
 }
 
 /// Regions between bytes, one for each row unless rows lie without gaps in both.
-pub(super) fn byte_regions(
+pub(in crate::blit) fn byte_regions(
     source: Picture<'_>,
     destination: Picture<'_>,
     rects: &Rects,

@@ -3,18 +3,18 @@
 
 use std::sync::Arc;
 
-use super::frame::Frame;
-use super::gpu::{Lane, Place, Shape};
-use super::host::HostPicture;
-use super::strategy::{Carrier, Strategy};
-use super::{Failure, Side};
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
+use crate::blit::copy::frame::Frame;
+use crate::blit::copy::gpu::{Lane, Place, Shape};
+use crate::blit::copy::host::HostPicture;
+use crate::blit::strategy::{Carrier, Strategy};
+use crate::blit::{Failure, Side};
 use crate::buffer::{DmaBuf, Layout};
 use crate::gbm::Gbm;
 
 /// Frames between their two steps at a time: the first step of one is executed beside the second
 /// of another.
-pub(super) const MOST: usize = 2;
+pub(in crate::blit) const MOST: usize = 2;
 /// Frames after which memory that none of them needed is let go of: pictures of several kinds may
 /// come in turns, and those of a size that is not wanted any more go. More than can be under way
 /// (64): what comes back with all the others is still needed.
@@ -22,17 +22,17 @@ const KEPT: u64 = 128;
 
 /// Memory for one frame.
 #[derive(Debug)]
-pub(super) struct Between {
+pub(in crate::blit) struct Between {
     strategy: Strategy,
     /// Of the pictures it is for.
     layouts: [Layout; 2],
-    pub(super) memory: Memory,
+    pub(in crate::blit) memory: Memory,
     /// The frame that used it last, by their number.
     used: u64,
 }
 
 #[derive(Debug)]
-pub(super) enum Memory {
+pub(in crate::blit) enum Memory {
     /// Both GPUs import it.
     Shared(DmaBuf),
     /// Of each GPU; `None` where there is none, and the buffer itself is mapped.
@@ -41,7 +41,7 @@ pub(super) enum Memory {
 
 impl Between {
     /// Makes the memory that the strategy needs for a frame.
-    pub(super) fn new(
+    pub(in crate::blit) fn new(
         strategy: Strategy,
         frame: &Frame,
         sides: &[Side; 2],
@@ -60,7 +60,7 @@ impl Between {
     }
 
     /// Where the source's GPU brings the picture; `None` where the processor takes it from there.
-    pub(super) fn first(&self) -> Option<Place<'_>> {
+    pub(in crate::blit) fn first(&self) -> Option<Place<'_>> {
         match &self.memory {
             Memory::Shared(buffer) => Some(Place::Buffer(buffer, Shape::Either)),
             Memory::Host([host, _]) => host.as_ref().map(Place::Host),
@@ -68,7 +68,7 @@ impl Between {
     }
 
     /// Where the destination's GPU takes it; `None` where the processor brings it there.
-    pub(super) fn second(&self) -> Option<Place<'_>> {
+    pub(in crate::blit) fn second(&self) -> Option<Place<'_>> {
         match &self.memory {
             Memory::Shared(buffer) => Some(Place::Buffer(buffer, Shape::Either)),
             Memory::Host([_, host]) => host.as_ref().map(Place::Host),
@@ -122,18 +122,18 @@ fn host(
 
 /// What no frame is using.
 #[derive(Debug, Default)]
-pub(super) struct Spare {
+pub(in crate::blit) struct Spare {
     /// Those used last come last.
     all: Vec<Between>,
     frames: u64,
 }
 
 impl Spare {
-    pub(super) fn has(&self, strategy: Strategy, frame: &Frame) -> bool {
+    pub(in crate::blit) fn has(&self, strategy: Strategy, frame: &Frame) -> bool {
         self.find(strategy, frame).is_some()
     }
 
-    pub(super) fn take(&mut self, strategy: Strategy, frame: &Frame) -> Option<Between> {
+    pub(in crate::blit) fn take(&mut self, strategy: Strategy, frame: &Frame) -> Option<Between> {
         let at = self.find(strategy, frame)?;
         Some(self.all.remove(at))
     }
@@ -143,14 +143,14 @@ impl Spare {
         self.all.iter().rposition(suits)
     }
 
-    pub(super) fn put(&mut self, mut between: Between) {
+    pub(in crate::blit) fn put(&mut self, mut between: Between) {
         self.frames += 1;
         between.used = self.frames;
         self.all.push(between);
         self.all.retain(|of| of.used + KEPT > self.frames);
     }
 
-    pub(super) fn retain(&mut self, wanted: impl Fn(Strategy) -> bool) {
+    pub(in crate::blit) fn retain(&mut self, wanted: impl Fn(Strategy) -> bool) {
         self.all.retain(|of| wanted(of.strategy));
     }
 }
