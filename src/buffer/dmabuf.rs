@@ -81,8 +81,8 @@ pub struct Object {
     fd: OwnedFd,
     id: BufferId,
     size: u64,
-    /// Whether virtio-gpu exported it. Asked for once: it costs four system calls.
-    of_virtio_gpu: OnceLock<bool>,
+    /// Asked for once: it costs four system calls.
+    exporter: OnceLock<String>,
 }
 
 impl Object {
@@ -98,7 +98,7 @@ impl Object {
             fd,
             id,
             size,
-            of_virtio_gpu: OnceLock::new(),
+            exporter: OnceLock::new(),
         })
     }
 
@@ -112,13 +112,19 @@ impl Object {
         self.size
     }
 
+    /// The name of the module that exported it (`exp_name` in fdinfo). `None` without a `/proc` to ask.
+    pub(crate) fn exporter(&self) -> Result<Option<&str>, Errno> {
+        if let Some(known) = self.exporter.get() {
+            return Ok(Some(known));
+        }
+        let found = sys::dma_buf::exporter(self.fd.as_fd())?;
+        Ok(found.map(|found| self.exporter.get_or_init(|| found).as_str()))
+    }
+
     /// Whether virtio-gpu exported it. `None` without a `/proc` to ask.
     pub(crate) fn is_of_virtio_gpu(&self) -> Result<Option<bool>, Errno> {
-        if let Some(known) = self.of_virtio_gpu.get() {
-            return Ok(Some(*known));
-        }
-        let found = sys::virtgpu::exported(self.fd.as_fd())?;
-        Ok(found.map(|found| *self.of_virtio_gpu.get_or_init(|| found)))
+        let exporter = self.exporter()?;
+        Ok(exporter.map(|name| name == sys::virtgpu::DRIVER))
     }
 }
 

@@ -14,7 +14,7 @@ pub enum Deadline {
 
 impl Deadline {
     /// The time left: none at all from the deadline on. `None` where there is no end to it.
-    pub(super) fn left(self) -> Option<Duration> {
+    pub(crate) fn left(self) -> Option<Duration> {
         match self {
             Self::Never => None,
             Self::At(instant) => Some(instant.saturating_duration_since(Instant::now())),

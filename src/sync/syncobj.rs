@@ -1,5 +1,6 @@
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -45,8 +46,12 @@ pub enum Stage {
 /// and processes get the same syncobj by [`export`](Self::export) and [`import`](Self::import), so
 /// that it can be signalled on one and waited for on another.
 ///
-/// Which syncobjs there are is found by trying: [`support`](Self::support). Thread-safe.
-pub struct Syncobj {
+/// Which syncobjs there are is found by trying: [`support`](Self::support). Thread-safe; clones are the
+/// same handle.
+#[derive(Clone)]
+pub struct Syncobj(Arc<Inner>);
+
+struct Inner {
     device: Device,
     handle: u32,
     owner: Owner,
@@ -88,11 +93,11 @@ impl Syncobj {
 
     fn of(device: &Device, ioctl: &'static str, handle: Result<u32, Errno>) -> Result<Self, Error> {
         match handle {
-            Ok(handle) => Ok(Self {
+            Ok(handle) => Ok(Self(Arc::new(Inner {
                 device: device.clone(),
                 handle,
                 owner: Owner::current(),
-            }),
+            }))),
             Err(Errno::EOPNOTSUPP) => Err(Error::NoSyncobj {
                 device: device.to_string(),
             }),
@@ -103,19 +108,19 @@ impl Syncobj {
     /// An fd of the syncobj itself, close-on-exec, for [`Self::import`] or an interface such as
     /// `linux-drm-syncobj-v1`. It says nothing to an event loop.
     pub fn export(&self) -> Result<OwnedFd, Error> {
-        let exported = syncobj::handle_to_fd(self.device.as_fd(), self.handle, false);
+        let exported = syncobj::handle_to_fd(self.0.device.as_fd(), self.0.handle, false);
         self.check("SYNCOBJ_HANDLE_TO_FD", exported)
     }
 
     /// The device it is of.
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.0.device
     }
 
     /// The kernel's number for it on this file description, for an ioctl of a driver. It is good
     /// while the `Syncobj` is alive; never destroy it.
     pub fn handle(&self) -> u32 {
-        self.handle
+        self.0.handle
     }
 
     /// Puts a fence at a point, or in the place of the binary one (0). Does not wait: what waits
@@ -123,12 +128,12 @@ impl Syncobj {
     pub fn import_sync_file(&self, point: u64, fence: &SyncFile) -> Result<(), Error> {
         if point != BINARY {
             // The kernel does this in one step, but only since Linux 6.16.
-            let binary = Self::new(&self.device)?;
+            let binary = Self::new(&self.0.device)?;
             binary.import_sync_file(BINARY, fence)?;
             return binary.transfer(BINARY, self, point);
         }
-        let fd = self.device.as_fd();
-        let imported = syncobj::import_sync_file(fd, self.handle, fence.as_fd());
+        let fd = self.0.device.as_fd();
+        let imported = syncobj::import_sync_file(fd, self.0.handle, fence.as_fd());
         self.check("SYNCOBJ_FD_TO_HANDLE", imported)
     }
 
@@ -136,11 +141,11 @@ impl Syncobj {
     /// [`Error::NotSubmitted`] where there is none yet.
     pub fn export_sync_file(&self, point: u64) -> Result<SyncFile, Error> {
         if point != BINARY {
-            let binary = Self::new(&self.device)?;
+            let binary = Self::new(&self.0.device)?;
             self.transfer(point, &binary, BINARY)?;
             return binary.export_sync_file(BINARY);
         }
-        match syncobj::handle_to_fd(self.device.as_fd(), self.handle, true) {
+        match syncobj::handle_to_fd(self.0.device.as_fd(), self.0.handle, true) {
             Err(Errno::EINVAL) => Err(self.not_submitted(point)),
             exported => self
                 .check("SYNCOBJ_HANDLE_TO_FD", exported)
@@ -152,13 +157,13 @@ impl Syncobj {
     /// description; 0 is the binary one of either. Does not wait: [`Error::NotSubmitted`] where
     /// there is no fence yet. Needs timelines.
     pub fn transfer(&self, point: u64, to: &Self, to_point: u64) -> Result<(), Error> {
-        if !self.device.shares_handles_with(&to.device) {
+        if !self.0.device.shares_handles_with(&to.0.device) {
             return Err(Error::OtherDevice {
-                device: self.device.to_string(),
+                device: self.0.device.to_string(),
             });
         }
-        let places = ((self.handle, point), (to.handle, to_point));
-        match syncobj::transfer(self.device.as_fd(), places.0, places.1) {
+        let places = ((self.0.handle, point), (to.0.handle, to_point));
+        match syncobj::transfer(self.0.device.as_fd(), places.0, places.1) {
             Err(Errno::EINVAL) => Err(self.not_submitted(point)),
             transferred => self.check("SYNCOBJ_TRANSFER", transferred),
         }
@@ -166,25 +171,25 @@ impl Syncobj {
 
     /// Signals a point from the CPU, and with it those before; or the binary fence (0).
     pub fn signal(&self, point: u64) -> Result<(), Error> {
-        let fd = self.device.as_fd();
+        let fd = self.0.device.as_fd();
         if point == BINARY {
-            self.check("SYNCOBJ_SIGNAL", syncobj::signal(fd, self.handle))
+            self.check("SYNCOBJ_SIGNAL", syncobj::signal(fd, self.0.handle))
         } else {
-            let signalled = syncobj::timeline_signal(fd, self.handle, point);
+            let signalled = syncobj::timeline_signal(fd, self.0.handle, point);
             self.check("SYNCOBJ_TIMELINE_SIGNAL", signalled)
         }
     }
 
     /// Takes out whatever fences it has. Who waits for them already goes on waiting for them.
     pub fn reset(&self) -> Result<(), Error> {
-        let reset = syncobj::reset(self.device.as_fd(), self.handle);
+        let reset = syncobj::reset(self.0.device.as_fd(), self.0.handle);
         self.check("SYNCOBJ_RESET", reset)
     }
 
     /// The last point of the timeline that has come so far. Does not wait.
     pub fn query(&self, stage: Stage) -> Result<u64, Error> {
         let submitted = stage == Stage::Submitted;
-        let point = syncobj::query(self.device.as_fd(), self.handle, submitted);
+        let point = syncobj::query(self.0.device.as_fd(), self.0.handle, submitted);
         self.check("SYNCOBJ_QUERY", point)
     }
 
@@ -232,16 +237,16 @@ impl Syncobj {
         stage: Stage,
         time: Duration,
     ) -> Result<(), (&'static str, Errno)> {
-        let fd = self.device.as_fd();
+        let fd = self.0.device.as_fd();
         let until = syncobj::monotonic_ns()
             .map(|now| now.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)))
             .map_err(|errno| ("clock_gettime", errno))?;
         // Drivers without timelines have the first one only.
         if point == BINARY && stage == Stage::Signalled {
-            syncobj::wait(fd, self.handle, until).map_err(|errno| ("SYNCOBJ_WAIT", errno))
+            syncobj::wait(fd, self.0.handle, until).map_err(|errno| ("SYNCOBJ_WAIT", errno))
         } else {
             let available = stage == Stage::Submitted;
-            syncobj::timeline_wait(fd, self.handle, point, until, available)
+            syncobj::timeline_wait(fd, self.0.handle, point, until, available)
                 .map_err(|errno| ("SYNCOBJ_TIMELINE_WAIT", errno))
         }
     }
@@ -269,8 +274,8 @@ impl Syncobj {
     /// As [`Self::eventfd`], for an eventfd of the caller's, which is borrowed: one is added to it.
     pub fn notify(&self, point: u64, stage: Stage, eventfd: impl AsFd) -> Result<(), Error> {
         const IOCTL: &str = "SYNCOBJ_EVENTFD";
-        let (fd, available) = (self.device.as_fd(), stage == Stage::Submitted);
-        match syncobj::eventfd(fd, self.handle, point, eventfd.as_fd(), available) {
+        let (fd, available) = (self.0.device.as_fd(), stage == Stage::Submitted);
+        match syncobj::eventfd(fd, self.0.handle, point, eventfd.as_fd(), available) {
             // What DRM says to ioctls that it does not know.
             Err(errno @ (Errno::EINVAL | Errno::ENOTTY)) => Err(Error::Unsupported {
                 ioctl: IOCTL,
@@ -287,15 +292,15 @@ impl Syncobj {
     fn failed(&self, ioctl: &'static str, errno: Errno) -> Error {
         match errno {
             Errno::EOPNOTSUPP => Error::NoTimeline {
-                device: self.device.to_string(),
+                device: self.0.device.to_string(),
             },
-            _ => failed(&self.device, ioctl, errno),
+            _ => failed(&self.0.device, ioctl, errno),
         }
     }
 
     fn not_submitted(&self, point: u64) -> Error {
         Error::NotSubmitted {
-            device: self.device.to_string(),
+            device: self.0.device.to_string(),
             point,
         }
     }
@@ -315,7 +320,7 @@ fn failed(device: &Device, ioctl: &'static str, errno: Errno) -> Error {
     }
 }
 
-impl Drop for Syncobj {
+impl Drop for Inner {
     fn drop(&mut self) {
         if !self.owner.is_here() {
             return;
@@ -323,13 +328,13 @@ impl Drop for Syncobj {
         match syncobj::destroy(self.device.as_fd(), self.handle) {
             // An unplugged device's handles are gone when its file description is closed.
             Ok(()) | Err(Errno::ENODEV) => {}
-            Err(errno) => log::error!("{self:?}: SYNCOBJ_DESTROY: {errno}"),
+            Err(errno) => log::error!("{}: SYNCOBJ_DESTROY: {errno}", self.device),
         }
     }
 }
 
 impl fmt::Debug for Syncobj {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Syncobj({} on {})", self.handle, self.device)
+        write!(f, "Syncobj({} on {})", self.0.handle, self.0.device)
     }
 }

@@ -4,9 +4,12 @@ use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
+use std::sync::OnceLock;
 
 use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
+
+use super::stream;
 
 /// A shared mapping, unmapped on drop. Bytes are copied in and out, since devices and other
 /// processes may change them at any time.
@@ -14,6 +17,8 @@ use nix::sys::mman::ProtFlags;
 pub(crate) struct Map {
     address: NonNull<u8>,
     length: NonZeroUsize,
+    /// Whether streaming loads read it better, once that was measured.
+    streams: OnceLock<bool>,
 }
 
 // SAFETY: the mapping belongs to the process, not to a thread.
@@ -40,6 +45,7 @@ impl Map {
         Ok(Self {
             address: NonNull::new(address.cast()).ok_or(Errno::EFAULT)?,
             length,
+            streams: OnceLock::new(),
         })
     }
 
@@ -73,11 +79,23 @@ impl Map {
         })
     }
 
+    /// Finds out, the first time, whether the memory is uncached or write-combined; reads are by
+    /// streaming loads then. To be called when the memory can be read, which [`Self::probe`] says:
+    /// this reads it.
+    pub(crate) fn measure(&self) {
+        self.streams.get_or_init(|| {
+            // SAFETY: so many bytes are mapped.
+            let is_uncached = unsafe { stream::is_uncached(self.address.as_ptr(), self.length()) };
+            is_uncached.unwrap_or(false)
+        });
+    }
+
     /// The bytes from `offset`; `None` where they are not all inside.
     pub(crate) fn region(&self, offset: usize, length: usize) -> Option<Region<'_>> {
         let all = Region {
             address: self.address,
             length: self.length(),
+            streams: self.streams.get() == Some(&true),
             map: PhantomData,
         };
         all.part(offset, length)
@@ -89,6 +107,7 @@ impl Map {
         Some(RegionMut {
             address: region.address,
             length,
+            streams: region.streams,
             map: PhantomData,
         })
     }
@@ -133,6 +152,8 @@ impl Drop for Map {
 pub(crate) struct Region<'a> {
     address: NonNull<u8>,
     length: usize,
+    /// Whether it is read by streaming loads.
+    streams: bool,
     map: PhantomData<&'a Map>,
 }
 
@@ -141,6 +162,8 @@ pub(crate) struct Region<'a> {
 pub(crate) struct RegionMut<'a> {
     address: NonNull<u8>,
     length: usize,
+    /// Whether it is read by streaming loads.
+    streams: bool,
     map: PhantomData<&'a mut Map>,
 }
 
@@ -169,8 +192,13 @@ impl<'a> Region<'a> {
             // SAFETY: inside of the region, which is inside of the mapping.
             address: unsafe { self.address.add(offset) },
             length,
-            map: PhantomData,
+            ..self
         })
+    }
+
+    /// Whether the memory is uncached, as far as that was [measured](Map::measure).
+    pub(crate) fn is_uncached(&self) -> bool {
+        self.streams
     }
 
     /// Copies bytes out; `None`, and nothing done, where they are not all inside.
@@ -179,7 +207,12 @@ impl<'a> Region<'a> {
         // SAFETY: the region is inside of a mapping that lives as long as it, and a Rust slice
         // cannot overlap that. If something writes meanwhile the bytes are a mixture.
         unsafe {
-            std::ptr::copy_nonoverlapping(from.address(), into.as_mut_ptr(), into.len());
+            match self.streams {
+                true => stream::read(from.address(), into.as_mut_ptr(), into.len()),
+                false => {
+                    std::ptr::copy_nonoverlapping(from.address(), into.as_mut_ptr(), into.len());
+                }
+            }
         }
         Some(())
     }
@@ -199,6 +232,7 @@ impl<'a> RegionMut<'a> {
         Region {
             address: self.address,
             length: self.length,
+            streams: self.streams,
             map: PhantomData,
         }
     }
@@ -209,8 +243,14 @@ impl<'a> RegionMut<'a> {
         Some(RegionMut {
             address: part.address,
             length,
+            streams: part.streams,
             map: PhantomData,
         })
+    }
+
+    /// The same bytes, for a shorter time.
+    pub(crate) fn borrow(&mut self) -> RegionMut<'_> {
+        RegionMut { ..*self }
     }
 
     /// Two regions: the first `length` bytes, and the rest. `None` where there are not so many.
@@ -219,6 +259,7 @@ impl<'a> RegionMut<'a> {
         let part = |address, length| Self {
             address,
             length,
+            streams: self.streams,
             map: PhantomData,
         };
         // SAFETY: inside of the region, or its end.
@@ -243,7 +284,14 @@ impl<'a> RegionMut<'a> {
         // SAFETY: as in `write`. This region is borrowed for itself alone, so in the process's
         // address space the other does not overlap it, though it may be the same memory.
         unsafe {
-            std::ptr::copy_nonoverlapping(from.address(), into.address.as_ptr(), from.length);
+            match from.streams {
+                true => stream::copy(from.address(), into.address.as_ptr(), from.length),
+                false => std::ptr::copy_nonoverlapping(
+                    from.address(),
+                    into.address.as_ptr(),
+                    from.length,
+                ),
+            }
         }
         Some(())
     }
@@ -295,6 +343,23 @@ mod tests {
         // What lies past a file's end gives SIGBUS, as memory does that a device has lost.
         rustix::fs::ftruncate(&memory, page as u64).unwrap();
         assert_eq!(map.probe(), Err(Errno::EFAULT));
+    }
+
+    #[test]
+    fn uncached_memory_is_read_as_any_other() {
+        let map = map();
+        map.measure();
+        let mut region = map.region(1, 14).unwrap();
+        // Sixteen bytes tell nothing.
+        assert!(!region.is_uncached());
+        region.streams = true;
+        let part = region.part(2, 9).unwrap();
+        assert!(part.is_uncached());
+        assert_eq!(bytes(part), [3, 4, 5, 6, 7, 8, 9, 10, 11]);
+        let mut other = super::tests::map();
+        let mut into = other.region_mut(5, 9).unwrap();
+        into.copy(0, part).unwrap();
+        assert_eq!(bytes(into.as_region()), bytes(part));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Each file names the uapi header its definitions come from. Nothing here keeps state, except
 //! [`process`] the number of the process.
 
+pub(crate) mod clock;
 pub(crate) mod dma_buf;
 pub(crate) mod dma_heap;
 pub(crate) mod drm;
@@ -11,6 +12,7 @@ pub(crate) mod map;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod socket;
+pub(crate) mod stream;
 pub(crate) mod sync_file;
 pub(crate) mod syncobj;
 pub(crate) mod thread;

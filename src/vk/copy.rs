@@ -129,15 +129,21 @@ unsafe fn record(
 impl Image {
     /// Whether this image can be blitted to the other: their formats and modifiers allow it.
     ///
-    /// `queue`: VUID-vkCmdBlitImage-commandBuffer-cmdpool wants one for graphics.
+    /// `queue`: VUID-vkCmdBlitImage-commandBuffer-cmdpool wants one for graphics. `filter`: linear ones
+    /// are not for all formats (VUID-vkCmdBlitImage-filter-02001).
     pub(crate) fn require_blit(
         &self,
         destination: &Image,
         queue: vk::QueueFlags,
+        filter: vk::Filter,
     ) -> Result<(), Error> {
+        let mut read = vk::FormatFeatureFlags::BLIT_SRC;
+        if filter == vk::Filter::LINEAR {
+            read |= vk::FormatFeatureFlags::SAMPLED_IMAGE_FILTER_LINEAR;
+        }
         let draws = queue.contains(vk::QueueFlags::GRAPHICS);
         let ends = [
-            (self, vk::FormatFeatureFlags::BLIT_SRC),
+            (self, read),
             (destination, vk::FormatFeatureFlags::BLIT_DST),
         ];
         for (image, feature) in ends {

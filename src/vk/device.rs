@@ -124,22 +124,73 @@ pub struct Host<'a> {
     pub keep: Option<Box<dyn Any + Send + Sync>>,
 }
 
+/// What kind of queue a device is wanted with. What cannot be had is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueWish {
+    /// Whether its work goes before that of other programs (`VK_QUEUE_GLOBAL_PRIORITY_HIGH`), so that a
+    /// game that keeps the GPU busy does not hold back a compositor's copies. Some drivers want a
+    /// privilege for it (`CAP_SYS_NICE`).
+    pub high_priority: bool,
+    /// Whether it is of a family that only transfers, beside the one that draws. Such a queue changes no
+    /// formats.
+    pub transfer_only: bool,
+}
+
+impl QueueWish {
+    /// As a compositor would have it: of high priority.
+    pub fn high() -> Self {
+        Self {
+            high_priority: true,
+            ..Self::default()
+        }
+    }
+}
+
 impl Device {
     /// Creates a device, with all that [`PhysicalDevice::capabilities`] has.
     ///
     /// What the device lacks is an error of the operations that need it: [`Error::Missing`]. A GPU
     /// without modifiers shares no images and still shares buffers ([`Self::import_buffer`]).
     pub fn new(physical: &PhysicalDevice) -> Result<Self, Error> {
+        Self::with_queue_wish(physical, QueueWish::default())
+    }
+
+    /// As [`Self::new`], with a queue of this kind if there is one and it can be had.
+    pub fn with_queue_wish(physical: &PhysicalDevice, wish: QueueWish) -> Result<Self, Error> {
+        let family = queue_family(physical, wish.transfer_only)?;
+        let priority = physical.global_priority().filter(|_| wish.high_priority);
+        if let Some(extension) = priority {
+            match Self::create(physical, family, Some(extension)) {
+                // For want of a privilege, mostly (VK_ERROR_NOT_PERMITTED).
+                Err(error) if !error.is_device_lost() => log::debug!("no high priority: {error}"),
+                made_or_lost => return made_or_lost,
+            }
+        }
+        Self::create(physical, family, None)
+    }
+
+    /// With a queue of high priority where an extension for it is given.
+    fn create(
+        physical: &PhysicalDevice,
+        queue_family: u32,
+        priority: Option<&'static CStr>,
+    ) -> Result<Self, Error> {
         let capabilities = physical.capabilities().clone();
         let instance = physical.instance().raw();
-        let queue_family = queue_family(physical)?;
         let priorities = [1.0];
-        let queues = [vk::DeviceQueueCreateInfo::default()
+        let mut high = vk::DeviceQueueGlobalPriorityCreateInfoKHR::default()
+            .global_priority(vk::QueueGlobalPriorityKHR::HIGH);
+        let mut queue = vk::DeviceQueueCreateInfo::default()
             .queue_family_index(queue_family)
-            .queue_priorities(&priorities)];
+            .queue_priorities(&priorities);
+        if priority.is_some() {
+            queue = queue.push_next(&mut high);
+        }
+        let queues = [queue];
         // VUID-vkCreateDevice-ppEnabledExtensionNames-01387: what else these need is in Vulkan 1.1.
         let extensions = capabilities.extensions(physical.version()).into_iter();
-        let extensions: Vec<_> = extensions.map(CStr::as_ptr).collect();
+        let extensions: Vec<_> = extensions.chain(priority).map(CStr::as_ptr).collect();
         let mut ycbcr = vk::PhysicalDeviceSamplerYcbcrConversionFeatures::default()
             .sampler_ycbcr_conversion(capabilities.has(Feature::Ycbcr));
         let mut timeline =
@@ -366,17 +417,26 @@ pub(crate) fn require(
 }
 
 /// The first family that draws, else the first that computes: both transfer without limits of
-/// granularity.
-fn queue_family(physical: &PhysicalDevice) -> Result<u32, Error> {
+/// granularity. Or, if that is asked for, the first that only transfers.
+fn queue_family(physical: &PhysicalDevice, transfer_only: bool) -> Result<u32, Error> {
     let instance = physical.instance().raw();
     // SAFETY: the handle is of the instance.
     let families = unsafe { instance.get_physical_device_queue_family_properties(physical.raw()) };
-    [vk::QueueFlags::GRAPHICS, vk::QueueFlags::COMPUTE]
-        .into_iter()
-        .find_map(|flag| {
-            let index = families.iter().position(|f| f.queue_flags.contains(flag))?;
-            u32::try_from(index).ok()
-        })
+    let (graphics, compute) = (vk::QueueFlags::GRAPHICS, vk::QueueFlags::COMPUTE);
+    let transfers = |flags: vk::QueueFlags| {
+        flags.contains(vk::QueueFlags::TRANSFER) && !flags.intersects(graphics | compute)
+    };
+    let find = |wanted: &dyn Fn(vk::QueueFlags) -> bool| {
+        let index = families
+            .iter()
+            .position(|family| wanted(family.queue_flags))?;
+        u32::try_from(index).ok()
+    };
+    transfer_only
+        .then(|| find(&transfers))
+        .flatten()
+        .or_else(|| find(&|flags| flags.contains(graphics)))
+        .or_else(|| find(&|flags| flags.contains(compute)))
         .ok_or_else(|| Error::NoQueue {
             device: physical.name().to_owned(),
         })

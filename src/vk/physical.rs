@@ -29,6 +29,9 @@ struct Inner {
     kind: vk::PhysicalDeviceType,
     driver: Option<vk::DriverId>,
     version: u32,
+    driver_version: u32,
+    /// The extension for queues of another priority, where there is one.
+    global_priority: Option<&'static CStr>,
     nodes: Option<DrmNodes>,
     max_allocation: u64,
     capabilities: Capabilities,
@@ -177,6 +180,10 @@ impl PhysicalDevice {
             kind: properties.device_type,
             driver,
             version,
+            driver_version: properties.driver_version,
+            global_priority: [khr::global_priority::NAME, ext::global_priority::NAME]
+                .into_iter()
+                .find(|name| has(name)),
             nodes: has_drm.then(|| nodes_of(&drm)),
             max_allocation: sizes.max_memory_allocation_size,
             capabilities,
@@ -255,6 +262,12 @@ impl PhysicalDevice {
         &self.0.capabilities
     }
 
+    /// Whether a device that [`Device::new`](super::Device::new) makes of it
+    /// [takes pending sync files](super::Device::takes_pending_sync_files).
+    pub(crate) fn takes_pending_sync_files(&self) -> bool {
+        self.0.capabilities.has(Feature::SyncFdSemaphores) && !quirks::waits_in_submissions(self)
+    }
+
     /// What it lacks for sharing images with others: extensions, and that it imports any. Empty:
     /// nothing.
     pub fn missing_extensions(&self) -> Vec<&str> {
@@ -279,6 +292,16 @@ impl PhysicalDevice {
     /// `VK_KHR_driver_properties`.
     pub fn driver_id(&self) -> Option<vk::DriverId> {
         self.0.driver
+    }
+
+    /// The extension for queues of another priority than other programs' queues.
+    pub(super) fn global_priority(&self) -> Option<&'static CStr> {
+        self.0.global_priority
+    }
+
+    /// The driver's version, in its vendor's own counting (`driverVersion`).
+    pub(crate) fn driver_version(&self) -> u32 {
+        self.0.driver_version
     }
 
     /// Bytes of the largest allocation (`maxMemoryAllocationSize`).
