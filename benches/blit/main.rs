@@ -15,11 +15,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use primeshare::alloc::Dumb;
-use primeshare::blit::{Blitter, Fence, Options, Rect, Side, Strategy};
+use primeshare::blit::{
+    Blit, BlitDevice, BlitInfo, Blitter, Completion, Damage, DamageBox, Options, Strategy,
+};
 use primeshare::device::{self, NodeKind};
-use primeshare::vk::{self, Instance, Select, Validation};
+use primeshare::sync::{Access, BufferMapping};
+use primeshare::vk::{self, Commands, Instance, Select, Validation};
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
 
 use measure::{interleaved, median};
@@ -58,18 +61,22 @@ struct Traffic<'a> {
     blitter: Blitter,
     from: &'a DmaBuf,
     to: &'a DmaBuf,
-    damage: Vec<Rect>,
-    fences: VecDeque<Fence>,
+    damage: Option<DamageBox>,
+    fences: VecDeque<Completion>,
 }
 
 impl<'a> Traffic<'a> {
     fn new(
-        sides: &[Side; 2],
+        sides: &[BlitDevice; 2],
         strategies: Vec<Strategy>,
         from: &'a DmaBuf,
         to: &'a DmaBuf,
-        damage: Vec<Rect>,
+        damage: Option<DamageBox>,
     ) -> Result<Self> {
+        // Of the blitter before this one: each page of freed memory counts as a mapping of User-Mode
+        // Linux's on the host, which allows 65530 for a process.
+        // SAFETY: no preconditions.
+        unsafe { libc::malloc_trim(0) };
         let options = Options {
             in_flight: IN_FLIGHT,
             strategies,
@@ -82,16 +89,27 @@ impl<'a> Traffic<'a> {
             damage,
             fences: VecDeque::with_capacity(IN_FLIGHT),
         };
-        for _ in 0..200 {
-            traffic.run(1)?;
-            let verdict = traffic.blitter.verdict(from, to, &traffic.damage);
-            if verdict.is_some_and(|verdict| verdict.settled) {
-                // Once more, with as many in flight as will be.
-                traffic.run(2 * IN_FLIGHT as u32)?;
-                return Ok(traffic);
-            }
+        traffic.run(1)?;
+        let verdict = traffic
+            .blitter
+            .settle_wait(from, to, &traffic.info(), PATIENCE)?;
+        ensure!(
+            verdict.settled,
+            "it is never settled how to copy from {from:?} to {to:?}"
+        );
+        // Once more, with as many in flight as will be.
+        traffic.run(2 * IN_FLIGHT as u32)?;
+        Ok(traffic)
+    }
+
+    fn info(&self) -> BlitInfo<'_> {
+        BlitInfo {
+            damage: match &self.damage {
+                None => Damage::Full,
+                Some(part) => Damage::Boxes(std::slice::from_ref(part)),
+            },
+            ..BlitInfo::default()
         }
-        bail!("it is never settled how to copy from {from:?} to {to:?}")
     }
 
     fn run(&mut self, frames: u32) -> Result<()> {
@@ -99,7 +117,7 @@ impl<'a> Traffic<'a> {
             if self.fences.len() == IN_FLIGHT {
                 self.oldest()?;
             }
-            let fence = self.blitter.blit(self.from, self.to, &self.damage, &[])?;
+            let fence = self.blitter.blit(self.from, self.to, &self.info())?;
             self.fences.push_back(fence);
         }
         while !self.fences.is_empty() {
@@ -125,31 +143,55 @@ fn main() -> Result<()> {
     };
     let gpus = [gpu(&source)?, gpu(&destination)?];
     let sides = [
-        Side::new(&source, Some(&gpus[0])),
-        Side::new(&destination, Some(&gpus[1])),
+        BlitDevice::new(&source, Some(gpus[0].physical())),
+        BlitDevice::new(&destination, Some(gpus[1].physical())),
     ];
     println!("{source} to {destination}, {IN_FLIGHT} in flight, XR24, LINEAR");
-    let mut table = Table::new(["size", "by", "GiB/s", "of memcpy", "of bare vkCmdCopyImage"]);
-    let mut extra = Vec::new();
-    for (width, height) in [(1280, 720), (1920, 1080), (3840, 2160)] {
-        let request = Request::new(width, height, Fourcc::XRGB8888);
-        let from = Dumb::new(&source).allocate(&request)?;
-        let to = Dumb::new(&destination).allocate(&request)?;
-        full(&mut table, &sides, &gpus[1], &from, &to)?;
-        extra.push(damage(&sides, &from, &to)?);
+    let on = |device: &Device, (width, height): (u32, u32)| {
+        Dumb::new(device).allocate(&Request::new(width, height, Fourcc::XRGB8888))
+    };
+    let pair = |size| anyhow::Ok((on(&source, size)?, on(&destination, size)?));
+    if is_wanted("others") {
+        for size in [(1920, 1080), (3840, 2160)] {
+            let (from, to) = pair(size)?;
+            println!("{}", others(&sides, &gpus[1], &from, &to)?);
+        }
     }
-    print!("{table}");
-    extra.iter().for_each(|line| println!("{line}"));
-    println!("{}", allocations(&sides, &source, &destination)?);
-    println!("{}", overhead(&sides, &source, &destination)?);
+    if is_wanted("overhead") {
+        println!("{}", overhead(&sides, &gpus[1], &pair((1, 1))?)?);
+        println!("{}", allocations(&sides, &pair((256, 256))?)?);
+    }
+    if is_wanted("damage") {
+        for size in [(1280, 720), (1920, 1080), (3840, 2160)] {
+            let (from, to) = pair(size)?;
+            println!("{}", damage(&sides, &from, &to)?);
+        }
+    }
+    if is_wanted("full") {
+        let mut table = Table::new(["size", "by", "GiB/s", "of memcpy", "of bare vkCmdCopyImage"]);
+        for size in [(1280, 720), (1920, 1080), (3840, 2160)] {
+            let (from, to) = pair(size)?;
+            full(&mut table, &sides, &gpus[1], &from, &to)?;
+        }
+        print!("{table}");
+    }
     Ok(())
+}
+
+/// All parts, or those that are named: others, overhead, damage, full.
+fn is_wanted(part: &str) -> bool {
+    let mut named = std::env::args()
+        .skip(1)
+        .filter(|name| !name.starts_with('-'))
+        .peekable();
+    named.peek().is_none() || named.any(|name| name == part)
 }
 
 /// Whole frames, by each strategy and by the blitter's own choice: each in turns with memcpy and
 /// the bare call, and with nothing else in memory, of which User-Mode Linux maps little at a time.
 fn full(
     table: &mut Table<5>,
-    sides: &[Side; 2],
+    sides: &[BlitDevice; 2],
     gpu: &vk::Device,
     from: &DmaBuf,
     to: &DmaBuf,
@@ -163,8 +205,8 @@ fn full(
         // the processor is emulated.
         let mut bare = bare::Copies::new(gpu, from, to, IN_FLIGHT)?;
         let mut memory = bare::Memcpy::new(from, to)?;
-        let mut traffic = Traffic::new(sides, strategies.clone(), from, to, vec![])?;
-        let verdict = traffic.blitter.verdict(from, to, &[]);
+        let mut traffic = Traffic::new(sides, strategies.clone(), from, to, None)?;
+        let verdict = traffic.blitter.verdict(from, to, &traffic.info());
         let chosen = verdict.and_then(|verdict| verdict.chosen);
         let mut copy = || {
             (0..FRAMES).for_each(|_| memory.copy());
@@ -200,18 +242,19 @@ fn full(
 }
 
 /// Parts of a frame, against all of it.
-fn damage(sides: &[Side; 2], from: &DmaBuf, to: &DmaBuf) -> Result<String> {
+fn damage(sides: &[BlitDevice; 2], from: &DmaBuf, to: &DmaBuf) -> Result<String> {
     let part = |share: f64| {
         let side = share.sqrt();
-        Rect {
-            x: from.width() / 8,
-            y: from.height() / 8,
-            width: (f64::from(from.width()) * side) as u32,
-            height: (f64::from(from.height()) * side) as u32,
+        let of = |length: u32, part: f64| (f64::from(length) * part) as i32;
+        DamageBox {
+            x1: of(from.width(), 0.125),
+            y1: of(from.height(), 0.125),
+            x2: of(from.width(), 0.125 + side),
+            y2: of(from.height(), 0.125 + side),
         }
     };
     let mut traffics = Vec::new();
-    for damage in [vec![], vec![part(0.1)], vec![part(0.01)]] {
+    for damage in [None, Some(part(0.1)), Some(part(0.01))] {
         traffics.push(Traffic::new(
             sides,
             Strategy::ALL.to_vec(),
@@ -239,13 +282,10 @@ fn damage(sides: &[Side; 2], from: &DmaBuf, to: &DmaBuf) -> Result<String> {
 }
 
 /// Allocations of a warm frame.
-fn allocations(sides: &[Side; 2], source: &Device, destination: &Device) -> Result<String> {
-    let request = Request::new(256, 256, Fourcc::XRGB8888);
-    let from = Dumb::new(source).allocate(&request)?;
-    let to = Dumb::new(destination).allocate(&request)?;
+fn allocations(sides: &[BlitDevice; 2], (from, to): &(DmaBuf, DmaBuf)) -> Result<String> {
     let mut lines = Vec::new();
     for strategy in Strategy::ALL {
-        let mut traffic = Traffic::new(sides, vec![strategy], &from, &to, vec![])?;
+        let mut traffic = Traffic::new(sides, vec![strategy], from, to, None)?;
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         traffic.run(100)?;
         let each = (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / 100.0;
@@ -254,16 +294,135 @@ fn allocations(sides: &[Side; 2], source: &Device, destination: &Device) -> Resu
     Ok(format!("allocations per warm frame: {}", lines.join(", ")))
 }
 
-/// What is around the copy: a frame of one pixel.
-fn overhead(sides: &[Side; 2], source: &Device, destination: &Device) -> Result<String> {
-    let request = Request::new(1, 1, Fourcc::XRGB8888);
-    let from = Dumb::new(source).allocate(&request)?;
-    let to = Dumb::new(destination).allocate(&request)?;
-    let mut traffic = Traffic::new(sides, vec![Strategy::Cpu], &from, &to, vec![])?;
-    let times = interleaved(ROUNDS, 1, &mut [&mut || traffic.run(10 * FRAMES)])?;
-    let each = median(&times[0]) / f64::from(10 * FRAMES);
-    ensure!(each > 0.0, "no time has passed");
-    Ok(format!("a frame of one pixel by cpu: {:.1} us", each * 1e6))
+/// What is around the copy: frames of one pixel, one after the other, beside a submission of nothing.
+fn overhead(
+    sides: &[BlitDevice; 2],
+    gpu: &vk::Device,
+    (from, to): &(DmaBuf, DmaBuf),
+) -> Result<String> {
+    let traffic = |strategy| Traffic::new(sides, vec![strategy], from, to, None);
+    let (mut cpu, mut pull) = (traffic(Strategy::Cpu)?, traffic(Strategy::Pull)?);
+    let mut commands = Commands::new(gpu)?;
+    // SAFETY: nothing is recorded.
+    unsafe { commands.record(|_, _| ())? };
+    let frames = 10 * FRAMES;
+    let one_by_one = |traffic: &mut Traffic<'_>| (0..frames).try_for_each(|_| traffic.run(1));
+    let mut nothing = || {
+        for _ in 0..frames {
+            // SAFETY: it uses nothing.
+            unsafe { commands.submit()? };
+            commands.wait(PATIENCE)?;
+        }
+        Ok(())
+    };
+    let times = interleaved(ROUNDS, 1, &mut [&mut || one_by_one(&mut cpu), &mut nothing])?;
+    let [by_cpu, empty] = [0, 1].map(|index| median(&times[index]) / f64::from(frames));
+    let mut prepared = Blit::new(gpu, from, to, 1)?;
+    let mut prepared = || {
+        for _ in 0..frames {
+            prepared.submit()?;
+            prepared.wait(PATIENCE)?;
+        }
+        Ok(())
+    };
+    let times = interleaved(
+        ROUNDS,
+        1,
+        &mut [&mut || one_by_one(&mut pull), &mut prepared],
+    )?;
+    let [by_pull, bare] = [0, 1].map(|index| median(&times[index]) / f64::from(frames));
+    ensure!(by_cpu > 0.0 && empty > 0.0, "no time has passed");
+    Ok(format!(
+        "a frame of one pixel: by cpu {:.1} us, by pull {:.1} us; an empty submission {:.1} us \
+         ({:.2} and {:.2} of it); by a prepared Blit {:.1} us",
+        by_cpu * 1e6,
+        by_pull * 1e6,
+        empty * 1e6,
+        by_cpu / empty,
+        by_pull / empty,
+        bare * 1e6,
+    ))
+}
+
+/// The blitter beside a prepared [`Blit`], and beside what others do: a copy by the CPU through mappings
+/// that are synchronised for each frame, and imports of both buffers for each frame, as with wgpu's
+/// `texture_from_dmabuf_fd`.
+fn others(sides: &[BlitDevice; 2], gpu: &vk::Device, from: &DmaBuf, to: &DmaBuf) -> Result<String> {
+    let mut prepared = Blit::new(gpu, from, to, IN_FLIGHT)?;
+    let mut prepared = || {
+        for _ in 0..FRAMES {
+            prepared.wait_for_slot(PATIENCE)?;
+            prepared.submit()?;
+        }
+        Ok(prepared.wait(PATIENCE)?)
+    };
+    // One after the other beside the prepared one: User-Mode Linux maps little at a time.
+    let mut against = |work: &mut dyn FnMut() -> Result<()>, rounds| -> Result<f64> {
+        let times = interleaved(rounds, 1, &mut [&mut prepared, work])?;
+        Ok(median(&times[0]) / median(&times[1]))
+    };
+    let mut ratios = Vec::new();
+    {
+        // Another one, on a device of its own as the blitter's is: what of a ratio is chance.
+        let device = vk::Device::new(gpu.physical())?;
+        let mut control = Blit::new(&device, from, to, IN_FLIGHT)?;
+        let mut control = || {
+            for _ in 0..FRAMES {
+                control.wait_for_slot(PATIENCE)?;
+                control.submit()?;
+            }
+            Ok(control.wait(PATIENCE)?)
+        };
+        ratios.push(against(&mut control, ROUNDS)?);
+    }
+    for strategies in [vec![Strategy::Pull], Strategy::ALL.to_vec()] {
+        let mut traffic = Traffic::new(sides, strategies, from, to, None)?;
+        ratios.push(against(&mut || traffic.run(FRAMES), ROUNDS)?);
+        println!(
+            "{}{}",
+            traffic
+                .blitter
+                .verdict(from, to, &BlitInfo::default())
+                .unwrap(),
+            traffic.blitter.statistics()
+        );
+    }
+    let (mut read, mut write) = (BufferMapping::new(from)?, BufferMapping::new(to)?);
+    let mut by_hand = || {
+        for _ in 0..FRAMES {
+            let source = read.begin_wait(Access::Read, PATIENCE)?;
+            let mut destination = write.begin_wait(Access::Write, PATIENCE)?;
+            let rows = source.plane(0)?;
+            let into = destination.plane_mut(0)?.into_rows();
+            for (row, mut into) in rows.rows().zip(into) {
+                into.copy_from(0, row)?;
+            }
+            destination.end()?;
+        }
+        Ok(())
+    };
+    ratios.push(against(&mut by_hand, ROUNDS)?);
+    drop((read, write));
+    let mut import_each = || {
+        for _ in 0..FRAMES {
+            let mut each = Blit::new(gpu, from, to, 1)?;
+            each.submit()?;
+            each.wait(PATIENCE)?;
+        }
+        Ok(())
+    };
+    ratios.push(against(&mut import_each, 1)?);
+    Ok(format!(
+        "{}x{}: of a prepared Blit, another one reaches {:.2}, the blitter by pull {:.2}, by its own \
+         choice {:.2}; a CPU copy through mappings {:.2}, imports for each frame {:.3}",
+        from.width(),
+        from.height(),
+        ratios[0],
+        ratios[1],
+        ratios[2],
+        ratios[3],
+        ratios[4],
+    ))
 }
 
 /// Two devices of different drivers, where there are such.

@@ -1,14 +1,15 @@
 //! Sends a picture from one DRM device to another through Vulkan, and checks that it arrived.
 //!
-//! Allocates on the source, fills the buffer through Vulkan, shares it as a dma-buf, copies it
-//! into a buffer of the destination through Vulkan, reads that back through the destination's own
-//! mapping and compares every pixel.
+//! Allocates on the source, fills the buffer through Vulkan, shares it as a dma-buf, has a `Blitter` copy
+//! it into a buffer of the destination by the best way that works, reads that back through the
+//! destination's own mapping and compares every pixel.
 
 mod options;
 mod pick;
 mod picture;
 mod report;
 
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use primeshare::alloc::{Allocator, Dumb, Request, Usage};
-use primeshare::blit::Blit;
+use primeshare::blit::{self, BlitDevice, BlitInfo, Blitter, Completion};
 use primeshare::gbm::Gbm;
 use primeshare::sync::{Access, Mapping};
 use primeshare::vk::{self, Commands, Instance, Select, Staging, Use, Validation};
@@ -64,35 +65,46 @@ fn run(options: &Options) -> Result<bool> {
         false => Validation::Off,
     };
     let instance = Instance::new(validation)?;
-    let filler = vulkan_for(&instance, &source, options)?;
-    // Two queues of one software device would only fight for the same cores.
-    let blitter = match pick_vulkan(&instance, &destination, options)? {
-        device if device.raw() == filler.physical().raw() => filler.clone(),
-        device => vk::Device::new(&device)?,
-    };
-    fill(&filler, &from, &sent)?;
+    let gpus = [
+        pick_vulkan(&instance, &source, options)?,
+        pick_vulkan(&instance, &destination, options)?,
+    ];
+    fill(&vk::Device::new(&gpus[0])?, &from, &sent)?;
 
     let shared = destination.import(&from)?;
-    let mut blit = Blit::new(&blitter, &from, &to, options.in_flight)?;
+    let sides = [(&source, &gpus[0]), (&destination, &gpus[1])];
+    let [a, b] = sides.map(|(device, gpu)| BlitDevice::new(device, Some(gpu)));
+    let settings = blit::Options {
+        in_flight: options.in_flight,
+        ..blit::Options::default()
+    };
+    let blitter = Blitter::new(a, b, &settings)?;
+    // Everything that may work is tried on private buffers. A compositor would not wait for that.
+    let all = BlitInfo::default();
+    let verdict = blitter.settle_wait(&from, &to, &all, PATIENCE)?;
     // The first copy meets fresh pages; it is not what a running compositor sees.
-    blit.submit()?;
-    blit.wait(PATIENCE)?;
+    blitter.blit(&from, &to, &all)?.wait(PATIENCE)?;
     let start = Instant::now();
+    let mut under_way = VecDeque::new();
     for _ in 0..options.frames {
-        blit.wait_for_slot(PATIENCE)?;
-        blit.submit()?;
+        if under_way.len() == options.in_flight {
+            wait_for_oldest(&mut under_way)?;
+        }
+        under_way.push_back(blitter.blit(&from, &to, &all)?);
     }
-    blit.wait(PATIENCE)?;
+    while !under_way.is_empty() {
+        wait_for_oldest(&mut under_way)?;
+    }
     let time = start.elapsed();
+    let statistics = blitter.statistics();
 
     let (arrived, read_through) = read_back(&destination, &to)?;
     let difference = sent.first_difference(&arrived);
     if let Some(path) = &options.png {
         arrived.save(path)?;
     }
-    let physical = (filler.physical().clone(), blitter.physical().clone());
     // What the layer has to say of the end is part of what it says.
-    drop((blit, filler, blitter));
+    drop(blitter);
     let complaints = instance.validation_messages();
     print!(
         "{}",
@@ -102,9 +114,10 @@ fn run(options: &Options) -> Result<bool> {
             from: &from,
             from_allocator,
             to_allocator,
-            filler: &physical.0,
-            blitter: &physical.1,
+            filler: &gpus[0],
             shared: &shared,
+            verdict: &verdict,
+            statistics: &statistics,
             frames: options.frames,
             in_flight: options.in_flight,
             time,
@@ -158,9 +171,9 @@ fn pick_vulkan(
         })
 }
 
-fn vulkan_for(instance: &Instance, device: &Device, options: &Options) -> Result<vk::Device> {
-    let physical = pick_vulkan(instance, device, options)?;
-    Ok(vk::Device::new(&physical)?)
+fn wait_for_oldest(under_way: &mut VecDeque<Completion>) -> Result<()> {
+    let oldest = under_way.pop_front().context("no copy is under way")?;
+    Ok(oldest.wait(PATIENCE)?)
 }
 
 /// Uploads the picture through Vulkan.

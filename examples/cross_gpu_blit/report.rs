@@ -2,6 +2,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use primeshare::blit::{Statistics, Verdict};
 use primeshare::gem::Found;
 use primeshare::import::Imported;
 use primeshare::vk::PhysicalDevice;
@@ -17,8 +18,9 @@ pub(crate) struct Report<'a> {
     pub(crate) from_allocator: &'static str,
     pub(crate) to_allocator: &'static str,
     pub(crate) filler: &'a PhysicalDevice,
-    pub(crate) blitter: &'a PhysicalDevice,
     pub(crate) shared: &'a Imported,
+    pub(crate) verdict: &'a Verdict,
+    pub(crate) statistics: &'a Statistics,
     pub(crate) frames: u32,
     pub(crate) in_flight: usize,
     pub(crate) time: Duration,
@@ -58,11 +60,11 @@ impl fmt::Display for Report<'_> {
                 Found::SelfImport => "its own object",
             }
         )?;
-        writeln!(
-            f,
-            "copied by    {}, both buffers imported as images",
-            self.blitter.name()
-        )?;
+        writeln!(f, "tried        {}", self.verdict.to_string().trim_end())?;
+        for of in &self.statistics.strategies {
+            let (strategy, frames) = (of.strategy, of.frames);
+            writeln!(f, "copied by    {strategy}, {frames} frames")?;
+        }
         writeln!(
             f,
             "speed        {:.3} ms per frame, {:.2} GiB/s ({} frames, {} in flight)",

@@ -1,195 +1,279 @@
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use super::choose::trials::{Allowed, Records};
+use super::choose::Allowed;
+use super::choose::SavedError;
 use super::copy::frame::Frame;
+use super::copy::method;
 use super::copy::pixels::{Relation, relation};
-use super::damage::{Rect, prepare};
-use super::run::engine::Engine;
-use super::run::fence::Fence;
+use super::damage::{Damage, prepare, snap};
+use super::run::completion::Completion;
+use super::run::engine::{Engine, asker, before_trials};
+use super::run::pair::Pair;
+use super::run::queue::{MOST_SIGNALS, Signals, Stream};
+use super::run::thread::Thread;
 use super::run::waits::MAX_WAITS;
-use super::run::worker::{self, Shared};
-use super::strategy::Strategy;
+use super::run::worker::{self, Request, Shared};
 use super::verdict::{Verdict, imports};
-use super::{Error, check};
+use super::{BlitDevice, Error, Options, Scaling, Statistics, YcbcrEncoding, check, check_sizes};
 use crate::buffer::{DmaBuf, FormatInfo};
+use crate::gem;
+use crate::sync::{Deadline, Syncobj};
 use crate::sys::process::Owner;
-use crate::{device, vk};
 
-/// The environment variable that forces a strategy.
-const VARIABLE: &str = "PRIMESHARE_BLIT";
+/// How long drop waits for copies that are being executed.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A device that takes part in copies: as much of it as there is.
-#[derive(Clone, Debug)]
-pub struct Side {
-    /// For people.
-    pub name: String,
-    /// The DRM device whose buffers they are. With it memory for staging can be made there.
-    pub drm: Option<device::Device>,
-    /// The Vulkan device that imports for it, usually the same GPU's. Without one the processor
-    /// copies.
-    pub vulkan: Option<vk::Device>,
-}
-
-impl Side {
-    /// A DRM device, named after it.
-    pub fn new(drm: &device::Device, vulkan: Option<&vk::Device>) -> Self {
-        Self {
-            name: drm.to_string(),
-            drm: Some(drm.clone()),
-            vulkan: vulkan.cloned(),
-        }
-    }
-}
-
-/// How a [`Blitter`] works.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Copies under way at a time: from one to 64. An fd is kept for each.
-    pub in_flight: usize,
-    /// How long a copy waits for its fences before it fails.
-    pub patience: Duration,
-    /// The strategies to choose from, in any order. For debugging, the environment variable
-    /// `PRIMESHARE_BLIT` goes before it: [names](Strategy::name) with commas between them.
-    pub strategies: Vec<Strategy>,
-    /// From which GPUs sync files are wanted.
-    pub sync_files: SyncFiles,
-}
-
-/// From which GPUs a [`Blitter`] wants a sync file for each copy.
-///
-/// With sync files the caller hands a copy to the GPU right away, where it is settled which one
-/// makes it (or both, the second waiting for the first one's sync file), with the fences it is to
-/// wait for; the copy's own fence is there before it is made ([`Fence::sync_file`]), for KMS
-/// (`IN_FENCE_FD`), a Wayland client or another driver, and in the dma-bufs for those who
-/// synchronise implicitly.
-///
-/// What is handed over cannot be taken back. The GPU waits for its fences without a deadline, and
-/// so does the end of the [`Blitter`]. Where the GPU fails after all, the picture is made again by
-/// another strategy, but only after the sync file was signalled: source and destination must stay
-/// as they are until the [`Fence`] is, which comes a moment later and is the end of the copy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SyncFiles {
-    /// From none. Nobody sees the end of a copy before the whole picture is there.
-    #[default]
-    Never,
-    /// From GPUs, not from Vulkan devices that are the processor.
-    Hardware,
-    /// From all that have them. lavapipe (up to 26.1 at least) has one of a copy only when it is
-    /// done, so that [`Blitter::blit`] waits for the copy, and for what that waits for; meanwhile
-    /// no other copy's fence is signalled. For tests.
-    Always,
-}
-
-impl Default for Options {
-    /// Three in flight, ten seconds of patience, all strategies, no sync files.
-    fn default() -> Self {
-        Self {
-            in_flight: 3,
-            patience: Duration::from_secs(10),
-            strategies: Strategy::ALL.to_vec(),
-            sync_files: SyncFiles::Never,
-        }
-    }
+/// What belongs to one copy besides its buffers. The default: all of the picture, after the fences in the
+/// dma-bufs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BlitInfo<'a> {
+    /// What of the source has changed. Pixels outside stay as they are in the destination, unless
+    /// there are more than sixteen boxes (they are merged) or the format shares colours between pixels.
+    pub damage: Damage<'a>,
+    /// What the copy begins after, besides the fences in the dma-bufs: fds that become readable, as sync
+    /// files do when they are signalled (with an error or without: a writer that has failed will not
+    /// write any more). They are borrowed; dups are kept until then. At most four.
+    pub after: &'a [BorrowedFd<'a>],
+    /// Syncobj points that are signalled when the copy is done, however it went: the copy's fence is put
+    /// there at once where it has one, so that others can wait for it. At most four.
+    pub signal: &'a [(&'a Syncobj, u64)],
+    /// Which part of the source is shown in which part of the destination, turned and scaled. `None`: all
+    /// of it in all of the other, and both are of one size ([`Error::Size`]).
+    pub scaling: Option<Scaling>,
+    /// What the numbers of a YCbCr format mean, where it is converted to RGB or made of it.
+    pub encoding: YcbcrEncoding,
+    /// Copies of one stream happen in their order. Without one, copies into one buffer do. What one copy
+    /// writes and another reads is kept in order always.
+    pub stream: Option<Stream>,
 }
 
 /// Copies pictures from the buffers of one device to those of another, by the best way that works.
 ///
-/// A copy is handed to a thread of its own, or to a GPU ([`SyncFiles`]), and a [`Fence`] comes back
-/// at once. Copies happen in their order; each waits for the fences given with it and for those in
-/// the dma-bufs (implicit synchronisation), and its fence is signalled when the whole picture is
-/// there. What works is found out with the first frames, which take the longer way through every
-/// strategy: each is tried with a real frame, over pixels made wrong before, and compared with what
-/// was sent; then timed. When one fails later, the frame at hand is made by the next, so no frame
-/// is lost. Until its fence is signalled, what the destination shows is undefined. Nothing is kept
-/// alive by it but buffers under way and its own memory for staging.
+/// A copy is handed to a GPU, with the fences it is to wait for ([`SyncFiles`](super::SyncFiles)), or to
+/// a thread of the blitter's, and a [`Completion`] comes back at once. Each waits for the fences given
+/// with it and for those in the dma-bufs (implicit synchronisation). A fence that is never signalled
+/// holds back its own stream only. Until a completion is done, what the destination shows is undefined.
 ///
-/// `Send` and `Sync`. Drop cancels what has not begun and waits for what has.
+/// What works is found out beside the copies, on private buffers like the real ones and on Vulkan devices
+/// that may be lost: nobody's buffer is imported or overwritten for it. Until it is known, frames are made
+/// through host memory or by the CPU. When a strategy fails later, the frame at hand is made by the next,
+/// so no frame is lost. All blitters between the same two devices share what they know. Nothing is kept
+/// alive by it but buffers under way and its own memory for staging, which is bounded.
+///
+/// `Send` and `Sync`. Drop cancels what has not begun and waits for what has, for ten seconds at most:
+/// [`Self::close_wait`] has a deadline of the caller's.
 pub struct Blitter {
     shared: Arc<Shared>,
-    sides: [Side; 2],
-    records: Records,
+    sides: [BlitDevice; 2],
+    options: Options,
     allowed: Allowed,
-    worker: Option<JoinHandle<()>>,
+    before_trials: Allowed,
+    pair: Arc<Pair>,
+    worker: Option<Thread>,
     process: Owner,
 }
 
 impl Blitter {
-    /// Copies from buffers of one side to buffers of the other. Tries nothing yet.
-    pub fn new(source: Side, destination: Side, options: &Options) -> Result<Self, Error> {
-        let allowed = allowed(options)?;
-        let in_flight = options.in_flight.clamp(1, 64);
-        let records = Records::default();
+    /// Copies from buffers of one device to buffers of the other. Tries nothing yet, and makes no Vulkan
+    /// device before one is needed. [`Error::NoStrategies`] if the options leave none.
+    pub fn new(
+        source: BlitDevice,
+        destination: BlitDevice,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let options = Options {
+            in_flight: options.in_flight.clamp(1, 64),
+            ..options.clone()
+        };
+        let allowed = options.allowed()?;
         let sides = [source, destination];
-        let engine = Engine::new(
-            sides.clone(),
-            allowed.clone(),
-            in_flight,
-            options,
-            records.clone(),
-        )?;
-        let (shared, worker) = worker::spawn(engine, in_flight, options.patience)?;
+        let pair = Pair::of(&sides);
+        let engine = Engine::new(sides.clone(), allowed.clone(), &options, pair.clone());
+        let (shared, worker) = worker::spawn(engine, options.in_flight, options.input_timeout)?;
         Ok(Self {
             shared,
+            before_trials: before_trials(&sides),
             sides,
-            records,
+            options,
             allowed,
+            pair,
             worker: Some(worker),
             process: Owner::current(),
         })
     }
 
-    /// Starts a copy of the damaged parts of `source`, or of all of it where `damage` is empty,
-    /// and returns at once with a fence that is signalled when it is done.
+    /// Starts a copy and returns at once.
     ///
-    /// It begins when all of `after` are readable, as sync files are when they are signalled (with
-    /// an error or without: a writer that has failed will not write any more), and when the devices
-    /// that have left a fence in the dma-bufs are done: the source's writers and the destination's
-    /// users. The fds are borrowed: dups are kept until then. Pixels outside the damage stay as
-    /// they are, unless there are more than sixteen rectangles (they are merged) or the format
-    /// shares colours between pixels. [`Error::Busy`] while as many copies as asked for are under
-    /// way: wait for an earlier fence.
+    /// [`Error::Busy`] while as many copies as asked for are under way: wait for an earlier one.
     pub fn blit(
         &self,
         source: &DmaBuf,
         destination: &DmaBuf,
-        damage: &[Rect],
-        after: &[BorrowedFd<'_>],
-    ) -> Result<Fence, Error> {
-        let frame = frame(source, destination, damage)?;
-        if after.len() > MAX_WAITS {
+        info: &BlitInfo<'_>,
+    ) -> Result<Completion, Error> {
+        if !self.process.is_here() {
+            return Err(Error::OtherProcess);
+        }
+        let frame = frame(source, destination, info)?;
+        if info.after.len() > MAX_WAITS {
             return Err(Error::Waits {
-                given: after.len(),
+                given: info.after.len(),
                 most: MAX_WAITS,
             });
         }
-        self.shared.add(frame, after)
+        if info.signal.len() > MOST_SIGNALS {
+            return Err(Error::Signals {
+                given: info.signal.len(),
+                most: MOST_SIGNALS,
+            });
+        }
+        let signals = info.signal.iter();
+        let signals = signals.map(|(of, point)| ((*of).clone(), *point));
+        self.shared.add(Request {
+            frame,
+            after: info.after,
+            signals: Signals(signals.collect()),
+            stream: info.stream,
+        })
     }
 
-    /// What is known by now of copies like this one; `None` before the first.
-    ///
-    /// Asks the DRM devices what they say to each other's buffers: an import each, which ends with
-    /// the call.
+    /// A stream for copies whose order matters. Streams of several blitters have nothing to do with each
+    /// other.
+    pub fn stream(&self) -> Stream {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Stream(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What is known by now of copies like this one; `None` before the first. Asks nobody, and imports
+    /// nothing.
     pub fn verdict(
         &self,
         source: &DmaBuf,
         destination: &DmaBuf,
-        damage: &[Rect],
+        info: &BlitInfo<'_>,
     ) -> Option<Verdict> {
-        let frame = frame(source, destination, damage).ok()?;
-        let known = self.records.verdict(&self.sides, &frame, &self.allowed)?;
-        let imports = imports(&self.sides, source, destination);
-        Some(Verdict { imports, ..known })
+        let frame = frame(source, destination, info).ok()?;
+        let names = [self.sides[0].name.as_str(), self.sides[1].name.as_str()];
+        let asker = asker(
+            &self.sides,
+            &self.options,
+            &self.allowed,
+            &self.before_trials,
+        );
+        self.pair
+            .records
+            .verdict(names, &frame, &asker, Instant::now())
     }
 
-    /// Forgets what works and how fast, so that everything is tried again.
-    pub fn probe_again(&self) {
-        self.records.forget();
-        let devices = self.sides.iter().filter_map(|side| side.vulkan.as_ref());
-        devices.for_each(vk::Device::forget_refusals);
+    /// Finds out what works for copies like this one, without making one, and waits until all has been
+    /// tried or the deadline has come: then [`Verdict::settled`] says no. For a program that would rather
+    /// know before its first frame.
+    pub fn settle_wait(
+        &self,
+        source: &DmaBuf,
+        destination: &DmaBuf,
+        info: &BlitInfo<'_>,
+        deadline: impl Into<Deadline>,
+    ) -> Result<Verdict, Error> {
+        let deadline = deadline.into();
+        let frame = frame(source, destination, info)?;
+        loop {
+            self.shared.engine().choose(&frame);
+            let known = self.verdict(source, destination, info);
+            let left = deadline.left();
+            let is_over = left.is_some_and(|left| left.is_zero());
+            if let Some(verdict) = known
+                && (verdict.settled || is_over)
+            {
+                return Ok(verdict);
+            }
+            let moment = Duration::from_millis(100);
+            self.pair.wait_for_news(left.unwrap_or(moment).min(moment));
+        }
+    }
+
+    /// What the DRM devices say to a PRIME import of each other's buffers: the destination's device to
+    /// the source's buffer, and the other way round; `None` for a side without a DRM device. For
+    /// [`Verdict::imports`]. Both imports end with the call; while they live, a driver may have moved a
+    /// buffer.
+    pub fn ask_drivers(
+        &self,
+        source: &DmaBuf,
+        destination: &DmaBuf,
+    ) -> [Option<Result<(), gem::Error>>; 2] {
+        imports(&self.sides, source, destination)
+    }
+
+    /// Has everything tried and measured again, beside the copies, which go on as they did: after
+    /// conditions have changed, such as a resume from suspend or another device that was plugged in.
+    pub fn measure_again(&self) {
+        self.pair.records.expire();
+        let gpus = self.sides.iter().filter_map(|side| match &side.gpu {
+            super::Gpu::Host(device) => Some(device),
+            _ => None,
+        });
+        gpus.for_each(crate::vk::Device::forget_refusals);
+    }
+
+    /// What is known of all copies between these devices, as text for [`Self::load_records`] at the
+    /// program's next start.
+    pub fn save_records(&self) -> String {
+        self.pair.records.save(&self.devices())
+    }
+
+    /// Takes over what [`Self::save_records`] gave, for buffers of which nothing is known yet.
+    /// [`SavedError::OtherDevices`] if a device or a driver is another.
+    pub fn load_records(&self, saved: &str) -> Result<(), SavedError> {
+        let software = [0, 1].map(|end: usize| self.sides[end].is_software());
+        self.pair.records.load(saved, &self.devices(), software)
+    }
+
+    /// The devices and their drivers, in one line.
+    fn devices(&self) -> String {
+        let line = self.sides.iter().map(|side| {
+            let drm = side.drm.as_ref().map_or("-", |drm| drm.driver());
+            let gpu = side.physical().map(|physical| {
+                let driver = physical.driver_version();
+                format!("{} {driver:x}", physical.name())
+            });
+            format!("{drm} {}", gpu.as_deref().unwrap_or("-"))
+        });
+        line.collect::<Vec<_>>().join(" to ").replace('\n', " ")
+    }
+
+    /// What it has done.
+    pub fn statistics(&self) -> Statistics {
+        self.shared.statistics()
+    }
+
+    /// Cancels what has not begun and waits for what has. [`Error::StillRunning`] if that has not ended
+    /// at the deadline: it is left to the blitter's thread then, with what it uses.
+    pub fn close_wait(mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        match deadline.into() {
+            Deadline::At(instant) => self.close(instant),
+            Deadline::Never => self.close(Instant::now() + Duration::from_secs(1 << 30)),
+        }
+    }
+
+    fn close(&mut self, deadline: Instant) -> Result<(), Error> {
+        let Some(worker) = self.worker.take() else {
+            return Ok(());
+        };
+        if !self.process.is_here() {
+            // The thread is the parent's.
+            worker.forget();
+            return Ok(());
+        }
+        self.pair.end_by(deadline);
+        self.shared.close();
+        match worker.join_until(deadline) {
+            true => Ok(()),
+            false => Err(Error::StillRunning),
+        }
     }
 }
 
@@ -204,45 +288,44 @@ impl fmt::Debug for Blitter {
 
 impl Drop for Blitter {
     fn drop(&mut self) {
-        if !self.process.is_here() {
-            // The thread is the parent's.
-            std::mem::forget(self.worker.take());
-            return;
-        }
-        self.shared.close();
-        if let Some(worker) = self.worker.take()
-            && worker.join().is_err()
-        {
-            log::error!("the blit thread has panicked");
+        if let Err(error) = self.close(Instant::now() + PATIENCE) {
+            log::error!("a blitter is dropped: {error}");
         }
     }
 }
 
-fn allowed(options: &Options) -> Result<Allowed, Error> {
-    let named: Vec<Strategy> = match std::env::var(VARIABLE) {
-        Ok(names) if !names.is_empty() => {
-            let names = names.split(',').map(|name| name.trim().parse());
-            names.collect::<Result<_, _>>()?
-        }
-        _ => options.strategies.clone(),
-    };
-    let all = Strategy::ALL.into_iter();
-    Ok(all.filter(|strategy| named.contains(strategy)).collect())
-}
-
 /// Checks what was given.
-fn frame(source: &DmaBuf, destination: &DmaBuf, damage: &[Rect]) -> Result<Frame, Error> {
+fn frame(source: &DmaBuf, destination: &DmaBuf, info: &BlitInfo<'_>) -> Result<Frame, Error> {
     check(source, destination)?;
     let (from, to) = (source.fourcc(), destination.fourcc());
     if relation(from, to) == Relation::Different {
         return Err(Error::Format { from, to });
     }
-    let size = (source.width(), source.height());
-    Ok(Frame {
-        rects: prepare(damage, size, grid(source)),
-        source: source.clone(),
-        destination: destination.clone(),
-    })
+    let size = |buffer: &DmaBuf| (buffer.width(), buffer.height());
+    let (source_size, size) = (size(source), size(destination));
+    let rects = match &info.scaling {
+        None => {
+            check_sizes(source, destination)?;
+            let (from, to) = (grid(source), grid(destination));
+            prepare(info.damage, size, (from.0.max(to.0), from.1.max(to.1)))
+        }
+        Some(scaling) => {
+            scaling.check(source_size, size, method::grid(to))?;
+            let changed = match info.damage {
+                Damage::Full => [scaling.destination].into_iter().collect(),
+                Damage::Boxes(_) => prepare(info.damage, source_size, (1, 1)),
+            };
+            let shown = changed.iter().map(|part| match info.damage {
+                Damage::Full => *part,
+                Damage::Boxes(_) => scaling.damaged(*part),
+            });
+            snap(shown, size, grid(destination))
+        }
+    };
+    let mut frame = Frame::new(source.clone(), destination.clone(), rects);
+    frame.scaling = info.scaling;
+    frame.encoding = info.encoding;
+    Ok(frame)
 }
 
 /// The steps in which parts of a picture can be copied at all.
@@ -252,6 +335,9 @@ fn grid(buffer: &DmaBuf) -> (u32, u32) {
         return (u32::MAX, u32::MAX);
     };
     let (across, down) = info.chroma;
-    let blocks = info.planes.iter().map(|plane| plane.block_width);
+    let blocks = info
+        .planes
+        .iter()
+        .map(|plane| plane.block_width * plane.horizontal);
     (blocks.fold(across, |a, b| a.max(b)), down)
 }

@@ -5,6 +5,48 @@ use arrayvec::ArrayVec;
 /// More rectangles than this are merged, since each is a command to the GPU.
 pub(super) const MAX_RECTS: usize = 16;
 
+/// What of a picture has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Damage<'a> {
+    /// All of it.
+    #[default]
+    Full,
+    /// These boxes. None of them: nothing has changed, and nothing is copied.
+    Boxes(&'a [DamageBox]),
+}
+
+/// Columns from `x1` to before `x2`, and rows from `y1` to before `y2`, in pixels from the top left
+/// corner, as pixman and linux have boxes. What lies outside of the picture is left out; a box that
+/// ends before it begins is empty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "said above")]
+pub struct DamageBox {
+    pub x1: i32,
+    pub y1: i32,
+    pub x2: i32,
+    pub y2: i32,
+}
+
+impl From<DamageBox> for Rect {
+    fn from(DamageBox { x1, y1, x2, y2 }: DamageBox) -> Self {
+        let [x1, y1, x2, y2] = [x1, y1, x2, y2].map(|at| u32::try_from(at).unwrap_or(0));
+        Self::between(x1, y1, x2, y2)
+    }
+}
+
+impl From<Rect> for DamageBox {
+    /// What is beyond the range of the numbers is beyond every picture.
+    fn from(rect: Rect) -> Self {
+        let at = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+        Self {
+            x1: at(rect.x),
+            y1: at(rect.y),
+            x2: at(rect.right()),
+            y2: at(rect.bottom()),
+        }
+    }
+}
+
 /// A part of a picture, in pixels from its top left corner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rect {
@@ -103,14 +145,21 @@ impl Rect {
 ///
 /// Two become one where that adds no pixels, and beyond [`MAX_RECTS`] where it adds the fewest;
 /// pixels that nobody named are copied in that case only, and where the grid is coarser than a
-/// pixel. An empty list of changes stands for all of the picture.
-pub(super) fn prepare(changes: &[Rect], size: (u32, u32), grid: (u32, u32)) -> Rects {
-    let whole = Rect::whole(size.0, size.1);
-    let mut rects = Rects::new();
-    if changes.is_empty() {
-        rects.push(whole);
-        return rects;
+/// pixel.
+pub(super) fn prepare(damage: Damage<'_>, size: (u32, u32), grid: (u32, u32)) -> Rects {
+    match damage {
+        Damage::Full => [Rect::whole(size.0, size.1)].into_iter().collect(),
+        Damage::Boxes(boxes) => snap(boxes.iter().map(|part| Rect::from(*part)), size, grid),
     }
+}
+
+/// As [`prepare`], for what was prepared and is to suit another grid.
+pub(super) fn snap(
+    changes: impl Iterator<Item = Rect>,
+    size: (u32, u32),
+    grid: (u32, u32),
+) -> Rects {
+    let mut rects = Rects::new();
     let grid = (grid.0.max(1), grid.1.max(1));
     for change in changes {
         let mut new = change.snapped(size, grid);
@@ -148,9 +197,24 @@ mod tests {
         rects.iter().any(inside)
     }
 
+    fn prepare(changes: &[Rect], size: (u32, u32), grid: (u32, u32)) -> Rects {
+        let boxes: Vec<DamageBox> = changes.iter().map(|rect| (*rect).into()).collect();
+        super::prepare(Damage::Boxes(&boxes), size, grid)
+    }
+
     #[test]
-    fn no_changes_given_stand_for_all_of_the_picture() {
-        assert_eq!(prepare(&[], (5, 7), (1, 1))[..], [rect(0, 0, 5, 7)]);
+    fn all_of_the_picture_is_not_nothing() {
+        let all = super::prepare(Damage::Full, (5, 7), (1, 1));
+        assert_eq!(all[..], [rect(0, 0, 5, 7)]);
+        assert!(prepare(&[], (5, 7), (1, 1)).is_empty());
+    }
+
+    #[test]
+    fn boxes_that_begin_before_the_picture_or_end_before_they_begin_are_cut() {
+        let boxes = [(-3, -2, 2, 1), (4, 4, 2, 9), (i32::MIN, 5, i32::MAX, 6)];
+        let boxes = boxes.map(|(x1, y1, x2, y2)| DamageBox { x1, y1, x2, y2 });
+        let rects = super::prepare(Damage::Boxes(&boxes), (5, 7), (1, 1));
+        assert_eq!(rects[..], [rect(0, 0, 2, 1), rect(0, 5, 5, 1)]);
     }
 
     #[test]

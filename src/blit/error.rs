@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 
-use super::strategy::UnknownStrategy;
+use super::strategy::Strategy;
 use crate::buffer::{BufferId, DmaBuf, Fourcc};
 use crate::{alloc, sync, vk};
 
@@ -47,6 +47,9 @@ pub enum Error {
     /// The copy could not be recorded, submitted or waited for.
     #[error(transparent)]
     Commands(#[from] vk::Error),
+    /// The boxes of a [`Scaling`](super::Scaling) do not fit.
+    #[error(transparent)]
+    Scaling(#[from] super::ScalingError),
     /// As many copies as were asked for are in flight: wait for one.
     #[error("all {0} copies are in flight")]
     Busy(usize),
@@ -64,12 +67,26 @@ pub enum Error {
         /// How many there may be.
         most: usize,
     },
+    /// More syncobj points to signal than one copy takes.
+    #[error("a copy signals up to {most} syncobj points, not {given}")]
+    Signals {
+        /// How many there were.
+        given: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// The blitter is of another process, of which this one was forked.
+    #[error("the blitter is of another process")]
+    OtherProcess,
+    /// The copies that were under way had not ended at the deadline.
+    #[error("copies are still under way")]
+    StillRunning,
     /// An eventfd, a dup or the worker's thread could not be had.
     #[error("cannot prepare a copy: {0}")]
     System(Errno),
-    /// `PRIMESHARE_BLIT` names no strategy.
-    #[error("PRIMESHARE_BLIT: {0}")]
-    Strategy(#[from] UnknownStrategy),
+    /// [`Options`](super::Options) leave no strategy.
+    #[error("no strategy is allowed")]
+    NoStrategies,
 }
 
 /// Why a copy that was started did not end well, or a strategy does not work.
@@ -95,62 +112,75 @@ pub enum Failure {
         /// Byte of what was copied of the row.
         byte: usize,
     },
+    /// The device was lost with another copy.
+    #[error("the device was lost while it made a copy by {0}")]
+    Lost(Strategy),
+    /// No private buffer like the real one could be made, so that nothing could be tried with it.
+    #[error("no buffer like the {end} could be made for a trial: {why}")]
+    NoPrivateBuffer {
+        /// `source` or `destination`.
+        end: &'static str,
+        /// What was tried.
+        why: String,
+    },
     /// Nothing that could be tried works: see the [`Verdict`](super::Verdict).
     #[error("no strategy works")]
     NoStrategy,
     /// What the copy was to wait for did not happen in time.
     #[error("the fences that the copy waits for were not signalled in {} ms", .0.as_millis())]
     Deadline(Duration),
-    /// The copy was not done in the time given to [`Fence::wait`](super::Fence::wait).
+    /// The copy was not done in the time given to [`Completion::wait`](super::Completion::wait).
     #[error("the copy was not done in {} ms", .0.as_millis())]
     TimedOut(Duration),
     /// Waiting failed.
     #[error("poll: {0}")]
     Poll(Errno),
+    /// The copy was made, but its fence could not be left in the dma-bufs or at the syncobj points, so
+    /// that others may have used the buffers too early.
+    #[error("the copy's fence could not be left: {0}")]
+    NotLeft(sync::Error),
     /// The [`Blitter`](super::Blitter) has gone before the copy was made.
     #[error("cancelled")]
     Cancelled,
 }
 
 impl Failure {
-    /// Whether it says something of this frame only, and nothing of others like it: a lack of
-    /// memory or fds that passes, or what is odd about one buffer.
+    /// Whether it says something of these buffers only, or of this moment, and nothing of others like
+    /// them.
     pub(super) fn is_of_the_frame(&self) -> bool {
-        use vk::Error as E;
         match self {
-            Self::Vulkan(error) if error.is_device_lost() => false,
-            Self::Vulkan(
-                E::TooLarge { .. }
-                | E::OddSize { .. }
-                | E::Misaligned { .. }
-                | E::Layout(_)
-                | E::PlaneLayout { .. }
-                | E::TooSmall { .. }
-                | E::TooManyBytes { .. }
-                | E::ReadOnly { .. }
-                | E::SeveralDmaBufs(_)
-                | E::ClassicResource { .. }
-                | E::NotCurrent(_)
-                | E::Disjoint { .. },
-            ) => true,
+            Self::Vulkan(error) => !error.is_device_lost(),
+            Self::Cpu(_) | Self::Lost(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the same may work next time, as after a lack of memory.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
             Self::Vulkan(error) => error.is_passing(),
-            Self::Cpu(_) => true,
+            Self::Cpu(_) | Self::Lost(_) | Self::Allocate(_) => true,
             _ => false,
         }
     }
 }
 
-/// What copies of any kind ask of two buffers.
-pub(super) fn check(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
+/// What copies that change no size ask of two buffers.
+pub(super) fn check_sizes(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
     let size = |buffer: &DmaBuf| (buffer.width(), buffer.height());
-    if size(source) != size(destination) {
-        return Err(Error::Size {
+    match size(source) == size(destination) {
+        true => Ok(()),
+        false => Err(Error::Size {
             source_width: source.width(),
             source_height: source.height(),
             width: destination.width(),
             height: destination.height(),
-        });
+        }),
     }
+}
+
+/// What copies of any kind ask of two buffers.
+pub(super) fn check(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
     let ids = |buffer: &'_ DmaBuf| -> arrayvec::ArrayVec<BufferId, 4> {
         buffer.objects().iter().map(|object| object.id()).collect()
     };

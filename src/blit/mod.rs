@@ -1,26 +1,36 @@
 //! Getting pictures from the buffers of one device into those of another.
 //!
 //! [`Blitter`] does it between any two devices, by the best way that truly works: it tries what is
-//! possible, looks whether the picture arrived, measures, falls back when something fails, and can
-//! say why it does what it does ([`Verdict`]). [`Blit`] is one prepared copy by one GPU, for those
-//! who know what works.
+//! possible on buffers and devices of its own, beside the copies that it makes, measures, falls back when
+//! something fails, and can say why it does what it does ([`Verdict`]). [`Blit`] is one prepared copy by
+//! one GPU, for those who know what works.
 
 mod blitter;
 mod choose;
 mod copy;
 mod damage;
 mod error;
+mod options;
 mod prepared;
 mod run;
+mod scale;
+mod statistics;
 mod strategy;
 mod verdict;
+mod ycbcr;
 
-pub use blitter::{Blitter, Options, Side, SyncFiles};
+pub use blitter::{BlitInfo, Blitter};
+pub use choose::SavedError;
 pub use choose::plan::WhyNot;
-pub use damage::Rect;
-use error::check;
+pub use damage::{Damage, DamageBox, Rect};
 pub use error::{Error, Failure};
+use error::{check, check_sizes};
+pub use options::{BlitDevice, Gpu, Options, Push, SyncFiles};
 pub use prepared::Blit;
-pub use run::fence::Fence;
-pub use strategy::{Carrier, End, Strategy, UnknownStrategy};
+pub use run::completion::Completion;
+pub use run::queue::Stream;
+pub use scale::{Filter, Scaling, ScalingError, Transform};
+pub use statistics::{Statistics, StrategyStatistics};
+pub use strategy::{End, StagingSource, Strategy, UnknownStrategy};
 pub use verdict::{Attempt, Outcome, Verdict};
+pub use ycbcr::{Matrix, Range, YcbcrEncoding};

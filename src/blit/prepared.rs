@@ -137,6 +137,7 @@ impl Blit {
 }
 
 fn check(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
+    super::check_sizes(source, destination)?;
     super::check(source, destination)?;
     let (from, to) = (source.fourcc(), destination.fourcc());
     if relation(from, to) != Relation::Same {

@@ -1,4 +1,7 @@
 //! The ways there are of getting a picture across.
+//!
+//! To add one: a variant and a name here, what can be said against it in `choose/plan.rs`, and how it
+//! copies in `copy/copier.rs`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,7 +17,7 @@ pub enum End {
 
 /// Where memory that both devices import comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Carrier {
+pub enum StagingSource {
     /// A LINEAR buffer of the destination's device.
     Destination,
     /// A LINEAR buffer of the source's device.
@@ -30,38 +33,50 @@ pub enum Carrier {
 pub enum Strategy {
     /// The destination's GPU imports the source as an image and reads it.
     Pull,
-    /// The source's GPU imports the destination as an image and writes it.
-    Push,
     /// As [`Self::Pull`] with the source as plain bytes (`VkBuffer`).
     PullBytes,
-    /// As [`Self::Push`] with the destination as plain bytes.
-    PushBytes,
     /// The source's GPU writes, and the destination's reads, memory that both import. With several
     /// copies under way the one writes while the other reads the picture before: there is memory
     /// for two, or where both give [sync files](super::SyncFiles) for all of them.
-    Staged(Carrier),
-    /// The processor copies, through two mappings.
-    Cpu,
-    /// Each GPU copies between its buffer and host memory of its own, the processor between the
-    /// two; an end without a GPU is mapped, if it is LINEAR. Needs nobody to import anything of
-    /// somebody else's. Copies under way overlap as with [`Self::Staged`].
+    Staged(StagingSource),
+    /// Each GPU copies between its buffer and host memory of its own, the CPU between the two; an
+    /// end without a GPU is mapped, if it is LINEAR. Needs nobody to import anything of somebody
+    /// else's. Copies under way overlap as with [`Self::Staged`].
     HostMemory,
+    /// The CPU copies, through two mappings.
+    Cpu,
+    /// The source's GPU imports the destination as an image and writes it. An exporter may move a
+    /// buffer for an importer, and a screen's buffer cannot be shown any more then (amdgpu): used
+    /// where nothing else works, or where it is [asked for](super::Options::push).
+    Push,
+    /// As [`Self::Push`] with the destination as plain bytes.
+    PushBytes,
 }
 
 impl Strategy {
-    /// All of them, from those that move the fewest bytes to those that always work.
+    /// All of them, in order of trust.
     pub const ALL: [Self; 10] = [
         Self::Pull,
-        Self::Push,
         Self::PullBytes,
-        Self::PushBytes,
-        Self::Staged(Carrier::Destination),
-        Self::Staged(Carrier::Source),
-        Self::Staged(Carrier::Udmabuf),
-        Self::Staged(Carrier::DmaHeap),
-        Self::Cpu,
+        Self::Staged(StagingSource::Destination),
+        Self::Staged(StagingSource::Source),
+        Self::Staged(StagingSource::Udmabuf),
+        Self::Staged(StagingSource::DmaHeap),
         Self::HostMemory,
+        Self::Cpu,
+        Self::Push,
+        Self::PushBytes,
     ];
+
+    /// Whether the source's GPU imports and writes the destination.
+    pub fn is_push(self) -> bool {
+        matches!(self, Self::Push | Self::PushBytes)
+    }
+
+    /// Whether the picture goes through memory in between.
+    pub(super) fn is_two_step(self) -> bool {
+        matches!(self, Self::Staged(_) | Self::HostMemory)
+    }
 
     /// Whether the CPU does it, where the Vulkan devices of these ends (source, destination) are the
     /// CPU.
@@ -81,10 +96,10 @@ impl Strategy {
             Self::Push => "push",
             Self::PullBytes => "pull-bytes",
             Self::PushBytes => "push-bytes",
-            Self::Staged(Carrier::Destination) => "staged-destination",
-            Self::Staged(Carrier::Source) => "staged-source",
-            Self::Staged(Carrier::Udmabuf) => "staged-udmabuf",
-            Self::Staged(Carrier::DmaHeap) => "staged-dma-heap",
+            Self::Staged(StagingSource::Destination) => "staged-destination",
+            Self::Staged(StagingSource::Source) => "staged-source",
+            Self::Staged(StagingSource::Udmabuf) => "staged-udmabuf",
+            Self::Staged(StagingSource::DmaHeap) => "staged-dma-heap",
             Self::Cpu => "cpu",
             Self::HostMemory => "host-memory",
         }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::choose::plan::WhyNot;
 use super::strategy::Strategy;
-use super::{Failure, Side};
+use super::{BlitDevice, Failure};
 use crate::buffer::{DmaBuf, Fourcc, Modifier};
 use crate::gem;
 
@@ -16,14 +16,15 @@ pub enum Outcome {
     NotOffered(WhyNot),
     /// Nothing yet.
     Untried,
-    /// It failed, and is not tried again.
+    /// It failed. It is tried again after a while.
     Failed(Failure),
+    /// There are no buffers to try it with. It is used where nothing else works.
+    Untestable(Failure),
     /// It works.
     Works {
-        /// Whether what arrived was compared with what was sent. Memory that is not LINEAR cannot
-        /// be looked at.
+        /// Whether what arrived was compared with what was sent, in a trial.
         verified: bool,
-        /// Bytes of the picture per second, warm; `None` before it was measured.
+        /// Bytes per second of the largest copies; `None` before it was measured.
         bytes_per_second: Option<f64>,
     },
 }
@@ -50,17 +51,17 @@ pub struct Verdict {
     pub destination: String,
     /// Format and modifier of the source and of the destination.
     pub formats: [(Fourcc, Modifier); 2],
-    /// What the DRM devices answered to a PRIME import of each other's buffers, when this verdict
-    /// was made: the destination's device to the source's buffer, and the other way round. `None`
-    /// for a side without a DRM device. A strategy may do without: Vulkan and the processor can
-    /// reach memory that the DRM driver refuses.
+    /// What the DRM devices answered to a PRIME import of each other's buffers, where that was
+    /// [asked](super::Blitter::ask_drivers): the destination's device to the source's buffer, and the
+    /// other way round. A strategy may do without: Vulkan and the CPU can reach memory that the DRM
+    /// driver refuses.
     pub imports: [Option<Result<(), gem::Error>>; 2],
     /// Every strategy, in the order of [`Strategy::ALL`].
     pub attempts: Vec<Attempt>,
     /// The one in use, once one is known to work.
     pub chosen: Option<Strategy>,
-    /// Whether it stays in use: all that may work has been tried, and timed often enough. It takes
-    /// some hundred frames at most.
+    /// Whether all that may work has been tried. What is chosen can change later, when copies take
+    /// another time or fail.
     pub settled: bool,
 }
 
@@ -78,6 +79,7 @@ impl fmt::Display for Outcome {
             Self::NotOffered(why) => write!(f, "not possible: {why}"),
             Self::Untried => f.write_str("not tried"),
             Self::Failed(why) => write!(f, "failed: {why}"),
+            Self::Untestable(why) => write!(f, "not tried: {why}"),
             Self::Works {
                 verified,
                 bytes_per_second,
@@ -88,7 +90,7 @@ impl fmt::Display for Outcome {
                 }
                 match verified {
                     true => Ok(()),
-                    false => f.write_str(" (not compared: the memory is not LINEAR)"),
+                    false => f.write_str(" (not compared)"),
                 }
             }
         }
@@ -110,11 +112,11 @@ impl fmt::Display for Rate {
 
 /// Asks both DRM devices for an import of the other's buffer, which ends at once.
 pub(super) fn imports(
-    sides: &[Side; 2],
+    sides: &[BlitDevice; 2],
     source: &DmaBuf,
     destination: &DmaBuf,
 ) -> [Option<Result<(), gem::Error>>; 2] {
-    let ask = |side: &Side, buffer: &DmaBuf| {
+    let ask = |side: &BlitDevice, buffer: &DmaBuf| {
         let imported = side.drm.as_ref()?.import(buffer);
         Some(imported.map(drop).map_err(|error| error.cause))
     };

@@ -6,24 +6,29 @@ mod failures;
 mod pairs;
 mod readers;
 mod removal;
+mod resampling;
 mod soak;
 mod strategies;
+mod streams;
 mod sync_files;
+mod trials;
 mod unplug;
 mod waits;
 
 use std::os::fd::BorrowedFd;
 
-use primeshare::blit::{Blitter, Failure, Options, Rect, Side, Strategy, Verdict};
+use primeshare::blit::{
+    BlitDevice, BlitInfo, Blitter, Damage, DamageBox, Failure, Options, Rect, Strategy, Verdict,
+};
 use primeshare::sync::{Access, BufferAccess, BufferMapping};
 use primeshare::{Device, DmaBuf, vk};
 
-use crate::support::{Guest, PATIENCE};
+use crate::support::{Guest, PATIENCE, give_back_memory};
 
-/// The default, but for patience: fences that the test signals come in time on any machine.
+/// The default, but for the time: fences that the test signals come in time on any machine.
 pub(crate) fn patient() -> Options {
     Options {
-        patience: PATIENCE,
+        input_timeout: PATIENCE,
         ..Options::default()
     }
 }
@@ -45,26 +50,36 @@ pub(crate) fn blitter(
     blitter_by(&two_gpus(guest), source, destination, options)
 }
 
-/// A Vulkan device for each side. They are slow to make, and each makes the guest slower.
-pub(crate) fn two_gpus(guest: &Guest) -> [vk::Device; 2] {
-    [guest.vulkan(), guest.vulkan()]
+/// A physical device for each side: the CPU, which copies for two DRM devices as two GPUs would.
+pub(crate) fn two_gpus(guest: &Guest) -> [vk::PhysicalDevice; 2] {
+    [guest.physical(), guest.physical()]
 }
 
-/// A blitter from one device to another, with the Vulkan device of each.
+/// A blitter from one device to another, with the physical device of each.
 pub(crate) fn blitter_by(
-    gpus: &[vk::Device; 2],
+    gpus: &[vk::PhysicalDevice; 2],
     source: &Device,
     destination: &Device,
     options: &Options,
 ) -> Blitter {
+    // Of the blitter before this one.
+    give_back_memory();
     let sides = (
-        Side::new(source, Some(&gpus[0])),
-        Side::new(destination, Some(&gpus[1])),
+        BlitDevice::new(source, Some(&gpus[0])),
+        BlitDevice::new(destination, Some(&gpus[1])),
     );
     Blitter::new(sides.0, sides.1, options).unwrap()
 }
 
-/// One copy from beginning to end.
+/// A copy of everything, after these fences.
+pub(crate) fn after_fences<'a>(after: &'a [BorrowedFd<'a>]) -> BlitInfo<'a> {
+    BlitInfo {
+        after,
+        ..BlitInfo::default()
+    }
+}
+
+/// One copy from beginning to end; of everything where no rectangles are given.
 pub(crate) fn blit(
     blitter: &Blitter,
     source: &DmaBuf,
@@ -72,23 +87,35 @@ pub(crate) fn blit(
     damage: &[Rect],
     after: &[BorrowedFd<'_>],
 ) -> Result<(), Failure> {
-    let fence = blitter.blit(source, destination, damage, after).unwrap();
-    fence.wait(PATIENCE)
+    let boxes: Vec<DamageBox> = damage.iter().map(|rect| (*rect).into()).collect();
+    let info = BlitInfo {
+        damage: match damage {
+            [] => Damage::Full,
+            _ => Damage::Boxes(&boxes),
+        },
+        after,
+        ..BlitInfo::default()
+    };
+    let copy = blitter.blit(source, destination, &info).unwrap();
+    copy.wait(PATIENCE)
 }
 
-/// Copies picture after picture, and looks at each, until it is settled by which strategy.
+/// Copies some pictures and looks at each, waits until it is settled what works, and copies some more.
 pub(crate) fn settle(blitter: &Blitter, source: &DmaBuf, destination: &DmaBuf) -> Verdict {
-    for seed in 0..200 {
+    let info = BlitInfo::default();
+    let copy = |seed| {
         write(source, seed);
         let made = blit(blitter, source, destination, &[], &[]);
-        let verdict = blitter.verdict(source, destination, &[]).unwrap();
+        let verdict = blitter.verdict(source, destination, &info).unwrap();
         made.unwrap_or_else(|failure| panic!("{failure}\n{verdict}"));
         assert_shows(destination, seed, &format!("{blitter:?}"));
-        if verdict.settled {
-            return verdict;
-        }
-    }
-    panic!("{blitter:?} never settles");
+    };
+    (0..2).for_each(copy);
+    let verdict = blitter.settle_wait(source, destination, &info, PATIENCE);
+    let verdict = verdict.unwrap();
+    assert!(verdict.settled, "{blitter:?} never settles: {verdict}");
+    (2..5).for_each(copy);
+    blitter.verdict(source, destination, &info).unwrap()
 }
 
 /// A byte that depends on all that is given.

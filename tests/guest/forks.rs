@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use primeshare::alloc::Dumb;
-use primeshare::blit::{Blitter, Options, Side};
+use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options};
 use primeshare::device::Device;
 use primeshare::gbm::Gbm;
 use primeshare::gem::{Error, Found, Object, Stats};
@@ -178,11 +178,13 @@ fn a_child_that_drops_vulkan_and_a_blitter_ends_and_takes_nothing_away() {
     in_guest(|guest| {
         let (vgem, vkms, vulkan) = (guest.vgem(), guest.vkms(), guest.vulkan());
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
-        let sides = [&vgem, &vkms].map(|device| Side::new(device, Some(&vulkan)));
+        let sides = [&vgem, &vkms].map(|device| BlitDevice::new(device, Some(vulkan.physical())));
         let [from, to] = sides;
         let blitter = Blitter::new(from, to, &Options::default()).unwrap();
         let blit = |blitter: &Blitter| {
-            let copy = blitter.blit(&source, &destination, &[], &[]).unwrap();
+            let copy = blitter
+                .blit(&source, &destination, &BlitInfo::default())
+                .unwrap();
             copy.wait(PATIENCE).unwrap();
         };
         blit(&blitter);

@@ -49,9 +49,19 @@ const IN_GPU: &[&str] = &[
 /// the validation layer leave so many threads and mappings behind that User-Mode Linux gets slower with every test in
 /// the same process, and stands still at the host's limit of mappings.
 const APART: &[(&str, &[&str])] = &[
-    ("blit::", &["blit::failures::", "blit::strategies::"]),
+    (
+        "blit::",
+        &[
+            "blit::failures::",
+            "blit::strategies::",
+            "blit::readers::",
+            "blit::waits::",
+        ],
+    ),
     ("blit::failures::", &[]),
     ("blit::strategies::", &[]),
+    ("blit::readers::", &[]),
+    ("blit::waits::", &[]),
     ("vulkan::", &[]),
     ("wgpu::", &["wgpu::sharing::"]),
     ("wgpu::sharing::", &[]),

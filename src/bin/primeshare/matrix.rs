@@ -7,7 +7,7 @@ use clap::Args;
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use primeshare::alloc::Dumb;
-use primeshare::blit::{Blitter, Options, Outcome, Side, Strategy, Verdict};
+use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options, Outcome, Strategy, Verdict};
 use primeshare::gbm::Gbm;
 use primeshare::vk::{self, Instance, Select, Validation};
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, gem};
@@ -16,8 +16,6 @@ use serde::Serialize;
 use crate::{open_all, print};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What settles in no time is shown as it is by then.
-const MOST_FRAMES: u32 = 200;
 
 /// What the pictures are.
 #[derive(Args)]
@@ -88,7 +86,7 @@ struct Member {
     device: Device,
     /// The driver, with a number where another device has the same.
     label: String,
-    vulkan: Option<vk::Device>,
+    vulkan: Option<vk::PhysicalDevice>,
     buffer: Result<DmaBuf, String>,
 }
 
@@ -117,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
             index => format!("{}:{index}", device.driver()),
         };
         let instance = instance.as_ref();
-        members.push(member(device, label, instance, arguments, &mut failed));
+        members.push(member(device, label, instance, arguments));
     }
     let progress = progress(members.len() * members.len());
     let mut pairs = Vec::new();
@@ -158,7 +156,6 @@ fn member(
     label: String,
     instance: Option<&Instance>,
     arguments: &Arguments,
-    failed: &mut Vec<String>,
 ) -> Member {
     let own = |instance: &Instance| {
         let software = || match arguments.no_software {
@@ -170,10 +167,7 @@ fn member(
             .ok()
             .or_else(software)
     };
-    let vulkan = instance.and_then(own).and_then(|physical| {
-        let made = vk::Device::new(&physical);
-        made.map_err(|error| failed.push(error.to_string())).ok()
-    });
+    let vulkan = instance.and_then(own);
     let buffer = allocate(&device, arguments).map_err(|error| format!("{error:#}"));
     Member {
         device,
@@ -219,28 +213,22 @@ fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<
             return Ok(pair);
         }
     };
-    let sides = [source, destination].map(|m| Side::new(&m.device, m.vulkan.as_ref()));
+    let sides = [source, destination].map(|m| BlitDevice::new(&m.device, m.vulkan.as_ref()));
     let [a, b] = sides;
     let blitter = Blitter::new(a, b, &Options::default())?;
-    let mut known = None;
-    for _ in 0..MOST_FRAMES {
-        let made = blitter.blit(&from, &to, &[], &[])?.wait(PATIENCE);
-        pair.error = made.err().map(|failure| failure.to_string());
-        known = blitter.verdict(&from, &to, &[]);
-        if pair.error.is_some() || known.as_ref().is_some_and(|verdict| verdict.settled) {
-            break;
-        }
-    }
-    if let Some(verdict) = known {
-        pair.chosen = verdict.chosen.map(Strategy::name);
-        pair.strategies = lines(&verdict);
-        let [import, _] = verdict.imports;
-        pair.import = import.as_ref().map(Result::is_ok);
-        pair.import_error = import.and_then(Result::err).map(|error| match error {
-            gem::Error::Import { errno, .. } => format!("{errno:?}"),
-            other => other.to_string(),
-        });
-    }
+    let info = BlitInfo::default();
+    let mut verdict = blitter.settle_wait(&from, &to, &info, PATIENCE)?;
+    let made = blitter.blit(&from, &to, &info)?.wait(PATIENCE);
+    pair.error = made.err().map(|failure| failure.to_string());
+    verdict.imports = blitter.ask_drivers(&from, &to);
+    pair.chosen = verdict.chosen.map(Strategy::name);
+    pair.strategies = lines(&verdict);
+    let [import, _] = verdict.imports;
+    pair.import = import.as_ref().map(Result::is_ok);
+    pair.import_error = import.and_then(Result::err).map(|error| match error {
+        gem::Error::Import { errno, .. } => format!("{errno:?}"),
+        other => other.to_string(),
+    });
     Ok(pair)
 }
 

@@ -6,16 +6,13 @@ use arrayvec::ArrayVec;
 
 /// Samples that are kept of each class of sizes. A new one takes the place of the oldest, so that
 /// what has changed is learnt.
-pub(super) const KEPT: usize = 5;
+const KEPT: usize = 5;
 
 /// Bytes of the copies of one class are within a factor of four.
 const CLASS_BITS: u32 = 2;
 
 /// Sizes that differ by less than this factor say nothing reliable of others.
 const SPREAD: f64 = 8.0;
-
-/// What the middle of the samples of a size may be off by, of its time.
-const NOISE: f64 = 0.15;
 
 /// Samples of how long copies took, and the line through them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,18 +34,9 @@ struct Sample {
     seconds: f64,
 }
 
-/// How long a copy will take, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Estimate {
-    /// If all that is not known turns out well.
-    pub(super) least: f64,
-    /// And if not.
-    pub(super) most: f64,
-}
-
 impl Cost {
     /// One more copy.
-    pub(super) fn add(&mut self, bytes: u64, took: Duration) {
+    pub(in crate::blit) fn add(&mut self, bytes: u64, took: Duration) {
         let sample = Sample {
             bytes: bytes.max(1) as f64,
             seconds: took.as_secs_f64().max(1e-9),
@@ -69,48 +57,39 @@ impl Cost {
         class.samples.push(sample);
     }
 
-    /// How many copies of about this size are known.
-    pub(super) fn samples(&self, bytes: u64) -> usize {
-        let size = class_of(bytes);
-        let class = self.classes.iter().find(|class| class.size == size);
-        class.map_or(0, |class| class.samples.len())
-    }
-
-    /// How many copies are known.
-    pub(super) fn all_samples(&self) -> usize {
-        self.classes.iter().map(|class| class.samples.len()).sum()
-    }
-
     /// Bytes per second of the largest copies that are known.
     pub(super) fn rate(&self) -> Option<f64> {
         let middle = self.classes.last()?.middle();
         Some(middle.bytes / middle.seconds)
     }
 
-    /// How long a copy of this size will take; `None` before one is known.
+    /// Seconds that a copy of this size will take; `None` before one is known.
     ///
-    /// The line through the middles of all classes, if their sizes differ enough, and in doubt far from
-    /// them. Else a smaller copy takes at most as long as a larger one, and at least its share of the
-    /// bytes of that time.
-    pub(super) fn estimate(&self, bytes: u64) -> Option<Estimate> {
+    /// By the line through the middles of all classes, if their sizes differ enough. Else the nearest
+    /// class tells: a smaller copy takes at most as long, and at least its share of the bytes of that
+    /// time; a larger one the other way about. The middle between the two it is.
+    pub(in crate::blit) fn estimate(&self, bytes: u64) -> Option<f64> {
         let bytes = bytes.max(1) as f64;
         let (first, last) = (
             self.classes.first()?.middle(),
             self.classes.last()?.middle(),
         );
         if last.bytes >= first.bytes * SPREAD {
-            return Some(fit(self.classes.iter().map(Class::middle)).estimate(bytes, first, last));
+            let line = fit(self.classes.iter().map(Class::middle));
+            return Some(line.fixed + bytes * line.per_byte);
         }
-        // The nearest says most.
         let nearest = match bytes < last.bytes {
             true => first,
             false => last,
         };
         let share = nearest.seconds * bytes / nearest.bytes;
-        Some(Estimate {
-            least: share.min(nearest.seconds),
-            most: share.max(nearest.seconds),
-        })
+        Some(f64::midpoint(share, nearest.seconds))
+    }
+
+    /// What was measured, for the next start of the program: bytes and nanoseconds, oldest first.
+    pub(super) fn samples(&self) -> impl Iterator<Item = (u64, u64)> {
+        let all = self.classes.iter().flat_map(|class| &class.samples);
+        all.map(|sample| (sample.bytes as u64, (sample.seconds * 1e9) as u64))
     }
 }
 
@@ -134,29 +113,6 @@ pub(super) fn class_of(bytes: u64) -> u32 {
 struct Line {
     fixed: f64,
     per_byte: f64,
-}
-
-impl Line {
-    /// How long a copy will take, of which copies between `first` and `last` are known. Far from them, a
-    /// little noise of theirs is much: what takes a copy's fixed part hides what a byte takes.
-    fn estimate(&self, bytes: f64, first: Sample, last: Sample) -> Estimate {
-        let seconds = self.fixed + bytes * self.per_byte;
-        let (least, most) = if bytes > last.bytes * SPREAD {
-            let noise = last.seconds * NOISE / (last.bytes - first.bytes);
-            let at = |per_byte: f64| self.fixed + bytes * per_byte.max(0.0);
-            (at(self.per_byte - noise), at(self.per_byte + noise))
-        } else if bytes < first.bytes / SPREAD {
-            let noise = first.seconds * NOISE;
-            let share = first.seconds * bytes / first.bytes;
-            (
-                share.max(seconds - noise),
-                first.seconds.min(seconds + noise),
-            )
-        } else {
-            (seconds, seconds)
-        };
-        Estimate { least, most }
-    }
 }
 
 /// The line with the least squares of relative errors, of which neither part is negative.
@@ -197,9 +153,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn at(cost: &Cost, bytes: u64) -> (f64, f64) {
-        let Estimate { least, most } = cost.estimate(bytes).unwrap();
-        (least, most)
+    fn at(cost: &Cost, bytes: u64) -> f64 {
+        cost.estimate(bytes).unwrap()
     }
 
     fn near(value: f64, expected: f64) {
@@ -217,28 +172,19 @@ mod tests {
             // 1 ms, and 1 ms a MiB.
             cost.add(bytes, Duration::from_millis(1 + bytes / MIB));
         }
-        let (least, most) = at(&cost, 1 << 40);
-        assert!(least < most && most < least * 1.5, "far from what is known");
         for mebibytes in [2, 8, 64] {
-            let (least, most) = at(&cost, mebibytes * MIB);
-            near(least, 1e-3 * (1 + mebibytes) as f64);
-            assert_eq!(least, most);
+            near(at(&cost, mebibytes * MIB), 1e-3 * (1 + mebibytes) as f64);
         }
         near(cost.rate().unwrap(), 32.0 * MIB as f64 / 33e-3);
     }
 
     #[test]
-    fn one_size_bounds_the_others() {
+    fn one_size_says_something_of_the_others() {
         let mut cost = Cost::default();
         cost.add(4 * MIB, Duration::from_millis(8));
-        let (least, most) = at(&cost, MIB);
-        near(least, 2e-3);
-        near(most, 8e-3);
-        let (least, most) = at(&cost, 16 * MIB);
-        near(least, 8e-3);
-        near(most, 32e-3);
-        let (least, most) = at(&cost, 4 * MIB);
-        assert_eq!(least, most);
+        near(at(&cost, MIB), 5e-3);
+        near(at(&cost, 4 * MIB), 8e-3);
+        near(at(&cost, 16 * MIB), 20e-3);
     }
 
     #[test]
@@ -247,13 +193,12 @@ mod tests {
         for milliseconds in [10, 10, 500, 10, 10] {
             cost.add(MIB, Duration::from_millis(milliseconds));
         }
-        near(at(&cost, MIB).0, 10e-3);
+        near(at(&cost, MIB), 10e-3);
         for _ in 0..3 {
             cost.add(MIB, Duration::from_millis(30));
         }
-        near(at(&cost, MIB).0, 30e-3);
-        assert_eq!((cost.samples(MIB), cost.all_samples()), (KEPT, KEPT));
-        assert_eq!(cost.samples(64 * MIB), 0);
+        near(at(&cost, MIB), 30e-3);
+        assert_eq!(cost.samples().count(), KEPT);
     }
 
     #[test]
@@ -262,12 +207,12 @@ mod tests {
         let mut cost = Cost::default();
         cost.add(MIB, Duration::from_millis(1));
         cost.add(16 * MIB, Duration::from_millis(30));
-        assert!(at(&cost, 1024).0 > 0.0);
+        assert!(at(&cost, 1024) > 0.0);
         // And the part of the bytes: the larger copy was the faster one.
         let mut cost = Cost::default();
         cost.add(MIB, Duration::from_millis(3));
         cost.add(16 * MIB, Duration::from_millis(2));
-        let (small, large) = (at(&cost, MIB).0, at(&cost, 64 * MIB).0);
+        let (small, large) = (at(&cost, MIB), at(&cost, 64 * MIB));
         assert!(small > 0.0 && large >= small);
     }
 }

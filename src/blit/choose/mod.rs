@@ -1,13 +1,23 @@
 //! Which strategy makes a frame. Pure: nothing here touches a buffer or a device.
 //!
-//! [`plan`] says which strategies there are for a pair of buffers, [`trials`] keeps what is known of
-//! each, [`cost`] estimates what a copy takes by its bytes, and [`pick`] decides.
+//! [`plan`] says which strategies there are for a pair of buffers, [`records`] keeps what is known of
+//! each, [`cost`] estimates what a copy takes by its bytes, [`drift`] notices when that is no longer so,
+//! [`pick`] decides, and [`saved`] writes the records down.
 
 pub(super) mod cost;
+mod drift;
 mod pick;
 pub(super) mod plan;
+pub(super) mod records;
 #[cfg(test)]
 mod regret;
-pub(super) mod trials;
+mod saved;
 
-pub(super) use pick::Choice;
+pub use saved::SavedError;
+
+use arrayvec::ArrayVec;
+
+use super::strategy::Strategy;
+
+/// The strategies that may be used, in order of trust.
+pub(super) type Allowed = ArrayVec<Strategy, { Strategy::ALL.len() }>;

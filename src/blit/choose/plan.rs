@@ -2,9 +2,10 @@
 
 use arrayvec::ArrayVec;
 
+use crate::blit::Scaling;
 use crate::blit::copy::pixels::{Relation, relation};
-use crate::blit::strategy::{Carrier, End, Strategy};
-use crate::buffer::{FormatInfo, Layout, Modifier};
+use crate::blit::strategy::{End, StagingSource, Strategy};
+use crate::buffer::{Colour, FormatInfo, Layout, Modifier};
 
 /// What is known of one end before anything is tried.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +52,12 @@ pub enum WhyNot {
     /// Copies of plain bytes keep the order of the components.
     #[error("components have to change places")]
     Reorders,
+    /// Pixels are scaled or converted, and this way copies them as they are.
+    #[error("pixels are scaled or converted on the way")]
+    Resamples,
+    /// GPUs copy neither rows to columns nor between YCbCr and RGB.
+    #[error("copies of the GPU neither turn by 90 degrees nor convert YCbCr")]
+    NotByGpu,
     /// The format's rows and pixels are not known.
     #[error("the format is not known byte by byte")]
     UnknownFormat,
@@ -68,10 +75,17 @@ pub(in crate::blit) type Plan = ArrayVec<(Strategy, Result<(), WhyNot>), { Strat
 
 /// All strategies for a copy between two ends, each with the first reason against it.
 ///
-/// `one_gpu`: both ends have the same Vulkan device. The formats are known to be convertible.
-pub(in crate::blit) fn plan(source: &Facts<'_>, destination: &Facts<'_>, one_gpu: bool) -> Plan {
+/// `one_gpu`: both ends have the same Vulkan device. `scaling`: of the frame, if there is one. The
+/// formats are known to be convertible.
+pub(in crate::blit) fn plan(
+    source: &Facts<'_>,
+    destination: &Facts<'_>,
+    one_gpu: bool,
+    scaling: Option<&Scaling>,
+) -> Plan {
     let check = |strategy| {
-        let against = against(strategy, source, destination, one_gpu);
+        let against = against(strategy, source, destination, one_gpu)
+            .or_else(|| resampling(strategy, source.layout, destination.layout, scaling));
         (strategy, against.map_or(Ok(()), Err))
     };
     Strategy::ALL.into_iter().map(check).collect()
@@ -110,11 +124,11 @@ fn against(
             .or_else(|| bytes(destination, Destination))
             .or(plain),
         Strategy::Staged(_) if one_gpu => Some(WhyNot::OneGpu),
-        Strategy::Staged(carrier) => vulkan(source, Source)
+        Strategy::Staged(memory) => vulkan(source, Source)
             .or_else(|| vulkan(destination, Destination))
-            .or(match carrier {
-                Carrier::Destination if !destination.drm => Some(WhyNot::NoDrm(Destination)),
-                Carrier::Source if !source.drm => Some(WhyNot::NoDrm(Source)),
+            .or(match memory {
+                StagingSource::Destination if !destination.drm => Some(WhyNot::NoDrm(Destination)),
+                StagingSource::Source if !source.drm => Some(WhyNot::NoDrm(Source)),
                 _ => None,
             })
             .or(plain),
@@ -133,6 +147,40 @@ fn against(
             mapped(source, Source)
                 .or_else(|| mapped(destination, Destination))
                 .or_else(|| unknown(source))
+        }
+    }
+}
+
+/// What there is against a copy that does not take pixels one by one.
+fn resampling(
+    strategy: Strategy,
+    source: &Layout,
+    destination: &Layout,
+    scaling: Option<&Scaling>,
+) -> Option<WhyNot> {
+    let converts = relation(source.fourcc, destination.fourcc) == Relation::Converted;
+    if !converts && scaling.is_none() {
+        return None;
+    }
+    let known = |layout: &Layout| FormatInfo::of(layout.fourcc);
+    match strategy {
+        Strategy::HostMemory | Strategy::Cpu => None,
+        Strategy::PullBytes | Strategy::PushBytes | Strategy::Staged(_) => Some(WhyNot::Resamples),
+        Strategy::Pull | Strategy::Push => {
+            let is_rgb = |layout: &Layout| {
+                known(layout).is_some_and(|info| {
+                    matches!(info.colour, Colour::Rgb | Colour::RgbFloat) && info.planes.len() == 1
+                })
+            };
+            let turns = scaling.is_some_and(|scaling| scaling.transform.swaps_axes());
+            let has_alpha = |layout: &Layout| known(layout).is_some_and(|info| info.alpha);
+            if turns || !is_rgb(source) || !is_rgb(destination) {
+                Some(WhyNot::NotByGpu)
+            } else if has_alpha(destination) && !has_alpha(source) {
+                Some(WhyNot::SetsAlpha)
+            } else {
+                None
+            }
         }
     }
 }
@@ -195,7 +243,7 @@ mod tests {
     #[test]
     fn linear_memory_between_two_gpus_goes_every_way() {
         let linear = layout(Fourcc::XRGB8888, Modifier::LINEAR);
-        let plan = plan(&facts(&linear), &facts(&linear), false);
+        let plan = plan(&facts(&linear), &facts(&linear), false, None);
         assert_eq!(offered(&plan), Strategy::ALL);
     }
 
@@ -205,12 +253,12 @@ mod tests {
             layout(Fourcc::XRGB8888, TILED),
             layout(Fourcc::XRGB8888, Modifier::LINEAR),
         );
-        let plan = plan(&facts(&tiled), &facts(&linear), false);
+        let plan = plan(&facts(&tiled), &facts(&linear), false, None);
         assert!(
             offered(&plan).contains(&Strategy::Pull),
             "it may understand it"
         );
-        assert!(offered(&plan).contains(&Strategy::Staged(Carrier::Udmabuf)));
+        assert!(offered(&plan).contains(&Strategy::Staged(StagingSource::Udmabuf)));
         let not_linear = WhyNot::NotLinear {
             end: End::Source,
             modifier: TILED,
@@ -226,12 +274,12 @@ mod tests {
             layout(Fourcc::XRGB8888, Modifier::INVALID),
             layout(Fourcc::XRGB8888, Modifier::LINEAR),
         );
-        let across = plan(&facts(&implicit), &facts(&linear), false);
+        let across = plan(&facts(&implicit), &facts(&linear), false, None);
         assert_eq!(
             reason(&across, Strategy::Pull),
             WhyNot::Implicit(End::Source)
         );
-        let within = plan(&facts(&implicit), &facts(&linear), true);
+        let within = plan(&facts(&implicit), &facts(&linear), true, None);
         assert_eq!(offered(&within)[0], Strategy::Pull);
     }
 
@@ -242,15 +290,18 @@ mod tests {
             vulkan: false,
             ..facts(&linear)
         };
-        assert_eq!(offered(&plan(&without, &without, false)), [Strategy::Cpu]);
-        let half = plan(&without, &facts(&linear), false);
+        assert_eq!(
+            offered(&plan(&without, &without, false, None)),
+            [Strategy::Cpu]
+        );
+        let half = plan(&without, &facts(&linear), false, None);
         assert_eq!(
             offered(&half),
             [
                 Strategy::Pull,
                 Strategy::PullBytes,
-                Strategy::Cpu,
-                Strategy::HostMemory
+                Strategy::HostMemory,
+                Strategy::Cpu
             ]
         );
     }
@@ -258,11 +309,35 @@ mod tests {
     #[test]
     fn on_one_gpu_it_is_a_plain_copy() {
         let linear = layout(Fourcc::XRGB8888, Modifier::LINEAR);
-        let plan = plan(&facts(&linear), &facts(&linear), true);
+        let plan = plan(&facts(&linear), &facts(&linear), true, None);
         assert_eq!(offered(&plan)[0], Strategy::Pull);
         assert_eq!(reason(&plan, Strategy::Push), WhyNot::OneGpu);
-        let staged = Strategy::Staged(Carrier::DmaHeap);
+        let staged = Strategy::Staged(StagingSource::DmaHeap);
         assert_eq!(reason(&plan, staged), WhyNot::OneGpu);
+    }
+
+    #[test]
+    fn scaled_and_converted_pictures_are_made_by_image_blits_and_by_the_cpu() {
+        use crate::blit::{Scaling, Transform};
+        let linear = |fourcc| layout(fourcc, Modifier::LINEAR);
+        let (eight, ten) = (linear(Fourcc::XRGB8888), linear(Fourcc::XRGB2101010));
+        let by_all = [
+            Strategy::Pull,
+            Strategy::HostMemory,
+            Strategy::Cpu,
+            Strategy::Push,
+        ];
+        let converted = plan(&facts(&ten), &facts(&eight), false, None);
+        assert_eq!(offered(&converted), by_all);
+        let mut scaling = Scaling::whole((64, 64), (32, 32));
+        let scaled = plan(&facts(&eight), &facts(&eight), false, Some(&scaling));
+        assert_eq!(offered(&scaled), by_all);
+        scaling.transform = Transform::Rotate90;
+        let turned = plan(&facts(&eight), &facts(&eight), false, Some(&scaling));
+        assert_eq!(offered(&turned), [Strategy::HostMemory, Strategy::Cpu]);
+        assert_eq!(reason(&turned, Strategy::Pull), WhyNot::NotByGpu);
+        let video = plan(&facts(&linear(Fourcc::NV12)), &facts(&eight), false, None);
+        assert_eq!(offered(&video), [Strategy::HostMemory, Strategy::Cpu]);
     }
 
     #[test]
@@ -271,22 +346,24 @@ mod tests {
             &facts(&layout(Fourcc::XRGB8888, Modifier::LINEAR)),
             &facts(&layout(Fourcc::XBGR8888, Modifier::LINEAR)),
             false,
+            None,
         );
         assert_eq!(
             offered(&swapped),
             [
                 Strategy::Pull,
-                Strategy::Push,
+                Strategy::HostMemory,
                 Strategy::Cpu,
-                Strategy::HostMemory
+                Strategy::Push
             ]
         );
         let alpha = plan(
             &facts(&layout(Fourcc::XRGB8888, Modifier::LINEAR)),
             &facts(&layout(Fourcc::ARGB8888, Modifier::LINEAR)),
             false,
+            None,
         );
-        assert_eq!(offered(&alpha), [Strategy::Cpu, Strategy::HostMemory]);
+        assert_eq!(offered(&alpha), [Strategy::HostMemory, Strategy::Cpu]);
         assert_eq!(reason(&alpha, Strategy::Pull), WhyNot::SetsAlpha);
     }
 }

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use super::cost::{self, Cost};
-use super::pick::{CPU_COUNTS, Candidate, Choice, State, pick};
-use super::trials::PART;
-use crate::blit::strategy::Carrier;
+use super::pick::{CPU_COUNTS, Candidate, pick};
+use crate::blit::strategy::StagingSource;
 use crate::blit::strategy::Strategy::{self, Cpu, HostMemory, Pull, PullBytes, Push, PushBytes};
 
 const FRAMES: usize = 600;
@@ -18,8 +17,8 @@ const MOST: f64 = 1.1;
 /// A way that works: microseconds for each copy, GiB/s, and whether it is the CPU that copies.
 type Way = (Strategy, f64, f64, bool);
 
-const UDMABUF: Strategy = Strategy::Staged(Carrier::Udmabuf);
-const LINEAR: Strategy = Strategy::Staged(Carrier::Destination);
+const UDMABUF: Strategy = Strategy::Staged(StagingSource::Udmabuf);
+const LINEAR: Strategy = Strategy::Staged(StagingSource::Destination);
 
 const MACHINES: &[(&str, &[Way])] = &[
     (
@@ -152,62 +151,66 @@ fn counted(way: &Way, bytes: u64) -> f64 {
     seconds(way, bytes) * factor
 }
 
-/// What is known of one way after some frames; nothing before it is tried.
-type Known = Option<Cost>;
+/// Bytes of the trials.
+const TRIALS: [u64; 2] = [1 << 16, 1 << 22];
 
-fn choose(ways: &[Way], known: &[Known], bytes: u64, last: Option<Strategy>) -> (Choice, usize) {
-    let candidates = ways.iter().zip(known).map(|(way, cost)| Candidate {
-        strategy: way.0,
-        on_cpu: way.3,
-        state: cost.as_ref().map_or(State::Untried, State::Works),
-    });
-    let choice = pick(candidates, bytes, last).unwrap();
-    let place = ways.iter().position(|way| way.0 == choice.strategy());
-    (choice, place.unwrap())
-}
-
-fn regret(ways: &[Way], traffic: &str, full: u64) -> f64 {
+/// Time spent over that of the best, of those that may be used: push may where `freely`.
+fn regret(ways: &[Way], traffic: &str, full: u64, freely: bool) -> f64 {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let mut known: Vec<Known> = vec![None; ways.len()];
+    let mut known = vec![Cost::default(); ways.len()];
+    for (way, cost) in ways.iter().zip(&mut known) {
+        for bytes in TRIALS.into_iter().flat_map(|bytes| [bytes; 5]) {
+            let took = seconds(way, bytes) * random.noise();
+            cost.add(bytes, Duration::from_secs_f64(took));
+        }
+    }
+    let is_last_resort = |way: &Way| way.0.is_push() && !freely;
     let mut last = rustc_hash::FxHashMap::default();
     let (mut spent, mut best) = (0.0, 0.0);
     for frame in 0..FRAMES {
         let bytes = bytes_of(traffic, frame, full, &mut random);
         let of_size = last.entry(cost::class_of(bytes)).or_insert(None);
-        let (choice, place) = choose(ways, &known, bytes, *of_size);
-        let way = &ways[place];
-        let mut copied = vec![bytes];
-        match choice {
-            Choice::Try(_) => known[place] = Some(Cost::default()),
-            Choice::Time(_) => copied.push(bytes / PART),
-            Choice::Use(strategy) => *of_size = Some(strategy),
-        }
-        if let (Choice::Time(_), Some(cost)) = (choice, &mut known[place]) {
-            for &bytes in &copied {
-                let took = seconds(way, bytes) * random.noise();
-                cost.add(bytes, Duration::from_secs_f64(took));
-            }
-        }
+        let candidates = ways.iter().zip(&known).map(|(way, cost)| Candidate {
+            strategy: way.0,
+            on_cpu: way.3,
+            is_last_resort: is_last_resort(way),
+            cost,
+        });
+        *of_size = pick(candidates, bytes, *of_size);
+        let place = ways.iter().position(|way| Some(way.0) == *of_size).unwrap();
+        let took = seconds(&ways[place], bytes) * random.noise();
+        known[place].add(bytes, Duration::from_secs_f64(took));
         if frame >= LEARNT {
-            spent += copied.iter().map(|bytes| counted(way, *bytes)).sum::<f64>();
-            let all = ways.iter().map(|way| counted(way, bytes));
+            spent += counted(&ways[place], bytes);
+            let all = ways.iter().filter(|way| !is_last_resort(way));
+            let all = all.map(|way| counted(way, bytes));
             best += all.fold(f64::INFINITY, f64::min);
         }
     }
     spent / best
 }
 
+/// Both sizes, with and without push among the others.
+fn cells() -> impl Iterator<Item = ((&'static str, u64), bool)> {
+    let each = |freely| SIZES.iter().map(move |size| (*size, freely));
+    [false, true].into_iter().flat_map(each)
+}
+
 #[test]
 fn regret_is_small_on_every_machine_with_every_traffic() {
     let mut worst: f64 = 1.0;
-    for (size, full) in SIZES {
-        print!("{size:>28}");
+    for ((size, full), freely) in cells() {
+        let push = match freely {
+            true => "push as others",
+            false => "push last",
+        };
+        print!("{:>28}", format!("{size}, {push}"));
         TRAFFIC.iter().for_each(|traffic| print!(" {traffic:>8}"));
         println!();
         for (machine, ways) in MACHINES {
             print!("{machine:>28}");
             for traffic in TRAFFIC {
-                let regret = regret(ways, traffic, *full);
+                let regret = regret(ways, traffic, full, freely);
                 print!(" {regret:>8.3}");
                 worst = worst.max(regret);
             }

@@ -1,7 +1,9 @@
 //! What is to be copied.
 
+use super::pixels::{Relation, relation};
 use crate::blit::copy::gpu::{Ends, Place, Shape};
 use crate::blit::damage::{Rect, Rects};
+use crate::blit::{Scaling, YcbcrEncoding};
 use crate::buffer::{DmaBuf, FormatInfo, Layout, Object};
 
 /// A frame.
@@ -9,10 +11,25 @@ use crate::buffer::{DmaBuf, FormatInfo, Layout, Object};
 pub(in crate::blit) struct Frame {
     pub(in crate::blit) source: DmaBuf,
     pub(in crate::blit) destination: DmaBuf,
+    /// Of the destination.
     pub(in crate::blit) rects: Rects,
+    /// Where sizes or places differ, or the picture is turned.
+    pub(in crate::blit) scaling: Option<Scaling>,
+    /// What the numbers of a YCbCr format mean, where one is converted.
+    pub(in crate::blit) encoding: YcbcrEncoding,
 }
 
 impl Frame {
+    pub(in crate::blit) fn new(source: DmaBuf, destination: DmaBuf, rects: Rects) -> Self {
+        Self {
+            source,
+            destination,
+            rects,
+            scaling: None,
+            encoding: YcbcrEncoding::default(),
+        }
+    }
+
     /// From the one buffer to the other.
     pub(in crate::blit) fn ends(&self, [from, to]: [Shape; 2]) -> Ends<'_> {
         [
@@ -26,27 +43,34 @@ impl Frame {
         [&self.source, &self.destination].map(|buffer| *buffer.layout())
     }
 
-    /// Whether the other one reads what this one writes.
-    pub(in crate::blit) fn feeds(&self, other: &Frame) -> bool {
-        let read = other.source.objects();
-        let written = self.destination.objects();
-        let is_read = |object: &Object| read.iter().any(|of| of.id() == object.id());
-        written.iter().any(is_read)
+    /// Whether pixels are not copied one by one, as they are or in another order.
+    pub(in crate::blit) fn is_resampled(&self) -> bool {
+        let formats = (self.source.fourcc(), self.destination.fourcc());
+        self.scaling.is_some() || relation(formats.0, formats.1) == Relation::Converted
     }
 
-    /// The upper rows of the largest rectangle, about one in so many; `None` if it has too few. (In
-    /// fours, which suits every subsampled format.)
-    pub(in crate::blit) fn part(&self, one_in: u64) -> Option<Frame> {
-        let largest = self.rects.iter().max_by_key(|rect| rect.area())?;
-        let rows = (largest.height / u32::try_from(one_in).ok()?) & !3;
-        let part = Rect {
-            height: rows,
-            ..*largest
+    /// The part of the source that the first of two steps has to bring.
+    pub(in crate::blit) fn source_rects(&self) -> Rects {
+        let whole = || Rect::whole(self.source.width(), self.source.height());
+        match (self.is_resampled(), &self.scaling) {
+            (true, Some(scaling)) => [scaling.source].into_iter().collect(),
+            // Pixels beside a rectangle count, too.
+            (true, None) => [whole()].into_iter().collect(),
+            (false, _) => self.rects.clone(),
+        }
+    }
+
+    /// Whether one must not be copied while the other is: what one writes, the other reads or writes.
+    pub(in crate::blit) fn conflicts(&self, other: &Frame) -> bool {
+        let writes_into = |buffer: &DmaBuf, other: &Frame| {
+            shares_memory(buffer, &other.source) || shares_memory(buffer, &other.destination)
         };
-        (rows > 0).then(|| Self {
-            rects: [part].into_iter().collect(),
-            ..self.clone()
-        })
+        writes_into(&self.destination, other) || shares_memory(&self.source, &other.destination)
+    }
+
+    /// Whether it writes what the other one reads.
+    pub(in crate::blit) fn feeds(&self, other: &Frame) -> bool {
+        shares_memory(&self.destination, &other.source)
     }
 
     /// Bytes that are copied: of the first plane, which stands for all.
@@ -55,4 +79,9 @@ impl Frame {
         let bytes = pixel.map_or(4, |info| u64::from(info.planes[0].block_bytes));
         self.rects.iter().map(|rect| rect.area() * bytes).sum()
     }
+}
+
+fn shares_memory(one: &DmaBuf, other: &DmaBuf) -> bool {
+    let of_other = |object: &Object| other.objects().iter().any(|of| of.id() == object.id());
+    one.objects().iter().any(of_other)
 }

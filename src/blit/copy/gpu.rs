@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use ash::vk;
 
+use super::frame::Frame;
 use crate::blit::copy::host::HostPicture;
 use crate::blit::copy::pixels::{Relation, relation};
 use crate::blit::copy::regions::{
     Picture, aspects, blit_region, byte_regions, image_region, in_plane, mixed_regions,
+    scaled_region,
 };
-use crate::blit::damage::{MAX_RECTS, Rects, prepare};
+use crate::blit::damage::{MAX_RECTS, Rects, snap};
+use crate::blit::{Filter, Scaling};
 use crate::buffer::{Attached, DmaBuf, Layout, Modifier};
 use crate::vk::{
     Buffer, Commands, DEADLINE, Device, Error, Image, Transfer, Use, acquire, release,
@@ -50,14 +53,38 @@ impl<'a> Place<'a> {
 /// From where to where.
 pub(in crate::blit) type Ends<'a> = [Place<'a>; 2];
 
+/// What of the destination is to be written, and from which part of the source.
+#[derive(Clone, Copy)]
+pub(in crate::blit) struct Work<'a> {
+    rects: &'a Rects,
+    scaling: Option<&'a Scaling>,
+}
+
+impl<'a> Work<'a> {
+    /// From the same place in the source, as it is.
+    pub(in crate::blit) fn plain(rects: &'a Rects) -> Self {
+        Self {
+            rects,
+            scaling: None,
+        }
+    }
+
+    pub(in crate::blit) fn of(frame: &'a Frame) -> Self {
+        Self {
+            rects: &frame.rects,
+            scaling: frame.scaling.as_ref(),
+        }
+    }
+}
+
 /// A GPU that takes part, with all it keeps from frame to frame.
 ///
 /// Images and buffers live as long as the buffers they are of, so that a frame imports nothing.
 /// What is being executed is kept by its slot, whatever becomes of its buffers.
 #[derive(Debug)]
-pub(in crate::blit) struct Lane {
+pub(in crate::blit) struct CopyQueue {
     device: Device,
-    slots: Vec<Slot>,
+    slots: Vec<CommandSlot>,
     /// Used in turn.
     next: usize,
     images: [Attached<Arc<Image>>; 2],
@@ -71,7 +98,7 @@ pub(in crate::blit) struct Lane {
 }
 
 #[derive(Debug)]
-struct Slot {
+struct CommandSlot {
     /// Before what it uses: fields are dropped in order.
     commands: Commands,
     used: Option<[Imported; 2]>,
@@ -114,10 +141,10 @@ enum Form<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::blit) struct Submitted(usize);
 
-impl Lane {
+impl CopyQueue {
     pub(in crate::blit) fn new(device: &Device, in_flight: usize) -> Result<Self, Error> {
         let slot = |_| {
-            Ok(Slot {
+            Ok(CommandSlot {
                 commands: Commands::new(device)?,
                 used: None,
             })
@@ -137,18 +164,15 @@ impl Lane {
         })
     }
 
-    /// Whether copies can be ordered by sync files.
-    pub(in crate::blit) fn has_sync_files(&self) -> bool {
-        self.device.takes_pending_sync_files()
-    }
-
     pub(in crate::blit) fn device(&self) -> &Device {
         &self.device
     }
 
-    /// Whether it is the processor.
-    pub(in crate::blit) fn is_software(&self) -> bool {
-        self.device.physical().is_software()
+    /// Lets go of what was imported, but for what is being executed. It is imported again when it is
+    /// needed.
+    pub(in crate::blit) fn forget_imports(&mut self) {
+        self.images = [Attached::new(), Attached::new()];
+        self.bytes = [Attached::new(), Attached::new()];
     }
 
     /// Starts a copy, with source and destination imported as said. [`Error::Busy`] while all
@@ -156,9 +180,9 @@ impl Lane {
     pub(in crate::blit) fn submit(
         &mut self,
         ends: Ends<'_>,
-        rects: &Rects,
+        work: Work<'_>,
     ) -> Result<Submitted, Error> {
-        let index = self.record(ends, rects)?;
+        let index = self.record(ends, work)?;
         // SAFETY: recorded, and what it uses is the slot's.
         let submitted = unsafe { self.slots[index].commands.submit() };
         self.submitted(index, submitted)
@@ -178,10 +202,10 @@ impl Lane {
     pub(in crate::blit) fn submit_after(
         &mut self,
         ends: Ends<'_>,
-        rects: &Rects,
+        work: Work<'_>,
         after: impl IntoIterator<Item = OwnedFd>,
     ) -> Result<(Submitted, Result<Option<OwnedFd>, Error>), Error> {
-        let index = self.record(ends, rects)?;
+        let index = self.record(ends, work)?;
         // SAFETY: as above.
         let submitted = unsafe { self.slots[index].commands.start_after(after) };
         let submitted = self.submitted(index, submitted)?;
@@ -192,11 +216,16 @@ impl Lane {
 
     /// The rectangles, enlarged to what the queue can copy.
     pub(in crate::blit) fn snapped(&self, rects: &Rects, layout: &Layout) -> Rects {
-        prepare(rects, (layout.width, layout.height), self.grid)
+        snap(
+            rects.iter().copied(),
+            (layout.width, layout.height),
+            self.grid,
+        )
     }
 
     /// Records a copy into the next slot, whose index it gives.
-    fn record(&mut self, ends: Ends<'_>, rects: &Rects) -> Result<usize, Error> {
+    fn record(&mut self, ends: Ends<'_>, work: Work<'_>) -> Result<usize, Error> {
+        let Work { rects, scaling } = work;
         let source = self.imported(ends[0], Use::Source)?;
         let destination = self.imported(ends[1], Use::Destination)?;
         let pictures = ends.map(Place::picture);
@@ -226,7 +255,8 @@ impl Lane {
             slot.commands.record(|raw, commands| {
                 acquire(commands, &both);
                 let ends = (source.form(), destination.form());
-                recorded = record(raw, commands, pictures, rects, ends, queue, rows);
+                let work = Work { rects, scaling };
+                recorded = record(raw, commands, pictures, work, ends, queue, rows);
                 release(commands, &both);
                 if let Imported::Host(_) = destination {
                     show_to_host(raw, commands);
@@ -277,6 +307,41 @@ impl Lane {
         // A blitter that has nothing to do keeps no memory.
         slot.used = None;
         done
+    }
+
+    /// Leaves all that is being executed to itself, with what it uses.
+    pub(in crate::blit) fn abandon(self, patience: Duration) -> Error {
+        let hung = Error::Hung {
+            device: self.device.physical().name().to_owned(),
+            milliseconds: patience.saturating_add(DEADLINE).as_millis(),
+        };
+        for slot in self.slots {
+            slot.commands.abandon(&hung);
+        }
+        hung
+    }
+
+    /// As [`Self::wait`], not longer than so: `None` if it is not done by then, and is to be waited for
+    /// again.
+    pub(in crate::blit) fn wait_in(
+        &mut self,
+        submitted: Submitted,
+        time: Duration,
+    ) -> Option<Result<(), Error>> {
+        let slot = &mut self.slots[submitted.0];
+        match slot.commands.wait(time) {
+            Ok(()) => {
+                slot.used = None;
+                Some(Ok(()))
+            }
+            Err(error) if error.is_device_lost() => Some(Err(error)),
+            Err(_) => None,
+        }
+    }
+
+    /// Whether a copy is done, or will never be. Does not wait.
+    pub(in crate::blit) fn is_over(&mut self, submitted: Submitted) -> bool {
+        self.slots[submitted.0].commands.is_done().unwrap_or(true)
     }
 
     fn imported(&self, place: Place<'_>, used: Use) -> Result<Imported, Error> {
@@ -359,7 +424,7 @@ unsafe fn record(
     raw: &ash::Device,
     commands: vk::CommandBuffer,
     [source, destination]: [Picture<'_>; 2],
-    rects: &Rects,
+    Work { rects, scaling }: Work<'_>,
     ends: (Form<'_>, Form<'_>),
     queue: vk::QueueFlags,
     rows: &mut Vec<vk::BufferCopy>,
@@ -370,14 +435,24 @@ unsafe fn record(
     let planes = aspects(formats.0);
     match ends {
         (Image(from), Image(to)) => {
-            if matches!(relation(formats.0, formats.1), Relation::Rearranged(_)) {
-                from.require_blit(to, queue)?;
-                let regions: ArrayVec<_, MAX_RECTS> = rects.iter().map(blit_region).collect();
+            let changes_pixels = relation(formats.0, formats.1) != Relation::Same;
+            if changes_pixels || scaling.is_some() {
+                // Parts of a scaled picture begin between the source's pixels: all of it is made.
+                let regions: ArrayVec<_, MAX_RECTS> = match scaling {
+                    Some(scaling) => [scaled_region(scaling)].into_iter().collect(),
+                    None => rects.iter().map(blit_region).collect(),
+                };
+                let filter = match scaling {
+                    Some(scaling) if scaling.filter == Filter::Linear && !scaling.is_plain() => {
+                        vk::Filter::LINEAR
+                    }
+                    _ => vk::Filter::NEAREST,
+                };
+                from.require_blit(to, queue, filter)?;
                 let (from, to) = (from.raw(), to.raw());
-                let nearest = vk::Filter::NEAREST;
-                // SAFETY: as the caller promises; the formats can be blitted.
+                // SAFETY: as the caller promises; the formats can be blitted with the filter.
                 unsafe {
-                    raw.cmd_blit_image(commands, from, layouts.0, to, layouts.1, &regions, nearest);
+                    raw.cmd_blit_image(commands, from, layouts.0, to, layouts.1, &regions, filter);
                 }
                 return Ok(());
             }

@@ -1,9 +1,22 @@
 //! Copies: by a GPU, by the CPU, and the memory that a copy in two steps goes through.
+//!
+//! [`copier`] makes a copy by any strategy. It uses [`gpu`] and [`cpu`], which know nothing of
+//! strategies. [`private`] and [`pattern`] are for trials.
 
+mod convert;
+pub(super) mod copier;
 pub(super) mod cpu;
+mod fast;
 pub(super) mod frame;
 pub(super) mod gpu;
+mod half;
 pub(super) mod host;
+mod memory;
+pub(super) mod method;
+pub(super) mod pattern;
 pub(super) mod pixels;
+pub(super) mod private;
 pub(super) mod regions;
+mod resample;
 pub(super) mod staging;
+mod threads;

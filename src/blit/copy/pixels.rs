@@ -1,5 +1,6 @@
 //! Formats whose pixels differ only in the order of their components or in their alpha. Pure.
 
+use crate::blit::copy::convert;
 use crate::buffer::{FormatInfo, Fourcc};
 
 /// How pixels of one format become those of another.
@@ -9,7 +10,9 @@ pub(in crate::blit) enum Relation {
     Same,
     /// The same components in another order, or with an alpha that has to be set to one.
     Rearranged(Rearrangement),
-    /// Another thing altogether.
+    /// Other numbers for the same colours: each pixel is decoded and encoded.
+    Converted,
+    /// Pixels of which at least one format's are not known.
     Different,
 }
 
@@ -43,12 +46,16 @@ pub(in crate::blit) fn relation(from: Fourcc, to: Fourcc) -> Relation {
     let (Some(source), Some(destination)) = (FormatInfo::of(from), FormatInfo::of(to)) else {
         return Relation::Different;
     };
+    let otherwise = match convert::is_known(from) && convert::is_known(to) {
+        true => Relation::Converted,
+        false => Relation::Different,
+    };
     let (Some(a), Some(b)) = (word(from), word(to)) else {
-        return Relation::Different;
+        return otherwise;
     };
     let widths = |word: &Word| word.components.map(|(_, bits)| bits);
     if a.bytes != b.bytes || widths(&a) != widths(&b) || source.colour != destination.colour {
-        return Relation::Different;
+        return otherwise;
     }
     let reorders = a.components != b.components;
     let sets_alpha = destination.alpha && !source.alpha;
@@ -192,7 +199,7 @@ mod tests {
         match relation(from, to) {
             Relation::Rearranged(rearrangement) => rearrangement.apply(&mut pixel),
             Relation::Same => {}
-            Relation::Different => panic!("{from} to {to}"),
+            Relation::Converted | Relation::Different => panic!("{from} to {to}"),
         }
         pixel
     }
@@ -238,13 +245,21 @@ mod tests {
     }
 
     #[test]
-    fn other_depths_and_kinds_are_different() {
+    fn other_depths_and_kinds_are_converted_where_they_are_known() {
         for (from, to) in [
             (Fourcc::XRGB8888, Fourcc::XRGB2101010),
             (Fourcc::XRGB8888, Fourcc::RGB565),
             (Fourcc::NV12, Fourcc::NV21),
             (Fourcc::XBGR16161616, Fourcc::XBGR16161616F),
+        ] {
+            assert_eq!(relation(from, to), Relation::Converted, "{from} to {to}");
+        }
+        for (from, to) in [
             (Fourcc(1), Fourcc(2)),
+            (Fourcc::XRGB8888, Fourcc::C8),
+            (Fourcc::R8, Fourcc::XRGB8888),
+            (Fourcc::P030, Fourcc::NV12),
+            (Fourcc::XRGB8888, Fourcc::RGB888_A8),
         ] {
             assert_eq!(relation(from, to), Relation::Different, "{from} to {to}");
         }

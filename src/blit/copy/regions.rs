@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 use ash::vk;
 
+use crate::blit::Scaling;
 use crate::blit::damage::{MAX_RECTS, Rect, Rects};
 use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Plane};
 use crate::vk::{Error, region};
@@ -97,6 +98,32 @@ pub(in crate::blit) fn blit_region(rect: &Rect) -> vk::ImageBlit {
         .src_offsets(corners)
         .dst_subresource(layers(vk::ImageAspectFlags::COLOR))
         .dst_offsets(corners)
+}
+
+/// All of a scaled picture, which may be mirrored.
+pub(super) fn scaled_region(scaling: &Scaling) -> vk::ImageBlit {
+    let corners = |rect: &Rect, (columns, rows): (bool, bool)| {
+        let (left, right) = (rect.x as i32, (rect.x + rect.width) as i32);
+        let (top, bottom) = (rect.y as i32, (rect.y + rect.height) as i32);
+        let pick = |mirrored: bool, first, last| {
+            if mirrored {
+                [last, first]
+            } else {
+                [first, last]
+            }
+        };
+        let (x, y) = (pick(columns, left, right), pick(rows, top, bottom));
+        [0, 1].map(|index: usize| vk::Offset3D {
+            x: x[index],
+            y: y[index],
+            z: index as i32,
+        })
+    };
+    vk::ImageBlit::default()
+        .src_subresource(layers(vk::ImageAspectFlags::COLOR))
+        .src_offsets(corners(&scaling.source, scaling.transform.mirrors()))
+        .dst_subresource(layers(vk::ImageAspectFlags::COLOR))
+        .dst_offsets(corners(&scaling.destination, (false, false)))
 }
 
 /// Regions between an image and the bytes of a plane of `buffer`.

@@ -3,32 +3,31 @@
 
 use std::sync::Arc;
 
+use super::frame::Frame;
+use super::gpu::{Place, Shape};
+use super::host::HostPicture;
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
-use crate::blit::copy::frame::Frame;
-use crate::blit::copy::gpu::{Lane, Place, Shape};
-use crate::blit::copy::host::HostPicture;
-use crate::blit::strategy::{Carrier, Strategy};
-use crate::blit::{Failure, Side};
-use crate::buffer::{DmaBuf, Layout};
+use crate::blit::strategy::{StagingSource, Strategy};
+use crate::blit::{BlitDevice, Failure};
+use crate::buffer::{DmaBuf, FormatInfo, Layout};
 use crate::gbm::Gbm;
+use crate::vk;
 
 /// Frames between their two steps at a time: the first step of one is executed beside the second
 /// of another.
-pub(in crate::blit) const MOST: usize = 2;
-/// Frames after which memory that none of them needed is let go of: pictures of several kinds may
-/// come in turns, and those of a size that is not wanted any more go. More than can be under way
-/// (64): what comes back with all the others is still needed.
-const KEPT: u64 = 128;
+pub(in crate::blit) const CAPACITY: usize = 2;
+/// Buffers that are kept while no frame uses them: pictures of several kinds may come in turns.
+const MOST_SPARE: usize = 4;
+/// And their bytes.
+const MOST_SPARE_BYTES: u64 = 256 << 20;
 
 /// Memory for one frame.
 #[derive(Debug)]
-pub(in crate::blit) struct Between {
+pub(in crate::blit) struct StagingBuffer {
     strategy: Strategy,
     /// Of the pictures it is for.
     layouts: [Layout; 2],
     pub(in crate::blit) memory: Memory,
-    /// The frame that used it last, by their number.
-    used: u64,
 }
 
 #[derive(Debug)]
@@ -39,27 +38,27 @@ pub(in crate::blit) enum Memory {
     Host([Option<Arc<HostPicture>>; 2]),
 }
 
-impl Between {
-    /// Makes the memory that the strategy needs for a frame.
+impl StagingBuffer {
+    /// Makes the memory that the strategy needs for a frame. `devices` are those of the two ends, where
+    /// the memory is host memory.
     pub(in crate::blit) fn new(
         strategy: Strategy,
         frame: &Frame,
-        sides: &[Side; 2],
-        lanes: &[Option<Lane>; 2],
+        sides: &[BlitDevice; 2],
+        devices: [Option<&vk::Device>; 2],
     ) -> Result<Self, Failure> {
         Ok(Self {
             strategy,
             layouts: frame.layouts(),
             memory: match strategy {
-                Strategy::Staged(carrier) => Memory::Shared(shared(carrier, frame, sides)?),
-                Strategy::HostMemory => Memory::Host(host(frame, lanes)?),
+                Strategy::Staged(from) => Memory::Shared(shared(from, frame, sides)?),
+                Strategy::HostMemory => Memory::Host(host(frame, devices)?),
                 _ => return Err(Failure::NoStrategy),
             },
-            used: 0,
         })
     }
 
-    /// Where the source's GPU brings the picture; `None` where the processor takes it from there.
+    /// Where the source's GPU brings the picture; `None` where the CPU takes it from there.
     pub(in crate::blit) fn first(&self) -> Option<Place<'_>> {
         match &self.memory {
             Memory::Shared(buffer) => Some(Place::Buffer(buffer, Shape::Either)),
@@ -67,19 +66,39 @@ impl Between {
         }
     }
 
-    /// Where the destination's GPU takes it; `None` where the processor brings it there.
+    /// Where the destination's GPU takes it; `None` where the CPU brings it there.
     pub(in crate::blit) fn second(&self) -> Option<Place<'_>> {
         match &self.memory {
             Memory::Shared(buffer) => Some(Place::Buffer(buffer, Shape::Either)),
             Memory::Host([_, host]) => host.as_ref().map(Place::Host),
         }
     }
+
+    /// About how many bytes it is.
+    fn bytes(&self) -> u64 {
+        let of = |layout: &Layout| {
+            let planes = FormatInfo::of(layout.fourcc).map_or(&[][..], |info| info.planes);
+            let bytes = planes.iter().map(|plane| {
+                let row = plane.row_bytes(layout.width).unwrap_or(u32::MAX);
+                u64::from(row) * u64::from(plane.rows(layout.height))
+            });
+            bytes.sum::<u64>()
+        };
+        match &self.memory {
+            Memory::Shared(buffer) => buffer.objects().iter().map(|object| object.size()).sum(),
+            Memory::Host(ends) => {
+                let made = ends.iter().zip(&self.layouts);
+                let made = made.filter(|(end, _)| end.is_some());
+                made.map(|(_, layout)| of(layout)).sum()
+            }
+        }
+    }
 }
 
-fn shared(carrier: Carrier, frame: &Frame, sides: &[Side; 2]) -> Result<DmaBuf, Failure> {
+fn shared(from: StagingSource, frame: &Frame, sides: &[BlitDevice; 2]) -> Result<DmaBuf, Failure> {
     let layout = frame.source.layout();
     let request = Request::new(layout.width, layout.height, layout.fourcc);
-    let of_drm = |side: &Side| {
+    let of_drm = |side: &BlitDevice| {
         let device = side.drm.as_ref().ok_or(Failure::NoStrategy)?;
         let dumb = Dumb::new(device).allocate(&request);
         dumb.or_else(|error| match Gbm::new(device) {
@@ -88,14 +107,14 @@ fn shared(carrier: Carrier, frame: &Frame, sides: &[Side; 2]) -> Result<DmaBuf, 
         })
         .map_err(Failure::Allocate)
     };
-    match carrier {
-        Carrier::Destination => of_drm(&sides[1]),
-        Carrier::Source => of_drm(&sides[0]),
-        Carrier::Udmabuf => {
+    match from {
+        StagingSource::Destination => of_drm(&sides[1]),
+        StagingSource::Source => of_drm(&sides[0]),
+        StagingSource::Udmabuf => {
             let allocator = Udmabuf::open().map_err(Failure::Allocate)?;
             allocator.allocate(&request).map_err(Failure::Allocate)
         }
-        Carrier::DmaHeap => {
+        StagingSource::DmaHeap => {
             let allocator = DmaHeap::system().map_err(Failure::Allocate)?;
             allocator.allocate(&request).map_err(Failure::Allocate)
         }
@@ -104,15 +123,11 @@ fn shared(carrier: Carrier, frame: &Frame, sides: &[Side; 2]) -> Result<DmaBuf, 
 
 fn host(
     frame: &Frame,
-    [from, to]: &[Option<Lane>; 2],
+    [from, to]: [Option<&vk::Device>; 2],
 ) -> Result<[Option<Arc<HostPicture>>; 2], Failure> {
     let [source, destination] = [frame.source.layout(), frame.destination.layout()];
-    let brought = from
-        .as_ref()
-        .map(|gpu| HostPicture::download(gpu.device(), source));
-    let taken = to
-        .as_ref()
-        .map(|gpu| HostPicture::upload(gpu.device(), destination));
+    let brought = from.map(|device| HostPicture::download(device, source));
+    let taken = to.map(|device| HostPicture::upload(device, destination));
     let made = |host: Option<Result<HostPicture, _>>| {
         let host = host.transpose().map_err(Failure::Vulkan)?;
         Ok(host.map(Arc::new))
@@ -120,37 +135,46 @@ fn host(
     Ok([made(brought)?, made(taken)?])
 }
 
-/// What no frame is using.
+/// What no frame is using. Bounded in buffers and bytes, so that sizes that are not wanted any more go.
 #[derive(Debug, Default)]
-pub(in crate::blit) struct Spare {
+pub(in crate::blit) struct StagingPool {
     /// Those used last come last.
-    all: Vec<Between>,
-    frames: u64,
+    all: Vec<StagingBuffer>,
 }
 
-impl Spare {
+impl StagingPool {
     pub(in crate::blit) fn has(&self, strategy: Strategy, frame: &Frame) -> bool {
         self.find(strategy, frame).is_some()
     }
 
-    pub(in crate::blit) fn take(&mut self, strategy: Strategy, frame: &Frame) -> Option<Between> {
+    pub(in crate::blit) fn take(
+        &mut self,
+        strategy: Strategy,
+        frame: &Frame,
+    ) -> Option<StagingBuffer> {
         let at = self.find(strategy, frame)?;
         Some(self.all.remove(at))
     }
 
     fn find(&self, strategy: Strategy, frame: &Frame) -> Option<usize> {
-        let suits = |of: &Between| of.strategy == strategy && of.layouts == frame.layouts();
+        let suits = |of: &StagingBuffer| of.strategy == strategy && of.layouts == frame.layouts();
         self.all.iter().rposition(suits)
     }
 
-    pub(in crate::blit) fn put(&mut self, mut between: Between) {
-        self.frames += 1;
-        between.used = self.frames;
-        self.all.push(between);
-        self.all.retain(|of| of.used + KEPT > self.frames);
+    pub(in crate::blit) fn put(&mut self, buffer: StagingBuffer) {
+        self.all.push(buffer);
+        while self.all.len() > MOST_SPARE || (self.all.len() > 1 && self.bytes() > MOST_SPARE_BYTES)
+        {
+            self.all.remove(0);
+        }
     }
 
     pub(in crate::blit) fn retain(&mut self, wanted: impl Fn(Strategy) -> bool) {
         self.all.retain(|of| wanted(of.strategy));
+    }
+
+    /// Bytes that are kept.
+    pub(in crate::blit) fn bytes(&self) -> u64 {
+        self.all.iter().map(StagingBuffer::bytes).sum()
     }
 }

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Waits until every one of the fds is ready; ETIMEDOUT at `end`, if there is one, and ECANCELED
 /// when `cancel` is readable.
-pub(in crate::blit) fn wait_for(
+pub(super) fn wait_for(
     fds: &[(BorrowedFd<'_>, PollFlags)],
     end: Option<Instant>,
     cancel: Option<BorrowedFd<'_>>,
@@ -47,4 +47,35 @@ pub(in crate::blit) fn are_ready<const MOST: usize>(
     let mut polled: ArrayVec<PollFd<'_>, MOST> = polled.collect();
     let ready = crate::sys::uninterrupted(|| poll(&mut polled, PollTimeout::ZERO))?;
     Ok(ready as usize == fds.len())
+}
+
+/// Those that are not ready now.
+pub(super) fn unready<'a, const MOST: usize>(
+    fds: &ArrayVec<(BorrowedFd<'a>, PollFlags), MOST>,
+) -> ArrayVec<(BorrowedFd<'a>, PollFlags), MOST> {
+    let polled = fds.iter().map(|&(fd, flags)| PollFd::new(fd, flags));
+    let mut polled: ArrayVec<PollFd<'_>, MOST> = polled.collect();
+    // After an error all of them are asked again.
+    let _ = crate::sys::uninterrupted(|| poll(&mut polled, PollTimeout::ZERO));
+    let is_unready = |fd: &PollFd<'_>| !fd.any().unwrap_or(false);
+    let both = fds.iter().zip(&polled);
+    let unready = both.filter(|(_, polled)| is_unready(polled));
+    unready.map(|(fd, _)| *fd).collect()
+}
+
+/// Waits until any of them is ready, or until then.
+pub(super) fn any_ready<const MOST: usize>(
+    fds: &ArrayVec<(BorrowedFd<'_>, PollFlags), MOST>,
+    end: Instant,
+) -> Result<(), Errno> {
+    let polled = fds.iter().map(|&(fd, flags)| PollFd::new(fd, flags));
+    let mut polled: ArrayVec<PollFd<'_>, MOST> = polled.collect();
+    let left = end.saturating_duration_since(Instant::now());
+    // Rounded up, so that it does not spin through the last millisecond.
+    let milliseconds = left.as_nanos().div_ceil(1_000_000);
+    let timeout = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
+    match poll(&mut polled, timeout) {
+        Ok(_) | Err(Errno::EINTR) => Ok(()),
+        Err(errno) => Err(errno),
+    }
 }

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use arrayvec::ArrayVec;
 use nix::poll::PollFlags;
 
+use super::poll::are_ready;
+use crate::blit::copy::copier;
 use crate::blit::copy::frame::Frame;
-use crate::blit::run::poll::are_ready;
 use crate::buffer::MAX_PLANES;
 use crate::sync::{Access, SyncFile, implicit};
 
@@ -17,13 +18,13 @@ pub(in crate::blit) const MAX_WAITS: usize = 4;
 pub(in crate::blit) type Waits = ArrayVec<OwnedFd, MAX_WAITS>;
 
 /// The most that one copy waits for.
-const MOST: usize = MAX_WAITS + 2 * MAX_PLANES;
+pub(super) const MOST: usize = MAX_WAITS + 2 * MAX_PLANES;
 
 /// Fences for a GPU to wait for.
-type Fences = ArrayVec<OwnedFd, MOST>;
+pub(in crate::blit) type Fences = ArrayVec<OwnedFd, MOST>;
 
-/// Whose end is to be waited for in a dma-buf of ours: of writers, before it is read, or of
-/// everybody, before it is written.
+/// The implicit fences that a copy waits for: of the source's writers, and of the destination's writers
+/// and readers.
 fn of_dma_bufs(frame: &Frame) -> impl Iterator<Item = (BorrowedFd<'_>, Access)> {
     let read = frame.source.objects().iter();
     let written = frame.destination.objects().iter();
@@ -49,14 +50,7 @@ pub(in crate::blit) fn polled<'a>(
 }
 
 /// What the steps of a copy wait for, as sync files.
-#[derive(Default)]
-pub(in crate::blit) struct Inputs {
-    /// The only step, or the first.
-    pub(in crate::blit) first: Fences,
-    /// The second, besides the first. It is told of everything that it depends on, so that it waits
-    /// also where the first one's GPU has been lost, and its fence is signalled for that.
-    pub(in crate::blit) second: Fences,
-}
+pub(in crate::blit) type Inputs = copier::Waits<Fences>;
 
 /// What is not over yet. `None` where something is no kernel's fence, such as a pipe, or cannot be
 /// had as one.

@@ -1,116 +1,124 @@
-//! The thread that makes copies, and what it shares with those who ask for them.
+//! The threads that make copies: whoever asks for one, whoever waits for one, and the blitter's own.
+//!
+//! Whoever asks hands a copy to the GPU at once, where that takes no waiting. Whoever waits for a
+//! completion waits for the GPU itself. The blitter's thread does the rest: it waits for fences that a
+//! GPU cannot wait for, makes copies of the CPU, sees to the second step of two, to completions that are
+//! in an event loop, and to copies that have failed.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use super::completion::{Completion, Completions, Driver, Signal};
+use super::engine::{Engine, leave};
+use super::poll::{any_ready, are_ready, unready, wait_for};
+use super::queue::{Begun, Job, Queue, Signals, Sleep, Stream};
+use super::schedule::{self, Route};
+use super::thread::Thread;
+use super::waits::{self, Inputs, Waits};
+use crate::blit::copy::copier::Running;
 use crate::blit::copy::frame::Frame;
-use crate::blit::run::engine::{Engine, Relay, Running, Step, Steps, is_relay};
-use crate::blit::run::fence::{Fence, Fences, Promise};
-use crate::blit::run::poll::{are_ready, wait_for};
-use crate::blit::run::waits::{self, Waits};
+use crate::blit::statistics::{Counts, Statistics};
 use crate::blit::strategy::Strategy;
 use crate::blit::{Error, Failure};
 use crate::sync::SyncFile;
-use crate::sys;
 use crate::vk::DEADLINE;
 
 /// The shortest wait for a GPU at a time.
 const MOMENT: Duration = Duration::from_millis(100);
+/// How long the thread sleeps at a time while copies are under way that nobody waits for.
+const WATCH: Duration = Duration::from_millis(50);
+/// After so long the thread looks after such a copy.
+const UNATTENDED: Duration = Duration::from_millis(200);
+/// How long it goes on so after the last copy: to wake a thread takes the caller's time.
+const LINGER: Duration = Duration::from_secs(1);
+/// Copies by the CPU that take no longer are made by whoever asks for them: to hand one to another thread
+/// takes longer.
+const AT_ONCE: Duration = Duration::from_micros(250);
+/// The most fds that are polled together.
+const MOST_POLLED: usize = 64;
 
-/// The engine is locked after the queue, and nobody waits long with the queue locked.
+/// The engine is locked after the queue, and then never waited for: it may be locked for long.
 pub(in crate::blit) struct Shared {
-    /// Before the queue: what is being executed ends before its promises do.
+    /// Before the queue: what is being executed ends before its signallers do.
     engine: Mutex<Engine>,
     queue: Mutex<Queue>,
-    /// Something was put into the queue.
-    filled: Condvar,
-    /// Readable when it is time to end.
-    closing: EventFd,
+    /// Readable when the thread is to look.
+    wake: EventFd,
     in_flight: usize,
-    patience: Duration,
-    /// Whether some copies can be started without the worker.
-    sync_files: bool,
+    input_timeout: Duration,
 }
 
-struct Queue {
-    /// For the worker.
-    waiting: VecDeque<Job>,
-    /// Under way, the oldest first.
-    started: VecDeque<(Job, Running)>,
-    /// With the worker, who wants nobody to be faster.
-    in_hand: usize,
-    /// The worker waits for a GPU with the engine locked.
-    engine_waits: bool,
-    closing: bool,
-    fences: Fences,
+/// What a caller asks for.
+pub(in crate::blit) struct Request<'a> {
+    pub(in crate::blit) frame: Frame,
+    pub(in crate::blit) after: &'a [BorrowedFd<'a>],
+    pub(in crate::blit) signals: Signals,
+    pub(in crate::blit) stream: Option<Stream>,
 }
 
-struct Job {
-    frame: Frame,
-    waits: Waits,
-    promise: Promise,
+/// What became of a copy at once.
+enum AtOnce {
+    /// The thread has to do it.
+    No(Job),
+    Begun(Begun),
+    /// The thread has to do it, by another strategy.
+    Failed(Job, Strategy),
+    /// By the CPU.
+    Done(Job),
 }
 
-impl Job {
-    /// Lets go of the buffers, then says how it went.
-    fn end(self, result: Result<(), Failure>) {
-        let Self { frame, promise, .. } = self;
-        drop(frame);
-        promise.keep(result);
-    }
-}
-
-impl Queue {
-    fn under_way(&self) -> usize {
-        self.waiting.len() + self.started.len() + self.in_hand
-    }
-
-    /// Whether a frame can be started beside the others that are under way. Two GPUs know nothing
-    /// of each other's order.
-    fn may_begin(&self, engine: &Engine, frame: &Frame, strategy: Strategy) -> bool {
-        let comes_after = |(earlier, running): &(Job, Running)| {
-            let by_one_gpu = matches!(running, Running::Submitted { between: None, .. });
-            engine.may_follow(running, strategy) && (by_one_gpu || !earlier.frame.feeds(frame))
-        };
-        self.started.len() < engine.room(strategy) && self.started.iter().all(comes_after)
-    }
+/// What the driver does next.
+enum Next {
+    Start(Job),
+    /// Its fences were not signalled in time.
+    Expired(Job),
+    Again(Job, usize, Strategy, Failure),
+    Finish,
+    Wait,
+    Nothing,
 }
 
 /// Starts the thread. It ends after [`Shared::close`].
 pub(in crate::blit) fn spawn(
     engine: Engine,
     in_flight: usize,
-    patience: Duration,
-) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
+    input_timeout: Duration,
+) -> Result<(Arc<Shared>, Thread), Error> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let shared = Arc::new(Shared {
-        sync_files: engine.has_sync_files(),
+    let wake = EventFd::from_flags(flags).map_err(Error::System)?;
+    let shared = Arc::new_cyclic(|driver: &Weak<Shared>| Shared {
         queue: Mutex::new(Queue {
             waiting: VecDeque::with_capacity(in_flight),
             started: VecDeque::with_capacity(in_flight),
+            failed: None,
             in_hand: 0,
-            engine_waits: false,
+            is_driven: false,
+            sleepers: 0,
+            sleep: Sleep::Awake,
+            last_use: Instant::now(),
+            last_end: Instant::now(),
             closing: false,
-            // More than are in flight: the last ones are still being looked at.
-            fences: Fences::new(in_flight + 2).map_err(Error::System)?,
+            completions: Completions::new(driver.clone()),
+            counts: Counts::new(),
         }),
-        filled: Condvar::new(),
         engine: Mutex::new(engine),
-        closing: EventFd::from_flags(flags).map_err(Error::System)?,
+        wake,
         in_flight,
-        patience,
+        input_timeout,
     });
+    // More than are in flight: the last ones are still being looked at.
+    let reserved = shared.queue().completions.reserve(in_flight + 2);
+    reserved.map_err(Error::System)?;
     let worker = Worker(shared.clone());
-    let thread = sys::thread::spawn("primeshare blit", move || worker.run())
-        .map_err(|error| Error::System(sys::errno(error)))?;
-    Ok((shared, thread))
+    let thread = Thread::spawn("primeshare blit", move || worker.run());
+    Ok((shared, thread.map_err(Error::System)?))
 }
 
 impl Shared {
@@ -118,338 +126,815 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn engine(&self) -> MutexGuard<'_, Engine> {
+    pub(in crate::blit) fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a frame: at once where a GPU takes the fences to wait for, else by the worker.
-    pub(in crate::blit) fn add(
-        &self,
-        frame: Frame,
-        after: &[BorrowedFd<'_>],
-    ) -> Result<Fence, Error> {
-        let dup = |fd: &BorrowedFd<'_>| {
-            let dup = fd.try_clone_to_owned();
-            dup.map_err(|error| Error::System(sys::errno(error)))
-        };
+    fn try_engine(&self) -> Option<MutexGuard<'_, Engine>> {
+        match self.engine.try_lock() {
+            Ok(engine) => Some(engine),
+            Err(TryLockError::Poisoned(engine)) => Some(engine.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    pub(in crate::blit) fn statistics(&self) -> Statistics {
+        let staging_bytes = self.engine().spare_bytes();
+        self.queue().counts.statistics(staging_bytes)
+    }
+
+    /// Starts a frame: at once where that takes no waiting, else by the thread.
+    pub(in crate::blit) fn add(&self, request: Request<'_>) -> Result<Completion, Error> {
         let mut queue = self.queue();
         if queue.under_way() >= self.in_flight && !queue.closing {
-            return Err(Error::Busy(self.in_flight));
+            drop(queue);
+            self.look();
+            queue = self.queue();
+            if queue.under_way() >= self.in_flight && !queue.closing {
+                return Err(Error::Busy(self.in_flight));
+            }
         }
-        let waits = after.iter().map(dup).collect::<Result<Waits, _>>()?;
-        let (fence, promise) = queue.fences.make().map_err(Error::System)?;
+        let dup = |fd: &BorrowedFd<'_>| {
+            let dup = fd.try_clone_to_owned();
+            dup.map_err(|error| Error::System(crate::sys::errno(error)))
+        };
+        let waits = request
+            .after
+            .iter()
+            .map(dup)
+            .collect::<Result<Waits, _>>()?;
+        let (completion, signaller) = queue.make_completion().map_err(Error::System)?;
+        let now = Instant::now();
+        queue.last_use = now;
         let job = Job {
-            frame,
+            frame: request.frame,
             waits,
-            promise,
+            signals: request.signals,
+            signaller,
+            stream: request.stream,
+            since: now,
+            not_left: None,
         };
         if queue.closing {
             // The thread has gone, which only a panic in it can have done: cancelled.
-            return Ok(fence);
+            drop(queue);
+            drop(job);
+            return Ok(completion);
         }
-        match self.start_at_once(&queue, &job) {
-            Some(running) => queue.started.push_back((job, running)),
-            None => queue.waiting.push_back(job),
-        }
-        drop(queue);
-        self.filled.notify_one();
-        Ok(fence)
+        let needs_thread = match self.start_at_once(&queue, job) {
+            AtOnce::Begun(begun) => {
+                // Whoever waits for the others is to wait for this one, too.
+                let now = queue.is_driven || !begun.job.signals.0.is_empty();
+                queue.started.push_back(begun);
+                now || queue.sleep == Sleep::Parked
+            }
+            AtOnce::No(job) => {
+                queue.waiting.push_back(job);
+                true
+            }
+            AtOnce::Failed(job, strategy) => {
+                queue.counts.failed(strategy);
+                queue.waiting.push_back(job);
+                true
+            }
+            AtOnce::Done(job) => {
+                queue.count(&job, Some(Strategy::Cpu), Instant::now());
+                drop(queue);
+                job.end(Ok(()));
+                return Ok(completion);
+            }
+        };
+        self.wake_up(queue, needs_thread);
+        Ok(completion)
     }
 
-    /// `None` where the worker has to do it: frames before it are with the worker, it is not
-    /// settled how, memory has to be made, or there are no sync files to wait for or to be had.
-    fn start_at_once(&self, queue: &Queue, job: &Job) -> Option<Running> {
-        let others_first = !queue.waiting.is_empty() || queue.in_hand > 0 || queue.engine_waits;
-        if !self.sync_files || others_first || job.frame.rects.is_empty() {
-            return None;
+    /// Wakes the thread if it sleeps.
+    fn wake_up(&self, queue: MutexGuard<'_, Queue>, needs_thread: bool) {
+        let sleeps = queue.sleep != Sleep::Awake || queue.is_driven;
+        drop(queue);
+        if needs_thread && sleeps {
+            self.ring();
         }
-        // The worker has it for a moment at most.
-        let mut engine = self.engine();
-        let strategy = engine.settled(&job.frame)?;
-        if !engine.gives_sync_files(strategy) || !queue.may_begin(&engine, &job.frame, strategy) {
-            return None;
+    }
+
+    fn ring(&self) {
+        if let Err(errno) = self.wake.write(1) {
+            log::error!("cannot wake the blit thread: {errno}");
         }
-        if !engine.is_prepared(&job.frame, strategy) {
-            return None;
+    }
+
+    /// The thread has to do it where others come first, nothing is known to work, a device or memory has
+    /// to be made, or something is to be waited for that a GPU cannot wait for.
+    fn start_at_once(&self, queue: &Queue, mut job: Job) -> AtOnce {
+        if queue.in_hand > 0 || job.frame.rects.is_empty() || queue.has_to_wait(&job, usize::MAX) {
+            return AtOnce::No(job);
         }
-        let two_steps = is_relay(strategy);
-        let inputs = waits::as_sync_files(&job.frame, &job.waits, two_steps)?;
-        let started = engine.start(&job.frame, strategy, inputs, &job.promise);
-        started
-            .inspect_err(|failure| engine.failed(&job.frame, strategy, failure))
-            .ok()
+        let Some(mut engine) = self.try_engine() else {
+            return AtOnce::No(job);
+        };
+        let choice = engine.choose(&job.frame);
+        let Some(strategy) = choice.strategy else {
+            return AtOnce::No(job);
+        };
+        if strategy == Strategy::Cpu {
+            let is_short = choice
+                .seconds
+                .is_some_and(|takes| takes <= AT_ONCE.as_secs_f64());
+            if !is_short || !queue.started.is_empty() || are_ready(&job.inputs()) != Ok(true) {
+                return AtOnce::No(job);
+            }
+            return match engine.make_by_cpu(&job.frame) {
+                Ok(()) => AtOnce::Done(job),
+                Err(_) => AtOnce::Failed(job, strategy),
+            };
+        }
+        let orders = engine.orders(strategy) && engine.leaves_fences(&job.frame);
+        let route = engine.route(strategy);
+        if route == Route::ByHand {
+            return AtOnce::No(job);
+        }
+        let inputs = match orders {
+            true => waits::as_sync_files(&job.frame, &job.waits, route == Route::TwoQueues),
+            false => match are_ready(&job.inputs()) {
+                Ok(true) => Some(Inputs::default()),
+                _ => None,
+            },
+        };
+        let Some(inputs) = inputs else {
+            return AtOnce::No(job);
+        };
+        let is_blocked = !inputs.first.is_empty() || !inputs.second.is_empty();
+        let lane = schedule::lane(is_blocked, queue.seen_from(&job)).filter(|lane| {
+            engine.is_prepared(*lane, &job.frame, strategy)
+                && schedule::may_start(*lane, route, usize::MAX, queue.seen_from(&job))
+        });
+        let Some(lane) = lane else {
+            return AtOnce::No(job);
+        };
+        let at = Instant::now();
+        match engine.start(lane, &job.frame, strategy, inputs) {
+            Ok((running, file)) => {
+                pass_on(&mut job, file);
+                AtOnce::Begun(Begun {
+                    job,
+                    lane,
+                    route: as_it_runs(route, &running),
+                    running,
+                    is_blocked,
+                    at,
+                })
+            }
+            Err(failure) => {
+                engine.failed(&job.frame, strategy, &failure);
+                AtOnce::Failed(job, strategy)
+            }
+        }
     }
 
     /// Cancels what has not begun; the thread ends after what has.
     pub(in crate::blit) fn close(&self) {
         self.queue().closing = true;
-        if let Err(errno) = self.closing.write(1) {
-            log::error!("cannot tell the blit thread to end: {errno}");
+        self.ring();
+    }
+
+    /// Ends a copy that was taken out of the queue.
+    fn end(&self, job: Job, result: Result<Strategy, Failure>) {
+        let mut queue = self.queue();
+        queue.in_hand -= 1;
+        queue.count(&job, result.as_ref().ok().copied(), Instant::now());
+        drop(queue);
+        job.end(result.map(drop));
+    }
+
+    /// Ends a copy of GPUs' that was waited for: the oldest of its lane. Room first: whoever sees the
+    /// end may want to start the next copy.
+    fn finished(
+        &self,
+        at: usize,
+        done: Result<(), Failure>,
+        was_waited_for: bool,
+    ) -> Option<(Job, usize, Strategy, Failure)> {
+        let mut queue = self.queue();
+        let begun = queue.started.remove(at)?;
+        let strategy = begun.running.strategy()?;
+        let Begun {
+            job, running, lane, ..
+        } = begun;
+        match done {
+            Ok(()) => {
+                let now = Instant::now();
+                queue.count(&job, Some(strategy), now);
+                let took = queue.took(begun.at, begun.is_blocked, was_waited_for, now);
+                drop(queue);
+                let mut engine = self.engine();
+                if let Running::Submitted {
+                    staging: Some(staging),
+                    ..
+                } = running
+                {
+                    engine.put_back(lane, staging);
+                }
+                engine.made(&job.frame, strategy, took, now);
+                drop(engine);
+                job.end(Ok(()));
+                None
+            }
+            Err(failure) => {
+                queue.in_hand += 1;
+                queue.counts.failed(strategy);
+                Some((job, lane, strategy, failure))
+            }
         }
-        self.filled.notify_one();
+    }
+
+    /// Waits for a copy, the first of its lane, and ends it. `None` if it has not ended by then, or the
+    /// thread is to look.
+    fn finish_until(&self, at: usize, until: Instant) -> Option<()> {
+        let (lane, steps, file) = {
+            let queue = self.queue();
+            let begun = queue.started.get(at)?;
+            let Running::Submitted { steps, .. } = &begun.running else {
+                return None;
+            };
+            (begun.lane, steps.clone(), begun.job.signaller.sync_file())
+        };
+        if let Some(file) = file {
+            // Without the engine, which others need.
+            let fd = [(file.as_fd(), PollFlags::POLLIN)];
+            if wait_for(&fd, Some(until), Some(self.wake.as_fd())).is_err()
+                && !self.engine().is_over(lane, &steps)
+            {
+                return None;
+            }
+        }
+        let mut engine = self.engine();
+        let was_over = engine.is_over(lane, &steps);
+        let done = engine.finish_until(lane, &steps, until)?;
+        drop(engine);
+        if let Some(failed) = self.finished(at, done, !was_over) {
+            self.queue().failed = Some(failed);
+            self.ring();
+        }
+        Some(())
+    }
+
+    /// The first copy of a lane that has ended, as far as can be seen without waiting.
+    fn ended(&self, queue: &Queue) -> Option<usize> {
+        let mut engine = self.try_engine()?;
+        let mut started = queue.started.iter().enumerate();
+        started.find_map(|(at, begun)| {
+            let Running::Submitted { steps, .. } = &begun.running else {
+                return None;
+            };
+            (queue.is_first_of_lane(at) && engine.is_over(begun.lane, steps)).then_some(at)
+        })
     }
 }
 
+impl Driver for Shared {
+    fn help(&self, copy: &Arc<Signal>, until: Instant) -> bool {
+        let mut queue = self.queue();
+        let is_of = |begun: &Begun| begun.job.signaller.is_of(copy);
+        let is_gpus = |begun: &Begun| matches!(begun.running, Running::Submitted { .. });
+        let lane = queue.started.front().map(|begun| begun.lane);
+        // Where more is to be done than to wait for one queue, the thread does it.
+        let is_simple = |begun: &Begun| is_gpus(begun) && !begun.is_blocked;
+        let can_help = !queue.is_driven
+            && queue.failed.is_none()
+            && queue.waiting.is_empty()
+            && queue.started.iter().all(is_simple)
+            && queue
+                .started
+                .iter()
+                .any(|begun| is_of(begun) && Some(begun.lane) == lane);
+        if !can_help {
+            queue.sleepers += 1;
+            self.wake_up(queue, true);
+            return false;
+        }
+        queue.is_driven = true;
+        drop(queue);
+        // In their order, which is that of their ends. A little at a time: others may need the thread.
+        let _ = self.finish_until(0, until.min(Instant::now() + MOMENT));
+        let mut queue = self.queue();
+        queue.is_driven = false;
+        let others_wait = queue.sleepers > 0;
+        self.wake_up(queue, others_wait);
+        true
+    }
+
+    fn slept(&self) {
+        self.queue().sleepers -= 1;
+    }
+
+    fn look(&self) {
+        loop {
+            let mut queue = self.queue();
+            if queue.is_driven || queue.failed.is_some() {
+                return;
+            }
+            let Some(at) = self.ended(&queue) else {
+                return;
+            };
+            queue.is_driven = true;
+            drop(queue);
+            let ended = self.finish_until(at, Instant::now());
+            let mut queue = self.queue();
+            queue.is_driven = false;
+            let others_wait = queue.sleepers > 0;
+            self.wake_up(queue, others_wait);
+            if ended.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn watch(&self) {
+        let queue = self.queue();
+        self.wake_up(queue, true);
+    }
+}
+
+/// Passes the sync file of a copy on: to who asked for the copy, to syncobjs, and into the dma-bufs for
+/// those who synchronise implicitly.
+fn pass_on(job: &mut Job, file: Option<SyncFile>) {
+    let Some(file) = file else {
+        return;
+    };
+    let mut left = leave(&job.frame, &file);
+    // What fails is signalled at the end.
+    job.signals.0.retain(|(syncobj, point)| {
+        let put = syncobj.import_sync_file(*point, &file);
+        let has_failed = put.is_err();
+        if let Err(error) = put {
+            left = Err(error);
+        }
+        has_failed
+    });
+    if let Err(error) = left {
+        log::error!("the fence of a copy: {error}");
+        job.not_left = Some(Failure::NotLeft(error));
+    }
+    job.signaller.executed_at(file);
+}
+
+/// A copy in two steps of which the second could not be handed to the GPU goes on by hand.
+fn as_it_runs(route: Route, running: &Running) -> Route {
+    match running {
+        Running::FirstStep(_) => Route::ByHand,
+        Running::Submitted { .. } => route,
+    }
+}
+
+/// The blitter's thread.
 struct Worker(Arc<Shared>);
 
 impl Worker {
     fn run(self) {
-        while let Some(mut job) = self.next() {
-            match self.wait_for_inputs(&job) {
-                Ok(()) => {
-                    job.waits.clear();
-                    self.start(job);
-                }
-                Err(failure) => {
-                    // In order: those before it are done first.
-                    self.finish_all();
-                    self.keep(job, Err(failure));
-                }
-            }
-        }
-        self.finish_all();
-    }
-
-    /// The next frame, which is in hand then. Meanwhile, what was started is finished. `None` when
-    /// it is time to end.
-    fn next(&self) -> Option<Job> {
-        let mut queue = self.0.queue();
         loop {
-            if queue.closing {
-                // What has not begun is cancelled by the promises' end.
+            let mut queue = self.0.queue();
+            let now = Instant::now();
+            let old = now.checked_sub(UNATTENDED).unwrap_or(now);
+            if queue.closing
+                && queue.started.is_empty()
+                && queue.failed.is_none()
+                && !queue.is_driven
+            {
+                // What has not begun is cancelled by the signallers' end.
                 let cancelled = std::mem::take(&mut queue.waiting);
                 drop(queue);
                 drop(cancelled);
-                return None;
+                return;
             }
-            if let Some(job) = queue.waiting.pop_front() {
-                queue.in_hand += 1;
-                return Some(job);
-            }
-            if queue.started.is_empty() {
-                let filled = self.0.filled.wait(queue);
-                queue = filled.unwrap_or_else(PoisonError::into_inner);
+            if !queue.is_driven && queue.needs_driver(old) {
+                queue.is_driven = true;
+                drop(queue);
+                self.drive();
+                self.0.queue().is_driven = false;
                 continue;
             }
+            let lingers = now.saturating_duration_since(queue.last_use) < LINGER;
+            let watches = !queue.started.is_empty() || lingers || queue.is_driven;
+            queue.sleep = match watches {
+                true => Sleep::Watching,
+                false => Sleep::Parked,
+            };
             drop(queue);
-            self.finish_oldest();
-            queue = self.0.queue();
+            let end = watches.then(|| now + WATCH);
+            let wake = [(self.0.wake.as_fd(), PollFlags::POLLIN)];
+            if let Ok(()) = wait_for(&wake, end, None) {
+                let _ = self.0.wake.read();
+            }
+            self.0.queue().sleep = Sleep::Awake;
         }
     }
 
-    /// Waits for the job's fds and for the fences in its dma-bufs, and finishes others meanwhile.
-    fn wait_for_inputs(&self, job: &Job) -> Result<(), Failure> {
-        let fds = waits::polled(&job.frame, &job.waits);
-        let start = Instant::now();
+    /// Until nothing is left to do.
+    fn drive(&self) {
         loop {
-            match are_ready(&fds) {
-                Ok(true) => return Ok(()),
-                // Nobody waits longer for the frames before because of this one.
-                Ok(false) if self.finish_oldest() => {}
-                Ok(false) => break,
-                Err(errno) => return Err(Failure::Poll(errno)),
+            match self.next() {
+                Next::Start(job) => self.start(job),
+                Next::Expired(job) => {
+                    let failure = Failure::Deadline(self.0.input_timeout);
+                    self.0.end(job, Err(failure));
+                }
+                Next::Again(job, lane, strategy, failure) => {
+                    self.make_again(job, lane, strategy, &failure);
+                }
+                Next::Finish => self.finish_some(),
+                Next::Wait => self.wait(),
+                Next::Nothing => return,
             }
         }
-        self.wait_only(job, start)
     }
 
-    /// The waiting alone, until patience ends that began then.
-    fn wait_only(&self, job: &Job, start: Instant) -> Result<(), Failure> {
-        let fds = waits::polled(&job.frame, &job.waits);
-        let patience = self.0.patience;
-        let closing = self.0.closing.as_fd();
-        let waited = wait_for(&fds, start.checked_add(patience), Some(closing));
-        waited.map_err(|errno| match errno {
-            Errno::ETIMEDOUT => Failure::Deadline(patience),
-            Errno::ECANCELED => Failure::Cancelled,
-            errno => Failure::Poll(errno),
-        })
+    /// What is next; a copy to start is in hand then.
+    fn next(&self) -> Next {
+        let mut queue = self.0.queue();
+        if let Some((job, lane, strategy, failure)) = queue.failed.take() {
+            return Next::Again(job, lane, strategy, failure);
+        }
+        if queue.closing {
+            let cancelled = std::mem::take(&mut queue.waiting);
+            let next = match queue.started.is_empty() {
+                true => Next::Nothing,
+                false => Next::Finish,
+            };
+            drop(queue);
+            drop(cancelled);
+            return next;
+        }
+        let now = Instant::now();
+        for at in 0..queue.waiting.len() {
+            let job = &queue.waiting[at];
+            if queue.has_to_wait(job, at) || queue.is_behind_a_blocked(job) {
+                continue;
+            }
+            let is_ready = are_ready(&job.inputs());
+            let is_late = now.saturating_duration_since(job.since) >= self.0.input_timeout;
+            let (is_ready, is_late) = (is_ready != Ok(false), is_late);
+            if (is_ready || is_late)
+                && let Some(job) = queue.waiting.remove(at)
+            {
+                queue.in_hand += 1;
+                return match is_ready {
+                    true => Next::Start(job),
+                    false => Next::Expired(job),
+                };
+            }
+        }
+        match (queue.started.is_empty(), queue.waiting.is_empty()) {
+            (false, _) => Next::Finish,
+            (true, false) => Next::Wait,
+            (true, true) => Next::Nothing,
+        }
     }
 
-    fn start(&self, job: Job) {
+    /// Waits until a copy may have become ready, or too late, or one was asked for.
+    fn wait(&self) {
+        self.wait_for_any(&[]);
+    }
+
+    /// As [`Self::wait`], or until one of these files is signalled.
+    fn wait_for_any(&self, files: &[Arc<SyncFile>]) {
+        let queue = self.0.queue();
+        let mut end = Instant::now() + MOMENT;
+        // Dups: the jobs may go on while this thread sleeps.
+        let mut inputs = Vec::new();
+        for (at, job) in queue.waiting.iter().enumerate() {
+            if queue.has_to_wait(job, at) || queue.is_behind_a_blocked(job) {
+                continue;
+            }
+            let pending = unready(&job.inputs());
+            if pending.is_empty() {
+                // It has become ready meanwhile.
+                return;
+            }
+            let deadline = job.since.checked_add(self.0.input_timeout);
+            end = deadline.map_or(end, |deadline| deadline.min(end));
+            for (fd, flags) in pending {
+                if let Ok(dup) = fd.try_clone_to_owned() {
+                    inputs.push((dup, flags));
+                }
+            }
+        }
+        drop(queue);
+        let mut fds: ArrayVec<(BorrowedFd<'_>, PollFlags), MOST_POLLED> = ArrayVec::new();
+        fds.push((self.0.wake.as_fd(), PollFlags::POLLIN));
+        let files = files.iter().map(|file| (file.as_fd(), PollFlags::POLLIN));
+        fds.extend(files.take(MOST_POLLED / 2));
+        let room = fds.remaining_capacity();
+        fds.extend(
+            inputs
+                .iter()
+                .take(room)
+                .map(|(fd, flags)| (fd.as_fd(), *flags)),
+        );
+        match any_ready(&fds, end) {
+            Ok(()) => {
+                let _ = self.0.wake.read();
+            }
+            Err(errno) => log::error!("poll: {errno}"),
+        }
+    }
+
+    /// Ends a copy that is over; where there is none, waits for one, and for what others wait for.
+    fn finish_some(&self) {
+        let queue = self.0.queue();
+        let mut files = Vec::new();
+        // What can be waited for by itself only, and what that takes.
+        let mut alone = None;
+        let mut over = None;
+        for (at, begun) in queue.started.iter().enumerate() {
+            if !queue.is_first_of_lane(at) {
+                continue;
+            }
+            match (&begun.running, begun.job.signaller.sync_file()) {
+                (Running::Submitted { .. }, Some(file)) => {
+                    if file.is_signalled().unwrap_or(true) {
+                        over.get_or_insert(at);
+                    }
+                    files.push(file);
+                }
+                (Running::FirstStep(first), _)
+                    if first.has_to_wait() && are_ready(&begun.job.inputs()) == Ok(false) => {}
+                (Running::FirstStep(_), _) => {
+                    alone.get_or_insert((at, false));
+                }
+                (Running::Submitted { .. }, None) => {
+                    alone.get_or_insert((at, begun.is_blocked));
+                }
+            }
+        }
+        let hung = self.hung(&queue);
+        drop(queue);
+        match (over, hung, alone) {
+            (Some(at), _, _) => self.finish(at),
+            (None, Some(at), _) => self.abandon(at),
+            // Fences are in its way, and others may end before it.
+            (None, None, Some((at, true))) => {
+                let _ = self
+                    .0
+                    .finish_until(at, Instant::now() + Duration::from_millis(5));
+            }
+            (None, None, Some((at, false))) => self.finish(at),
+            (None, None, None) => self.wait_for_any(&files),
+        }
+    }
+
+    /// The first copy that was given more time than any should take.
+    fn hung(&self, queue: &Queue) -> Option<usize> {
+        let most = self.0.input_timeout.saturating_add(DEADLINE);
+        let is_hung = |begun: &Begun| begun.at.elapsed() > most;
+        queue.started.iter().position(is_hung)
+    }
+
+    /// Makes a copy in another way that a GPU should have made long ago.
+    fn abandon(&self, at: usize) {
+        let mut queue = self.0.queue();
+        let Some(Begun {
+            job, running, lane, ..
+        }) = queue.started.remove(at)
+        else {
+            return;
+        };
+        queue.in_hand += 1;
+        let strategy = running.strategy().unwrap_or(Strategy::Cpu);
+        queue.counts.failed(strategy);
+        drop(queue);
+        let failure = match &running {
+            Running::Submitted { steps, .. } => self.0.engine().abandon(lane, steps),
+            Running::FirstStep(_) => Failure::Deadline(self.0.input_timeout),
+        };
+        self.make_again(job, lane, strategy, &failure);
+    }
+
+    /// Waits for a copy that was started, and ends it. Nobody else takes what was started.
+    fn finish(&self, at: usize) {
+        let mut queue = self.0.queue();
+        let submitted = match queue.started.get(at) {
+            None => return,
+            Some(Begun {
+                running: Running::Submitted { steps, .. },
+                lane,
+                ..
+            }) => Some((*lane, steps.clone())),
+            Some(_) => None,
+        };
+        if let Some((lane, steps)) = submitted {
+            drop(queue);
+            let mut engine = self.0.engine();
+            let was_over = engine.is_over(lane, &steps);
+            let done = engine.finish(lane, &steps);
+            drop(engine);
+            let again = self.0.finished(at, done, !was_over);
+            if let Some((job, lane, strategy, failure)) = again {
+                self.make_again(job, lane, strategy, &failure);
+            }
+            return;
+        }
+        let Some(Begun {
+            job,
+            running: Running::FirstStep(first),
+            lane,
+            at: begun_at,
+            ..
+        }) = queue.started.remove(at)
+        else {
+            return;
+        };
+        queue.in_hand += 1;
+        drop(queue);
+        let strategy = first.strategy();
+        if first.has_to_wait()
+            && let Err(failure) = self.wait_only(&job)
+        {
+            self.0.engine().give_up(lane, Running::FirstStep(first));
+            return self.0.end(job, Err(failure));
+        }
+        let mut engine = self.0.engine();
+        let done = engine.lane(lane).take_second_step(&job.frame, first);
+        match done {
+            Ok(()) => {
+                drop(engine);
+                let now = Instant::now();
+                let took = self.0.queue().took(begun_at, false, true, now);
+                self.0.engine().made(&job.frame, strategy, took, now);
+                self.0.end(job, Ok(strategy));
+            }
+            Err(failure) => {
+                drop(engine);
+                self.0.queue().counts.failed(strategy);
+                self.make_again(job, lane, strategy, &failure);
+            }
+        }
+    }
+
+    /// Starts a copy that is in hand, whose fences are signalled.
+    fn start(&self, mut job: Job) {
         if job.frame.rects.is_empty() {
-            self.finish_all();
-            return self.keep(job, Ok(()));
+            self.finish_before(&job);
+            self.0.queue().in_hand -= 1;
+            return job.end(Ok(()));
         }
         loop {
             // Again each time: what fails meanwhile is not used any more.
-            let settled = self.0.engine().settled(&job.frame);
-            let Some(strategy) = settled else {
-                return self.make(job);
+            let mut engine = self.0.engine();
+            let strategy = match engine.choose(&job.frame).strategy {
+                Some(strategy) if strategy != Strategy::Cpu => strategy,
+                _ => {
+                    drop(engine);
+                    return self.make(job);
+                }
             };
-            let may_begin = {
-                let queue = self.0.queue();
-                queue.may_begin(&self.0.engine(), &job.frame, strategy)
-            };
-            if !may_begin {
-                self.finish_oldest();
-                continue;
+            if engine.orders(strategy) {
+                engine.leaves_fences(&job.frame);
             }
-            let nothing = waits::Inputs::default();
-            let started = self
-                .0
-                .engine()
-                .start(&job.frame, strategy, nothing, &job.promise);
+            let (route, copies_first) = (engine.route(strategy), engine.copies_first());
+            drop(engine);
+            let queue = self.0.queue();
+            let room = schedule::room(route, strategy, copies_first);
+            let lane = schedule::lane(false, queue.seen_from(&job));
+            let lane =
+                lane.filter(|lane| schedule::may_start(*lane, route, room, queue.seen_from(&job)));
+            let some_started = !queue.started.is_empty();
+            drop(queue);
+            let Some(lane) = lane else {
+                self.finish_some();
+                continue;
+            };
+            let (nothing, at) = (Inputs::default(), Instant::now());
+            let started = self.0.engine().start(lane, &job.frame, strategy, nothing);
             match started {
-                Ok(running) => {
+                Ok((running, file)) => {
+                    pass_on(&mut job, file);
                     let mut queue = self.0.queue();
                     queue.in_hand -= 1;
-                    return queue.started.push_back((job, running));
+                    return queue.started.push_back(Begun {
+                        job,
+                        lane,
+                        route: as_it_runs(route, &running),
+                        running,
+                        is_blocked: false,
+                        at,
+                    });
                 }
                 // There may be no memory for two at a time, but for one.
-                Err(Failure::Allocate(_)) if self.finish_oldest() => {}
+                Err(Failure::Allocate(_)) if some_started => self.finish_some(),
                 Err(failure) => {
                     self.0.engine().failed(&job.frame, strategy, &failure);
+                    self.0.queue().counts.failed(strategy);
                     return self.make(job);
                 }
             }
         }
     }
 
-    /// By whatever works, after all that was started.
-    fn make(&self, job: Job) {
-        self.finish_all();
-        let made = self.0.engine().make(&job.frame);
-        self.keep(job, made);
-    }
-
-    /// `false` where there is none.
-    fn finish_oldest(&self) -> bool {
-        let mut queue = self.0.queue();
-        let oldest = match queue.started.front() {
-            None => return false,
-            Some((job, Running::Submitted { steps, .. })) => {
-                Some((job.promise.sync_file(), steps.clone()))
-            }
-            Some((_, Running::Relay(_))) => None,
-        };
-        match oldest {
-            Some((executed, steps)) => {
-                drop(queue);
-                self.finish_submitted(executed, &steps);
-            }
-            None => {
-                if let Some((job, Running::Relay(relay))) = queue.started.pop_front() {
-                    queue.in_hand += 1;
-                    drop(queue);
-                    self.finish_relay(job, relay);
-                }
-            }
-        }
-        true
-    }
-
-    /// The oldest one. Nobody else takes what was started, so it is the same one all the time.
-    fn finish_submitted(&self, executed: Option<Arc<SyncFile>>, steps: &Steps) {
-        let Some(&last) = steps.last() else {
-            return;
-        };
-        match executed {
-            Some(file) => self.wait_for_execution(file.as_fd(), last),
-            None => self.0.queue().engine_waits = true,
-        }
-        let done = self.0.engine().finish(steps);
-        let mut queue = self.0.queue();
-        queue.engine_waits = false;
-        // Room first: whoever sees the fence may want to start the next copy.
-        let Some((job, running)) = queue.started.pop_front() else {
-            return;
-        };
-        let Err(failure) = done else {
+    /// Ends all that was started and comes before a copy.
+    fn finish_before(&self, job: &Job) {
+        loop {
+            let queue = self.0.queue();
+            let mut started = queue.started.iter();
+            let Some(last) = started.rposition(|begun| job.comes_after(&begun.job)) else {
+                return;
+            };
+            let lane = queue.started[last].lane;
+            let first = queue.started.iter().position(|begun| begun.lane == lane);
             drop(queue);
-            if let Running::Submitted {
-                between: Some(between),
-                ..
-            } = running
-            {
-                self.0.engine().put_back(between);
+            self.finish(first.unwrap_or(last));
+        }
+    }
+
+    /// By whatever works, after all that comes before. While strategies are being tried, more may turn
+    /// out to work.
+    fn make(&self, job: Job) {
+        self.finish_before(&job);
+        let made = self.make_now(&job);
+        self.0.end(job, made);
+    }
+
+    fn make_now(&self, job: &Job) -> Result<Strategy, Failure> {
+        let end = Instant::now() + self.0.input_timeout;
+        loop {
+            // Not behind copies that wait for fences.
+            let lane = {
+                let queue = self.0.queue();
+                schedule::lane(false, queue.seen_from(job)).unwrap_or_default()
+            };
+            let mut engine = self.0.engine();
+            let mut failures = ArrayVec::<Strategy, { Strategy::ALL.len() }>::new();
+            let made = engine.make(lane, &job.frame, |strategy| failures.push(strategy));
+            let pair = engine.pair();
+            let in_trial = made.is_err() && engine.is_in_trial(&job.frame);
+            drop(engine);
+            let mut queue = self.0.queue();
+            failures
+                .iter()
+                .for_each(|strategy| queue.counts.failed(*strategy));
+            let closing = queue.closing;
+            drop(queue);
+            if !in_trial || closing || Instant::now() >= end {
+                return made;
             }
-            return job.end(Ok(()));
-        };
-        queue.in_hand += 1;
-        drop(queue);
-        self.make_again(job, last.strategy(), &failure);
-    }
-
-    /// The oldest one, in hand.
-    fn finish_relay(&self, job: Job, relay: Relay) {
-        let strategy = relay.strategy();
-        if relay.has_to_wait()
-            && let Err(failure) = self.wait_only(&job, Instant::now())
-        {
-            self.0.engine().give_up(Running::Relay(relay));
-            return self.keep(job, Err(failure));
-        }
-        let done = self.0.engine().take_second_step(&job.frame, relay);
-        match done {
-            Ok(()) => self.keep(job, Ok(())),
-            Err(failure) => self.make_again(job, strategy, &failure),
+            pair.wait_for_news(MOMENT);
         }
     }
 
-    /// What has failed, which is in hand, and all that was started after it. The ones behind it are
-    /// ended first, so that nothing of them comes after what is now made again; then all of them
-    /// are, in their order.
-    fn make_again(&self, failed: Job, strategy: Strategy, failure: &Failure) {
+    /// A copy that has failed, which is in hand, and all that was started after it and comes after it or
+    /// is in its lane. The ones behind it are ended first, so that nothing of them comes after what is
+    /// now made again; then all of them are, in their order.
+    fn make_again(&self, failed: Job, lane: usize, strategy: Strategy, failure: &Failure) {
         let mut queue = self.0.queue();
-        let behind = std::mem::take(&mut queue.started);
-        queue.started.reserve(self.0.in_flight);
+        let mut behind = Vec::new();
+        let mut others = VecDeque::with_capacity(self.0.in_flight);
+        for begun in queue.started.drain(..) {
+            match begun.lane == lane || begun.job.comes_after(&failed) {
+                true => behind.push(begun),
+                false => others.push_back(begun),
+            }
+        }
+        queue.started = others;
         queue.in_hand += behind.len();
         drop(queue);
         let mut again = vec![failed];
         let mut engine = self.0.engine();
         engine.failed(&again[0].frame, strategy, failure);
-        for (job, running) in behind {
-            engine.give_up(running);
-            again.push(job);
+        for begun in behind {
+            engine.give_up(begun.lane, begun.running);
+            again.push(begun.job);
         }
         drop(engine);
         for job in again {
             // A GPU that is lost has waited for nothing.
-            let ready = self.wait_only(&job, Instant::now());
-            let made = ready.and_then(|()| self.0.engine().make(&job.frame));
-            self.keep(job, made);
+            let ready = self.wait_only(&job);
+            let made = ready.and_then(|()| self.make_now(&job));
+            self.0.end(job, made);
         }
     }
 
-    /// Waits for a GPU without keeping the engine from others, as long as [`Engine::finish`] does.
-    fn wait_for_execution(&self, file: BorrowedFd<'_>, step: Step) {
-        let fd = [(file, PollFlags::POLLIN)];
-        let start = Instant::now();
-        let most = self.0.patience.saturating_add(DEADLINE);
-        loop {
-            let left = most.saturating_sub(start.elapsed());
-            let end = Instant::now().checked_add(self.0.patience.max(MOMENT).min(left));
-            match wait_for(&fd, end, None) {
-                Err(Errno::ETIMEDOUT) if !left.is_zero() => step.warn(),
-                // What there is to know the engine will find out.
-                _ => return,
-            }
-        }
-    }
-
-    fn finish_all(&self) {
-        while self.finish_oldest() {}
-    }
-
-    /// Ends a frame that is in hand.
-    fn keep(&self, job: Job, result: Result<(), Failure>) {
-        self.0.queue().in_hand -= 1;
-        job.end(result);
+    /// Waits for the job's fds and for the fences in its dma-bufs.
+    fn wait_only(&self, job: &Job) -> Result<(), Failure> {
+        let timeout = self.0.input_timeout;
+        let end = Instant::now().checked_add(timeout);
+        wait_for(&job.inputs(), end, None).map_err(|errno| match errno {
+            Errno::ETIMEDOUT => Failure::Deadline(timeout),
+            errno => Failure::Poll(errno),
+        })
     }
 }
 
 impl Drop for Worker {
-    /// Whatever ended it: nobody waits for ever, and nobody is told of an end that is none.
+    /// Runs on a panic too: cancels every copy after waiting for what the GPUs still execute.
     fn drop(&mut self) {
         let mut queue = self.0.queue();
         queue.closing = true;
         let waiting = std::mem::take(&mut queue.waiting);
         let started = std::mem::take(&mut queue.started);
+        let failed = queue.failed.take();
         drop(queue);
-        for (_job, running) in started {
-            self.0.engine().give_up(running);
+        for begun in started {
+            self.0.engine().give_up(begun.lane, begun.running);
         }
-        drop(waiting);
+        drop((waiting, failed));
     }
 }

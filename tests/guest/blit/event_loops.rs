@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
-use primeshare::blit::{Blitter, Options, Side, Strategy, SyncFiles};
+use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options, Strategy, SyncFiles};
 use primeshare::{Device, DmaBuf};
 
 use super::{PATIENCE, blitter, forced, patient, settle};
@@ -48,11 +48,13 @@ const FRAMES: usize = 20;
 fn copy_by_events(
     blitter: &Blitter,
     [source, destination]: [&DmaBuf; 2],
-    watch: impl Fn(&mut Loop, &primeshare::blit::Fence),
+    watch: impl Fn(&mut Loop, &primeshare::blit::Completion),
 ) {
     let mut events = Loop::new();
     for frame in 1..=FRAMES {
-        let fence = blitter.blit(source, destination, &[], &[]).unwrap();
+        let fence = blitter
+            .blit(source, destination, &BlitInfo::default())
+            .unwrap();
         watch(&mut events, &fence);
         events.wait();
         fence.wait(PATIENCE).unwrap();
@@ -115,7 +117,7 @@ fn blocked_by(name: &str) -> Vec<(i32, u64)> {
 }
 
 fn cpu_blitter(source: &Device, destination: &Device) -> Blitter {
-    let sides = [source, destination].map(|device| Side::new(device, None));
+    let sides = [source, destination].map(|device| BlitDevice::new(device, None));
     let [from, to] = sides;
     Blitter::new(from, to, &patient()).unwrap()
 }

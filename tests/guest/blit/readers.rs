@@ -5,7 +5,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use primeshare::alloc::Dumb;
-use primeshare::blit::{Blitter, Fence, Options, Rect, Strategy};
+use primeshare::blit::{BlitInfo, Blitter, Completion, Damage, DamageBox, Options, Rect, Strategy};
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
@@ -42,7 +42,7 @@ fn paint(buffer: &DmaBuf, shown: &mut Picture, rects: &[Rect], colour: u32) {
 }
 
 /// A frame that was started, and what it is to show.
-type Started = (Fence, Picture);
+type Started = (Completion, Picture);
 
 /// Looks at the destination after each fence, then lets it be used again.
 fn look(destination: &DmaBuf, frames: &Receiver<Started>, looked: &Sender<()>) {
@@ -103,7 +103,15 @@ fn show(blitter: &Blitter, pairs: &[(DmaBuf, DmaBuf)], frames: u32) {
                 some => some,
             };
             paint(source, shown, painted, 0xff00_0000 | (number * 0x01_0307));
-            let fence = blitter.blit(source, destination, damage, &[]).unwrap();
+            let boxes: Vec<DamageBox> = damage.iter().map(|rect| (*rect).into()).collect();
+            let info = BlitInfo {
+                damage: match damage {
+                    [] => Damage::Full,
+                    _ => Damage::Boxes(&boxes),
+                },
+                ..BlitInfo::default()
+            };
+            let fence = blitter.blit(source, destination, &info).unwrap();
             start.send((fence, shown.clone())).unwrap();
         }
         for (.., looked) in &each {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 use primeshare::alloc::{Allocator, Dumb};
-use primeshare::blit::{Blitter, Carrier, Failure, Options, Strategy};
+use primeshare::blit::{BlitInfo, Blitter, Failure, Options, StagingSource, Strategy};
 use primeshare::{Device, DmaBuf, Fourcc, Request};
 
 use super::{PATIENCE, assert_shows, blit, blitter_by, forced, two_gpus, unlike, write};
@@ -83,7 +83,7 @@ fn copy_until(
     while !end.load(Ordering::SeqCst) {
         seed = seed.wrapping_add(1);
         write(source, seed);
-        let start = |to: &DmaBuf| blitter.blit(source, to, &[], &[]).unwrap();
+        let start = |to: &DmaBuf| blitter.blit(source, to, &BlitInfo::default()).unwrap();
         let fences = destinations.each_ref().map(start);
         for (fence, destination) in fences.iter().zip(&destinations) {
             match fence.wait(PATIENCE) {
@@ -120,7 +120,7 @@ fn a_destination_that_is_removed_in_mid_traffic_costs_nothing_but_its_frames() {
             forced(Strategy::Push),
             forced(Strategy::Pull),
             forced(Strategy::PushBytes),
-            forced(Strategy::Staged(Carrier::Destination)),
+            forced(Strategy::Staged(StagingSource::Destination)),
         ];
         let vgem = guest.vgem();
         let vkms = Vkms::new("blitted");

@@ -1,7 +1,7 @@
 //! As `removal`, for devices that are lost with all their ioctls: those on the QEMU guest's PCI bus.
 
 use primeshare::Device;
-use primeshare::blit::{Blitter, Options, Side};
+use primeshare::blit::{BlitDevice, Blitter, Options};
 
 use super::removal::copy_while;
 use super::{assert_shows, blit, write};
@@ -12,7 +12,10 @@ use crate::unplug::Slot;
 const DRIVERS: [&str; 2] = ["bochs-drm", "cirrus"];
 
 fn by_processor(source: &Device, destination: &Device) -> Blitter {
-    let sides = (Side::new(source, None), Side::new(destination, None));
+    let sides = (
+        BlitDevice::new(source, None),
+        BlitDevice::new(destination, None),
+    );
     Blitter::new(sides.0, sides.1, &Options::default()).unwrap()
 }
 

@@ -5,12 +5,13 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use primeshare::blit::{Blitter, Error, Failure, Fence, Options, Strategy};
+use primeshare::blit::{BlitInfo, Blitter, Completion, Error, Failure, Options, Strategy};
 use primeshare::sync::{Access, BufferMapping, Status, implicit};
 use primeshare::{DmaBuf, Errno};
 
 use super::{
-    PATIENCE, assert_shows, blit, blitter, blitter_by, draw, forced, patient, two_gpus, write,
+    PATIENCE, after_fences, assert_shows, blit, blitter, blitter_by, draw, forced, patient,
+    two_gpus, write,
 };
 use crate::fences::busy::Busy;
 use crate::fences::sw_sync::{self, Timeline};
@@ -41,7 +42,7 @@ fn by_every_strategy(guest: &Guest, check: impl Fn(&str, &Blitter, [&DmaBuf; 2])
 }
 
 /// Fails unless the copy waits, and the destination is what it was.
-fn assert_waits(copy: &Fence, destination: &DmaBuf, seed: u8, what: &str) {
+fn assert_waits(copy: &Completion, destination: &DmaBuf, seed: u8, what: &str) {
     let early = copy.wait(Duration::from_millis(20)).unwrap_err();
     assert!(matches!(early, Failure::TimedOut(_)), "{what}: {early}");
     assert!(!copy.is_done(), "{what}");
@@ -60,7 +61,9 @@ fn nothing_is_copied_before_the_sync_file_that_it_waits_for() {
             let timeline = Timeline::new();
             let writer = timeline.fence(1);
             let after = [writer.as_fd()];
-            let copy = blitter.blit(source, destination, &[], &after).unwrap();
+            let copy = blitter
+                .blit(source, destination, &after_fences(&after))
+                .unwrap();
             drop(writer);
             assert_waits(&copy, destination, 2, what);
             // The picture is finished only now.
@@ -83,7 +86,9 @@ fn nothing_is_copied_before_a_device_has_written_the_source() {
             let mut access = map.begin_wait(Access::Write, PATIENCE).unwrap();
             draw(source, &mut access, 1);
             let writer = Busy::new(&vgem, source, Access::Write);
-            let copy = blitter.blit(source, destination, &[], &[]).unwrap();
+            let copy = blitter
+                .blit(source, destination, &BlitInfo::default())
+                .unwrap();
             assert_waits(&copy, destination, 2, what);
             draw(source, &mut access, 3);
             access.end().unwrap();
@@ -102,7 +107,9 @@ fn nothing_is_overwritten_while_a_device_reads_it() {
             write(source, 1);
             write(destination, 2);
             let reader = Busy::new(&vgem, destination, Access::Read);
-            let copy = blitter.blit(source, destination, &[], &[]).unwrap();
+            let copy = blitter
+                .blit(source, destination, &BlitInfo::default())
+                .unwrap();
             assert_waits(&copy, destination, 2, what);
             reader.end();
             copy.wait(PATIENCE).unwrap();
@@ -133,9 +140,9 @@ fn a_fence_that_never_comes_is_an_error_in_time_and_the_next_copy_works() {
             return;
         }
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let patience = Duration::from_millis(200);
+        let input_timeout = Duration::from_millis(200);
         let options = Options {
-            patience,
+            input_timeout,
             ..Options::default()
         };
         let blitter = blitter(guest, &vgem, &vkms, &options);
@@ -162,11 +169,13 @@ fn a_fence_that_never_comes_is_an_error_in_time_and_the_next_copy_works() {
                 Some(_) => Vec::new(),
             };
             let begun = Instant::now();
-            let copy = blitter.blit(&source, &destination, &[], &after).unwrap();
-            let behind = blitter.blit(&other, &next, &[], &[]).unwrap();
-            assert_eq!(copy.wait(PATIENCE), Err(Failure::Deadline(patience)));
+            let copy = blitter
+                .blit(&source, &destination, &after_fences(&after))
+                .unwrap();
+            let behind = blitter.blit(&other, &next, &BlitInfo::default()).unwrap();
+            assert_eq!(copy.wait(PATIENCE), Err(Failure::Deadline(input_timeout)));
             // The fence never comes, so that only the deadline ends this.
-            assert!(begun.elapsed() >= patience);
+            assert!(begun.elapsed() >= input_timeout);
             assert_shows(&destination, seed + 1, "untouched");
             behind.wait(PATIENCE).unwrap();
             assert_shows(&next, seed + 2, "behind it");
@@ -201,7 +210,9 @@ fn a_fence_that_fails_is_waited_for_no_longer() {
                     Vec::new()
                 }
             };
-            let copy = blitter.blit(&source, &destination, &[], &after).unwrap();
+            let copy = blitter
+                .blit(&source, &destination, &after_fences(&after))
+                .unwrap();
             let early = copy.wait(Duration::from_millis(20)).unwrap_err();
             assert!(matches!(early, Failure::TimedOut(_)), "{early}");
             timeline.end();
@@ -225,9 +236,15 @@ fn no_more_copies_are_taken_than_may_be_in_flight() {
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
         let (reader, mut writer) = std::io::pipe().unwrap();
         let after = [reader.as_fd()];
-        let first = blitter.blit(&source, &destination, &[], &after).unwrap();
-        let second = blitter.blit(&source, &destination, &[], &after).unwrap();
-        let third = blitter.blit(&source, &destination, &[], &[]).unwrap_err();
+        let first = blitter
+            .blit(&source, &destination, &after_fences(&after))
+            .unwrap();
+        let second = blitter
+            .blit(&source, &destination, &after_fences(&after))
+            .unwrap();
+        let third = blitter
+            .blit(&source, &destination, &BlitInfo::default())
+            .unwrap_err();
         assert_eq!(third, Error::Busy(2));
         writer.write_all(b"!").unwrap();
         first.wait(PATIENCE).unwrap();
@@ -235,7 +252,9 @@ fn no_more_copies_are_taken_than_may_be_in_flight() {
         // A pipe without a writer hangs up, which is the end of the wait too.
         let (reader, writer) = std::io::pipe().unwrap();
         let after = [reader.as_fd()];
-        let fence = blitter.blit(&source, &destination, &[], &after).unwrap();
+        let fence = blitter
+            .blit(&source, &destination, &after_fences(&after))
+            .unwrap();
         drop(writer);
         fence.wait(PATIENCE).unwrap();
     });
@@ -248,7 +267,11 @@ fn what_waits_is_cancelled_with_its_blitter() {
         let blitter = blitter(guest, &vgem, &vkms, &patient());
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
         let held = Busy::new(&vgem, &source, Access::Write);
-        let fences = [(); 2].map(|()| blitter.blit(&source, &destination, &[], &[]).unwrap());
+        let fences = [(); 2].map(|()| {
+            blitter
+                .blit(&source, &destination, &BlitInfo::default())
+                .unwrap()
+        });
         let early = fences[0].wait(Duration::from_millis(20));
         assert!(matches!(early, Err(Failure::TimedOut(_))), "{early:?}");
         // Were the fence waited for, its deadline would be what they fail of.
@@ -268,9 +291,13 @@ fn a_fence_may_go_before_its_copy() {
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
         for seed in 0..60 {
             write(&source, seed);
-            drop(blitter.blit(&source, &destination, &[], &[]).unwrap());
+            drop(
+                blitter
+                    .blit(&source, &destination, &BlitInfo::default())
+                    .unwrap(),
+            );
             let last = loop {
-                match blitter.blit(&source, &destination, &[], &[]) {
+                match blitter.blit(&source, &destination, &BlitInfo::default()) {
                     Err(Error::Busy(_)) => std::thread::yield_now(),
                     other => break other.unwrap(),
                 }

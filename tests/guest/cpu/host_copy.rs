@@ -4,9 +4,9 @@
 use std::os::fd::AsFd;
 
 use primeshare::alloc::{Allocator, Dumb, Request};
-use primeshare::blit::{Blitter, Options, Side};
+use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options};
 use primeshare::sync::{Access, BufferMapping, Error, Mapping};
-use primeshare::vk::{self, Instance, Select, Validation};
+use primeshare::vk::{Instance, Select, Validation};
 use primeshare::{Device, DmaBuf, Fourcc};
 
 use crate::child::{self, Child};
@@ -134,14 +134,16 @@ fn a_copy_of_what_the_gpu_drew_arrives() {
         let (source, gl) = (picture(gpu), gl(gpu));
         let destination = dumb_on(&display);
         let instance = Instance::new(Validation::Off).unwrap();
-        let lavapipe = vk::Device::new(&instance.select(&Select::Software).unwrap()).unwrap();
-        let sides = [gpu, &display].map(|device| Side::new(device, Some(&lavapipe)));
+        let lavapipe = instance.select(&Select::Software).unwrap();
+        let sides = [gpu, &display].map(|device| BlitDevice::new(device, Some(&lavapipe)));
         let [from, to] = sides;
         let blitter = Blitter::new(from, to, &Options::default()).unwrap();
         // Once more after the strategies were tried, too.
         for colour in [RED, [0.0, 1.0, 0.0], RED] {
             gl.fill(&source, colour, 1);
-            let fence = blitter.blit(&source, &destination, &[], &[]).unwrap();
+            let fence = blitter
+                .blit(&source, &destination, &BlitInfo::default())
+                .unwrap();
             fence.wait(PATIENCE).unwrap();
             assert_eq!(is_red(&destination), colour == RED);
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use primeshare::alloc::{Allocator, Dumb, Request, Usage};
-use primeshare::blit::{Blitter, Options, Side};
+use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options};
 use primeshare::device::{enumerate, key_of};
 use primeshare::gbm::Gbm;
 use primeshare::negotiate::{self, Feedback, Tranche, Wanted, negotiate};
@@ -84,7 +84,7 @@ fn a_pending_sync_file_is_refused_instead_of_being_waited_for() {
     });
 }
 
-/// The blitter's trials import on the host program's device.
+/// Trials import what venus must not be given.
 #[test]
 fn a_trial_does_not_end_the_program() {
     by_venus("a_trial_does_not_end_the_program", |guest| {
@@ -93,9 +93,12 @@ fn a_trial_does_not_end_the_program() {
         let allocate = |device| Dumb::new(device).allocate(&request).unwrap();
         let (source, destination) = (allocate(&gpu), allocate(&display));
         let venus = guest.vulkan();
-        let from = Side::new(&gpu, Some(&venus));
-        let blitter = Blitter::new(from, Side::new(&display, None), &Options::default()).unwrap();
-        let fence = blitter.blit(&source, &destination, &[], &[]).unwrap();
+        let from = BlitDevice::new(&gpu, Some(venus.physical()));
+        let blitter =
+            Blitter::new(from, BlitDevice::new(&display, None), &Options::default()).unwrap();
+        let fence = blitter
+            .blit(&source, &destination, &BlitInfo::default())
+            .unwrap();
         fence.wait(PATIENCE).unwrap();
     });
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use primeshare::alloc::{Allocator, Dumb, Request};
-use primeshare::blit::{Blitter, Options, Side};
+use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options};
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::{DmaBuf, Fourcc};
 
@@ -49,12 +49,14 @@ fn a_blitter_waits_for_what_the_gpu_draws() {
         let request = Request::new(SIZE, SIZE, Fourcc::XRGB8888);
         let destination = Dumb::new(&display).allocate(&request).unwrap();
         let sides = [
-            Side::new(&guest.nth("virtio_gpu", 0), None),
-            Side::new(&display, None),
+            BlitDevice::new(&guest.nth("virtio_gpu", 0), None),
+            BlitDevice::new(&display, None),
         ];
         let [from, to] = sides;
         let blitter = Blitter::new(from, to, &Options::default()).unwrap();
-        let fence = blitter.blit(source, &destination, &[], &[]).unwrap();
+        let fence = blitter
+            .blit(source, &destination, &BlitInfo::default())
+            .unwrap();
         fence.wait(PATIENCE).unwrap();
     });
 }

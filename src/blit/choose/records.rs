@@ -1,0 +1,595 @@
+//! What is known of the strategies for each kind of pair of buffers. Nothing is done here.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arrayvec::{ArrayString, ArrayVec};
+use rustc_hash::FxHashMap;
+
+use super::Allowed;
+use super::cost::{self, Cost};
+use super::drift::Drift;
+use super::pick::{Candidate, pick};
+use super::plan::{Plan, WhyNot};
+use crate::blit::Failure;
+use crate::blit::copy::frame::Frame;
+use crate::blit::strategy::Strategy;
+use crate::blit::verdict::{Attempt, Outcome, Verdict};
+use crate::buffer::{BufferId, DmaBuf, Fourcc, Modifier};
+
+/// Kinds of pairs that are remembered; more are forgotten all together.
+const MAX_KINDS: usize = 64;
+/// Pairs of buffers with failures that are remembered; more are forgotten all together.
+const MAX_ODD: usize = 256;
+/// Transient failures in a row from which on a pair of buffers is not tried every frame.
+const TRANSIENT_LIMIT: u32 = 3;
+/// Pairs of buffers in a row that a strategy fails with, from which on it has failed for their kind.
+const ODD_LIMIT: u32 = 3;
+/// After so long a pair of buffers that failed is tried again; doubled with every failure.
+const ODD_RETRY: Duration = Duration::from_secs(5);
+/// After so long a strategy that failed is tried again; doubled with every failure.
+const RETRY: Duration = Duration::from_secs(60);
+/// Pairs of buffers that a strategy is known to have imported.
+const WARM: usize = 16;
+/// Copies that take another time than they did have all measured again at most so often; the time is
+/// doubled with every time.
+const DRIFT: Duration = Duration::from_secs(30);
+/// The longest of these times.
+const MOST_RETRY: Duration = Duration::from_secs(3600);
+
+/// The module that exported a dma-buf, as far as it fits; empty if it is not known.
+pub(super) type Exporter = ArrayString<15>;
+
+/// What records and verdicts are about: buffers that drivers treat alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::blit) struct Kind {
+    /// Of source and destination, as all below.
+    pub(super) formats: [(Fourcc, Modifier); 2],
+    /// Whether the planes lie in several dma-bufs.
+    pub(super) scattered: [bool; 2],
+    pub(super) exporters: [Exporter; 2],
+    /// Whether pixels are changed on the way: scaled, turned or converted.
+    pub(super) resampled: bool,
+    /// Whether rows become columns.
+    pub(super) turned: bool,
+}
+
+impl Kind {
+    pub(in crate::blit) fn of(frame: &Frame) -> Self {
+        let both = [&frame.source, &frame.destination];
+        Self {
+            formats: both.map(|buffer| (buffer.fourcc(), buffer.modifier())),
+            scattered: both.map(|buffer| buffer.objects().len() > 1),
+            exporters: both.map(exporter),
+            resampled: frame.is_resampled(),
+            turned: frame
+                .scaling
+                .is_some_and(|scaling| scaling.transform.swaps_axes()),
+        }
+    }
+}
+
+fn exporter(buffer: &DmaBuf) -> Exporter {
+    let name = buffer.objects()[0].exporter();
+    let name = name.unwrap_or_default().unwrap_or_default();
+    let part = name.get(..name.len().min(15));
+    part.and_then(|part| Exporter::from(part).ok())
+        .unwrap_or_default()
+}
+
+/// What is known of buffers of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) entries: Vec<Entry>,
+    /// Of each class of sizes: what made the last frame.
+    sizes: FxHashMap<u32, Strategy>,
+    /// Trials were asked for, and are not over.
+    in_trial: bool,
+    /// When copies were last seen to take another time than they did, and how often they were.
+    drifted: Option<(Instant, u32)>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) strategy: Strategy,
+    on_cpu: bool,
+    pub(super) state: State,
+    drift: Drift,
+    /// Pairs of buffers in a row that failed.
+    odd_pairs: u32,
+    /// The last pairs of buffers that it made frames of. The first frame of a pair imports, and touches
+    /// fresh pages: it says nothing of the others.
+    warm: ArrayVec<(BufferId, BufferId), WARM>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    NotOffered(WhyNot),
+    Untried,
+    /// There are no buffers to try it with.
+    Untestable(Failure),
+    Failed {
+        why: Failure,
+        at: Instant,
+        /// In a row.
+        times: u32,
+    },
+    Works {
+        verified: bool,
+        /// As the trials were.
+        promised: Cost,
+        /// By the trials and by real frames since.
+        cost: Cost,
+        /// Whether trials are to be made, again or for the first time.
+        stale: bool,
+    },
+}
+
+impl Entry {
+    fn new(strategy: Strategy, on_cpu: bool, state: State) -> Self {
+        Self {
+            strategy,
+            on_cpu,
+            state,
+            drift: Drift::default(),
+            odd_pairs: 0,
+            warm: ArrayVec::new(),
+        }
+    }
+
+    /// Whether it has made a frame of this pair of buffers lately; it has from now on.
+    fn warm_up(&mut self, pair: (BufferId, BufferId)) -> bool {
+        if self.warm.contains(&pair) {
+            return true;
+        }
+        if self.warm.is_full() {
+            self.warm.remove(0);
+        }
+        self.warm.push(pair);
+        false
+    }
+
+    fn works(&self) -> Option<&Cost> {
+        match &self.state {
+            State::Works { cost, .. } => Some(cost),
+            _ => None,
+        }
+    }
+
+    fn needs_trial(&self, now: Instant) -> bool {
+        match &self.state {
+            State::NotOffered(_) | State::Untestable(_) => false,
+            State::Untried => true,
+            State::Works { stale, .. } => *stale,
+            State::Failed { why, at, times } => {
+                let base = match why.is_transient() {
+                    true => ODD_RETRY,
+                    false => RETRY,
+                };
+                now.saturating_duration_since(*at) >= backoff(base, *times)
+            }
+        }
+    }
+
+    fn fail(&mut self, why: Failure, at: Instant) {
+        let times = match &self.state {
+            State::Failed { times, .. } => *times,
+            _ => 0,
+        };
+        self.state = State::Failed {
+            why,
+            at,
+            times: times.saturating_add(1),
+        };
+    }
+}
+
+fn backoff(base: Duration, times: u32) -> Duration {
+    let factor = 1 << times.saturating_sub(1).min(16);
+    base.saturating_mul(factor).min(MOST_RETRY)
+}
+
+/// Failures of one strategy with one pair of buffers.
+#[derive(Clone, Copy, Debug)]
+struct Odd {
+    /// Transient ones in a row; a permanent one counts as many as it takes.
+    times: u32,
+    at: Instant,
+}
+
+type Pair = (BufferId, BufferId, Strategy);
+
+fn pair(frame: &Frame, strategy: Strategy) -> Pair {
+    let id = |buffer: &DmaBuf| buffer.objects()[0].id();
+    (id(&frame.source), id(&frame.destination), strategy)
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) kinds: FxHashMap<Kind, Record>,
+    odd: FxHashMap<Pair, Odd>,
+}
+
+impl Known {
+    /// Whether a pair of buffers is not to be tried now, because it failed lately.
+    fn is_odd(&self, pair: &Pair, now: Instant) -> bool {
+        self.odd.get(pair).is_some_and(|odd| {
+            let late = odd.times.saturating_sub(TRANSIENT_LIMIT) + 1;
+            odd.times >= TRANSIENT_LIMIT
+                && now.saturating_duration_since(odd.at) < backoff(ODD_RETRY, late)
+        })
+    }
+}
+
+/// What the chooser is to know of the blitter that asks.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::blit) struct Asker<'a> {
+    pub(in crate::blit) allowed: &'a Allowed,
+    /// What may make a frame before trials are over: they import nobody else's buffers.
+    pub(in crate::blit) before_trials: &'a [Strategy],
+    /// Whether strategies that cannot be tried in private may be used where nothing else works.
+    pub(in crate::blit) may_risk: bool,
+    /// Whether push is a strategy like others.
+    pub(in crate::blit) pushes_freely: bool,
+    /// Which ends have a Vulkan device that is the CPU.
+    pub(in crate::blit) software: [bool; 2],
+}
+
+/// What is to be done with a frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(in crate::blit) struct Choice {
+    /// What makes it; `None`: nothing is known to work.
+    pub(in crate::blit) strategy: Option<Strategy>,
+    /// Seconds that it will take, if that is known.
+    pub(in crate::blit) seconds: Option<f64>,
+    /// Whether trials are to be made now. This is said once.
+    pub(in crate::blit) wants_trials: bool,
+    /// Whether trials are being made.
+    pub(in crate::blit) in_trial: bool,
+}
+
+/// What came of trials of one strategy.
+#[derive(Clone, Debug)]
+pub(in crate::blit) enum Tried {
+    Works {
+        verified: bool,
+        cost: Cost,
+    },
+    Failed(Failure),
+    /// There are no buffers to try it with.
+    Untestable(Failure),
+}
+
+/// What is known of pairs of buffers. Thread-safe.
+#[derive(Debug, Default)]
+pub(in crate::blit) struct Records(Mutex<Known>);
+
+impl Records {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has all that works tried and timed again, and what has failed tried again.
+    pub(in crate::blit) fn expire(&self) {
+        let mut known = self.lock();
+        known.odd.clear();
+        for record in known.kinds.values_mut() {
+            record.expire();
+        }
+    }
+
+    /// What is to be done with a frame; `left` are the strategies that have not just failed with it. The
+    /// plan is made where frames like it are new.
+    pub(in crate::blit) fn choose(
+        &self,
+        frame: &Frame,
+        asker: &Asker<'_>,
+        left: &Allowed,
+        now: Instant,
+        plan: impl FnOnce() -> Plan,
+    ) -> Choice {
+        let kind = Kind::of(frame);
+        let mut known = self.lock();
+        if !known.kinds.contains_key(&kind) {
+            if known.kinds.len() >= MAX_KINDS {
+                known.kinds.clear();
+            }
+            known
+                .kinds
+                .insert(kind, Record::new(plan(), asker.software));
+        }
+        let strategy = known.pick(&kind, frame, asker, left, now);
+        let Some(record) = known.kinds.get_mut(&kind) else {
+            return Choice {
+                strategy,
+                seconds: None,
+                wants_trials: false,
+                in_trial: false,
+            };
+        };
+        if let Some(strategy) = strategy {
+            record.sizes.insert(cost::class_of(frame.bytes()), strategy);
+        }
+        let wants_trials = !record.in_trial && record.to_try(asker.allowed, now).next().is_some();
+        record.in_trial |= wants_trials;
+        let entry = strategy.and_then(|strategy| record.entry(strategy));
+        let cost = entry.as_ref().and_then(|entry| entry.works());
+        Choice {
+            strategy,
+            seconds: cost.and_then(|cost| cost.estimate(frame.bytes())),
+            wants_trials,
+            in_trial: record.in_trial,
+        }
+    }
+
+    /// The strategies to be tried for a kind, in order of trust.
+    pub(in crate::blit) fn to_try(&self, kind: &Kind, allowed: &Allowed, now: Instant) -> Allowed {
+        let known = self.lock();
+        let record = known.kinds.get(kind);
+        record.map_or_else(Allowed::new, |record| record.to_try(allowed, now).collect())
+    }
+
+    /// What came of the trials of a strategy.
+    pub(in crate::blit) fn tried(
+        &self,
+        kind: &Kind,
+        strategy: Strategy,
+        tried: Tried,
+        now: Instant,
+    ) {
+        self.with_entry(kind, strategy, |entry| match tried {
+            Tried::Works { verified, cost } => {
+                log::debug!("blit by {strategy} works");
+                entry.drift = Drift::default();
+                entry.odd_pairs = 0;
+                entry.state = State::Works {
+                    verified,
+                    promised: cost.clone(),
+                    cost,
+                    stale: false,
+                };
+            }
+            Tried::Failed(why) => {
+                log::debug!("blit by {strategy}, a trial: {why}");
+                entry.fail(why, now);
+            }
+            // What has made frames works.
+            Tried::Untestable(why) => match &mut entry.state {
+                State::Works { stale, .. } => *stale = false,
+                state => *state = State::Untestable(why),
+            },
+        });
+    }
+
+    /// No trials of the kind are being made any more.
+    pub(in crate::blit) fn trials_over(&self, kind: &Kind) {
+        if let Some(record) = self.lock().kinds.get_mut(kind) {
+            record.in_trial = false;
+        }
+    }
+
+    /// A strategy has made a frame, and how long that took if nothing else was in its way.
+    pub(in crate::blit) fn made(
+        &self,
+        frame: &Frame,
+        strategy: Strategy,
+        took: Option<Duration>,
+        now: Instant,
+    ) {
+        let mut known = self.lock();
+        if !known.odd.is_empty() {
+            known.odd.remove(&pair(frame, strategy));
+        }
+        let Some(record) = known.kinds.get_mut(&Kind::of(frame)) else {
+            return;
+        };
+        let Some(entry) = record.entry(strategy) else {
+            return;
+        };
+        entry.odd_pairs = 0;
+        if !matches!(entry.state, State::Works { .. }) {
+            entry.state = State::Works {
+                verified: false,
+                promised: Cost::default(),
+                cost: Cost::default(),
+                // What cannot be tried is asked for once, and says so.
+                stale: true,
+            };
+        }
+        let (source, destination, _) = pair(frame, strategy);
+        if !entry.warm_up((source, destination)) {
+            return;
+        }
+        let (State::Works { promised, cost, .. }, Some(took)) = (&mut entry.state, took) else {
+            return;
+        };
+        let bytes = frame.bytes();
+        cost.add(bytes, took);
+        let promised = promised.estimate(bytes);
+        let seconds = took.as_secs_f64();
+        let is_off = promised.is_some_and(|promised| entry.drift.is_off(seconds, promised, now));
+        if is_off && record.may_drift(now) {
+            log::debug!("blit by {strategy} takes another time than it did");
+            record.expire();
+        }
+    }
+
+    /// A strategy has not made a frame.
+    pub(in crate::blit) fn failed(
+        &self,
+        frame: &Frame,
+        strategy: Strategy,
+        failure: &Failure,
+        now: Instant,
+    ) {
+        let of_the_frame = failure.is_of_the_frame();
+        match of_the_frame {
+            true => log::debug!("blit by {strategy}, this frame: {failure}"),
+            false => log::warn!("blit by {strategy}: {failure}"),
+        }
+        let mut known = self.lock();
+        let mut is_new = false;
+        if of_the_frame {
+            if known.odd.len() >= MAX_ODD {
+                known.odd.clear();
+            }
+            let odd = known.odd.entry(pair(frame, strategy));
+            let odd = odd.or_insert(Odd { times: 0, at: now });
+            let was_known = odd.times >= TRANSIENT_LIMIT;
+            odd.times = match failure.is_transient() {
+                true => odd.times.saturating_add(1),
+                false => odd.times.max(TRANSIENT_LIMIT - 1).saturating_add(1),
+            };
+            odd.at = now;
+            is_new = !was_known && odd.times >= TRANSIENT_LIMIT;
+        }
+        let record = known.kinds.get_mut(&Kind::of(frame));
+        let Some(entry) = record.and_then(|record| record.entry(strategy)) else {
+            return;
+        };
+        if is_new {
+            entry.odd_pairs += 1;
+        }
+        if !of_the_frame || entry.odd_pairs >= ODD_LIMIT {
+            entry.odd_pairs = 0;
+            entry.fail(failure.clone(), now);
+        }
+    }
+
+    fn with_entry(&self, kind: &Kind, strategy: Strategy, change: impl FnOnce(&mut Entry)) {
+        let mut known = self.lock();
+        let record = known.kinds.get_mut(kind);
+        if let Some(entry) = record.and_then(|record| record.entry(strategy)) {
+            change(entry);
+        }
+    }
+
+    /// What is known of pairs of buffers like these, but for what the DRM devices say of them: nobody is
+    /// asked here. `None` before the first frame of the kind.
+    pub(in crate::blit) fn verdict(
+        &self,
+        names: [&str; 2],
+        frame: &Frame,
+        asker: &Asker<'_>,
+        now: Instant,
+    ) -> Option<Verdict> {
+        let kind = Kind::of(frame);
+        let known = self.lock();
+        let record = known.kinds.get(&kind)?;
+        let attempt = |entry: &Entry| Attempt {
+            strategy: entry.strategy,
+            outcome: match &entry.state {
+                State::NotOffered(why) => Outcome::NotOffered(*why),
+                State::Untried => Outcome::Untried,
+                State::Untestable(why) => Outcome::Untestable(why.clone()),
+                State::Failed { why, .. } => Outcome::Failed(why.clone()),
+                State::Works { verified, cost, .. } => Outcome::Works {
+                    verified: *verified,
+                    bytes_per_second: cost.rate(),
+                },
+            },
+        };
+        let works = record.entries.iter().any(|entry| entry.works().is_some());
+        let chosen = known.pick(&kind, frame, asker, asker.allowed, now);
+        Some(Verdict {
+            source: names[0].to_owned(),
+            destination: names[1].to_owned(),
+            formats: kind.formats,
+            imports: [None, None],
+            attempts: record.entries.iter().map(attempt).collect(),
+            chosen: chosen.filter(|_| works),
+            settled: !record.in_trial && record.to_try(asker.allowed, now).next().is_none(),
+        })
+    }
+}
+
+impl Known {
+    fn pick(
+        &self,
+        kind: &Kind,
+        frame: &Frame,
+        asker: &Asker<'_>,
+        left: &Allowed,
+        now: Instant,
+    ) -> Option<Strategy> {
+        let record = self.kinds.get(kind)?;
+        let bytes = frame.bytes();
+        let last = record.sizes.get(&cost::class_of(bytes)).copied();
+        let may_use = |strategy: Strategy| {
+            left.contains(&strategy)
+                && (self.odd.is_empty() || !self.is_odd(&pair(frame, strategy), now))
+        };
+        let works = record.entries.iter().filter_map(|entry| {
+            let cost = entry.works()?;
+            may_use(entry.strategy).then_some(Candidate {
+                strategy: entry.strategy,
+                on_cpu: entry.on_cpu,
+                is_last_resort: entry.strategy.is_push() && !asker.pushes_freely,
+                cost,
+            })
+        });
+        let untried = |strategy: &Strategy| {
+            let find = |entry: &&Entry| entry.strategy == *strategy;
+            let entry = record.entries.iter().find(find);
+            let is_open = entry.is_some_and(|entry| matches!(entry.state, State::Untried));
+            is_open && may_use(*strategy)
+        };
+        let risked = |entry: &&Entry| {
+            asker.may_risk && matches!(entry.state, State::Untestable(_)) && may_use(entry.strategy)
+        };
+        pick(works, bytes, last)
+            .or_else(|| asker.before_trials.iter().copied().find(untried))
+            .or_else(|| record.entries.iter().find(risked).map(|e| e.strategy))
+    }
+}
+
+impl Record {
+    pub(super) fn new(plan: Plan, software: [bool; 2]) -> Self {
+        let entry = |(strategy, against): (Strategy, Result<(), WhyNot>)| {
+            let state = against.map_or_else(State::NotOffered, |()| State::Untried);
+            Entry::new(strategy, strategy.is_on_cpu(software), state)
+        };
+        Self {
+            entries: plan.into_iter().map(entry).collect(),
+            sizes: FxHashMap::default(),
+            in_trial: false,
+            drifted: None,
+        }
+    }
+
+    /// Whether to measure again, because copies take another time than they did: after ever longer
+    /// times, so that a machine whose load changes all the time does not measure all the time.
+    fn may_drift(&mut self, now: Instant) -> bool {
+        let times = match self.drifted {
+            Some((at, times)) if now.saturating_duration_since(at) < backoff(DRIFT, times) => {
+                return false;
+            }
+            Some((_, times)) => times,
+            None => 0,
+        };
+        self.drifted = Some((now, times.saturating_add(1)));
+        true
+    }
+
+    fn entry(&mut self, strategy: Strategy) -> Option<&mut Entry> {
+        let mut entries = self.entries.iter_mut();
+        entries.find(|entry| entry.strategy == strategy)
+    }
+
+    fn to_try(&self, allowed: &Allowed, now: Instant) -> impl Iterator<Item = Strategy> {
+        let wanted =
+            move |entry: &&Entry| allowed.contains(&entry.strategy) && entry.needs_trial(now);
+        let entries = self.entries.iter().filter(wanted);
+        entries.map(|entry| entry.strategy)
+    }
+
+    fn expire(&mut self) {
+        for entry in &mut self.entries {
+            match &mut entry.state {
+                State::Works { stale, .. } => *stale = true,
+                State::Failed { .. } | State::Untestable(_) => entry.state = State::Untried,
+                State::NotOffered(_) | State::Untried => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The copies that were asked for, in the order in which they were.
+
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use nix::poll::PollFlags;
+
+use super::completion::{Completion, Completions, Signaller};
+use super::schedule::{Route, Started};
+use super::waits::{self, Waits};
+use crate::blit::Failure;
+use crate::blit::copy::copier::Running;
+use crate::blit::copy::frame::Frame;
+use crate::blit::statistics::Counts;
+use crate::blit::strategy::Strategy;
+use crate::sync::Syncobj;
+
+/// The most syncobj points that one copy signals.
+pub(in crate::blit) const MOST_SIGNALS: usize = 4;
+
+/// Points to signal when a copy is done, however it went: whoever waits for a point must not wait for
+/// ever. Those that are left are signalled on drop.
+#[derive(Default)]
+pub(in crate::blit) struct Signals(pub(in crate::blit) ArrayVec<(Syncobj, u64), MOST_SIGNALS>);
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for (syncobj, point) in &self.0 {
+            if let Err(error) = syncobj.signal(*point) {
+                log::error!("the end of a copy: {error}");
+            }
+        }
+    }
+}
+
+/// Copies that happen in their order, whatever their buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stream(pub(in crate::blit) u64);
+
+/// A copy that was asked for.
+pub(super) struct Job {
+    pub(super) frame: Frame,
+    pub(super) waits: Waits,
+    pub(super) signals: Signals,
+    pub(super) signaller: Signaller,
+    pub(super) stream: Option<Stream>,
+    pub(super) since: Instant,
+    /// Why its fence could not be left where it should be.
+    pub(super) not_left: Option<Failure>,
+}
+
+/// A copy that was started.
+pub(super) struct Begun {
+    pub(super) job: Job,
+    pub(super) running: Running,
+    pub(super) lane: usize,
+    pub(super) route: Route,
+    /// Some fences were not signalled when it was started.
+    pub(super) is_blocked: bool,
+    /// When it was started.
+    pub(super) at: Instant,
+}
+
+/// Whether the blitter's thread sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sleep {
+    Awake,
+    /// For a moment at most.
+    Watching,
+    /// Until it is woken.
+    Parked,
+}
+
+pub(super) struct Queue {
+    pub(super) waiting: VecDeque<Job>,
+    /// Under way, in the order of their start.
+    pub(super) started: VecDeque<Begun>,
+    /// A copy that was seen to fail by a thread that does not make it again.
+    pub(super) failed: Option<(Job, usize, Strategy, Failure)>,
+    /// Copies that some thread has taken out and not put back. While there is one, callers start none.
+    pub(super) in_hand: usize,
+    /// Some thread waits for the ends of copies.
+    pub(super) is_driven: bool,
+    /// Threads that sleep until a copy is done.
+    pub(super) sleepers: usize,
+    pub(super) sleep: Sleep,
+    pub(super) last_use: Instant,
+    /// When a copy of the GPUs' was last seen to end.
+    pub(super) last_end: Instant,
+    pub(super) closing: bool,
+    pub(super) completions: Completions,
+    pub(super) counts: Counts,
+}
+
+impl Job {
+    /// Whether it has to come after an earlier one.
+    pub(super) fn comes_after(&self, earlier: &Job) -> bool {
+        self.is_of_stream(earlier) || self.frame.conflicts(&earlier.frame)
+    }
+
+    /// Whether both are of one stream: the one that was named, or else that of the destination.
+    pub(super) fn is_of_stream(&self, other: &Job) -> bool {
+        match (self.stream, other.stream) {
+            (Some(one), Some(other)) => one == other,
+            (None, None) => {
+                let id = |job: &Job| job.frame.destination.objects()[0].id();
+                id(self) == id(other)
+            }
+            _ => false,
+        }
+    }
+
+    /// What it waits for.
+    pub(super) fn inputs(&self) -> ArrayVec<(BorrowedFd<'_>, PollFlags), { waits::MOST }> {
+        waits::polled(&self.frame, &self.waits)
+    }
+
+    /// Lets go of the buffers, then says how it went.
+    pub(super) fn end(self, result: Result<(), Failure>) {
+        let Self {
+            frame,
+            signaller,
+            signals,
+            not_left,
+            ..
+        } = self;
+        drop(frame);
+        drop(signals);
+        signaller.complete(result.and(not_left.map_or(Ok(()), Err)));
+    }
+}
+
+impl Queue {
+    pub(super) fn under_way(&self) -> usize {
+        self.waiting.len() + self.started.len() + self.in_hand
+    }
+
+    /// The copies under way, as the schedule is to see them from this one.
+    pub(super) fn seen_from<'a>(
+        &'a self,
+        job: &'a Job,
+    ) -> impl Iterator<Item = Started> + Clone + 'a {
+        self.started.iter().map(|begun| Started {
+            lane: begun.lane,
+            route: begun.route,
+            is_before: job.comes_after(&begun.job),
+            feeds: begun.job.frame.feeds(&job.frame),
+            is_blocked: begun.is_blocked,
+            is_of_stream: job.is_of_stream(&begun.job),
+        })
+    }
+
+    /// Whether no copy in its lane was started before this one.
+    pub(super) fn is_first_of_lane(&self, at: usize) -> bool {
+        let lane = self.started.get(at).map(|begun| begun.lane);
+        let mut before = self.started.iter().take(at);
+        !before.any(|begun| Some(begun.lane) == lane)
+    }
+
+    /// Whether copies that were asked for earlier and have not begun come before this one.
+    pub(super) fn has_to_wait(&self, job: &Job, earlier: usize) -> bool {
+        self.waiting
+            .iter()
+            .take(earlier)
+            .any(|before| job.comes_after(before))
+    }
+
+    /// Whether a copy has to come after one that waits for fences on a GPU, and knows nothing of this one.
+    pub(super) fn is_behind_a_blocked(&self, job: &Job) -> bool {
+        let is_blocked = |begun: &Begun| begun.is_blocked && job.comes_after(&begun.job);
+        self.started.iter().any(is_blocked)
+    }
+
+    /// Whether there is something to do that nobody does.
+    pub(super) fn needs_driver(&self, old: Instant) -> bool {
+        let needs = |begun: &Begun| {
+            begun.route == Route::ByHand
+                || begun.job.signaller.is_watched()
+                || !begun.job.signals.0.is_empty()
+                || begun.job.since < old
+                || self.sleepers > 0
+                || self.closing
+        };
+        !self.waiting.is_empty() || self.failed.is_some() || self.started.iter().any(needs)
+    }
+
+    /// How long a copy took that GPUs have made, if that is known: since it was started, or since the
+    /// copy before it ended. It is not, if fences were in its way, or nobody looked when it ended.
+    pub(super) fn took(
+        &mut self,
+        since: Instant,
+        was_blocked: bool,
+        was_waited_for: bool,
+        now: Instant,
+    ) -> Option<Duration> {
+        let before = std::mem::replace(&mut self.last_end, now);
+        let begun = since.max(before);
+        (was_waited_for && !was_blocked).then(|| now.saturating_duration_since(begun))
+    }
+
+    /// A copy has ended.
+    pub(super) fn count(&mut self, job: &Job, made: Option<Strategy>, now: Instant) {
+        if let Some(strategy) = made {
+            self.counts.made(strategy, job.frame.bytes());
+        }
+        let latency = now.saturating_duration_since(job.since);
+        self.counts.ended(made.is_some(), latency);
+    }
+
+    pub(super) fn make_completion(&mut self) -> Result<(Completion, Signaller), nix::errno::Errno> {
+        self.completions.make()
+    }
+}

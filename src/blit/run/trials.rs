@@ -1,0 +1,477 @@
+//! Trials of strategies: on buffers of our own, on devices that may be lost, beside the traffic.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::thread::Thread;
+use crate::blit::Failure;
+use crate::blit::choose::Allowed;
+use crate::blit::choose::cost::Cost;
+use crate::blit::choose::records::{Kind, Records, Tried};
+use crate::blit::copy::copier::{Copier, For, whole};
+use crate::blit::copy::frame::Frame;
+use crate::blit::copy::gpu::Place;
+use crate::blit::copy::host::HostPicture;
+use crate::blit::copy::pattern;
+use crate::blit::copy::private::{self, Model};
+use crate::blit::damage::Rect;
+use crate::blit::options::{BlitDevice, Gpu, SyncFiles};
+use crate::blit::strategy::Strategy;
+use crate::blit::{Scaling, YcbcrEncoding};
+use crate::buffer::{DmaBuf, FormatInfo};
+use crate::sync::{Access, BufferMapping};
+use crate::vk;
+
+/// The sizes of trials in pixels: what each copy takes can be told from what its bytes take.
+const SMALL: (u32, u32) = (128, 128);
+const MIDDLE: (u32, u32) = (512, 512);
+/// Instead of the middle one, if the real pictures are larger than that.
+const LARGE: (u32, u32) = (1024, 1024);
+/// Copies that are timed at each size: the most, and the least.
+const SAMPLES: (usize, usize) = (5, 2);
+/// Copies that are timed together.
+const AT_ONCE: usize = 2;
+/// After so long no more copies of a size are timed.
+const TIME: Duration = Duration::from_millis(150);
+/// How long a trial may take before it counts as hung.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What is done in vain need not be done fast.
+const NICE: i32 = 10;
+
+/// What is to be tried.
+struct Request {
+    kind: Kind,
+    /// Of source and destination.
+    models: [Model; 2],
+    /// Read where no buffer like it can be made.
+    source: DmaBuf,
+    /// Of the frame.
+    scaling: Option<Scaling>,
+    encoding: YcbcrEncoding,
+    allowed: Allowed,
+}
+
+#[derive(Default)]
+struct State {
+    wanted: VecDeque<Request>,
+    closing: bool,
+}
+
+/// The thread that makes trials for a pair of devices. It has Vulkan devices while there is something to
+/// try.
+pub(super) struct Trials {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<Thread>>,
+}
+
+struct Shared {
+    sides: [BlitDevice; 2],
+    records: Arc<Records>,
+    state: Mutex<State>,
+    /// Something is known that was not before.
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_closing(&self) -> bool {
+        self.lock().closing
+    }
+
+    fn next(&self) -> Option<Request> {
+        self.lock().wanted.pop_front()
+    }
+
+    /// `false` when it is time to end.
+    fn wait_for_more(&self) -> bool {
+        let idle = |state: &mut State| state.wanted.is_empty() && !state.closing;
+        let waited = self.changed.wait_while(self.lock(), idle);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.closing
+    }
+
+    /// Something is known that was not before. Whoever waits has looked with the state locked.
+    fn tell(&self) {
+        drop(self.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl Trials {
+    pub(super) fn new(sides: [BlitDevice; 2], records: Arc<Records>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                sides,
+                records,
+                state: Mutex::default(),
+                changed: Condvar::new(),
+            }),
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Has the strategies tried that are to be tried for frames like this one. Does not wait.
+    pub(super) fn want(&self, frame: &Frame, allowed: &Allowed) {
+        let kind = Kind::of(frame);
+        let request = Request {
+            kind,
+            models: [&frame.source, &frame.destination].map(Model::of),
+            source: frame.source.clone(),
+            scaling: frame.scaling,
+            encoding: frame.encoding,
+            allowed: allowed.clone(),
+        };
+        self.shared.lock().wanted.push_back(request);
+        self.shared.changed.notify_all();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_some() {
+            return;
+        }
+        let shared = self.shared.clone();
+        let started = Thread::spawn("primeshare trial", move || {
+            crate::sys::thread::be_nice(NICE);
+            work(&shared);
+        });
+        match started {
+            Ok(started) => *thread = Some(started),
+            Err(errno) => {
+                log::error!("no thread to try strategies: {errno}");
+                self.shared.lock().wanted.clear();
+                self.shared.records.trials_over(&kind);
+            }
+        }
+    }
+
+    /// Waits until something was tried, or for so long.
+    pub(super) fn wait_for_news(&self, timeout: Duration) {
+        let state = self.shared.lock();
+        let waited = self.shared.changed.wait_timeout(state, timeout);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Ends the thread, which takes as long as the copy that it is making; `false` if it still runs at
+    /// the deadline.
+    pub(super) fn close_wait(&self, deadline: Instant) -> bool {
+        {
+            let mut state = self.shared.lock();
+            state.closing = true;
+            state.wanted.clear();
+        }
+        self.shared.changed.notify_all();
+        let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        match thread.take() {
+            None => true,
+            Some(thread) => thread.join_until(deadline),
+        }
+    }
+
+    /// In a forked child: the thread is the parent's.
+    pub(super) fn forget(&mut self) {
+        let thread = self.thread.get_mut();
+        if let Some(thread) = thread.unwrap_or_else(PoisonError::into_inner).take() {
+            thread.forget();
+        }
+    }
+}
+
+/// All that is wanted, one after the other, until the end.
+fn work(shared: &Shared) {
+    loop {
+        // Devices are made for the first, and go when there is no more.
+        let mut bench = Bench::new(&shared.sides);
+        while let Some(request) = shared.next() {
+            bench.all(shared, &request);
+            shared.records.trials_over(&request.kind);
+            shared.tell();
+        }
+        drop(bench);
+        if !shared.wait_for_more() {
+            return;
+        }
+    }
+}
+
+/// Where strategies are tried.
+struct Bench {
+    copier: Copier,
+    scratch: Vec<u8>,
+}
+
+/// Buffers to try with.
+struct Pair {
+    frame: Frame,
+    /// The source is ours and shows the pattern.
+    is_private: bool,
+}
+
+impl Bench {
+    fn new(sides: &[BlitDevice; 2]) -> Self {
+        let sides = sides.clone();
+        Self {
+            copier: Copier::new(sides, For::Trials, AT_ONCE, PATIENCE, SyncFiles::Never),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Tries what is to be tried of a kind, in order of trust.
+    fn all(&mut self, shared: &Shared, request: &Request) {
+        let mut pairs: [Option<Result<Pair, Failure>>; 2] = [None, None];
+        let to_try = shared
+            .records
+            .to_try(&request.kind, &request.allowed, Instant::now());
+        for strategy in to_try {
+            if shared.is_closing() {
+                return;
+            }
+            let tried = self.one(shared, request, strategy, &mut pairs);
+            if shared.is_closing() {
+                return;
+            }
+            shared
+                .records
+                .tried(&request.kind, strategy, tried, Instant::now());
+            shared.tell();
+        }
+        // What was imported goes with the buffers.
+        drop(pairs);
+        self.copier.keep_only(&Allowed::new());
+    }
+
+    fn one(
+        &mut self,
+        shared: &Shared,
+        request: &Request,
+        strategy: Strategy,
+        pairs: &mut [Option<Result<Pair, Failure>>; 2],
+    ) -> Tried {
+        let mut cost = Cost::default();
+        let mut verified = true;
+        let layout = &request.models[1].layout;
+        let pixels = |(width, height): (u32, u32)| u64::from(width) * u64::from(height);
+        let large = match pixels((layout.width, layout.height)) > pixels(MIDDLE) {
+            true => LARGE,
+            false => MIDDLE,
+        };
+        for (size, pair) in [SMALL, large].into_iter().zip(pairs) {
+            let pair = pair.get_or_insert_with(|| self.pair(request, size));
+            let pair = match pair {
+                Ok(pair) => pair,
+                Err(failure) => return Tried::Untestable(failure.clone()),
+            };
+            if shared.is_closing() {
+                return Tried::Failed(Failure::Cancelled);
+            }
+            match self.copy(pair, strategy, &mut cost) {
+                Ok(looked) => verified &= looked,
+                Err(failure) => return Tried::Failed(failure),
+            }
+        }
+        Tried::Works { verified, cost }
+    }
+
+    /// Private buffers of a size. Where none like the source can be made, it is only read.
+    fn pair(&mut self, request: &Request, size: (u32, u32)) -> Result<Pair, Failure> {
+        let [from, to] = &request.models;
+        let (source, is_private) = match self.like(0, from, size) {
+            Ok(source) => (source, true),
+            Err(why) => {
+                log::debug!("no buffer like the source ({why}): it is read instead");
+                (request.source.clone(), false)
+            }
+        };
+        let size = (source.width(), source.height());
+        let destination = self
+            .like(1, to, size)
+            .map_err(|why| Failure::NoPrivateBuffer {
+                end: "destination",
+                why,
+            })?;
+        if is_private {
+            self.write(0, &source, pattern::fill)?;
+        }
+        let all = [Rect::whole(size.0, size.1)].into_iter().collect();
+        let mut frame = Frame::new(source, destination, all);
+        frame.encoding = request.encoding;
+        // Turned and filtered as the real ones.
+        frame.scaling = request.scaling.map(|scaling| Scaling {
+            source: Rect::whole(size.0, size.1),
+            destination: Rect::whole(size.0, size.1),
+            ..scaling
+        });
+        Ok(Pair { frame, is_private })
+    }
+
+    fn like(&mut self, end: usize, model: &Model, size: (u32, u32)) -> Result<DmaBuf, String> {
+        let side = self.copier.sides()[end].clone();
+        let device = match side.gpu {
+            Gpu::None => None,
+            _ => self.copier.device(end).ok(),
+        };
+        private::like(model, size, &side, device)
+    }
+
+    /// Copies once to see whether the picture arrives, then some times to see how long that takes.
+    /// Whether the picture was looked at.
+    fn copy(&mut self, pair: &Pair, strategy: Strategy, cost: &mut Cost) -> Result<bool, Failure> {
+        let frame = &pair.frame;
+        // GPUs round in ways of their own.
+        let comparable = pair.is_private && !frame.is_resampled();
+        let looks = comparable && self.write(1, &frame.destination, pattern::poison).is_ok();
+        self.copier.run(frame, strategy)?;
+        let verified = match looks {
+            true => self.verify(frame)?,
+            false => false,
+        };
+        let start = Instant::now();
+        for sample in 0..SAMPLES.0 {
+            if sample >= SAMPLES.1 && start.elapsed() > TIME {
+                break;
+            }
+            // Several at once: what counts is how long the GPU takes, not how long it takes to wake a
+            // thread that waits for it.
+            let start = Instant::now();
+            self.copier.run_many(frame, strategy, AT_ONCE)?;
+            cost.add(frame.bytes(), start.elapsed() / AT_ONCE as u32);
+        }
+        Ok(verified)
+    }
+
+    /// Whether a device's own GPU is the one to ask for a buffer's contents: mappings are for where
+    /// there is none.
+    fn gpu(&mut self, end: usize) -> Option<&vk::Device> {
+        match self.copier.has_gpu(end) {
+            true => self.copier.device(end).ok(),
+            false => None,
+        }
+    }
+
+    /// Fills a buffer of ours with rows, by the GPU of its own end.
+    fn write(
+        &mut self,
+        end: usize,
+        buffer: &DmaBuf,
+        row: impl Fn(crate::buffer::Fourcc, usize, usize, &mut [u8]),
+    ) -> Result<(), Failure> {
+        let fourcc = buffer.fourcc();
+        let Some(device) = self.gpu(end) else {
+            return map_and_write(buffer, |plane, at, bytes| row(fourcc, plane, at, bytes));
+        };
+        let mut host = HostPicture::upload(device, buffer.layout()).map_err(Failure::Vulkan)?;
+        for_each_row(&mut host, |plane, at, bytes| row(fourcc, plane, at, bytes));
+        host.flush().map_err(Failure::Vulkan)?;
+        let host = Arc::new(host);
+        let rects = [Rect::whole(buffer.width(), buffer.height())];
+        let rects = rects.into_iter().collect();
+        let ends = [Place::Host(&host), whole(buffer)];
+        self.copier.run_by(end, ends, &rects)
+    }
+
+    /// Whether the picture arrived, as the destination's GPU sees it; `false` if that cannot be seen.
+    fn verify(&mut self, frame: &Frame) -> Result<bool, Failure> {
+        let buffer = &frame.destination;
+        let formats = (frame.source.fourcc(), buffer.fourcc());
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut unlike = None;
+        let mut look = |plane: usize, row: usize, bytes: &mut [u8]| {
+            if unlike.is_none() {
+                let found = pattern::first_difference(formats, (plane, row), bytes, &mut scratch);
+                unlike = found.map(|byte| Failure::Unlike {
+                    plane,
+                    row: row as u32,
+                    byte,
+                });
+            }
+        };
+        let looked = match self.gpu(1) {
+            None => map_and_read(buffer, &mut look),
+            Some(device) => {
+                let host = HostPicture::download(device, buffer.layout());
+                let host = Arc::new(host.map_err(Failure::Vulkan)?);
+                let rects = [Rect::whole(buffer.width(), buffer.height())];
+                let rects = rects.into_iter().collect();
+                let ends = [whole(buffer), Place::Host(&host)];
+                let read = self.copier.run_by(1, ends, &rects);
+                let host = Arc::try_unwrap(host);
+                match (read, host) {
+                    (Ok(()), Ok(mut host)) => {
+                        host.bytes().map_err(Failure::Vulkan)?;
+                        for_each_row(&mut host, &mut look);
+                        Ok(())
+                    }
+                    (Err(failure), _) => Err(failure),
+                    (Ok(()), Err(_)) => Err(Failure::NoStrategy),
+                }
+            }
+        };
+        self.scratch = scratch;
+        match (unlike, looked) {
+            (Some(unlike), _) => Err(unlike),
+            (None, Ok(())) => Ok(true),
+            (None, Err(failure)) => {
+                log::debug!("a trial is not compared: {failure}");
+                Ok(false)
+            }
+        }
+    }
+}
+
+/// The rows of every plane in host memory.
+fn for_each_row(host: &mut HostPicture, mut row: impl FnMut(usize, usize, &mut [u8])) {
+    let layout = *host.picture().layout;
+    let planes = host.picture().planes.to_vec();
+    let Some(info) = FormatInfo::of(layout.fourcc) else {
+        return;
+    };
+    let (_, bytes) = host.parts_mut();
+    for (plane, (place, info)) in planes.iter().zip(info.planes).enumerate() {
+        let length = info.row_bytes(layout.width).unwrap_or(0) as usize;
+        for at in 0..info.rows(layout.height) as usize {
+            let start = place.offset as usize + at * place.stride as usize;
+            if let Some(bytes) = bytes.get_mut(start..start + length) {
+                row(plane, at, bytes);
+            }
+        }
+    }
+}
+
+fn map_and_write(
+    buffer: &DmaBuf,
+    mut row: impl FnMut(usize, usize, &mut [u8]),
+) -> Result<(), Failure> {
+    let mut map = BufferMapping::new(buffer).map_err(Failure::Cpu)?;
+    let access = map.begin_wait(Access::Write, PATIENCE);
+    let mut access = access.map_err(Failure::Cpu)?;
+    let mut bytes = Vec::new();
+    for plane in 0..buffer.planes().len() {
+        let rows = access.plane_mut(plane).map_err(Failure::Cpu)?.into_rows();
+        for (at, mut pixels) in rows.enumerate() {
+            bytes.resize(pixels.bytes(), 0);
+            row(plane, at, &mut bytes);
+            pixels.write(0, &bytes).map_err(Failure::Cpu)?;
+        }
+    }
+    access.end().map_err(Failure::Cpu)
+}
+
+fn map_and_read(
+    buffer: &DmaBuf,
+    mut row: impl FnMut(usize, usize, &mut [u8]),
+) -> Result<(), Failure> {
+    let mut map = BufferMapping::new(buffer).map_err(Failure::Cpu)?;
+    let access = map.begin_wait(Access::Read, PATIENCE);
+    let access = access.map_err(Failure::Cpu)?;
+    let mut bytes = Vec::new();
+    for plane in 0..buffer.planes().len() {
+        let rows = access.plane(plane).map_err(Failure::Cpu)?;
+        for (at, pixels) in rows.rows().enumerate() {
+            bytes.resize(pixels.bytes(), 0);
+            pixels.read(0, &mut bytes).map_err(Failure::Cpu)?;
+            row(plane, at, &mut bytes);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Pictures that are scaled, turned and converted on the way, by every strategy that does so.
+
+use primeshare::alloc::{Allocator, Dumb};
+use primeshare::blit::{
+    BlitInfo, Damage, DamageBox, Error, Filter, Rect, Scaling, ScalingError, Strategy, Transform,
+};
+use primeshare::sync::{Access, BufferMapping};
+use primeshare::{Device, DmaBuf, Fourcc, Request};
+
+use super::{PATIENCE, blitter_by, forced, patient, read, two_gpus};
+use crate::support::in_guest;
+
+fn picture(device: &Device, (width, height): (u32, u32), fourcc: Fourcc) -> DmaBuf {
+    let request = Request::new(width, height, fourcc);
+    Dumb::new(device).allocate(&request).unwrap()
+}
+
+/// Fills every plane with rows of bytes.
+fn fill(buffer: &DmaBuf, byte: impl Fn(usize, usize, usize) -> u8) {
+    let mut map = BufferMapping::new(buffer).unwrap();
+    let mut access = map.begin_wait(Access::Write, PATIENCE).unwrap();
+    for plane in 0..buffer.planes().len() {
+        let rows = access.plane_mut(plane).unwrap().into_rows();
+        for (y, mut row) in rows.enumerate() {
+            let bytes: Vec<u8> = (0..row.bytes()).map(|x| byte(plane, y, x)).collect();
+            row.write(0, &bytes).unwrap();
+        }
+    }
+    access.end().unwrap();
+}
+
+/// A pixel of four bytes, without what means nothing.
+fn pixel(rows: &[Vec<u8>], x: usize, y: usize) -> [u8; 3] {
+    let row = &rows[y];
+    [row[4 * x], row[4 * x + 1], row[4 * x + 2]]
+}
+
+/// Four coloured quarters: top left, top right, bottom left, bottom right.
+const QUARTERS: [[u8; 3]; 4] = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]];
+
+fn quarters(buffer: &DmaBuf) {
+    let (width, height) = (buffer.width() as usize, buffer.height() as usize);
+    fill(buffer, |_, y, byte| {
+        let quarter = usize::from(byte / 4 >= width / 2) + 2 * usize::from(y >= height / 2);
+        match byte % 4 {
+            3 => 255,
+            component => QUARTERS[quarter][component],
+        }
+    });
+}
+
+const BY_BLIT: [Strategy; 4] = [
+    Strategy::Cpu,
+    Strategy::HostMemory,
+    Strategy::Pull,
+    Strategy::Push,
+];
+
+#[test]
+fn pictures_are_scaled_and_turned_by_every_strategy_that_can() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpus = two_gpus(guest);
+        let from = picture(&vgem, (32, 16), Fourcc::XRGB8888);
+        let to = picture(&vkms, (100, 80), Fourcc::XRGB8888);
+        quarters(&from);
+        // Which quarter is seen where, top left to bottom right.
+        let turned = |transform| match transform {
+            Transform::Normal => [0, 1, 2, 3],
+            Transform::Rotate90 => [1, 3, 0, 2],
+            Transform::Rotate180 => [3, 2, 1, 0],
+            Transform::Rotate270 => [2, 0, 3, 1],
+            Transform::Flipped => [1, 0, 3, 2],
+            Transform::Flipped90 => [0, 2, 1, 3],
+            Transform::Flipped180 => [2, 3, 0, 1],
+            Transform::Flipped270 => [3, 1, 2, 0],
+        };
+        for strategy in BY_BLIT {
+            let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
+            for transform in Transform::ALL {
+                let by_gpu = matches!(strategy, Strategy::Pull | Strategy::Push);
+                if by_gpu && transform.swaps_axes() {
+                    continue;
+                }
+                for filter in [Filter::Nearest, Filter::Linear] {
+                    let what = format!("{strategy}, {transform:?}, {filter:?}");
+                    fill(&to, |_, _, _| 7);
+                    let destination = Rect {
+                        x: 10,
+                        y: 20,
+                        width: 80,
+                        height: 40,
+                    };
+                    let info = BlitInfo {
+                        scaling: Some(Scaling {
+                            source: Rect::whole(32, 16),
+                            destination,
+                            transform,
+                            filter,
+                        }),
+                        ..BlitInfo::default()
+                    };
+                    let copy = blitter.blit(&from, &to, &info).unwrap();
+                    copy.wait(PATIENCE)
+                        .unwrap_or_else(|failure| panic!("{what}: {failure}"));
+                    let rows = read(&to);
+                    let places = [(15, 25), (85, 25), (15, 55), (85, 55)];
+                    for (place, quarter) in places.into_iter().zip(turned(transform)) {
+                        let is = pixel(&rows, place.0, place.1);
+                        assert_eq!(is, QUARTERS[quarter], "{what} at {place:?}");
+                    }
+                    for outside in [(9, 30), (90, 30), (50, 19), (50, 60)] {
+                        assert_eq!(pixel(&rows, outside.0, outside.1), [7; 3], "{what}");
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_shared_format_is_not_needed() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpus = two_gpus(guest);
+        let blitter = blitter_by(&gpus, &vgem, &vkms, &patient());
+        let info = BlitInfo::default();
+        // Ten bits to eight: 1023, 512 and 256 of 1023 are 255, 128 and 64 of 255.
+        let ten = picture(&vgem, (33, 9), Fourcc::XRGB2101010);
+        let word = (1023_u32 << 20 | 512 << 10 | 256).to_le_bytes();
+        fill(&ten, |_, _, byte| word[byte % 4]);
+        let eight = picture(&vkms, (33, 9), Fourcc::XRGB8888);
+        let copy = |from: &DmaBuf, to: &DmaBuf| {
+            let copy = blitter.blit(from, to, &info).unwrap();
+            copy.wait(PATIENCE).unwrap();
+            read(to)
+        };
+        for round in ["the first frame", "settled"] {
+            let rows = copy(&ten, &eight);
+            for x in 0..33 {
+                assert_eq!(pixel(&rows, x, 8), [64, 128, 255], "{round}");
+            }
+            blitter.settle_wait(&ten, &eight, &info, PATIENCE).unwrap();
+        }
+        // White of narrow range is 235, and grey has no colour differences.
+        let rgb = picture(&vgem, (64, 32), Fourcc::XRGB8888);
+        let video = picture(&vkms, (64, 32), Fourcc::NV12);
+        fill(&rgb, |_, _, _| 255);
+        let rows = copy(&rgb, &video);
+        assert!(
+            rows[..32]
+                .iter()
+                .all(|row| row.iter().all(|luma| *luma == 235))
+        );
+        assert!(
+            rows[32..]
+                .iter()
+                .all(|row| row.iter().all(|chroma| *chroma == 128))
+        );
+        // And back: BT.709's pure red in narrow range is Y 63, Cb 102, Cr 240.
+        let video = picture(&vgem, (64, 32), Fourcc::NV12);
+        fill(&video, |plane, _, byte| match (plane, byte % 2) {
+            (0, _) => 63,
+            (_, 0) => 102,
+            _ => 240,
+        });
+        let rgb = picture(&vkms, (64, 32), Fourcc::ARGB8888);
+        let rows = copy(&video, &rgb);
+        for (x, y) in [(0, 0), (31, 15), (63, 31)] {
+            let [blue, green, red] = pixel(&rows, x, y);
+            assert!(
+                red >= 254 && green <= 1 && blue <= 1,
+                "{red} {green} {blue}"
+            );
+            assert_eq!(rows[y][4 * x + 3], 255, "opaque");
+        }
+    });
+}
+
+#[test]
+fn a_part_that_changed_is_shown_where_it_belongs() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpus = two_gpus(guest);
+        let from = picture(&vgem, (32, 32), Fourcc::XRGB8888);
+        let to = picture(&vkms, (64, 64), Fourcc::XRGB8888);
+        for strategy in BY_BLIT {
+            let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
+            fill(&from, |_, _, _| 10);
+            let scaling = Some(Scaling::whole((32, 32), (64, 64)));
+            let all = BlitInfo {
+                scaling,
+                ..BlitInfo::default()
+            };
+            let wait = |info: &BlitInfo<'_>| {
+                let copy = blitter.blit(&from, &to, info).unwrap();
+                copy.wait(PATIENCE).unwrap();
+            };
+            wait(&all);
+            let changed = |x: usize, y: usize| (8..12).contains(&x) && (4..8).contains(&y);
+            fill(
+                &from,
+                |_, y, byte| if changed(byte / 4, y) { 200 } else { 10 },
+            );
+            let part = [DamageBox {
+                x1: 8,
+                y1: 4,
+                x2: 12,
+                y2: 8,
+            }];
+            wait(&BlitInfo {
+                damage: Damage::Boxes(&part),
+                scaling,
+                ..BlitInfo::default()
+            });
+            let rows = read(&to);
+            assert_eq!(pixel(&rows, 19, 11), [200; 3], "{strategy}");
+            assert_eq!(pixel(&rows, 40, 40), [10; 3], "{strategy}");
+        }
+    });
+}
+
+#[test]
+fn boxes_that_do_not_fit_are_refused() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpus = two_gpus(guest);
+        let blitter = blitter_by(&gpus, &vgem, &vkms, &patient());
+        let from = picture(&vgem, (32, 32), Fourcc::XRGB8888);
+        let to = picture(&vkms, (64, 64), Fourcc::XRGB8888);
+        let refused = |scaling| {
+            let info = BlitInfo {
+                scaling: Some(scaling),
+                ..BlitInfo::default()
+            };
+            blitter.blit(&from, &to, &info).unwrap_err()
+        };
+        let outside = refused(Scaling::whole((33, 32), (64, 64)));
+        assert!(
+            matches!(outside, Error::Scaling(ScalingError::Outside { .. })),
+            "{outside}"
+        );
+        let empty = refused(Scaling::whole((32, 32), (64, 0)));
+        assert!(
+            matches!(empty, Error::Scaling(ScalingError::Empty { .. })),
+            "{empty}"
+        );
+    });
+}
