@@ -182,7 +182,7 @@ impl Blitter {
         let deadline = deadline.into();
         let frame = frame(source, destination, info)?;
         loop {
-            self.shared.engine().choose(&frame);
+            self.shared.want_trials(&frame);
             let known = self.verdict(source, destination, info);
             let left = deadline.left();
             let is_over = left.is_some_and(|left| left.is_zero());

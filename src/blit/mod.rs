@@ -4,6 +4,35 @@
 //! possible on buffers and devices of its own, beside the copies that it makes, measures, falls back when
 //! something fails, and can say why it does what it does ([`Verdict`]). [`Blit`] is one prepared copy by
 //! one GPU, for those who know what works.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options};
+//! use primeshare::vk::{Instance, Select, Validation};
+//! use primeshare::{Allocator, Device, Fourcc, Request, alloc::Dumb};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (gpu, display) = (Device::open("/dev/dri/card0")?, Device::open("/dev/dri/card1")?);
+//! let instance = Instance::new(Validation::Off)?;
+//! let vulkan = |device| instance.select(&Select::Drm(device)).ok();
+//! let blitter = Blitter::new(
+//!     BlitDevice::new(&gpu, vulkan(&gpu).as_ref()),
+//!     BlitDevice::new(&display, vulkan(&display).as_ref()),
+//!     &Options::default(),
+//! )?;
+//! let request = Request::new(1920, 1080, Fourcc::XRGB8888);
+//! let drawn = Dumb::new(&gpu).allocate(&request)?;
+//! let shown = Dumb::new(&display).allocate(&request)?;
+//! let copy = blitter.blit(&drawn, &shown, &BlitInfo::default())?;
+//! match copy.sync_file() {
+//!     Some(fence) => println!("for IN_FENCE_FD: {fence:?}"),
+//!     None => copy.wait(Duration::from_secs(1))?,
+//! }
+//! println!("{}", blitter.statistics());
+//! # Ok(())
+//! # }
+//! ```
 
 mod blitter;
 mod choose;

@@ -135,7 +135,7 @@ fn against(
         Strategy::Cpu => linear(source, Source)
             .or_else(|| linear(destination, Destination))
             .or_else(|| unknown(source)),
-        // Without any GPU it is what the processor does.
+        // Without any GPU it is what the CPU does.
         Strategy::HostMemory if !source.vulkan && !destination.vulkan => {
             Some(WhyNot::NoVulkan(Source))
         }

@@ -1,4 +1,4 @@
-//! Copies by the processor: through mappings, and host memory of GPUs.
+//! Copies by the CPU: through mappings, and host memory of GPUs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

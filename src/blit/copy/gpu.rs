@@ -395,7 +395,7 @@ fn granularity(family: &vk::QueueFamilyProperties) -> (u32, u32) {
     }
 }
 
-/// Makes what a copy has written visible to the processor, once the submission is done
+/// Makes what a copy has written visible to the CPU, once the submission is done
 /// (Vulkan specification, "Host Access to Device Memory Objects").
 ///
 /// # Safety

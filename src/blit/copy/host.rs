@@ -1,5 +1,5 @@
 //! Pictures in host memory: where a GPU gets them from, or brings them to, without sharing memory
-//! with anybody but the processor.
+//! with anybody but the CPU.
 
 use arrayvec::ArrayVec;
 use ash::vk;
@@ -13,7 +13,7 @@ use crate::vk::{Device, Error, Staging};
 /// -commandBuffer-07737).
 const BLOCKS: u32 = 16;
 
-/// A picture in memory of one Vulkan device's, which the processor sees.
+/// A picture in memory of one Vulkan device's, which the CPU sees.
 #[derive(Debug)]
 pub(in crate::blit) struct HostPicture {
     layout: Layout,
@@ -24,12 +24,12 @@ pub(in crate::blit) struct HostPicture {
 type Planes = ArrayVec<Plane, MAX_PLANES>;
 
 impl HostPicture {
-    /// For a GPU to write and the processor to read.
+    /// For a GPU to write and the CPU to read.
     pub(in crate::blit) fn download(device: &Device, layout: &Layout) -> Result<Self, Error> {
         Self::new(layout, |size| Staging::download(device, size))
     }
 
-    /// For the processor to write and a GPU to read.
+    /// For the CPU to write and a GPU to read.
     pub(in crate::blit) fn upload(device: &Device, layout: &Layout) -> Result<Self, Error> {
         Self::new(layout, |size| Staging::upload(device, size))
     }

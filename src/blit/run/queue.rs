@@ -90,6 +90,8 @@ pub(super) struct Queue {
     /// When a copy of the GPUs' was last seen to end.
     pub(super) last_end: Instant,
     pub(super) closing: bool,
+    /// Of what is kept, when somebody last asked.
+    pub(super) staging_bytes: u64,
     pub(super) completions: Completions,
     pub(super) counts: Counts,
 }

@@ -105,6 +105,7 @@ pub(in crate::blit) fn spawn(
             last_use: Instant::now(),
             last_end: Instant::now(),
             closing: false,
+            staging_bytes: 0,
             completions: Completions::new(driver.clone()),
             counts: Counts::new(),
         }),
@@ -126,7 +127,15 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(in crate::blit) fn engine(&self) -> MutexGuard<'_, Engine> {
+    /// Has strategies tried for frames like this one, if there is something to try; not while the engine
+    /// waits for a GPU.
+    pub(in crate::blit) fn want_trials(&self, frame: &Frame) {
+        if let Some(mut engine) = self.try_engine() {
+            engine.choose(frame);
+        }
+    }
+
+    fn engine(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -138,9 +147,12 @@ impl Shared {
         }
     }
 
+    /// Does not wait: while the engine waits for a GPU, the staging memory is what it was.
     pub(in crate::blit) fn statistics(&self) -> Statistics {
-        let staging_bytes = self.engine().spare_bytes();
-        self.queue().counts.statistics(staging_bytes)
+        let now = self.try_engine().map(|engine| engine.spare_bytes());
+        let mut queue = self.queue();
+        queue.staging_bytes = now.unwrap_or(queue.staging_bytes);
+        queue.counts.statistics(queue.staging_bytes)
     }
 
     /// Starts a frame: at once where that takes no waiting, else by the thread.
