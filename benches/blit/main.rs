@@ -378,14 +378,6 @@ fn others(sides: &[BlitDevice; 2], gpu: &vk::Device, from: &DmaBuf, to: &DmaBuf)
     for strategies in [vec![Strategy::Pull], Strategy::ALL.to_vec()] {
         let mut traffic = Traffic::new(sides, strategies, from, to, None)?;
         ratios.push(against(&mut || traffic.run(FRAMES), ROUNDS)?);
-        println!(
-            "{}{}",
-            traffic
-                .blitter
-                .verdict(from, to, &BlitInfo::default())
-                .unwrap(),
-            traffic.blitter.statistics()
-        );
     }
     let (mut read, mut write) = (BufferMapping::new(from)?, BufferMapping::new(to)?);
     let mut by_hand = || {

@@ -41,6 +41,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Copies by the CPU that take no longer are made by whoever asks for them: to hand one to another thread
 /// takes longer.
 const AT_ONCE: Duration = Duration::from_micros(250);
+/// And copies of so few bytes, however slow the machine.
+const AT_ONCE_BYTES: u64 = 1 << 16;
 /// The most fds that are polled together.
 const MOST_POLLED: usize = 64;
 
@@ -249,9 +251,9 @@ impl Shared {
             return AtOnce::No(job);
         };
         if strategy == Strategy::Cpu {
-            let is_short = choice
-                .seconds
-                .is_some_and(|takes| takes <= AT_ONCE.as_secs_f64());
+            let is_known_short = |takes: f64| takes <= AT_ONCE.as_secs_f64();
+            let is_short =
+                job.frame.bytes() <= AT_ONCE_BYTES || choice.seconds.is_some_and(is_known_short);
             if !is_short || !queue.started.is_empty() || are_ready(&job.inputs()) != Ok(true) {
                 return AtOnce::No(job);
             }
