@@ -13,7 +13,7 @@ use super::damage::{Damage, prepare, snap};
 use super::run::completion::Completion;
 use super::run::engine::{Engine, asker, before_trials};
 use super::run::pair::Pair;
-use super::run::queue::{MOST_SIGNALS, Signals, Stream};
+use super::run::queue::{MOST_SIGNALS, Stream};
 use super::run::thread::Thread;
 use super::run::waits::MAX_WAITS;
 use super::run::worker::{self, Request, Shared};
@@ -106,9 +106,17 @@ impl Blitter {
         })
     }
 
-    /// Starts a copy and returns at once.
+    /// Starts a copy and returns without waiting for a fence or a GPU. A tiny copy by the CPU (up to 64 KiB,
+    /// or a quarter of a millisecond) is made here. lavapipe with
+    /// [`SyncFiles::Always`](super::SyncFiles::Always) is the exception.
+    ///
+    /// Both buffers are kept until the copy is done; what is in `info` is borrowed for the call.
     ///
     /// [`Error::Busy`] while as many copies as asked for are under way: wait for an earlier one.
+    /// [`Error::Size`], [`Error::Scaling`] and [`Error::Format`] if the pictures do not go together,
+    /// [`Error::SameBuffer`] if they share memory, [`Error::Waits`] and [`Error::Signals`] for too many of
+    /// either, [`Error::System`] for lack of fds, [`Error::OtherProcess`] in a forked child. After an error
+    /// nothing was started and no point will be signalled.
     pub fn blit(
         &self,
         source: &DmaBuf,
@@ -136,7 +144,7 @@ impl Blitter {
         self.shared.add(Request {
             frame,
             after: info.after,
-            signals: Signals(signals.collect()),
+            signals: signals.collect(),
             stream: info.stream,
         })
     }

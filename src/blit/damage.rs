@@ -15,15 +15,18 @@ pub enum Damage<'a> {
     Boxes(&'a [DamageBox]),
 }
 
-/// Columns from `x1` to before `x2`, and rows from `y1` to before `y2`, in pixels from the top left
-/// corner, as pixman and linux have boxes. What lies outside of the picture is left out; a box that
-/// ends before it begins is empty.
+/// A changed part, in pixels from the top left corner, as pixman (`pixman_box32`) and the kernel
+/// (`struct drm_mode_rect`) have boxes. What lies outside of the picture is left out; a box that ends
+/// before it begins is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "said above")]
 pub struct DamageBox {
+    /// First column.
     pub x1: i32,
+    /// First row.
     pub y1: i32,
+    /// The column after the last.
     pub x2: i32,
+    /// The row after the last.
     pub y2: i32,
 }
 

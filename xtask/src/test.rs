@@ -41,6 +41,7 @@ const IN_GPU: &[&str] = &[
     "gbm::",
     "fences::syncobj::",
     "blit::pairs::",
+    "blit::streams::a_syncobj",
     "vulkan::allocating::",
     "vulkan::fences::",
 ];

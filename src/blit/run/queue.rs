@@ -20,10 +20,12 @@ use crate::sync::Syncobj;
 /// The most syncobj points that one copy signals.
 pub(in crate::blit) const MOST_SIGNALS: usize = 4;
 
-/// Points to signal when a copy is done, however it went: whoever waits for a point must not wait for
-/// ever. Those that are left are signalled on drop.
-#[derive(Default)]
-pub(in crate::blit) struct Signals(pub(in crate::blit) ArrayVec<(Syncobj, u64), MOST_SIGNALS>);
+/// Syncobjs and points of their timelines.
+pub(in crate::blit) type Points = ArrayVec<(Syncobj, u64), MOST_SIGNALS>;
+
+/// Points of a copy that was taken on, to signal when it is done, however it went: whoever waits for a point
+/// must not wait for ever. Those that are left are signalled on drop.
+pub(super) struct Signals(pub(super) Points);
 
 impl Drop for Signals {
     fn drop(&mut self) {

@@ -18,7 +18,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::completion::{Completion, Completions, Driver, Signal};
 use super::engine::{Engine, leave};
 use super::poll::{any_ready, are_ready, unready, wait_for};
-use super::queue::{Begun, Job, Queue, Signals, Sleep, Stream};
+use super::queue::{Begun, Job, Points, Queue, Signals, Sleep, Stream};
 use super::schedule::{self, Route};
 use super::thread::Thread;
 use super::waits::{self, Inputs, Waits};
@@ -61,7 +61,7 @@ pub(in crate::blit) struct Shared {
 pub(in crate::blit) struct Request<'a> {
     pub(in crate::blit) frame: Frame,
     pub(in crate::blit) after: &'a [BorrowedFd<'a>],
-    pub(in crate::blit) signals: Signals,
+    pub(in crate::blit) signals: Points,
     pub(in crate::blit) stream: Option<Stream>,
 }
 
@@ -183,7 +183,7 @@ impl Shared {
         let job = Job {
             frame: request.frame,
             waits,
-            signals: request.signals,
+            signals: Signals(request.signals),
             signaller,
             stream: request.stream,
             since: now,
