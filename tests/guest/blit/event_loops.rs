@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
@@ -130,9 +132,14 @@ fn the_blitters_thread_takes_no_signal_that_is_the_programs() {
         let blitter = cpu_blitter(&vgem, &vkms);
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
         super::blit(&blitter, &source, &destination, &[], &[]).unwrap();
-        let threads = blocked_by("primeshare blit");
-        let [(thread, blocked)] = threads[..] else {
-            panic!("{threads:?}");
+        // The copy may be made by this thread before the blitter's own has got its name.
+        let end = Instant::now() + PATIENCE;
+        let (thread, blocked) = loop {
+            match blocked_by("primeshare blit")[..] {
+                [one] => break one,
+                [] if Instant::now() < end => thread::sleep(Duration::from_millis(1)),
+                ref threads => panic!("{threads:?}"),
+            }
         };
         let blocks = |signal: Signal| blocked & (1 << (signal as u32 - 1)) != 0;
         for signal in [
