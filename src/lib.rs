@@ -4,6 +4,7 @@ pub mod alloc;
 pub mod blit;
 pub mod buffer;
 pub mod device;
+mod errno;
 pub mod export;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -20,4 +21,4 @@ pub mod wgpu;
 pub use alloc::{Allocator, Request};
 pub use buffer::{DmaBuf, Fourcc, Layout, Modifier};
 pub use device::Device;
-pub use nix::errno::Errno;
+pub use errno::Errno;

@@ -1,6 +1,5 @@
-use nix::errno::Errno;
-
 use super::{Allocator, Error, Request};
+use crate::Errno;
 use crate::buffer::layout::{self, Packed};
 use crate::buffer::{DmaBuf, Layout};
 use crate::device::Device;

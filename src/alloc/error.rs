@@ -1,7 +1,6 @@
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-
+use crate::Errno;
 use crate::buffer::{self, Fourcc, Modifier};
 use crate::{device, export, gem};
 

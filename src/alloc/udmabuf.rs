@@ -1,8 +1,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::errno::Errno;
-
 use super::{Allocator, Error, Request};
+use crate::Errno;
 use crate::buffer::{DmaBuf, Layout, layout};
 use crate::sys::udmabuf;
 

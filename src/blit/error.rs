@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::strategy::Strategy;
+use crate::Errno;
 use crate::buffer::{BufferId, DmaBuf, Fourcc};
 use crate::{alloc, sync, vk};
 

@@ -8,9 +8,9 @@ use nix::poll::PollFlags;
 
 use super::Error;
 use super::copy::pixels::{Relation, relation};
-use super::run::poll::are_ready;
 use crate::buffer::{DmaBuf, FormatInfo, MAX_PLANES};
 use crate::sync::{self, Access, SyncFile, implicit};
+use crate::sys::poll::are_ready;
 use crate::vk::{self, Device, Image, ImageCopy, Use};
 
 /// A copy from one shared buffer to another, prepared once and made as often as wanted.

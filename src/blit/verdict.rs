@@ -152,7 +152,7 @@ impl fmt::Display for Verdict {
 
 #[cfg(test)]
 mod tests {
-    use nix::errno::Errno;
+    use crate::Errno;
 
     use super::*;
 

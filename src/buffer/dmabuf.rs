@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arrayvec::ArrayVec;
-use nix::errno::Errno;
 
 use super::cache::{Key, Watcher};
 use super::layout::{self, Placed};
 use super::{BufferId, Error, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier};
+use crate::Errno;
 use crate::sys;
 use crate::sys::process::Owner;
 

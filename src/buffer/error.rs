@@ -1,6 +1,5 @@
-use nix::errno::Errno;
-
 use super::{Fourcc, MAX_PLANES, Modifier};
+use crate::Errno;
 
 /// Why a buffer description was refused. Every fd that came with it has been closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

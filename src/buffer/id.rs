@@ -2,8 +2,7 @@ use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use nix::errno::Errno;
-
+use crate::Errno;
 use crate::sys;
 
 /// The device number of the one file system that dma-bufs are on, once one was met; 0 until then,

@@ -1,8 +1,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::errno::Errno;
-
 use super::{Device, Error};
+use crate::Errno;
 use crate::buffer::BufferId;
 use crate::gem;
 use crate::sys::{self, udmabuf};

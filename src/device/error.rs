@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use nix::errno::Errno;
+use crate::Errno;
 
 /// Why a device could not be opened or asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,10 +1,10 @@
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
-use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
 use super::{Device, Error};
+use crate::Errno;
 use crate::gem::{self, Object};
 use crate::sys::map::Map;
 

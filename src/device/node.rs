@@ -2,10 +2,10 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::sys::stat::{SFlag, major, minor};
 
 use super::Error;
+use crate::Errno;
 use crate::sys;
 
 const DIRECTORY: &str = "/dev/dri";
@@ -209,7 +209,7 @@ pub fn enumerate() -> Result<Vec<Node>, Error> {
         if entry.file_name().to_str().and_then(kind_of).is_none() {
             continue;
         }
-        let stat = match nix::sys::stat::stat(&entry.path()) {
+        let stat = match nix::sys::stat::stat(&entry.path()).map_err(sys::errno) {
             Ok(stat) => stat,
             // A node may go while we look: hot unplug.
             Err(errno) if sys::is_absence(errno) => continue,

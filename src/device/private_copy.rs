@@ -1,9 +1,8 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
-use nix::errno::Errno;
-
 use super::{Device, Error, Node, open_node};
+use crate::Errno;
 use crate::{gem, sys};
 
 impl Device {

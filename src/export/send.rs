@@ -1,8 +1,8 @@
 use std::os::fd::AsFd;
 
 use arrayvec::ArrayVec;
-use nix::errno::Errno;
 
+use crate::Errno;
 use crate::buffer::{DmaBuf, MAX_PLANES, message};
 use crate::sys::socket;
 

@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use gbm::{BufferObject, BufferObjectFlags};
-use nix::errno::Errno;
 
 use super::flags_of;
+use crate::Errno;
 use crate::alloc::{Error, Request};
 use crate::buffer::Modifier;
 use crate::{gem, sys};
@@ -35,17 +35,17 @@ impl Attempt {
         (width, height): (u32, u32),
     ) -> Result<BufferObject<()>, Errno> {
         // Mesa does not always set errno: what is there afterwards must be of this call.
-        Errno::clear();
+        sys::clear_errno();
         let modifiers = self.modifiers.iter().map(|modifier| modifier.0.into());
         let made = match self.modifiers.is_empty() {
             true => gbm.create_buffer_object(width, height, format, self.flags),
             false => gbm
                 .create_buffer_object_with_modifiers2(width, height, format, modifiers, self.flags),
         };
-        made.map_err(|error| match sys::errno(error) {
-            // Success would be a strange reason.
-            Errno::UnknownErrno => Errno::EINVAL,
-            errno => errno,
+        // Success would be a strange reason.
+        made.map_err(|error| {
+            let errno = Errno::of(&error).filter(|errno| errno.raw() != 0);
+            errno.unwrap_or(Errno::EINVAL)
         })
     }
 

@@ -13,9 +13,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use arrayvec::ArrayVec;
 use gbm::BufferObject;
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+use crate::Errno;
 use crate::alloc::Error;
 use crate::buffer::{BufferId, MAX_PLANES, PlaneFd};
 use crate::{gem, sys};
@@ -60,7 +60,7 @@ fn export(
         // nothing or another object.
         (_, Ok(mesas)) => {
             fcntl(&mesas, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
-                .map_err(|errno| failed(file, device, plane, Some(errno)))?;
+                .map_err(|error| failed(file, device, plane, Some(sys::errno(error))))?;
             log::debug!("gbm on {device}: plane {plane} is on another file description");
             Ok(mesas)
         }
@@ -99,9 +99,8 @@ fn by_us(
 /// Mesa's export, by which the driver learns that the buffer is shared.
 fn by_mesa(bo: &BufferObject<()>, plane: u32) -> Result<OwnedFd, Option<Errno>> {
     // Mesa does not always set errno: what is there afterwards must be of this call.
-    Errno::clear();
-    bo.fd_for_plane(plane as i32)
-        .map_err(|_| Some(Errno::last()).filter(|errno| *errno != Errno::UnknownErrno))
+    sys::clear_errno();
+    bo.fd_for_plane(plane as i32).map_err(|_| sys::last_errno())
 }
 
 fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {

@@ -16,8 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
 use gbm::BufferObjectFlags;
-use nix::errno::Errno;
 
+use crate::Errno;
 use crate::alloc::{Allocator, Error, Request, Usage};
 use crate::buffer::{BufferId, DmaBuf, Fourcc, Layout, MAX_PLANES, Modifier, PlaneFd};
 use crate::device::{self, Device};
@@ -194,18 +194,26 @@ impl Gbm {
 /// Whether gbm will never work on this node, as far as an errno can tell: Mesa's may be of something
 /// else that it met (ENOENT of a library, for want of an fd).
 fn is_refusal(error: &Error) -> bool {
-    use Errno::{EACCES, EINVAL, ENODEV, ENOENT, ENOSYS, ENXIO, EOPNOTSUPP, EPERM};
     let errno = match *error {
-        Error::Device(device::Error::Open { errno: ENOENT, .. }) => return true,
+        Error::Device(device::Error::Open {
+            errno: Errno::ENOENT,
+            ..
+        }) => return true,
         Error::Device(device::Error::Open { errno, .. }) => errno,
         Error::GbmDevice { errno, .. } | Error::GbmCreate { errno, .. } => errno,
         // Mesa gives no reason, or one of its own.
-        Error::GbmExport { errno, .. } => errno.unwrap_or(EINVAL),
+        Error::GbmExport { errno, .. } => errno.unwrap_or(Errno::EINVAL),
         _ => return false,
     };
     matches!(
         errno,
-        EACCES | EINVAL | ENODEV | ENOSYS | ENXIO | EOPNOTSUPP | EPERM
+        Errno::EACCES
+            | Errno::EINVAL
+            | Errno::ENODEV
+            | Errno::ENOSYS
+            | Errno::ENXIO
+            | Errno::EOPNOTSUPP
+            | Errno::EPERM
     )
 }
 

@@ -1,4 +1,4 @@
-use nix::errno::Errno;
+use crate::Errno;
 
 /// A PRIME operation that the kernel refused. Nothing was leaked: no handle and no fd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

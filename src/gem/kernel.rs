@@ -1,8 +1,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
-
 use super::quirks::Quirk;
+use crate::Errno;
 use crate::buffer::BufferId;
 use crate::sys::process::Owner;
 use crate::sys::{drm, vmwgfx};

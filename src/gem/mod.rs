@@ -32,8 +32,7 @@ pub(crate) use registry::{handles_of, handles_of_new};
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
-
+use crate::Errno;
 use crate::sys;
 
 /// Exports a handle that somebody else owns on a file description of their own, as Mesa does

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use nix::errno::Errno;
-
 use super::Handle;
 use super::kernel::Kernel;
 use super::shared::{Arc, Mutex};
 use super::table::{Lease, Table};
+use crate::Errno;
 use crate::buffer::BufferId;
 
 pub(super) type Model = Table<ModelKernel>;

@@ -3,13 +3,13 @@
 //! modelled.
 
 use loom::thread;
-use nix::errno::Errno;
 
 use super::Handle;
 use super::kernel::Kernel;
 use super::model::{A, B, Model, ModelKernel, assert_good, create, import};
 use super::shared::Arc;
 use super::table::{Found, Lease, Table};
+use crate::Errno;
 
 /// Explores `threads` over one table; at the end nothing is open and every close was right.
 fn explore<const N: usize>(

@@ -2,12 +2,11 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
-
 use super::kernel::{File, Kernel};
 use super::shared::Arc;
 use super::table::{Held, Lease, Table};
 use super::{Error, Found, Released, Stats};
+use crate::Errno;
 use crate::buffer::BufferId;
 use crate::sys;
 

@@ -3,12 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use nix::errno::Errno;
-
 use super::Handles;
 use super::kernel::File;
 use super::shared::{Arc, Weak};
 use super::table::Table;
+use crate::Errno;
 use crate::sys;
 
 static TABLES: Mutex<Vec<Weak<Table<File>>>> = Mutex::new(Vec::new());

@@ -1,13 +1,13 @@
 use std::fmt;
 use std::sync::PoisonError;
 
-use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
 use super::Handle;
 use super::index::Index;
 use super::kernel::Kernel;
 use super::shared::{Arc, Mutex, MutexGuard, Weak};
+use crate::Errno;
 use crate::buffer::BufferId;
 
 /// What an import met.
@@ -555,6 +555,8 @@ impl<K: Kernel> Table<K> {
 /// such handle or no room: EPERM from amdgpu, EINVAL from i915, ENOSYS and EOPNOTSUPP from drivers
 /// without the operation, EACCES from the kernel.
 fn is_no_export(errno: Errno) -> bool {
-    use Errno::{EACCES, EINVAL, ENOSYS, EOPNOTSUPP, EPERM};
-    matches!(errno, EACCES | EINVAL | ENOSYS | EOPNOTSUPP | EPERM)
+    matches!(
+        errno,
+        Errno::EACCES | Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP | Errno::EPERM
+    )
 }

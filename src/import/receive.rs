@@ -1,7 +1,6 @@
 use std::os::fd::AsFd;
 
-use nix::errno::Errno;
-
+use crate::Errno;
 use crate::buffer::message::{self, Malformed};
 use crate::buffer::{self, DmaBuf, PlaneFd};
 use crate::sys::socket;

@@ -2,11 +2,11 @@ use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
 use super::host_copy::{self, HostCopy};
 use super::{Deadline, Error, poll};
+use crate::Errno;
 use crate::buffer::DmaBuf;
 use crate::sys::map::{Map, Region, RegionMut};
 use crate::sys::poll::Event;

@@ -1,5 +1,4 @@
-use nix::errno::Errno;
-
+use crate::Errno;
 use crate::buffer::{Fourcc, Modifier};
 
 /// Why a fence could not be had or waited for, or CPU access failed. Nothing was leaked, and no fd

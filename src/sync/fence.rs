@@ -7,6 +7,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollTimeout};
 use super::sync_file::duplicate;
 use super::{Access, Deadline, Error, SyncFile, poll};
 use crate::buffer::{DmaBuf, MAX_PLANES};
+use crate::sys::errno;
 use crate::sys::poll::{Event, add, epoll};
 
 /// What has to be waited for before a buffer may be used: a fence if the kernel can make one.
@@ -115,7 +116,7 @@ impl Polled {
         }
         for event in &events[..ready] {
             if let Some(object) = self.objects.get(event.data() as usize) {
-                self.epoll.delete(object).map_err(failed)?;
+                self.epoll.delete(object).map_err(errno).map_err(failed)?;
                 *left -= 1;
             }
         }

@@ -13,9 +13,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
-
 use super::Error;
+use crate::Errno;
 use crate::buffer::{self, DmaBuf};
 use crate::device::{self, Device, NodeKind};
 use crate::gem::{self, Object};

@@ -8,9 +8,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
-
 use super::{Access, Deadline, Error, Fence, Polled, SyncFile};
+use crate::Errno;
 use crate::buffer::DmaBuf;
 use crate::sys::dma_buf;
 

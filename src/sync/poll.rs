@@ -3,9 +3,8 @@
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::{Deadline, Error};
+use crate::Errno;
 use crate::sys::poll::{self, Event};
 
 /// Waits for the event, through all signals.

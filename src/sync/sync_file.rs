@@ -1,9 +1,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::{Deadline, Error, implicit, poll};
+use crate::Errno;
 use crate::sys::poll::Event;
 use crate::sys::sync_file::FenceInfo as RawFence;
 use crate::sys::{self, udmabuf};

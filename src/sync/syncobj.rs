@@ -3,9 +3,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-
 use super::{Deadline, Error, Status, SyncFile};
+use crate::Errno;
 use crate::device::Device;
 use crate::sys::process::Owner;
 use crate::sys::{poll, syncobj};
@@ -266,9 +265,9 @@ impl Syncobj {
     /// One whose device is unplugged before may never be readable. Linux 6.6
     /// ([`Error::Unsupported`] before), and timelines.
     pub fn eventfd(&self, point: u64, stage: Stage) -> Result<OwnedFd, Error> {
-        let eventfd = poll::eventfd().map_err(|errno| Error::Poll { errno })?;
+        let eventfd = poll::event().map_err(|errno| Error::Poll { errno })?;
         self.notify(point, stage, &eventfd)?;
-        Ok(eventfd)
+        Ok(eventfd.into())
     }
 
     /// As [`Self::eventfd`], for an eventfd of the caller's, which is borrowed: one is added to it.

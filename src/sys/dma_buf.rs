@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::sys::statfs::FsType;
+
+use crate::Errno;
 
 /// `DMA_BUF_MAGIC`: the file system type of every dma-buf since Linux 5.3.
 const MAGIC: u32 = 0x444d_4142;
@@ -69,7 +70,9 @@ pub(crate) fn import_sync_file(
 
 /// Whether the fd is a dma-buf at all.
 pub(crate) fn is_dma_buf(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
-    nix::sys::statfs::fstatfs(fd).map(|s| s.filesystem_type() == FsType(MAGIC as _))
+    nix::sys::statfs::fstatfs(fd)
+        .map(|s| s.filesystem_type() == FsType(MAGIC as _))
+        .map_err(super::errno)
 }
 
 /// The name of the module that exported a dma-buf (`exp_name` in fdinfo,

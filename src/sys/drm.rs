@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use ::drm::Device as _;
-use nix::errno::Errno;
 
 use super::{errno, retry};
+use crate::Errno;
 
 struct Card<'a>(BorrowedFd<'a>);
 

@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use nix::errno::Errno;
 use nix::unistd::Whence;
+
+use crate::Errno;
 
 /// `F_DUPFD_QUERY` of `include/uapi/linux/fcntl.h`, Linux 6.10.
 const F_DUPFD_QUERY: libc::c_int = 1024 + 3;
@@ -45,12 +46,14 @@ pub(crate) fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat64, Errno> {
 pub(crate) fn stat_number(number: RawFd) -> Result<libc::stat64, Errno> {
     let mut stat = std::mem::MaybeUninit::uninit();
     // SAFETY: `stat` has room for what is written; any number may be asked about.
-    Errno::result(unsafe { libc::fstat64(number, stat.as_mut_ptr()) })?;
+    super::result(unsafe { libc::fstat64(number, stat.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, and so filled it in.
     Ok(unsafe { stat.assume_init() })
 }
 
 /// The size of a dma-buf in bytes: the one seek it allows.
 pub(crate) fn size(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
-    nix::unistd::lseek64(fd, 0, Whence::SeekEnd).map(|end| end as u64)
+    nix::unistd::lseek64(fd, 0, Whence::SeekEnd)
+        .map(|end| end as u64)
+        .map_err(super::errno)
 }

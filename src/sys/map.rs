@@ -6,10 +6,10 @@ use std::os::fd::BorrowedFd;
 use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
 
-use nix::errno::Errno;
 use nix::sys::mman::ProtFlags;
 
 use super::stream;
+use crate::Errno;
 
 /// A shared mapping, unmapped on drop. Bytes are copied in and out, since devices and other
 /// processes may change them at any time.
@@ -41,7 +41,7 @@ impl Map {
         // SAFETY: a new mapping at an address of the kernel's choice disturbs no other.
         let address =
             unsafe { rustix::mm::mmap(null_mut(), length.get(), protection, flags, fd, offset) };
-        let address = address.map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+        let address = address.map_err(super::errno)?;
         Ok(Self {
             address: NonNull::new(address.cast()).ok_or(Errno::EFAULT)?,
             length,
@@ -72,7 +72,7 @@ impl Map {
             // SAFETY: the kernel reads the word, or finds that it cannot, and changes no mask.
             let answer =
                 unsafe { libc::syscall(libc::SYS_rt_sigprocmask, -1, word.as_ptr(), 0, WORD) };
-            match Errno::result(answer) {
+            match super::result(answer) {
                 Err(Errno::EFAULT) => Err(Errno::EFAULT),
                 _ => Ok(()),
             }

@@ -3,6 +3,8 @@
 //! Each file names the uapi header its definitions come from. Nothing here keeps state, except
 //! [`process`] the number of the process.
 
+use crate::Errno;
+
 pub(crate) mod clock;
 pub(crate) mod dma_buf;
 pub(crate) mod dma_heap;
@@ -20,11 +22,63 @@ pub(crate) mod udmabuf;
 pub(crate) mod virtgpu;
 pub(crate) mod vmwgfx;
 
-use nix::errno::Errno;
+/// What a system call has failed with, whichever crate has made it.
+pub(crate) trait Cause {
+    fn errno(self) -> Errno;
+}
+
+impl Cause for Errno {
+    fn errno(self) -> Errno {
+        self
+    }
+}
+
+impl Cause for nix::errno::Errno {
+    fn errno(self) -> Errno {
+        Errno::from_raw(self as i32)
+    }
+}
+
+impl Cause for rustix::io::Errno {
+    fn errno(self) -> Errno {
+        Errno::from_raw(self.raw_os_error())
+    }
+}
+
+impl Cause for std::io::Error {
+    fn errno(self) -> Errno {
+        Errno::of(&self).unwrap_or(Errno::EIO)
+    }
+}
+
+/// The errno of a failed call, EIO where the error carries none.
+pub(crate) fn errno(error: impl Cause) -> Errno {
+    error.errno()
+}
+
+/// What a system call of libc's says, which is negative where it failed.
+pub(crate) fn result<T: Default + PartialOrd>(answer: T) -> Result<T, Errno> {
+    match answer < T::default() {
+        true => Err(last_errno().unwrap_or(Errno::EIO)),
+        false => Ok(answer),
+    }
+}
+
+/// Forgets the errno of the thread, so that [`last_errno`] is of what is called next. Drivers in the
+/// process do not always set it.
+pub(crate) fn clear_errno() {
+    nix::errno::Errno::clear();
+}
+
+/// The errno of the thread; `None` if nothing has set it.
+pub(crate) fn last_errno() -> Option<Errno> {
+    let errno = nix::errno::Errno::last_raw();
+    (errno != 0).then_some(Errno::from_raw(errno))
+}
 
 /// Repeats a DRM or dma-buf ioctl that a signal (EINTR) or a busy driver (EAGAIN) interrupted, as
 /// libdrm's `drmIoctl` does. Not for other calls: there EAGAIN can be final.
-pub(crate) fn retry<T>(mut ioctl: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(crate) fn retry<T, E: Cause>(mut ioctl: impl FnMut() -> Result<T, E>) -> Result<T, Errno> {
     loop {
         match uninterrupted(&mut ioctl) {
             Err(Errno::EAGAIN) => {}
@@ -34,9 +88,11 @@ pub(crate) fn retry<T>(mut ioctl: impl FnMut() -> Result<T, Errno>) -> Result<T,
 }
 
 /// Repeats a call that a signal interrupted.
-pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+pub(crate) fn uninterrupted<T, E: Cause>(
+    mut call: impl FnMut() -> Result<T, E>,
+) -> Result<T, Errno> {
     loop {
-        match call() {
+        match call().map_err(errno) {
             Err(Errno::EINTR) => {}
             other => return other,
         }
@@ -45,23 +101,27 @@ pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Re
 
 /// Whether a failed look-up says that there is nothing for us, and not that looking failed.
 pub(crate) fn is_absence(errno: Errno) -> bool {
-    use Errno::{EACCES, ENOENT, ENOTDIR, EPERM};
-    matches!(errno, ENOENT | ENOTDIR | EACCES | EPERM)
+    matches!(
+        errno,
+        Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EPERM
+    )
 }
 
 /// Whether an errno is of the moment, a lack of memory or of room for fds, and says nothing of
 /// what was asked for: the same call may succeed later.
 pub(crate) fn is_passing(errno: Errno) -> bool {
-    use Errno::{EAGAIN, EINTR, EMFILE, ENFILE, ENOMEM, ENOSPC};
-    matches!(errno, EAGAIN | EINTR | EMFILE | ENFILE | ENOMEM | ENOSPC)
-}
-
-/// The errno inside an I/O error; EIO where it carries none.
-pub(crate) fn errno(error: std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
+    matches!(
+        errno,
+        Errno::EAGAIN
+            | Errno::EINTR
+            | Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOMEM
+            | Errno::ENOSPC
+    )
 }
 
 /// Whether an I/O error carries this errno.
 pub(crate) fn errno_is(error: &std::io::Error, errno: Errno) -> bool {
-    error.raw_os_error() == Some(errno as i32)
+    Errno::of(error) == Some(errno)
 }

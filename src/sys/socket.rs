@@ -4,10 +4,12 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::errno::Errno;
 use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType, sendmsg, sockopt,
 };
+
+use super::errno;
+use crate::Errno;
 
 /// The most fds of a message.
 pub(crate) const MAX_FDS: usize = 4;
@@ -92,7 +94,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<Receive
     let length = super::uninterrupted(|| {
         message.msg_controllen = size_of::<Control>() as _;
         // SAFETY: the message points to buffers of these sizes, which outlive the call.
-        Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) })
+        super::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &mut message, flags) })
     })?;
     // SAFETY: the kernel has just filled the message in, and nobody else has seen its fds.
     let fds = unsafe { take_fds(&message) };
@@ -136,8 +138,4 @@ unsafe fn take_fds(message: &libc::msghdr) -> Vec<OwnedFd> {
         }
     }
     fds
-}
-
-fn errno(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error())
 }

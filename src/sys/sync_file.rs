@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::errno::Errno;
+use crate::Errno;
 
 #[repr(C)]
 pub(crate) struct MergeData {

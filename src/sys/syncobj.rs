@@ -5,10 +5,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 use drm_ffi::syncobj as ffi;
-use nix::errno::Errno;
 use nix::time::{ClockId, clock_gettime};
 
 use super::{errno, retry};
+use crate::Errno;
 
 nix::ioctl_readwrite!(ioctl_fd_to_handle, b'd', 0xc2, drm_ffi::drm_syncobj_handle);
 

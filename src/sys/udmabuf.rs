@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
+
+use crate::Errno;
 
 pub(crate) const PATH: &str = "/dev/udmabuf";
 const FLAGS_CLOEXEC: u32 = 1;
@@ -32,7 +33,7 @@ pub(crate) fn memory(size: u64) -> Result<OwnedFd, Errno> {
     let memory = memfd_create(c"primeshare", flags)?;
     super::uninterrupted(|| {
         let sized = rustix::fs::ftruncate(&memory, size);
-        sized.map_err(|error| Errno::from_raw(error.raw_os_error()))
+        sized.map_err(super::errno)
     })?;
     fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
     Ok(memory)

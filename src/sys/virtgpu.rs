@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use nix::errno::Errno;
+use crate::Errno;
 
 /// The driver's name, and that of its dma-bufs' exporter (`KBUILD_MODNAME`).
 pub(crate) const DRIVER: &str = "virtio_gpu";

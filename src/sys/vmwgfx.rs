@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use nix::errno::Errno;
+use crate::Errno;
 
 /// `DRM_VMW_HANDLE_LEGACY`: the handle is a number of the driver's own, no fd.
 const HANDLE_LEGACY: u32 = 0;

@@ -1,9 +1,9 @@
 use std::fmt;
 
 use ash::vk;
-use nix::errno::Errno;
 
 use super::Feature;
+use crate::Errno;
 use crate::buffer::{Fourcc, Modifier};
 
 /// Why a Vulkan operation failed or a buffer was refused. Nothing was leaked; no fd of the caller
@@ -351,10 +351,10 @@ pub enum Error {
     },
     /// The fd could not be duplicated for the driver.
     #[error("cannot duplicate the dma-buf fd: {0}")]
-    Duplicate(nix::errno::Errno),
+    Duplicate(crate::Errno),
     /// The fd is no sync file.
     #[error("the fd is not a sync file: {0}")]
-    NotASyncFile(nix::errno::Errno),
+    NotASyncFile(crate::Errno),
     /// The sync file is not signalled yet, and the driver would wait for it while it submits work. Wait
     /// for the sync file first.
     #[error("{device} would wait for the sync file while it submits")]
@@ -422,16 +422,24 @@ impl Error {
 
     /// The error of a call that was given a dma-buf. `errno` is what the thread's last failed system
     /// call in the driver said: the reason of the refusal if it is one of a lack.
-    pub(super) fn of_import(device: &str, call: Call, result: vk::Result, errno: Errno) -> Self {
+    pub(super) fn of_import(
+        device: &str,
+        call: Call,
+        result: vk::Result,
+        errno: Option<Errno>,
+    ) -> Self {
         let device = device.to_owned();
-        let is_lack = matches!(errno, Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM);
-        match result == vk::Result::ERROR_INVALID_EXTERNAL_HANDLE && is_lack {
-            true => Self::Lack {
-                device,
-                call,
-                errno,
-            },
-            false => Self::Call {
+        match errno {
+            Some(errno @ (Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM))
+                if result == vk::Result::ERROR_INVALID_EXTERNAL_HANDLE =>
+            {
+                Self::Lack {
+                    device,
+                    call,
+                    errno,
+                }
+            }
+            _ => Self::Call {
                 device,
                 call,
                 result,

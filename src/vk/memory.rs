@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use ash::vk;
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
 use super::image::DMA_BUF;
 use super::{Call, Device, Error, fds, query, quirks};
+use crate::Errno;
 use crate::buffer::{DmaBuf, Object};
 use crate::sync::{self, host_copy};
+use crate::sys;
 
 /// Freed on drop, which must come after that of what is bound to it.
 #[derive(Debug)]
@@ -79,7 +80,7 @@ impl Memory {
         if let Some(dedicated) = &mut dedicated {
             info = info.push_next(dedicated);
         }
-        Errno::clear();
+        sys::clear_errno();
         // SAFETY: `info` lives until the call returns, and the fd is ours to give.
         match unsafe { device.raw().allocate_memory(&info, None) } {
             Ok(raw) => {
@@ -91,7 +92,7 @@ impl Memory {
                 })
             }
             Err(result) => {
-                let errno = Errno::last();
+                let errno = sys::last_errno();
                 fds::take_back(device, if_refused, fd, result);
                 Err(refused(device, object, result, errno))
             }
@@ -181,7 +182,7 @@ impl Drop for Memory {
 pub(super) fn close_on_exec(fd: &OwnedFd) -> Result<(), Error> {
     fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
         .map(drop)
-        .map_err(Error::Duplicate)
+        .map_err(|error| Error::Duplicate(sys::errno(error)))
 }
 
 /// Refuses what is larger than any allocation (VUID-vkAllocateMemory-pAllocateInfo-01713 and
@@ -235,7 +236,7 @@ fn exportable_types(types: &[vk::MemoryPropertyFlags], needed: u32) -> Vec<u32> 
 }
 
 /// The error of an import, and its reason where that can be seen.
-fn refused(device: &Device, object: &Object, result: vk::Result, errno: Errno) -> Error {
+fn refused(device: &Device, object: &Object, result: vk::Result, errno: Option<Errno>) -> Error {
     let mode = fcntl(object.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
     let read_only = mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY);
     match result == vk::Result::ERROR_INVALID_EXTERNAL_HANDLE && read_only {

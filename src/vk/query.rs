@@ -4,12 +4,12 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ash::vk;
-use nix::errno::Errno;
 use rustc_hash::FxHashMap;
 
 use super::image::DMA_BUF;
 use super::{Call, Device, Error, ImageUsage};
 use crate::buffer::Modifier;
+use crate::sys;
 
 /// A kind of image.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -248,7 +248,7 @@ fn ask_buffers(on: On<'_>, usage: vk::BufferUsageFlags) -> vk::ExternalMemoryFea
 pub(super) fn memory_types(device: &Device, fd: std::os::fd::BorrowedFd<'_>) -> Result<u32, Error> {
     use std::os::fd::AsRawFd;
     let mut properties = vk::MemoryFdPropertiesKHR::default();
-    Errno::clear();
+    sys::clear_errno();
     // SAFETY: the device has VK_KHR_external_memory_fd; the fd is open and stays the caller's.
     unsafe {
         device
@@ -257,7 +257,7 @@ pub(super) fn memory_types(device: &Device, fd: std::os::fd::BorrowedFd<'_>) -> 
             .get_memory_fd_properties(DMA_BUF, fd.as_raw_fd(), &mut properties)
             .map_err(|result| {
                 let name = device.physical().name();
-                Error::of_import(name, Call::GetMemoryFdProperties, result, Errno::last())
+                Error::of_import(name, Call::GetMemoryFdProperties, result, sys::last_errno())
             })?;
     }
     Ok(properties.memory_type_bits)

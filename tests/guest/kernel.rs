@@ -7,7 +7,8 @@ pub(crate) mod seccomp;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use primeshare::{Device, DmaBuf, Errno};
+use nix::errno::Errno;
+use primeshare::{Device, DmaBuf};
 
 /// The errno of a bare call.
 pub(crate) fn errno(error: io::Error) -> Errno {

@@ -32,7 +32,7 @@ fn is_master(file: BorrowedFd<'_>) -> bool {
     // AUTH_MAGIC of nobody: EINVAL to the master, EACCES to the others (libdrm's `drmIsMaster`).
     // SAFETY: the fd is open, and the magic number outlives the call.
     let asked = unsafe { auth_magic(file.as_raw_fd(), &0) };
-    asked != Err(Errno::EACCES)
+    asked != Err(nix::errno::Errno::EACCES)
 }
 
 /// Runs a test with the program's device, of which the program is the master or not, and its copy.

@@ -440,8 +440,8 @@ fn ask_for(socket: &impl AsFd, option: libc::c_int) {
             size_of_val(&yes) as u32,
         )
     };
-    let errno = Errno::last();
-    let has_no_labels = option == PASSSEC && errno == Errno::EOPNOTSUPP;
+    let errno = nix::errno::Errno::last();
+    let has_no_labels = option == PASSSEC && errno == nix::errno::Errno::EOPNOTSUPP;
     assert!(set == 0 || has_no_labels, "option {option}: {errno}");
 }
 

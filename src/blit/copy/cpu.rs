@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
+use crate::Errno;
 use crate::blit::Failure;
 use crate::blit::copy::host::HostPicture;
 use crate::blit::copy::memory::{Readable, Writable};

@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
+use crate::Errno;
 use crate::blit::Failure;
 use crate::sync::SyncFile;
+use crate::sys::poll::event;
 use crate::sys::process::Owner;
 
 /// Who makes copies go on while somebody waits for their ends.
@@ -206,10 +207,6 @@ impl Signal {
         };
         Ok(event)
     }
-}
-
-fn event() -> Result<EventFd, Errno> {
-    EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
 }
 
 fn write(event: &EventFd) {

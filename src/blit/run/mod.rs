@@ -7,7 +7,6 @@
 pub(super) mod completion;
 pub(super) mod engine;
 pub(super) mod pair;
-pub(super) mod poll;
 pub(super) mod queue;
 mod schedule;
 pub(super) mod thread;

@@ -213,7 +213,7 @@ impl Queue {
         self.counts.ended(made.is_some(), latency);
     }
 
-    pub(super) fn make_completion(&mut self) -> Result<(Completion, Signaller), nix::errno::Errno> {
+    pub(super) fn make_completion(&mut self) -> Result<(Completion, Signaller), crate::Errno> {
         self.completions.make()
     }
 }

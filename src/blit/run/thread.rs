@@ -4,8 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use nix::errno::Errno;
-
+use crate::Errno;
 use crate::sys;
 
 /// A thread of the library's own.

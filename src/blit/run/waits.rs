@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use arrayvec::ArrayVec;
 use nix::poll::PollFlags;
 
-use super::poll::are_ready;
 use crate::blit::copy::copier;
 use crate::blit::copy::frame::Frame;
 use crate::buffer::MAX_PLANES;
 use crate::sync::{Access, SyncFile, implicit};
+use crate::sys::poll::are_ready;
 
 /// The most fds that can be given with one copy.
 pub(in crate::blit) const MAX_WAITS: usize = 4;

@@ -11,23 +11,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use nix::errno::Errno;
 use nix::poll::PollFlags;
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::eventfd::EventFd;
 
 use super::completion::{Completion, Completions, Driver, Signal};
 use super::engine::{Engine, leave};
-use super::poll::{any_ready, are_ready, unready, wait_for};
 use super::queue::{Begun, Job, Points, Queue, Signals, Sleep, Stream};
 use super::schedule::{self, Route};
 use super::thread::Thread;
 use super::waits::{self, Inputs, Waits};
+use crate::Errno;
 use crate::blit::copy::copier::Running;
 use crate::blit::copy::frame::Frame;
 use crate::blit::statistics::{Counts, Statistics};
 use crate::blit::strategy::Strategy;
 use crate::blit::{Error, Failure};
 use crate::sync::SyncFile;
+use crate::sys::poll::{self, any_ready, are_ready, unready, wait_for};
 use crate::vk::DEADLINE;
 
 /// The shortest wait for a GPU at a time.
@@ -93,8 +93,7 @@ pub(in crate::blit) fn spawn(
     in_flight: usize,
     input_timeout: Duration,
 ) -> Result<(Arc<Shared>, Thread), Error> {
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let wake = EventFd::from_flags(flags).map_err(Error::System)?;
+    let wake = poll::event().map_err(Error::System)?;
     let shared = Arc::new_cyclic(|driver: &Weak<Shared>| Shared {
         queue: Mutex::new(Queue {
             waiting: VecDeque::with_capacity(in_flight),

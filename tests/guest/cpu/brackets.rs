@@ -43,7 +43,7 @@ pub(super) fn of<R: Send>(
     COUNT.store(0, Ordering::SeqCst);
     for (number, answer) in ANSWERS.iter().enumerate() {
         let errno = answers.get(number).copied().flatten();
-        answer.store(errno.map_or(0, |errno| errno as i32), Ordering::SeqCst);
+        answer.store(errno.map_or(0, |errno| errno.raw()), Ordering::SeqCst);
     }
     let result = thread::scope(|scope| {
         let traced = scope.spawn(move || {

@@ -3,10 +3,10 @@
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::stat::Mode;
-use primeshare::Errno;
 
 use super::{LENGTH, every_exporter};
 use crate::kernel::{Gem, flags};

@@ -4,8 +4,8 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64};
-use primeshare::Errno;
 use primeshare::buffer::BufferId;
 
 use super::{LENGTH, every_exporter};
@@ -100,7 +100,7 @@ fn what_is_no_dma_buf_has_no_identity() {
         // Before one was met, and after.
         for _ in 0..2 {
             for file in &files {
-                assert_eq!(BufferId::of(file), Err(Errno::EINVAL));
+                assert_eq!(BufferId::of(file), Err(primeshare::Errno::EINVAL));
             }
             let (_, fd) = every_exporter(guest).swap_remove(0);
             assert!(BufferId::of(fd).is_ok());

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use primeshare::Errno;
 
 use super::every_exporter;
 use crate::kernel::{Gem, errno};

@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::poll::PollFlags;
-use primeshare::{Device, Errno};
+use primeshare::Device;
 
 use super::every_exporter;
 use crate::kernel::dma_buf::{READ, WRITE, export_sync_file, import_sync_file, ready};

@@ -2,7 +2,8 @@
 
 use std::os::fd::AsFd;
 
-use primeshare::{Device, Errno, Fourcc};
+use nix::errno::Errno;
+use primeshare::{Device, Fourcc};
 
 use super::SIZE;
 use crate::kernel::{Gem, errno};

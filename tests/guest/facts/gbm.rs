@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use gbm::{BufferObject, BufferObjectFlags, Format};
-use primeshare::Errno;
+use nix::errno::Errno;
 use primeshare::buffer::BufferId;
 
 use crate::kernel::{Gem, flags};

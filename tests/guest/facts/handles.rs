@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
+use primeshare::Device;
 use primeshare::buffer::BufferId;
-use primeshare::{Device, Errno};
 
 use super::every_exporter;
 use crate::kernel::Gem;

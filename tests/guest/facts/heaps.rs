@@ -2,8 +2,8 @@
 
 use std::os::fd::AsFd;
 
+use nix::errno::Errno;
 use nix::unistd::{Whence, lseek64};
-use primeshare::Errno;
 
 use crate::kernel::dma_buf::heap;
 use crate::kernel::flags;

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::ftruncate;
-use primeshare::Errno;
 
 use crate::kernel::dma_buf::{udmabuf, udmabuf_with};
 use crate::kernel::flags;

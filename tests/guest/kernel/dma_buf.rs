@@ -5,8 +5,8 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use primeshare::Errno;
 
 pub(crate) const READ: u64 = 1;
 pub(crate) const WRITE: u64 = 2;

@@ -2,9 +2,9 @@
 
 use std::thread;
 
+use nix::errno::Errno;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use primeshare::Errno;
 
 /// Runs `work` in a child that the kernel kills at any system call but read, write and exit, and
 /// says how it ended: status 0 where `work` was true.
@@ -62,7 +62,7 @@ pub(crate) fn forbid_dupfd_query() {
 /// had no code for it.
 pub(crate) fn without_ioctls<R: Send>(
     commands: &[u32],
-    errno: Errno,
+    errno: primeshare::Errno,
     work: impl FnOnce() -> R + Send,
 ) -> R {
     thread::scope(|scope| {
@@ -73,7 +73,7 @@ pub(crate) fn without_ioctls<R: Send>(
                     skip_unless(libc::SYS_ioctl as u32, 3),
                     load(SECOND_ARGUMENT),
                     skip_unless(command, 1),
-                    deny(errno as i32),
+                    deny(errno.raw()),
                     allow(),
                 ]);
             }
