@@ -1,8 +1,12 @@
-use std::path::PathBuf;
+//! Why allocations fail.
 
-use crate::Errno;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use crate::buffer::{self, Fourcc, Modifier};
-use crate::{device, export, gem};
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind, device, export, gem};
 
 /// Why nothing was allocated. Nothing was leaked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,56 +75,107 @@ pub enum Error {
         /// ENOMEM, also for more than the machine has. EMFILE …
         errno: Errno,
     },
-    /// `gbm_create_device` failed.
-    #[error("gbm has no backend for {device}: {errno}")]
-    GbmDevice {
-        /// The device.
-        device: String,
-        /// Mesa's reason.
-        errno: Errno,
-    },
-    /// gbm does not allocate this.
-    #[error("gbm_bo_create of {width}x{height} {fourcc} on {device}: {errno}")]
-    GbmCreate {
-        /// The device.
-        device: String,
-        /// Width in pixels.
-        width: u32,
-        /// Height in pixels.
-        height: u32,
-        /// Format.
-        fourcc: Fourcc,
-        /// Mesa's reason.
-        errno: Errno,
-    },
-    /// Mesa did not export the new buffer. So its driver may believe that nobody shares the memory
-    /// and make other buffers of it, and the buffer was not handed out.
-    #[error("gbm_bo_get_fd_for_plane of plane {plane} on {device}: {reason}", reason = reason(*errno))]
-    GbmExport {
-        /// The device.
-        device: String,
-        /// The memory plane.
-        plane: u32,
-        /// Mesa's reason. `None` if it gives none.
+    /// An allocator failed in a way of its own: [`gbm::Error`](crate::gbm::Error) is gbm's, and
+    /// [`vk::Error`](crate::vk::Error) Vulkan's.
+    #[error("{allocator}: {cause}")]
+    Allocator {
+        /// The allocator.
+        allocator: &'static str,
+        /// What can be done about it.
+        kind: ErrorKind,
+        /// The kernel's or Mesa's number, if there is one.
         errno: Option<Errno>,
+        /// Its error.
+        cause: Cause,
     },
-    /// The driver behind gbm made the new buffer in the memory of one that gbm made before and
-    /// that is in use. It was not handed out: each would show what is written to the other.
-    #[error("gbm on {device} made a buffer in the memory of another that is in use, {id:?}")]
-    GbmReused {
-        /// The device.
-        device: String,
-        /// The dma-buf of both.
-        id: buffer::BufferId,
-    },
-    /// Vulkan does not allocate this; [`vk::Exporter::create_wait`](crate::vk::Exporter::create_wait) tells why as a type.
-    #[error("Vulkan: {0}")]
-    Vulkan(String),
-    /// gbm's buffer has a number of planes that no buffer has.
-    #[error("gbm made a buffer of {0} planes")]
-    GbmPlanes(u32),
 }
 
-fn reason(errno: Option<Errno>) -> String {
-    errno.map_or_else(|| "no reason given".to_owned(), |errno| errno.to_string())
+impl Error {
+    /// An allocator's own error. `kind` and `errno` are the error's, for those who do not know its type.
+    pub fn of_allocator(
+        allocator: &'static str,
+        kind: ErrorKind,
+        errno: Option<Errno>,
+        cause: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        let cause = Cause(Arc::new(cause));
+        Self::Allocator {
+            allocator,
+            kind,
+            errno,
+            cause,
+        }
+    }
+
+    /// The allocator's own error, if it is of this type.
+    pub fn of<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        match self {
+            Self::Allocator { cause, .. } => cause.0.downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Allocator { kind, .. } => *kind,
+            Self::Format { .. } | Self::Modifiers { .. } => ErrorKind::Refused,
+            Self::Layout(error) => error.kind(),
+            Self::Gem(error) => error.kind(),
+            Self::Export(error) => error.kind(),
+            Self::Device(error) => error.kind(),
+            Self::Open { errno, .. }
+            | Self::Memory { errno, .. }
+            | Self::Udmabuf { errno, .. }
+            | Self::DmaHeap { errno, .. } => ErrorKind::of(*errno),
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Allocator { errno, .. } => *errno,
+            Self::Format { .. } | Self::Modifiers { .. } => None,
+            Self::Layout(error) => error.errno(),
+            Self::Gem(error) => error.errno(),
+            Self::Export(error) => error.errno(),
+            Self::Device(error) => error.errno(),
+            Self::Open { errno, .. }
+            | Self::Memory { errno, .. }
+            | Self::Udmabuf { errno, .. }
+            | Self::DmaHeap { errno, .. } => Some(*errno),
+        }
+    }
 }
+
+into_io_error!(Error);
+
+/// An error of an allocator's, whatever its type. Two of them are equal if they say the same.
+#[derive(Clone)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl fmt::Debug for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Cause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source()
+    }
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_string() == other.0.to_string()
+    }
+}
+
+impl Eq for Cause {}

@@ -12,7 +12,7 @@ mod udmabuf;
 
 pub use dma_heap::DmaHeap;
 pub use dumb::Dumb;
-pub use error::Error;
+pub use error::{Cause, Error};
 pub use udmabuf::Udmabuf;
 
 use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Modifier};
@@ -82,3 +82,19 @@ pub trait Allocator: Send + Sync {
     /// Allocates a buffer. The contents are zero or undefined, as the driver pleases.
     fn allocate(&self, request: &Request) -> Result<DmaBuf, Error>;
 }
+
+macro_rules! forward {
+    ($($pointer:ty),*) => {$(
+        impl<A: Allocator + ?Sized> Allocator for $pointer {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+
+            fn allocate(&self, request: &Request) -> Result<DmaBuf, Error> {
+                (**self).allocate(request)
+            }
+        }
+    )*};
+}
+
+forward!(&A, Box<A>, std::sync::Arc<A>);

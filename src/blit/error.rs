@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::strategy::Strategy;
-use crate::Errno;
 use crate::buffer::{BufferId, DmaBuf, Fourcc};
-use crate::{alloc, sync, vk};
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind, alloc, sync, vk};
 
 /// Why a copy cannot be made or failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -143,7 +143,68 @@ pub enum Failure {
     Cancelled,
 }
 
+impl Error {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Source(error) | Self::Destination(error) | Self::Commands(error) => error.kind(),
+            Self::Fences(error) => error.kind(),
+            Self::Busy(_) | Self::Fenced => ErrorKind::Busy,
+            Self::StillRunning => ErrorKind::TimedOut,
+            Self::System(errno) => ErrorKind::of(*errno),
+            Self::Planar(_) => ErrorKind::Unsupported,
+            Self::Size { .. }
+            | Self::Format { .. }
+            | Self::SameBuffer
+            | Self::Scaling(_)
+            | Self::Waits { .. }
+            | Self::Signals { .. }
+            | Self::OtherProcess
+            | Self::NoStrategies => ErrorKind::Invalid,
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Source(error) | Self::Destination(error) | Self::Commands(error) => error.errno(),
+            Self::Fences(error) => error.errno(),
+            Self::System(errno) => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+into_io_error!(Error);
+
 impl Failure {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Vulkan(error) => error.kind(),
+            Self::Cpu(error) | Self::NotLeft(error) => error.kind(),
+            Self::Allocate(error) => error.kind(),
+            Self::Poll(errno) => ErrorKind::of(*errno),
+            Self::Lost(_) => ErrorKind::Lost,
+            Self::Deadline(_) | Self::TimedOut(_) => ErrorKind::TimedOut,
+            Self::Unlike { .. } | Self::NoPrivateBuffer { .. } | Self::NoStrategy => {
+                ErrorKind::Refused
+            }
+            Self::Cancelled => ErrorKind::Other,
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Vulkan(error) => error.errno(),
+            Self::Cpu(error) | Self::NotLeft(error) => error.errno(),
+            Self::Allocate(error) => error.errno(),
+            Self::Poll(errno) => Some(*errno),
+            _ => None,
+        }
+    }
+
     /// Whether it says something of these buffers only, or of this moment, and nothing of others like
     /// them.
     pub(super) fn is_of_the_frame(&self) -> bool {
@@ -157,12 +218,14 @@ impl Failure {
     /// Whether the same may work next time, as after a lack of memory.
     pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Vulkan(error) => error.is_passing(),
+            Self::Vulkan(error) => error.is_transient(),
             Self::Cpu(_) | Self::Lost(_) | Self::Allocate(_) => true,
             _ => false,
         }
     }
 }
+
+into_io_error!(Failure);
 
 /// What copies that change no size ask of two buffers.
 pub(super) fn check_sizes(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {

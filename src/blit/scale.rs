@@ -2,6 +2,8 @@
 
 use super::damage::Rect;
 use super::strategy::End;
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// How a picture is turned, in the meaning of Wayland's `wl_output.transform`: the flipped values
 /// first flip the picture around a vertical axis (left becomes right), then it is rotated
@@ -140,6 +142,20 @@ pub enum ScalingError {
         down: u32,
     },
 }
+
+impl ScalingError {
+    /// What can be done about it: they are all of what was passed in.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
+    /// None: no system call was made.
+    pub fn errno(&self) -> Option<Errno> {
+        None
+    }
+}
+
+into_io_error!(ScalingError);
 
 fn name(end: End) -> &'static str {
     match end {

@@ -1,5 +1,6 @@
 use super::{Fourcc, MAX_PLANES, Modifier};
-use crate::Errno;
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// Why a buffer description was refused. Every fd that came with it has been closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,3 +112,44 @@ pub enum Error {
         unit: u32,
     },
 }
+
+impl Error {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.errno().map_or(ErrorKind::Invalid, ErrorKind::of)
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Examine { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// What a Wayland server answers to the client that sent the buffer: a value of
+    /// `zwp_linux_buffer_params_v1.error`. 3 `incomplete`, 5 `invalid_dimensions`, 6 `out_of_bounds`;
+    /// or 7 `invalid_wl_buffer` for what is no protocol error: `create` is answered by the event
+    /// `failed` then, and only `create_immed` by the code.
+    pub fn linux_dmabuf_code(&self) -> u32 {
+        const INCOMPLETE: u32 = 3;
+        const INVALID_DIMENSIONS: u32 = 5;
+        const OUT_OF_BOUNDS: u32 = 6;
+        const INVALID_WL_BUFFER: u32 = 7;
+        match self {
+            Self::PlaneCount(_) | Self::FormatPlaneCount { .. } => INCOMPLETE,
+            Self::Empty { .. } | Self::TooLarge { .. } => INVALID_DIMENSIONS,
+            Self::StrideTooSmall { .. }
+            | Self::NoStride { .. }
+            | Self::OutOfBounds { .. }
+            | Self::OutOfReach { .. } => OUT_OF_BOUNDS,
+            Self::BadFd(_)
+            | Self::Examine { .. }
+            | Self::NotADmaBuf { .. }
+            | Self::PlanesOverlap { .. }
+            | Self::Misaligned { .. } => INVALID_WL_BUFFER,
+        }
+    }
+}
+
+into_io_error!(Error);

@@ -29,7 +29,7 @@ pub(super) fn probe(device: &Device) -> Result<Capabilities, Error> {
     };
     let import = match system_memory() {
         Ok((fd, id)) => Some(answer(handles.import(fd.as_fd(), id))?.is_some()),
-        Err(errno) if sys::is_passing(errno) => {
+        Err(errno) if sys::is_transient(errno) => {
             return Err(Error::Probe {
                 device: device.to_string(),
                 errno,
@@ -50,7 +50,7 @@ fn answer<T>(attempt: Result<T, gem::Error>) -> Result<Option<T>, gem::Error> {
     match attempt {
         Ok(done) => Ok(Some(done)),
         Err(CreateDumb { errno, .. } | Export { errno, .. } | Import { errno, .. })
-            if !sys::is_passing(errno) =>
+            if !sys::is_transient(errno) =>
         {
             Ok(None)
         }

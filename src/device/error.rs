@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
-use crate::Errno;
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// Why a device could not be opened or asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,3 +95,33 @@ pub enum Error {
         device: String,
     },
 }
+
+impl Error {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotDrm | Self::WrongDevice { .. } => ErrorKind::Invalid,
+            Self::Gem(error) => error.kind(),
+            _ => self.errno().map_or(ErrorKind::Other, ErrorKind::of),
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::NotDrm | Self::WrongDevice { .. } => None,
+            Self::Gem(error) => error.errno(),
+            Self::Open { errno, .. }
+            | Self::Stat { errno }
+            | Self::Version { errno, .. }
+            | Self::Compare { errno, .. }
+            | Self::Lease { errno, .. }
+            | Self::Sysfs { errno, .. }
+            | Self::List { errno, .. }
+            | Self::Map { errno, .. }
+            | Self::Probe { errno, .. } => Some(*errno),
+        }
+    }
+}
+
+into_io_error!(Error);

@@ -27,7 +27,7 @@ impl Device {
     pub fn private_copy(&self) -> Result<Self, Error> {
         let file = match sys::drm::lease_nothing(self.as_fd()) {
             Ok(lease) => lease,
-            Err(errno) if sys::is_passing(errno) => {
+            Err(errno) if sys::is_transient(errno) => {
                 return Err(Error::Lease {
                     device: self.to_string(),
                     errno,
@@ -69,5 +69,5 @@ impl Device {
 
 /// A lack of memory or of room for an fd, rather than a path that leads elsewhere.
 fn is_of_the_moment(error: &Error) -> bool {
-    matches!(error, Error::Open { errno, .. } if sys::is_passing(*errno))
+    matches!(error, Error::Open { errno, .. } if sys::is_transient(*errno))
 }

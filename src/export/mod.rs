@@ -6,6 +6,8 @@ pub use send::{SendError, send};
 
 use crate::buffer::{self, DmaBuf, Layout};
 use crate::gem::{self, Object};
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// Why a GEM object could not be exported as a [`DmaBuf`]. Nothing was leaked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,26 @@ pub enum Error {
     #[error(transparent)]
     Layout(#[from] buffer::Error),
 }
+
+impl Error {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Gem(error) => error.kind(),
+            Self::Layout(error) => error.kind(),
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Gem(error) => error.errno(),
+            Self::Layout(error) => error.errno(),
+        }
+    }
+}
+
+into_io_error!(Error);
 
 /// Exports a GEM object that holds all planes of a picture; each plane is its offset and stride
 /// in bytes.

@@ -2,9 +2,10 @@ use std::os::fd::AsFd;
 
 use arrayvec::ArrayVec;
 
-use crate::Errno;
 use crate::buffer::{DmaBuf, MAX_PLANES, message};
+use crate::kind::into_io_error;
 use crate::sys::socket;
+use crate::{Errno, ErrorKind};
 
 const _: () = assert!(MAX_PLANES <= socket::MAX_FDS);
 
@@ -23,6 +24,23 @@ pub enum SendError {
         errno: Errno,
     },
 }
+
+impl SendError {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.errno().map_or(ErrorKind::Invalid, ErrorKind::of)
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::SocketType => None,
+            Self::Send { errno } => Some(*errno),
+        }
+    }
+}
+
+into_io_error!(SendError);
 
 /// Sends a buffer to another process: one message of its layout and a dup of the fd of each plane,
 /// for [`import::receive`](crate::import::receive) at the other end.

@@ -6,7 +6,7 @@ use gbm::{BufferObject, BufferObjectFlags};
 
 use super::flags_of;
 use crate::Errno;
-use crate::alloc::{Error, Request};
+use crate::alloc::{self, Request};
 use crate::buffer::Modifier;
 use crate::{gem, sys};
 
@@ -106,10 +106,10 @@ pub(super) fn create(
     gbm: &gbm::Device<OwnedFd>,
     device: &str,
     request: &Request,
-) -> Result<(BufferObject<()>, Modifier), Error> {
+) -> Result<(BufferObject<()>, Modifier), alloc::Error> {
     let (width, height) = (request.width, request.height);
     // The crate's format is a closed enum, to be met at this edge only.
-    let format = gbm::Format::try_from(request.fourcc.0).map_err(|_| Error::Format {
+    let format = gbm::Format::try_from(request.fourcc.0).map_err(|_| alloc::Error::Format {
         allocator: "gbm",
         fourcc: request.fourcc,
     })?;
@@ -127,7 +127,7 @@ pub(super) fn create(
         }
     }
     Err(match refused {
-        None => Error::Modifiers {
+        None => alloc::Error::Modifiers {
             allocator: "gbm",
             modifiers: request.modifiers.clone(),
         },
@@ -135,13 +135,14 @@ pub(super) fn create(
             let device = device.to_owned();
             gem::Error::Lost { device }.into()
         }
-        Some(errno) => Error::GbmCreate {
+        Some(errno) => super::Error::Create {
             device: device.to_owned(),
             width,
             height,
             fourcc: request.fourcc,
             errno,
-        },
+        }
+        .into(),
     })
 }
 

@@ -16,7 +16,7 @@ use gbm::BufferObject;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use crate::Errno;
-use crate::alloc::Error;
+use crate::alloc;
 use crate::buffer::{BufferId, MAX_PLANES, PlaneFd};
 use crate::{gem, sys};
 
@@ -28,10 +28,10 @@ pub(super) fn planes(
     file: BorrowedFd<'_>,
     device: &str,
     bo: &BufferObject<()>,
-) -> Result<ArrayVec<PlaneFd, MAX_PLANES>, Error> {
+) -> Result<ArrayVec<PlaneFd, MAX_PLANES>, alloc::Error> {
     let count = bo.plane_count();
     if count == 0 || count as usize > MAX_PLANES {
-        return Err(Error::GbmPlanes(count));
+        return Err(super::Error::Planes(count).into());
     }
     let mut planes = ArrayVec::new();
     for plane in 0..count {
@@ -52,7 +52,7 @@ fn export(
     bo: &BufferObject<()>,
     plane: u32,
     before: &[PlaneFd],
-) -> Result<OwnedFd, Error> {
+) -> Result<OwnedFd, alloc::Error> {
     let ours = by_us(file, device, bo, plane)?;
     match (ours, by_mesa(bo, plane)) {
         (Some(ours), Ok(mesas)) if is_same(&ours, &mesas) => Ok(ours),
@@ -80,7 +80,7 @@ fn by_us(
     device: &str,
     bo: &BufferObject<()>,
     plane: u32,
-) -> Result<Option<OwnedFd>, Error> {
+) -> Result<Option<OwnedFd>, alloc::Error> {
     // SAFETY: every member of the union is plain data of the same eight bytes, and drm backends
     // fill in the 32-bit one.
     let handle = unsafe { bo.handle_for_plane(plane as i32).u32_ };
@@ -88,7 +88,7 @@ fn by_us(
         Ok(fd) => Ok(Some(fd)),
         // After an error of the moment Mesa's export would be the first, and might make the dma-buf
         // read-only for good.
-        Err(gem::Error::Export { errno, .. }) if !sys::is_passing(errno) => {
+        Err(gem::Error::Export { errno, .. }) if !sys::is_transient(errno) => {
             log::debug!("gbm on {device}: export of handle {handle}: {errno}");
             Ok(None)
         }
@@ -107,14 +107,15 @@ fn is_same(a: &OwnedFd, b: &OwnedFd) -> bool {
     BufferId::of(a).is_ok_and(|id| BufferId::of(b) == Ok(id))
 }
 
-fn failed(file: BorrowedFd<'_>, device: &str, plane: u32, errno: Option<Errno>) -> Error {
+fn failed(file: BorrowedFd<'_>, device: &str, plane: u32, errno: Option<Errno>) -> alloc::Error {
     let device = device.to_owned();
     if gem::is_lost(file) {
         return gem::Error::Lost { device }.into();
     }
-    Error::GbmExport {
+    super::Error::Export {
         device,
         plane,
         errno,
     }
+    .into()
 }

@@ -6,8 +6,11 @@
 //! its driver knows of it, and the `gbm_bo` is destroyed. From then on the dma-buf keeps the memory.
 
 mod create;
+mod error;
 mod export;
 mod living;
+
+pub use error::Error;
 
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,7 +21,7 @@ use arrayvec::ArrayVec;
 use gbm::BufferObjectFlags;
 
 use crate::Errno;
-use crate::alloc::{Allocator, Error, Request, Usage};
+use crate::alloc::{self, Allocator, Request, Usage};
 use crate::buffer::{BufferId, DmaBuf, Fourcc, Layout, MAX_PLANES, Modifier, PlaneFd};
 use crate::device::{self, Device};
 use crate::negotiate::{self, Endpoint, Support};
@@ -58,8 +61,8 @@ fn has_no_gpu(device: &Device) -> bool {
 /// # Memory of its own
 /// Drivers keep the memory of destroyed buffers for new ones, unless it was exported. Mesa's driver
 /// is told of every export by `gbm_bo_get_fd_for_plane`, and a buffer of which it cannot be told is
-/// not handed out ([`Error::GbmExport`]). Nor is a new buffer in the memory of an older one that
-/// still lives ([`Error::GbmReused`]).
+/// not handed out ([`Error::Export`]). Nor is a new buffer in the memory of an older one that
+/// still lives ([`Error::Reused`]).
 pub struct Gbm {
     device: String,
     /// Behind a lock: Mesa's software winsys (kms_swrast) is not thread-safe, and nothing says
@@ -85,7 +88,7 @@ impl Gbm {
     /// compositor runs is not authenticated, and drivers refuse rendering to it. Mesa's software
     /// gbm needs the primary node, for dumb buffers. (An error of the moment, such as EMFILE, is
     /// given back: what is made on the primary node for want of an fd would stay there.)
-    pub fn new(device: &Device) -> Result<Self, Error> {
+    pub fn new(device: &Device) -> Result<Self, alloc::Error> {
         let render = device.node().render_node()?;
         let render = render
             .filter(|node| node.id != device.node().id)
@@ -102,20 +105,20 @@ impl Gbm {
     }
 
     /// An allocator for the node at `path`.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, alloc::Error> {
         let path = path.as_ref();
         Self::on(device::open_node(path)?, path.display().to_string())
     }
 
     /// An allocator on an fd of a DRM node, which is gbm's from now on, also after an error. No
     /// [`Device`] and no other code may use its file description.
-    pub fn from_fd(fd: OwnedFd) -> Result<Self, Error> {
+    pub fn from_fd(fd: OwnedFd) -> Result<Self, alloc::Error> {
         let name = sys::drm::driver_name(fd.as_fd()).unwrap_or_else(|_| "DRM device".to_owned());
         Self::on(fd, name)
     }
 
-    fn on(file: OwnedFd, device: String) -> Result<Self, Error> {
-        let gbm = gbm::Device::new(file).map_err(|error| Error::GbmDevice {
+    fn on(file: OwnedFd, device: String) -> Result<Self, alloc::Error> {
+        let gbm = gbm::Device::new(file).map_err(|error| Error::Backend {
             device: device.clone(),
             errno: sys::errno(error),
         })?;
@@ -138,7 +141,7 @@ impl Gbm {
         &self,
         gbm: &gbm::Device<OwnedFd>,
         request: &Request,
-    ) -> Result<(ArrayVec<PlaneFd, MAX_PLANES>, Modifier), Error> {
+    ) -> Result<(ArrayVec<PlaneFd, MAX_PLANES>, Modifier), alloc::Error> {
         let (bo, modifier) = create::create(gbm, &self.device, request)?;
         let planes = export::planes(gbm.as_fd(), &self.device, &bo)?;
         Ok((planes, modifier))
@@ -154,12 +157,12 @@ impl Gbm {
     /// [`negotiate`](crate::negotiate::negotiate): `candidates` are what the other endpoints know,
     /// since gbm lists nothing by itself.
     ///
-    /// [`Error::Device`] if it cannot be found out which device this is.
+    /// [`alloc::Error::Device`] if it cannot be found out which device this is.
     pub fn endpoint(
         &self,
         usage: Usage,
         candidates: impl IntoIterator<Item = (Fourcc, Modifier)>,
-    ) -> Result<Endpoint, Error> {
+    ) -> Result<Endpoint, alloc::Error> {
         let gbm = self.lock();
         let device = device::key_of_fd(gbm.as_fd())?;
         let known = |(fourcc, modifier): (Fourcc, Modifier)| {
@@ -193,16 +196,17 @@ impl Gbm {
 
 /// Whether gbm will never work on this node, as far as an errno can tell: Mesa's may be of something
 /// else that it met (ENOENT of a library, for want of an fd).
-fn is_refusal(error: &Error) -> bool {
-    let errno = match *error {
-        Error::Device(device::Error::Open {
-            errno: Errno::ENOENT,
-            ..
-        }) => return true,
-        Error::Device(device::Error::Open { errno, .. }) => errno,
-        Error::GbmDevice { errno, .. } | Error::GbmCreate { errno, .. } => errno,
+fn is_refusal(error: &alloc::Error) -> bool {
+    let errno = match (error, error.of()) {
+        (alloc::Error::Device(device::Error::Open { errno, .. }), _) => {
+            if *errno == Errno::ENOENT {
+                return true;
+            }
+            *errno
+        }
+        (_, Some(Error::Backend { errno, .. } | Error::Create { errno, .. })) => *errno,
         // Mesa gives no reason, or one of its own.
-        Error::GbmExport { errno, .. } => errno.unwrap_or(Errno::EINVAL),
+        (_, Some(Error::Export { errno, .. })) => errno.unwrap_or(Errno::EINVAL),
         _ => return false,
     };
     matches!(
@@ -229,7 +233,7 @@ impl Allocator for Gbm {
         "gbm"
     }
 
-    fn allocate(&self, request: &Request) -> Result<DmaBuf, Error> {
+    fn allocate(&self, request: &Request) -> Result<DmaBuf, alloc::Error> {
         if request.width == 0 || request.height == 0 {
             return Err(crate::buffer::Error::Empty {
                 width: request.width,
@@ -244,7 +248,7 @@ impl Allocator for Gbm {
         let (planes, modifier) = self.make(&self.lock(), request)?;
         // Without an identity it is no dma-buf, which `DmaBuf` says below.
         let ids = planes.iter().flat_map(|plane| BufferId::of(&plane.fd));
-        let living = Living::enter(ids).map_err(|id| Error::GbmReused {
+        let living = Living::enter(ids).map_err(|id| Error::Reused {
             device: self.device.clone(),
             id,
         })?;
@@ -268,24 +272,25 @@ impl std::fmt::Debug for Gbm {
 mod tests {
     use super::*;
 
-    fn open(errno: Errno) -> Error {
+    fn open(errno: Errno) -> alloc::Error {
         let path = "/dev/dri/renderD128".into();
-        Error::Device(device::Error::Open { path, errno })
+        alloc::Error::Device(device::Error::Open { path, errno })
     }
 
-    fn backend(errno: Errno) -> Error {
+    fn backend(errno: Errno) -> alloc::Error {
         let device = "/dev/dri/renderD128".to_owned();
-        Error::GbmDevice { device, errno }
+        Error::Backend { device, errno }.into()
     }
 
-    fn create(errno: Errno) -> Error {
-        Error::GbmCreate {
+    fn create(errno: Errno) -> alloc::Error {
+        Error::Create {
             device: "/dev/dri/renderD128".to_owned(),
             width: 64,
             height: 64,
             fourcc: Fourcc::XRGB8888,
             errno,
         }
+        .into()
     }
 
     /// The errors that `Gbm::open` gave on vgem's render node, in the guest with Mesa 26.1.
@@ -306,10 +311,13 @@ mod tests {
 
     #[test]
     fn an_export_without_a_reason_sends_gbm_to_the_primary_node() {
-        let export = |errno| Error::GbmExport {
-            device: "/dev/dri/renderD128".to_owned(),
-            plane: 0,
-            errno,
+        let export = |errno| {
+            let device = "/dev/dri/renderD128".to_owned();
+            alloc::Error::from(Error::Export {
+                device,
+                plane: 0,
+                errno,
+            })
         };
         assert!(is_refusal(&export(None)));
         assert!(!is_refusal(&export(Some(Errno::EMFILE))));

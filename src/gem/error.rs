@@ -1,4 +1,5 @@
-use crate::Errno;
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// A PRIME operation that the kernel refused. Nothing was leaked: no handle and no fd.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,3 +100,34 @@ pub enum Error {
         errno: Errno,
     },
 }
+
+impl Error {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Lost { .. } => ErrorKind::Lost,
+            Self::Forked { .. } | Self::NoHandle { .. } => ErrorKind::Invalid,
+            Self::Identify {
+                errno: Errno::EINVAL,
+                ..
+            } => ErrorKind::Invalid,
+            _ => self.errno().map_or(ErrorKind::Other, ErrorKind::of),
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Lost { .. } | Self::Forked { .. } | Self::NoHandle { .. } => None,
+            Self::Identify { errno, .. }
+            | Self::Import { errno, .. }
+            | Self::Export { errno, .. }
+            | Self::Close { errno, .. }
+            | Self::OpenName { errno, .. }
+            | Self::CreateDumb { errno, .. }
+            | Self::MapDumb { errno, .. } => Some(*errno),
+        }
+    }
+}
+
+into_io_error!(Error);

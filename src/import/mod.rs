@@ -12,6 +12,8 @@ use arrayvec::ArrayVec;
 use crate::buffer::{DmaBuf, MAX_PLANES};
 use crate::device::Device;
 use crate::gem::{self, Found, Object};
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// Why a buffer could not be imported. The planes imported before the failing one have been
 /// released again.
@@ -23,6 +25,20 @@ pub struct Error {
     /// What failed, and on which device.
     pub cause: gem::Error,
 }
+
+impl Error {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.cause.kind()
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        self.cause.errno()
+    }
+}
+
+into_io_error!(Error);
 
 /// A buffer on a device: a GEM object per memory plane.
 ///

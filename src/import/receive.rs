@@ -1,9 +1,10 @@
 use std::os::fd::AsFd;
 
-use crate::Errno;
 use crate::buffer::message::{self, Malformed};
 use crate::buffer::{self, DmaBuf, PlaneFd};
+use crate::kind::into_io_error;
 use crate::sys::socket;
+use crate::{Errno, ErrorKind};
 
 /// Why no buffer was received. Every fd that came has been closed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +44,30 @@ pub enum ReceiveError {
     #[error(transparent)]
     Buffer(#[from] buffer::Error),
 }
+
+impl ReceiveError {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Empty | Self::FdsLost => ErrorKind::Transient,
+            Self::Closed => ErrorKind::Lost,
+            Self::Receive { errno } => ErrorKind::of(*errno),
+            Self::Buffer(error) => error.kind(),
+            Self::SocketType | Self::Malformed(_) | Self::FdCount { .. } => ErrorKind::Invalid,
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Receive { errno } => Some(*errno),
+            Self::Buffer(error) => error.errno(),
+            _ => None,
+        }
+    }
+}
+
+into_io_error!(ReceiveError);
 
 /// Receives a buffer from another process that called [`export::send`](crate::export::send).
 ///

@@ -1,3 +1,6 @@
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
+
 /// Why a list of formats from outside could not be read, or one of our own not be written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,3 +51,17 @@ pub enum Error {
     #[error("a device number of {0} bytes, not 8")]
     DeviceSize(usize),
 }
+
+impl Error {
+    /// What can be done about it: they are all of what was passed in.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
+    /// None: no system call was made.
+    pub fn errno(&self) -> Option<Errno> {
+        None
+    }
+}
+
+into_io_error!(Error);

@@ -1,5 +1,6 @@
-use crate::Errno;
 use crate::buffer::{Fourcc, Modifier};
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// Why a fence could not be had or waited for, or CPU access failed. Nothing was leaked, and no fd
 /// of the caller was closed.
@@ -212,3 +213,72 @@ pub enum Error {
         errno: Errno,
     },
 }
+
+impl Error {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Lost { .. } => ErrorKind::Lost,
+            Self::TimedOut => ErrorKind::TimedOut,
+            Self::HostUnknown(error) => error.kind(),
+            Self::OnHost | Self::Unreadable { .. } => ErrorKind::Refused,
+            Self::NoSyncobj { .. }
+            | Self::NoTimeline { .. }
+            | Self::Unsupported { .. }
+            | Self::RowsUnknown { .. } => ErrorKind::Unsupported,
+            Self::NotSubmitted { .. } => ErrorKind::Busy,
+            // The work failed, not the call.
+            Self::Failed { .. } => ErrorKind::Other,
+            Self::NotADmaBuf
+            | Self::NotASyncFile
+            | Self::Range { .. }
+            | Self::ReadOnly
+            | Self::WriteOnly
+            | Self::NoSuchObject { .. }
+            | Self::NoSuchPlane { .. }
+            | Self::OtherDevice { .. } => ErrorKind::Invalid,
+            _ => self.errno().map_or(ErrorKind::Other, ErrorKind::of),
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Examine { errno }
+            | Self::Map { errno, .. }
+            | Self::Unreadable { errno }
+            | Self::FromHost { errno }
+            | Self::ToHost { errno }
+            | Self::Sync { errno }
+            | Self::SyncEnd { errno }
+            | Self::Info { errno }
+            | Self::Merge { errno }
+            | Self::Duplicate { errno }
+            | Self::Poll { errno }
+            | Self::Failed { errno }
+            | Self::Unsupported { errno, .. }
+            | Self::ExportSyncFile { errno }
+            | Self::ImportSyncFile { errno }
+            | Self::NoSignalled { errno }
+            | Self::Syncobj { errno, .. } => Some(*errno),
+            Self::HostUnknown(error) => error.errno(),
+            Self::NotADmaBuf
+            | Self::OnHost
+            | Self::Range { .. }
+            | Self::ReadOnly
+            | Self::WriteOnly
+            | Self::NoSuchObject { .. }
+            | Self::NoSuchPlane { .. }
+            | Self::RowsUnknown { .. }
+            | Self::NotASyncFile
+            | Self::TimedOut
+            | Self::Lost { .. }
+            | Self::NoSyncobj { .. }
+            | Self::NoTimeline { .. }
+            | Self::OtherDevice { .. }
+            | Self::NotSubmitted { .. } => None,
+        }
+    }
+}
+
+into_io_error!(Error);

@@ -109,7 +109,7 @@ pub(crate) fn is_absence(errno: Errno) -> bool {
 
 /// Whether an errno is of the moment, a lack of memory or of room for fds, and says nothing of
 /// what was asked for: the same call may succeed later.
-pub(crate) fn is_passing(errno: Errno) -> bool {
+pub(crate) fn is_transient(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::EAGAIN

@@ -124,6 +124,6 @@ pub(crate) fn eventfd(
 
 /// CLOCK_MONOTONIC in nanoseconds, which the waits go by.
 pub(crate) fn monotonic_ns() -> Result<i64, Errno> {
-    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+    let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(super::errno)?);
     i64::try_from(now.as_nanos()).map_err(|_| Errno::EOVERFLOW)
 }

@@ -30,12 +30,12 @@ pub(crate) fn open() -> Result<OwnedFd, Errno> {
 /// A memfd as udmabuf wants it: of `size` bytes, a page multiple, and unable to shrink.
 pub(crate) fn memory(size: u64) -> Result<OwnedFd, Errno> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let memory = memfd_create(c"primeshare", flags)?;
+    let memory = memfd_create(c"primeshare", flags).map_err(super::errno)?;
     super::uninterrupted(|| {
         let sized = rustix::fs::ftruncate(&memory, size);
         sized.map_err(super::errno)
     })?;
-    fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK))?;
+    fcntl(&memory, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK)).map_err(super::errno)?;
     Ok(memory)
 }
 

@@ -21,7 +21,7 @@ impl Device {
     ///
     /// One image per memory, layout and usage, whoever asks; it goes with its last user. A refusal
     /// is remembered with its reason until the buffer goes, but for
-    /// [passing](Error::is_passing) ones. No system call where the answer is known.
+    /// [passing](Error::is_transient) ones. No system call where the answer is known.
     pub fn image(
         &self,
         buffer: &DmaBuf,
@@ -30,7 +30,7 @@ impl Device {
         let usage = usage.into();
         self.images().of(usage).get_or_make(buffer, || {
             self.import_image(buffer, usage)
-                .map_err(|error| match error.is_passing() {
+                .map_err(|error| match error.is_transient() {
                     true => Refusal::Passing(error),
                     false => Refusal::Lasting(error),
                 })

@@ -3,8 +3,9 @@ use std::fmt;
 use ash::vk;
 
 use super::Feature;
-use crate::Errno;
 use crate::buffer::{Fourcc, Modifier};
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// Why a Vulkan operation failed or a buffer was refused. Nothing was leaked; no fd of the caller
 /// was closed.
@@ -351,10 +352,10 @@ pub enum Error {
     },
     /// The fd could not be duplicated for the driver.
     #[error("cannot duplicate the dma-buf fd: {0}")]
-    Duplicate(crate::Errno),
+    Duplicate(Errno),
     /// The fd is no sync file.
     #[error("the fd is not a sync file: {0}")]
-    NotASyncFile(crate::Errno),
+    NotASyncFile(Errno),
     /// The sync file is not signalled yet, and the driver would wait for it while it submits work. Wait
     /// for the sync file first.
     #[error("{device} would wait for the sync file while it submits")]
@@ -404,6 +405,89 @@ impl Error {
         )
     }
 
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
+        use vk::Result as R;
+        match self {
+            _ if self.is_device_lost() => ErrorKind::Lost,
+            Self::Hung { .. } => ErrorKind::Lost,
+            Self::Timeout { .. } => ErrorKind::TimedOut,
+            Self::Busy | Self::PendingSyncFile { .. } => ErrorKind::Busy,
+            _ if self.is_transient() => ErrorKind::Transient,
+            Self::RefusedAgain { .. } => ErrorKind::Refused,
+            Self::NeitherImageNorBuffer { image, .. } => image.kind(),
+            Self::NotCurrent(error) => error.kind(),
+            Self::Device(error) => error.kind(),
+            Self::Describe(error) | Self::Layout(error) => error.kind(),
+            Self::Load(_)
+            | Self::NoValidationLayer
+            | Self::NoSuchDevice { .. }
+            | Self::InstanceVersion { .. }
+            | Self::DeviceVersion { .. }
+            | Self::Missing { .. }
+            | Self::NoQueue { .. }
+            | Self::Format(_)
+            | Self::FormatExtension { .. } => ErrorKind::Unsupported,
+            Self::StagingRange { .. }
+            | Self::StagingEmpty
+            | Self::NoPlane { .. }
+            | Self::ImplicitModifier
+            | Self::PlaneCount { .. }
+            | Self::NoUsage
+            | Self::OddSize { .. }
+            | Self::Misaligned { .. }
+            | Self::NotLinear(_)
+            | Self::NotASyncFile(_) => ErrorKind::Invalid,
+            Self::CreateInstance(result) | Self::Enumerate(result) => match *result {
+                R::ERROR_OUT_OF_HOST_MEMORY | R::ERROR_OUT_OF_DEVICE_MEMORY => ErrorKind::Transient,
+                R::ERROR_INCOMPATIBLE_DRIVER => ErrorKind::Unsupported,
+                _ => ErrorKind::Other,
+            },
+            Self::Call { result, .. } => match *result {
+                R::ERROR_INVALID_EXTERNAL_HANDLE
+                | R::ERROR_INVALID_DRM_FORMAT_MODIFIER_PLANE_LAYOUT_EXT
+                | R::ERROR_FORMAT_NOT_SUPPORTED
+                | R::ERROR_NOT_PERMITTED_KHR => ErrorKind::Refused,
+                R::ERROR_EXTENSION_NOT_PRESENT | R::ERROR_FEATURE_NOT_PRESENT => {
+                    ErrorKind::Unsupported
+                }
+                _ => ErrorKind::Other,
+            },
+            Self::ClassicResource { .. }
+            | Self::Modifier { .. }
+            | Self::NotImportable { .. }
+            | Self::TooLarge { .. }
+            | Self::PlaneLayout { .. }
+            | Self::Disjoint { .. }
+            | Self::TooSmall { .. }
+            | Self::TooManyBytes { .. }
+            | Self::NoMemoryType { .. }
+            | Self::ReadOnly { .. }
+            | Self::SeveralDmaBufs(_)
+            | Self::BufferUsage { .. }
+            | Self::NotExportable { .. }
+            | Self::PlaneOutOfReach { .. }
+            | Self::OverlappingPlanes { .. }
+            | Self::View { .. }
+            | Self::Blit { .. } => ErrorKind::Refused,
+            Self::Lack { .. } | Self::NoFd { .. } | Self::StagingMemory(_) | Self::Duplicate(_) => {
+                ErrorKind::Transient
+            }
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Lack { errno, .. } => Some(*errno),
+            Self::Duplicate(errno) | Self::NotASyncFile(errno) => Some(*errno),
+            Self::NotCurrent(error) => error.errno(),
+            Self::Device(error) => error.errno(),
+            Self::Describe(error) | Self::Layout(error) => error.errno(),
+            _ => None,
+        }
+    }
+
     /// Whether it says that there is no memory, which may not be the reason: see
     /// [`Error::RefusedAgain`].
     pub(super) fn is_lack_of_memory(&self) -> bool {
@@ -449,7 +533,7 @@ impl Error {
 
     /// Whether the same may work next time: a lack of memory or of fds, or work under way. A lost
     /// device stays lost.
-    pub fn is_passing(&self) -> bool {
+    pub(crate) fn is_transient(&self) -> bool {
         use vk::Result as R;
         match self {
             Self::Call { result, .. } | Self::NotImportable { result, .. } => matches!(
@@ -461,7 +545,7 @@ impl Error {
             ),
             // Looking needs fds.
             Self::NotCurrent(crate::sync::Error::Examine { errno }) => {
-                crate::sys::is_passing(*errno)
+                crate::sys::is_transient(*errno)
             }
             Self::NoFd { .. }
             | Self::Lack { .. }
@@ -474,6 +558,8 @@ impl Error {
         }
     }
 }
+
+into_io_error!(Error);
 
 /// The Vulkan calls that [`Error::Call`] reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -293,7 +293,7 @@ impl Allocator for Exporter {
                 modifiers,
             },
             Error::Describe(error) => alloc::Error::Layout(error),
-            error => alloc::Error::Vulkan(error.to_string()),
+            error => alloc::Error::of_allocator(self.name(), error.kind(), error.errno(), error),
         })
     }
 }

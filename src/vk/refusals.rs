@@ -139,7 +139,7 @@ mod tests {
         }
         for pause in [1, 2, 4, 8, 16, 32, 64, 64] {
             let refused = row.add(lack_of_memory(), now);
-            assert!(!refused.is_passing(), "{refused}");
+            assert!(!refused.is_transient(), "{refused}");
             let almost = now + Duration::from_secs(pause) - Duration::from_millis(1);
             assert_eq!(row.answer(almost), Some(refused));
             assert_eq!(row.answer(now + Duration::from_secs(pause)), None);
@@ -153,12 +153,12 @@ mod tests {
             call: Call::ImportMemory,
             result,
         };
-        assert!(lack_of_memory().is_passing());
+        assert!(lack_of_memory().is_transient());
         for result in [
             vk::Result::ERROR_DEVICE_LOST,
             vk::Result::ERROR_INVALID_EXTERNAL_HANDLE,
         ] {
-            assert!(!of(result).is_passing());
+            assert!(!of(result).is_transient());
         }
         assert!(of(vk::Result::ERROR_DEVICE_LOST).is_device_lost());
     }
@@ -176,11 +176,11 @@ mod tests {
         };
         for errno in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM] {
             let error = of(Some(errno));
-            assert!(error.is_passing(), "{error}");
+            assert!(error.is_transient(), "{error}");
             assert_eq!(error.is_lack_of_memory(), errno == Errno::ENOMEM);
         }
         for errno in [Some(Errno::EINVAL), Some(Errno::ENODEV), None] {
-            assert!(!of(errno).is_passing(), "{errno:?}");
+            assert!(!of(errno).is_transient(), "{errno:?}");
         }
     }
 }

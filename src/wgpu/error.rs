@@ -1,7 +1,8 @@
 use wgpu::{Features, TextureFormat, TextureUsages};
 
 use crate::buffer::Fourcc;
-use crate::vk;
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind, vk};
 
 /// Why a texture is not shared. Nothing was leaked; no fd of the caller was closed but those that
 /// were given away.
@@ -75,12 +76,36 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the same may work next time: a lack of memory or of fds, or work under way.
-    pub fn is_passing(&self) -> bool {
+    /// What can be done about it.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Vulkan(error) => error.is_passing(),
+            Self::Vulkan(error) => error.kind(),
+            Self::Lost => ErrorKind::Lost,
+            Self::Timeout { .. } => ErrorKind::TimedOut,
+            Self::Acquired => ErrorKind::Busy,
+            Self::NotVulkan | Self::Features { .. } | Self::Format(_) => ErrorKind::Unsupported,
+            Self::Usages { .. } | Self::TooLarge { .. } | Self::Open(_) => ErrorKind::Refused,
+            Self::OtherQueue | Self::OtherDevice | Self::NotAcquired => ErrorKind::Invalid,
+            Self::Wgpu(_) => ErrorKind::Other,
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Vulkan(error) => error.errno(),
+            _ => None,
+        }
+    }
+
+    /// Whether the same may work next time: a lack of memory or of fds, or work under way.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Vulkan(error) => error.is_transient(),
             Self::Wgpu(_) | Self::Acquired | Self::NotAcquired | Self::Timeout { .. } => true,
             _ => false,
         }
     }
 }
+
+into_io_error!(Error);

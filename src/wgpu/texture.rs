@@ -85,7 +85,7 @@ impl Device {
     ///
     /// One texture per memory, layout and use, whoever asks; it goes with its last user. A refusal
     /// is remembered with its reason until the buffer goes, but for
-    /// [passing](Error::is_passing) ones. No system call where the answer is known.
+    /// [passing](Error::is_transient) ones. No system call where the answer is known.
     pub fn texture(
         &self,
         buffer: &DmaBuf,
@@ -94,7 +94,7 @@ impl Device {
         let used = used.into();
         self.textures().of(used).get_or_make(buffer, || {
             self.import(buffer, used)
-                .map_err(|error| match error.is_passing() {
+                .map_err(|error| match error.is_transient() {
                     true => Refusal::Passing(error),
                     false => Refusal::Lasting(error),
                 })

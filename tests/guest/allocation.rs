@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use primeshare::alloc::{DmaHeap, Dumb, Error, Udmabuf};
 use primeshare::buffer::{FormatInfo, PlaneFd};
 use primeshare::device::{self, NodeKind};
-use primeshare::gbm::Gbm;
+use primeshare::gbm::{self, Gbm};
 use primeshare::gem::Found;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Modifier, Request};
@@ -224,8 +224,9 @@ fn planar_formats_lie_in_one_buffer() {
         // Mesa's software gbm does not make NV12.
         let gbm = Gbm::new(&vkms).unwrap();
         let refused = gbm.allocate(&Request::new(64, 64, Fourcc::NV12));
+        let refused = refused.unwrap_err();
         assert!(
-            matches!(refused, Err(Error::GbmCreate { .. })),
+            matches!(refused.of(), Some(gbm::Error::Create { .. })),
             "{refused:?}"
         );
     });
@@ -299,7 +300,7 @@ fn impossible_requests_are_refused_with_the_reason() {
             assert!(matches!(unknown, Error::Format { .. }), "{name}: {unknown}");
             let huge = allocate(&Request::new(u32::MAX, u32::MAX, Fourcc::XRGB8888));
             assert!(
-                matches!(huge, Error::Layout(_) | Error::GbmCreate { .. }),
+                matches!(huge, Error::Layout(_)) || is_gbms(&huge),
                 "{name}: {huge}"
             );
             let tiled = allocate(&Request {
@@ -307,7 +308,7 @@ fn impossible_requests_are_refused_with_the_reason() {
                 ..Request::new(64, 64, Fourcc::XRGB8888)
             });
             assert!(
-                matches!(tiled, Error::Modifiers { .. } | Error::GbmCreate { .. }),
+                matches!(tiled, Error::Modifiers { .. }) || is_gbms(&tiled),
                 "{name}: {tiled}"
             );
         }
@@ -363,4 +364,9 @@ fn a_buffer_needs_only_its_fds() {
             assert_eq!(&read, b"still here");
         }
     });
+}
+
+/// Whether gbm was asked and refused.
+fn is_gbms(refused: &Error) -> bool {
+    matches!(refused.of(), Some(gbm::Error::Create { .. }))
 }

@@ -4,8 +4,8 @@
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
 
-use primeshare::alloc::{Allocator, Dumb, Error, Request, Usage};
-use primeshare::gbm::Gbm;
+use primeshare::alloc::{Allocator, Dumb, Request, Usage};
+use primeshare::gbm::{Error, Gbm};
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::{Device, DmaBuf, Fourcc, Modifier};
 
@@ -116,10 +116,10 @@ fn a_buffer_in_the_memory_of_a_living_one_is_not_handed_out() {
         drop(buffer);
         for gbm in &gbms {
             let refused = gbm.allocate(&request()).unwrap_err();
-            let Error::GbmReused { id, .. } = refused else {
+            let Some(Error::Reused { id, .. }) = refused.of() else {
                 panic!("{refused}");
             };
-            assert_eq!(id, clone.id());
+            assert_eq!(*id, clone.id());
         }
         // It is nobody's any more.
         drop(clone);
@@ -170,11 +170,11 @@ fn a_buffer_that_mesa_does_not_export_is_an_error() {
     let environment = [("PRIMESHARE_GBM_PLANES", "0")];
     over(&["planes"], &environment, name, |guest| {
         for device in devices(guest) {
-            let refused = Gbm::new(&device).err();
-            let Some(Error::GbmExport { plane, errno, .. }) = refused else {
+            let refused = Gbm::new(&device).unwrap_err();
+            let Some(Error::Export { plane, errno, .. }) = refused.of() else {
                 panic!("{refused:?}");
             };
-            assert_eq!((plane, errno), (0, None));
+            assert_eq!((*plane, *errno), (0, None));
         }
     });
 }
@@ -190,9 +190,9 @@ fn planes_in_one_buffer_need_one_export_of_mesas() {
         let buffer = buffer.unwrap();
         assert_eq!((buffer.planes().len(), buffer.objects().len()), (2, 1));
         // Where the first plane cannot be compared with the second, nothing is known of that one.
-        let refused = Gbm::new(&vkms).err();
+        let refused = Gbm::new(&vkms).unwrap_err();
         assert!(
-            matches!(refused, Some(Error::GbmExport { plane: 1, .. })),
+            matches!(refused.of(), Some(Error::Export { plane: 1, .. })),
             "{refused:?}"
         );
     });

@@ -10,6 +10,8 @@ use super::plan::Plan;
 use super::records::{Exporter, Kind, Record, Records, State};
 use crate::blit::strategy::Strategy;
 use crate::buffer::{Fourcc, Modifier};
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind};
 
 /// The first line, with the version of what follows.
 const HEAD: &str = "primeshare blit records 1";
@@ -28,6 +30,20 @@ pub enum SavedError {
     #[error("line {0} of the blit records makes no sense")]
     Line(usize),
 }
+
+impl SavedError {
+    /// What can be done about it: they are all of what was passed in.
+    pub fn kind(&self) -> ErrorKind {
+        ErrorKind::Invalid
+    }
+
+    /// None: no system call was made.
+    pub fn errno(&self) -> Option<Errno> {
+        None
+    }
+}
+
+into_io_error!(SavedError);
 
 impl Records {
     /// All that works, and how fast; `devices` says of which devices and drivers.

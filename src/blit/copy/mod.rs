@@ -3,6 +3,7 @@
 //! [`copier`] makes a copy by any strategy. It uses [`gpu`] and [`cpu`], which know nothing of
 //! strategies. [`private`] and [`pattern`] are for trials.
 
+mod allocators;
 mod convert;
 pub(super) mod copier;
 pub(super) mod cpu;

@@ -1,9 +1,9 @@
 //! Buffers for trials, like real ones and nobody's.
 
+use super::allocators;
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf, Usage};
 use crate::blit::options::BlitDevice;
 use crate::buffer::{DmaBuf, Layout, Modifier};
-use crate::gbm::Gbm;
 use crate::vk;
 
 /// What a private buffer is to be like.
@@ -98,9 +98,9 @@ fn allocators<'a>(
         let dumb: Box<dyn Allocator> = Box::new(Dumb::new(drm));
         Ok(dumb)
     });
-    let gbm = side.drm.iter().map(|drm| match Gbm::new(drm) {
-        Ok(gbm) => Ok(Box::new(gbm) as Box<dyn Allocator>),
-        Err(error) => Err(("gbm", error.to_string())),
+    let gbm = side.drm.iter().map(|drm| {
+        let gbm = allocators::gbm(drm);
+        gbm.map_err(|error| ("gbm", error.to_string()))
     });
     let vulkan = vulkan.into_iter().map(|device| {
         let usage = vk::Use::Source;

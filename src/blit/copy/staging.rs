@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::allocators;
 use super::frame::Frame;
 use super::gpu::{Place, Shape};
 use super::host::HostPicture;
@@ -10,7 +11,6 @@ use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
 use crate::blit::strategy::{StagingSource, Strategy};
 use crate::blit::{BlitDevice, Failure};
 use crate::buffer::{DmaBuf, FormatInfo, Layout};
-use crate::gbm::Gbm;
 use crate::vk;
 
 /// Frames between their two steps at a time: the first step of one is executed beside the second
@@ -101,7 +101,7 @@ fn shared(from: StagingSource, frame: &Frame, sides: &[BlitDevice; 2]) -> Result
     let of_drm = |side: &BlitDevice| {
         let device = side.drm.as_ref().ok_or(Failure::NoStrategy)?;
         let dumb = Dumb::new(device).allocate(&request);
-        dumb.or_else(|error| match Gbm::new(device) {
+        dumb.or_else(|error| match allocators::gbm(device) {
             Ok(gbm) => gbm.allocate(&request),
             Err(_) => Err(error),
         })
