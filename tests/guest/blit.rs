@@ -18,7 +18,8 @@ mod waits;
 use std::os::fd::BorrowedFd;
 
 use primeshare::blit::{
-    BlitDevice, BlitInfo, Blitter, Damage, DamageBox, Failure, Options, Rect, Strategy, Verdict,
+    BlitDevice, BlitInfo, Blitter, Damage, DamageBox, Failure, Options, Rect, StagingSource,
+    Strategy, Verdict,
 };
 use primeshare::sync::{Access, BufferAccess, BufferMapping};
 use primeshare::{Device, DmaBuf, vk};
@@ -39,6 +40,14 @@ pub(crate) fn forced(strategy: Strategy) -> Options {
         ..patient()
     }
 }
+
+/// One strategy of each way through the engine: by one GPU, by two, by host memory, by the CPU.
+pub(crate) const EACH_WAY: [Strategy; 4] = [
+    Strategy::Pull,
+    Strategy::Staged(StagingSource::DmaHeap),
+    Strategy::HostMemory,
+    Strategy::Cpu,
+];
 
 /// A blitter from one device to another, each with a Vulkan device of its own.
 pub(crate) fn blitter(

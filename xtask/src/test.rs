@@ -25,9 +25,6 @@ const IN_QEMU: &[&str] = &[
     "races::",
     "fences::",
     "cpu::",
-    "blit::strategies::between",
-    "blit::strategies::without",
-    "blit::failures::",
     "blit::pairs::",
     "tool::",
 ];

@@ -33,7 +33,7 @@ const SAMPLES: (usize, usize) = (5, 2);
 /// Copies that are timed together.
 const AT_ONCE: usize = 2;
 /// After so long no more copies of a size are timed.
-const TIME: Duration = Duration::from_millis(150);
+const TIME: Duration = Duration::from_millis(50);
 /// How long a trial may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What is done in vain need not be done fast.

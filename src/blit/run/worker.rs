@@ -609,7 +609,7 @@ impl Worker {
     }
 
     /// As [`Self::wait`], or until one of these files is signalled.
-    fn wait_for_any(&self, files: &[Arc<SyncFile>]) {
+    fn wait_for_any(&self, files: &[SyncFile]) {
         let queue = self.0.queue();
         let mut end = Instant::now() + MOMENT;
         // Dups: the jobs may go on while this thread sleeps.
@@ -667,7 +667,9 @@ impl Worker {
                     if file.is_signalled().unwrap_or(true) {
                         over.get_or_insert(at);
                     }
-                    files.push(file);
+                    // A file of this thread's own: an epoll of the program's reports the other one
+                    // for as long as anybody has it, also after the completion has gone.
+                    files.extend(file.merge(&file));
                 }
                 (Running::FirstStep(first), _)
                     if first.has_to_wait() && are_ready(&begun.job.inputs()) == Ok(false) => {}

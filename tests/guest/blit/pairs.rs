@@ -68,10 +68,17 @@ fn with_vulkan_every_strategy_works_between_every_two_devices() {
     in_guest(|guest| {
         let vulkan = [guest.physical(), guest.physical()].map(Some);
         between_all(guest, vulkan, |verdict| {
-            assert!(verdict.chosen.is_some(), "{verdict}");
+            let chosen = verdict.chosen.unwrap();
+            assert!(!chosen.is_push(), "where others work: {verdict}");
             // Software Vulkan maps whatever memory it is, so that no driver can refuse.
             for attempt in &verdict.attempts {
-                let works = matches!(attempt.outcome, Outcome::Works { verified: true, .. });
+                let works = matches!(
+                    attempt.outcome,
+                    Outcome::Works {
+                        verified: true,
+                        bytes_per_second: Some(rate),
+                    } if rate > 0.0
+                );
                 let one_gpu = matches!(attempt.outcome, Outcome::NotOffered(WhyNot::OneGpu));
                 let within = verdict.source == verdict.destination;
                 assert!(works || (within && one_gpu), "{verdict}");

@@ -5,11 +5,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use primeshare::alloc::Dumb;
-use primeshare::blit::{BlitInfo, Blitter, Completion, Damage, DamageBox, Options, Rect, Strategy};
+use primeshare::blit::{BlitInfo, Blitter, Completion, Damage, DamageBox, Options, Rect};
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
-use super::{PATIENCE, blitter_by, forced, read, two_gpus};
+use super::{EACH_WAY, PATIENCE, blitter_by, forced, read, two_gpus};
 use crate::support::in_guest;
 
 const WIDTH: u32 = 200;
@@ -133,7 +133,7 @@ fn readers_that_wait_see_whole_frames() {
         // All in turn while it finds out, then the fastest.
         let all = blitter_by(&gpus, &vgem, &vkms, &Options::default());
         show(&all, &pairs, 90);
-        for strategy in Strategy::ALL {
+        for strategy in EACH_WAY {
             let one = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
             show(&one, &pairs, 18);
         }

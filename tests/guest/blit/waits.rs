@@ -5,24 +5,24 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use primeshare::blit::{BlitInfo, Blitter, Completion, Error, Failure, Options, Strategy};
+use primeshare::blit::{BlitInfo, Blitter, Completion, Error, Failure, Options};
 use primeshare::sync::{Access, BufferMapping, Status, implicit};
 use primeshare::{DmaBuf, Errno};
 
 use super::{
-    PATIENCE, after_fences, assert_shows, blit, blitter, blitter_by, draw, forced, patient,
-    two_gpus, write,
+    EACH_WAY, PATIENCE, after_fences, assert_shows, blit, blitter, blitter_by, draw, forced,
+    patient, two_gpus, write,
 };
 use crate::fences::busy::Busy;
 use crate::fences::sw_sync::{self, Timeline};
 use crate::support::{Guest, buffer_on, in_guest};
 
-/// Runs `check` with a blitter by every strategy, from vgem to vkms: once with one that has copied
-/// nothing yet, and once with one that is settled.
-fn by_every_strategy(guest: &Guest, check: impl Fn(&str, &Blitter, [&DmaBuf; 2])) {
+/// Runs `check` with a blitter of each way, from vgem to vkms: once with one that has copied nothing
+/// yet, and once with one that is settled.
+fn by_each_way(guest: &Guest, check: impl Fn(&str, &Blitter, [&DmaBuf; 2])) {
     let (vgem, vkms) = (guest.vgem(), guest.vkms());
     let gpus = two_gpus(guest);
-    for strategy in Strategy::ALL {
+    for strategy in EACH_WAY {
         let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
         check(
@@ -55,7 +55,7 @@ fn nothing_is_copied_before_the_sync_file_that_it_waits_for() {
         if !sw_sync::is_there() {
             return;
         }
-        by_every_strategy(guest, |what, blitter, [source, destination]| {
+        by_each_way(guest, |what, blitter, [source, destination]| {
             write(source, 1);
             write(destination, 2);
             let timeline = Timeline::new();
@@ -79,7 +79,7 @@ fn nothing_is_copied_before_the_sync_file_that_it_waits_for() {
 fn nothing_is_copied_before_a_device_has_written_the_source() {
     in_guest(|guest| {
         let vgem = guest.vgem();
-        by_every_strategy(guest, |what, blitter, [source, destination]| {
+        by_each_way(guest, |what, blitter, [source, destination]| {
             write(destination, 2);
             // Begun before there is a fence, which it would wait for.
             let mut map = BufferMapping::new(source).unwrap();
@@ -103,7 +103,7 @@ fn nothing_is_copied_before_a_device_has_written_the_source() {
 fn nothing_is_overwritten_while_a_device_reads_it() {
     in_guest(|guest| {
         let vgem = guest.vgem();
-        by_every_strategy(guest, |what, blitter, [source, destination]| {
+        by_each_way(guest, |what, blitter, [source, destination]| {
             write(source, 1);
             write(destination, 2);
             let reader = Busy::new(&vgem, destination, Access::Read);
@@ -122,7 +122,7 @@ fn nothing_is_overwritten_while_a_device_reads_it() {
 fn others_may_read_the_source_meanwhile() {
     in_guest(|guest| {
         let vgem = guest.vgem();
-        by_every_strategy(guest, |what, blitter, [source, destination]| {
+        by_each_way(guest, |what, blitter, [source, destination]| {
             write(source, 1);
             write(destination, 2);
             let reader = Busy::new(&vgem, source, Access::Read);
