@@ -1,13 +1,15 @@
+//! [`DmaBuf`]: the dma-bufs of a picture and how it lies in them, checked once and never changed.
+
 use std::any::Any;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arrayvec::ArrayVec;
 
-use super::cache::{Key, Watcher};
 use super::layout::{self, Placed};
+use super::per_buffer::{Key, Watcher};
 use super::{BufferId, Error, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier};
 use crate::Errno;
 use crate::sys;
@@ -65,6 +67,17 @@ impl PlaneFd {
     }
 }
 
+/// A memory plane whose fd stays the caller's: for [`DmaBuf::from_borrowed`].
+#[derive(Clone, Copy, Debug)]
+pub struct PlaneRef<'fd> {
+    /// The dma-buf. Planes may carry fds of one and the same dma-buf.
+    pub fd: BorrowedFd<'fd>,
+    /// First byte of the plane.
+    pub offset: u32,
+    /// Bytes from one row to the next.
+    pub stride: u32,
+}
+
 /// A memory plane of a [`DmaBuf`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Plane {
@@ -88,12 +101,13 @@ pub struct Object {
 impl Object {
     /// Checks that an fd is a dma-buf and asks for its identity and size.
     fn examine(plane: usize, fd: OwnedFd) -> Result<Self, Error> {
-        let failed = |errno| Error::Examine { plane, errno };
-        let id = BufferId::of(&fd).map_err(|errno| match errno {
-            Errno::EINVAL => Error::NotADmaBuf { plane },
-            errno => failed(errno),
-        })?;
-        let size = sys::file::size(fd.as_fd()).map_err(failed)?;
+        let id = identify(plane, fd.as_fd())?;
+        Self::of_id(plane, fd, id)
+    }
+
+    fn of_id(plane: usize, fd: OwnedFd, id: BufferId) -> Result<Self, Error> {
+        let size = sys::file::size(fd.as_fd());
+        let size = size.map_err(|errno| Error::Examine { plane, errno })?;
         Ok(Self {
             fd,
             id,
@@ -128,6 +142,53 @@ impl Object {
     }
 }
 
+fn identify(plane: usize, fd: BorrowedFd<'_>) -> Result<BufferId, Error> {
+    BufferId::of(fd).map_err(|errno| match errno {
+        Errno::EINVAL => Error::NotADmaBuf { plane },
+        errno => Error::Examine { plane, errno },
+    })
+}
+
+/// A [`DmaBuf`] that others keep: it says whether the buffer is still there, and keeps no fd open.
+#[derive(Clone, Debug, Default)]
+pub struct WeakDmaBuf(Weak<Inner>);
+
+impl WeakDmaBuf {
+    /// Refers to no buffer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The buffer, while one of its clones lives.
+    pub fn upgrade(&self) -> Option<DmaBuf> {
+        self.0.upgrade().map(DmaBuf)
+    }
+
+    /// Whether the last clone has gone.
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
+
+/// The same [`DmaBuf`] and its clones, not only one of the same memory.
+impl PartialEq for WeakDmaBuf {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl Eq for WeakDmaBuf {}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DmaBuf")
+            .field("layout", &self.layout)
+            .field("planes", &self.planes)
+            .field("objects", &self.objects)
+            .finish()
+    }
+}
+
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Object")
@@ -135,6 +196,12 @@ impl fmt::Debug for Object {
             .field("id", &self.id)
             .field("size", &self.size)
             .finish()
+    }
+}
+
+impl AsRawFd for Object {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 
@@ -162,6 +229,68 @@ impl DmaBuf {
     /// Costs a `fstat` and an `lseek` per plane; does not block.
     pub fn new(layout: Layout, planes: impl IntoIterator<Item = PlaneFd>) -> Result<Self, Error> {
         Self::new_keeping(layout, planes, None)
+    }
+
+    /// As [`Self::new`], for fds that stay the caller's. One fd of each distinct dma-buf is duplicated.
+    pub fn from_borrowed(layout: Layout, planes: &[PlaneRef<'_>]) -> Result<Self, Error> {
+        if planes.len() > MAX_PLANES {
+            return Err(Error::PlaneCount(planes.len()));
+        }
+        let mut objects = ArrayVec::<Object, MAX_PLANES>::new();
+        let mut places = ArrayVec::<Plane, MAX_PLANES>::new();
+        for (plane, given) in planes.iter().enumerate() {
+            let id = identify(plane, given.fd)?;
+            let known = objects.iter().position(|known| known.id == id);
+            let object = match known {
+                Some(known) => known,
+                None => {
+                    let dup = given.fd.try_clone_to_owned();
+                    let dup = dup.map_err(|error| Error::Examine {
+                        plane,
+                        errno: sys::errno(error),
+                    })?;
+                    objects.push(Object::of_id(plane, dup, id)?);
+                    objects.len() - 1
+                }
+            };
+            places.push(Plane {
+                object,
+                offset: given.offset,
+                stride: given.stride,
+            });
+        }
+        Self::build(layout, objects, places, None)
+    }
+
+    /// As [`Self::new`], for dma-bufs that are listed apart from the planes, as FFmpeg
+    /// (`AVDRMFrameDescriptor`) and VA-API (`VADRMPRIMESurfaceDescriptor`) list them: [`Plane::object`]
+    /// is an index into `fds`. Planes of one dma-buf need no fds of their own.
+    ///
+    /// Takes the fds: they are closed with the buffer, or before an error returns.
+    pub fn from_objects(
+        layout: Layout,
+        fds: impl IntoIterator<Item = OwnedFd>,
+        planes: &[Plane],
+    ) -> Result<Self, Error> {
+        let fds: Vec<OwnedFd> = fds.into_iter().collect();
+        let plane = |plane: &Plane| {
+            let fd = fds.get(plane.object).ok_or(Error::NoSuchObject {
+                object: plane.object,
+                objects: fds.len(),
+            })?;
+            Ok(PlaneRef {
+                fd: fd.as_fd(),
+                offset: plane.offset,
+                stride: plane.stride,
+            })
+        };
+        let planes = planes.iter().map(plane).collect::<Result<Vec<_>, _>>()?;
+        Self::from_borrowed(layout, &planes)
+    }
+
+    /// A reference that does not keep the buffer.
+    pub fn downgrade(&self) -> WeakDmaBuf {
+        WeakDmaBuf(Arc::downgrade(&self.0))
     }
 
     /// As [`Self::new`]. `keep` is dropped with the buffer's last clone, or before an error
@@ -376,10 +505,6 @@ impl Eq for DmaBuf {}
 
 impl fmt::Debug for DmaBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DmaBuf")
-            .field("layout", self.layout())
-            .field("planes", &self.planes())
-            .field("objects", &self.objects())
-            .finish()
+        self.0.fmt(f)
     }
 }

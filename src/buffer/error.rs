@@ -1,3 +1,5 @@
+//! Why buffer descriptions are refused.
+
 use super::{Fourcc, MAX_PLANES, Modifier};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};
@@ -39,6 +41,14 @@ pub enum Error {
         expected: usize,
         /// Planes given.
         found: usize,
+    },
+    /// A plane lies in a dma-buf that was not given.
+    #[error("there is no dma-buf {object}: {objects} were given")]
+    NoSuchObject {
+        /// Index that was asked for.
+        object: usize,
+        /// How many there are.
+        objects: usize,
     },
     /// `fstat`, `fstatfs` or `lseek` failed on a plane's fd.
     #[error("plane {plane}: cannot examine its fd: {errno}")]
@@ -137,7 +147,9 @@ impl Error {
         const OUT_OF_BOUNDS: u32 = 6;
         const INVALID_WL_BUFFER: u32 = 7;
         match self {
-            Self::PlaneCount(_) | Self::FormatPlaneCount { .. } => INCOMPLETE,
+            Self::PlaneCount(_) | Self::FormatPlaneCount { .. } | Self::NoSuchObject { .. } => {
+                INCOMPLETE
+            }
             Self::Empty { .. } | Self::TooLarge { .. } => INVALID_DIMENSIONS,
             Self::StrideTooSmall { .. }
             | Self::NoStride { .. }

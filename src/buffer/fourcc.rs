@@ -1,4 +1,7 @@
+//! Pixel formats by their four-character codes.
+
 use std::fmt;
+use std::str::FromStr;
 
 /// A pixel format as the four-character code of `include/uapi/drm/drm_fourcc.h`.
 ///
@@ -199,6 +202,53 @@ impl Fourcc {
     }
 }
 
+impl From<u32> for Fourcc {
+    fn from(code: u32) -> Self {
+        Self(code)
+    }
+}
+
+impl From<Fourcc> for u32 {
+    fn from(fourcc: Fourcc) -> Self {
+        fourcc.0
+    }
+}
+
+/// A text that is neither a name of a format nor a code.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no pixel format: neither a name such as XRGB8888 nor a code such as XR24")]
+pub struct UnknownFourcc(pub String);
+
+impl FromStr for Fourcc {
+    type Err = UnknownFourcc;
+
+    /// Takes a name (`XRGB8888`, also with `DRM_FORMAT_`), four characters (`XR24`; spaces at their end
+    /// may be missing), with `|BE` for a big-endian code, or a number (`0x34325258`).
+    fn from_str(text: &str) -> Result<Self, UnknownFourcc> {
+        let plain = text.strip_prefix("DRM_FORMAT_").unwrap_or(text);
+        let (plain, big_endian) = match plain.strip_suffix("|BE") {
+            Some(plain) => (plain, Self::BIG_ENDIAN),
+            None => (plain, 0),
+        };
+        let named = NAMES.iter().find(|(_, name)| *name == plain);
+        let code = named
+            .map(|(code, _)| code.0)
+            .or_else(|| match plain.strip_prefix("0x") {
+                Some(digits) => u32::from_str_radix(digits, 16).ok(),
+                None => code_of(plain),
+            });
+        let code = code.ok_or_else(|| UnknownFourcc(text.to_owned()))?;
+        Ok(Self(code | big_endian))
+    }
+}
+
+/// Of a code that this library names: any four letters would be one.
+fn code_of(text: &str) -> Option<u32> {
+    let known = NAMES.iter().map(|(code, _)| *code);
+    let mut known = known.filter(|code| code.to_string().trim_end() == text.trim_end());
+    known.next().map(|code| code.0)
+}
+
 impl fmt::Display for Fourcc {
     /// The four characters where they are printable, else the number. `RG16|BE` for big-endian
     /// codes.
@@ -309,6 +359,25 @@ mod tests {
         );
         for code in newer {
             assert!(DrmFourcc::try_from(code.0).is_err(), "{code} is known");
+        }
+    }
+
+    #[test]
+    fn a_format_is_found_by_its_name_and_by_its_code() {
+        for code in Fourcc::named() {
+            assert_eq!(code.name().unwrap().parse(), Ok(code));
+            assert_eq!(code.to_string().parse(), Ok(code), "{code}");
+            assert_eq!(format!("0x{:08x}", u32::from(code)).parse(), Ok(code));
+        }
+        assert_eq!("DRM_FORMAT_XRGB8888".parse(), Ok(Fourcc::XRGB8888));
+        assert_eq!("R8".parse(), Ok(Fourcc::R8));
+        let swapped = Fourcc(Fourcc::RGB565.0 | Fourcc::BIG_ENDIAN);
+        assert_eq!(swapped.to_string().parse(), Ok(swapped));
+        for wrong in ["ZZZZ", "", "0xg", "xrgb8888"] {
+            assert_eq!(
+                wrong.parse::<Fourcc>(),
+                Err(UnknownFourcc(wrong.to_owned()))
+            );
         }
     }
 

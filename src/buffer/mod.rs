@@ -1,7 +1,5 @@
 //! The device-independent description of a shared buffer: [`DmaBuf`] and its parts.
 
-mod attached;
-mod cache;
 mod dmabuf;
 mod error;
 mod format;
@@ -11,16 +9,16 @@ pub(crate) mod layout;
 pub(crate) mod message;
 mod modifier;
 mod overlap;
+mod per_buffer;
 
-pub(crate) use attached::Attached;
-pub use cache::{Cache, Refusal};
-pub use dmabuf::{DmaBuf, Object, Plane, PlaneFd};
+pub use dmabuf::{DmaBuf, Object, Plane, PlaneFd, PlaneRef, WeakDmaBuf};
 pub use error::Error;
 pub use format::{Colour, FormatInfo, PlaneInfo};
-pub use fourcc::Fourcc;
+pub use fourcc::{Fourcc, UnknownFourcc};
 pub use id::BufferId;
 pub use layout::Layout;
-pub use modifier::Modifier;
+pub use modifier::{Modifier, UnknownModifier};
+pub use per_buffer::{PerBuffer, Refusal, WeakPerBuffer};
 
 /// The most memory planes a buffer can have (`DRM_FORMAT_MAX_PLANES`; the same in Wayland's
 /// linux-dmabuf and in EGL).

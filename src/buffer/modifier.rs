@@ -1,4 +1,7 @@
+//! Arrangements of pixels in memory.
+
 use std::fmt;
+use std::str::FromStr;
 
 /// A DRM format modifier: how pixels are arranged in memory (`drm_fourcc.h`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,12 +41,117 @@ impl Modifier {
     }
 }
 
+/// Modifiers without parameters, by their names in `drm_fourcc.h` without `DRM_FORMAT_MOD_` or
+/// `I915_FORMAT_MOD_`, for which stands `I915_`.
+const NAMES: &[(Modifier, &str)] = &[
+    (Modifier::LINEAR, "LINEAR"),
+    (Modifier::INVALID, "INVALID"),
+    (Modifier::of(0x01, 1), "I915_X_TILED"),
+    (Modifier::of(0x01, 2), "I915_Y_TILED"),
+    (Modifier::of(0x01, 3), "I915_Yf_TILED"),
+    (Modifier::of(0x01, 4), "I915_Y_TILED_CCS"),
+    (Modifier::of(0x01, 5), "I915_Yf_TILED_CCS"),
+    (Modifier::of(0x01, 6), "I915_Y_TILED_GEN12_RC_CCS"),
+    (Modifier::of(0x01, 7), "I915_Y_TILED_GEN12_MC_CCS"),
+    (Modifier::of(0x01, 8), "I915_Y_TILED_GEN12_RC_CCS_CC"),
+    (Modifier::of(0x01, 9), "I915_4_TILED"),
+    (Modifier::of(0x01, 10), "I915_4_TILED_DG2_RC_CCS"),
+    (Modifier::of(0x01, 11), "I915_4_TILED_DG2_MC_CCS"),
+    (Modifier::of(0x01, 12), "I915_4_TILED_DG2_RC_CCS_CC"),
+    (Modifier::of(0x01, 13), "I915_4_TILED_MTL_RC_CCS"),
+    (Modifier::of(0x01, 14), "I915_4_TILED_MTL_MC_CCS"),
+    (Modifier::of(0x01, 15), "I915_4_TILED_MTL_RC_CCS_CC"),
+    (Modifier::of(0x01, 16), "I915_4_TILED_LNL_CCS"),
+    (Modifier::of(0x01, 17), "I915_4_TILED_BMG_CCS"),
+    (Modifier::of(0x04, 1), "SAMSUNG_64_32_TILE"),
+    (Modifier::of(0x04, 2), "SAMSUNG_16_16_TILE"),
+    (Modifier::of(0x05, 1), "QCOM_COMPRESSED"),
+    (Modifier::of(0x05, 2), "QCOM_TILED2"),
+    (Modifier::of(0x05, 3), "QCOM_TILED3"),
+    (Modifier::of(0x06, 1), "VIVANTE_TILED"),
+    (Modifier::of(0x06, 2), "VIVANTE_SUPER_TILED"),
+    (Modifier::of(0x06, 3), "VIVANTE_SPLIT_TILED"),
+    (Modifier::of(0x06, 4), "VIVANTE_SPLIT_SUPER_TILED"),
+    (Modifier::of(0x07, 1), "BROADCOM_VC4_T_TILED"),
+    (Modifier::of(0x07, 6), "BROADCOM_UIF"),
+    (Modifier::of(0x09, 1), "ALLWINNER_TILED"),
+];
+
+impl Modifier {
+    const fn of(vendor: u64, value: u64) -> Self {
+        Self(vendor << 56 | value)
+    }
+
+    /// The name in `drm_fourcc.h`, without `DRM_FORMAT_MOD_`. `None` of modifiers with parameters (AMD,
+    /// NVIDIA, ARM and others) and of unknown ones.
+    pub fn name(self) -> Option<&'static str> {
+        let named = NAMES.iter().find(|(modifier, _)| *modifier == self);
+        named.map(|(_, name)| *name)
+    }
+
+    /// Who has given the modifier its meaning (`DRM_FORMAT_MOD_VENDOR_*`). `None` of LINEAR, INVALID and
+    /// of vendors that this library does not know.
+    pub fn vendor(self) -> Option<&'static str> {
+        if !self.is_explicit() {
+            return None;
+        }
+        Some(match self.0 >> 56 {
+            0x01 => "Intel",
+            0x02 => "AMD",
+            0x03 => "NVIDIA",
+            0x04 => "Samsung",
+            0x05 => "Qualcomm",
+            0x06 => "Vivante",
+            0x07 => "Broadcom",
+            0x08 => "ARM",
+            0x09 => "Allwinner",
+            0x0a => "Amlogic",
+            0x0b => "MediaTek",
+            0x0c => "Apple",
+            _ => return None,
+        })
+    }
+}
+
+impl From<u64> for Modifier {
+    fn from(number: u64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<Modifier> for u64 {
+    fn from(modifier: Modifier) -> Self {
+        modifier.0
+    }
+}
+
+/// A text that is neither the name of a modifier nor a number.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no modifier: neither a name such as LINEAR or I915_X_TILED nor a number such as 0x0"
+)]
+pub struct UnknownModifier(pub String);
+
+impl FromStr for Modifier {
+    type Err = UnknownModifier;
+
+    /// Takes a name ([`Self::name`], also with `DRM_FORMAT_MOD_`) or a number in hexadecimal (`0x…`).
+    fn from_str(text: &str) -> Result<Self, UnknownModifier> {
+        let plain = text.strip_prefix("DRM_FORMAT_MOD_").unwrap_or(text);
+        let named = NAMES.iter().find(|(_, name)| *name == plain);
+        let number = || u64::from_str_radix(plain.strip_prefix("0x")?, 16).ok();
+        let found = named.map(|(modifier, _)| *modifier);
+        found
+            .or_else(|| number().map(Self))
+            .ok_or_else(|| UnknownModifier(text.to_owned()))
+    }
+}
+
 impl fmt::Display for Modifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Self::LINEAR => f.write_str("LINEAR"),
-            Self::INVALID => f.write_str("INVALID"),
-            Self(value) => write!(f, "0x{value:016x}"),
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "0x{:016x}", self.0),
         }
     }
 }
@@ -51,5 +159,33 @@ impl fmt::Display for Modifier {
 impl fmt::Debug for Modifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Modifier({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_modifier_is_found_by_what_it_prints() {
+        let parametric = Modifier(0x0300_0000_0060_6014);
+        let all = NAMES.iter().map(|(modifier, _)| *modifier);
+        for modifier in all.chain([parametric]) {
+            assert_eq!(modifier.to_string().parse(), Ok(modifier));
+        }
+        assert_eq!("DRM_FORMAT_MOD_LINEAR".parse(), Ok(Modifier::LINEAR));
+        assert_eq!(
+            "0x100000000000001".parse(),
+            "I915_X_TILED".parse::<Modifier>()
+        );
+        assert!("linear".parse::<Modifier>().is_err());
+        assert!("12".parse::<Modifier>().is_err());
+    }
+
+    #[test]
+    fn a_modifier_says_whose_it_is() {
+        assert_eq!(Modifier(0x0300_0000_0060_6014).vendor(), Some("NVIDIA"));
+        assert_eq!(Modifier::LINEAR.vendor(), None);
+        assert_eq!(Modifier::INVALID.vendor(), None);
     }
 }

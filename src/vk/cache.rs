@@ -3,14 +3,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustc_hash::FxHashMap;
 
 use super::{Device, Error, Image, ImageUsage};
-use crate::buffer::{Cache, DmaBuf, Refusal};
+use crate::buffer::{DmaBuf, Refusal, WeakPerBuffer};
 
 /// The images of a device that are in use, by what they are used for.
 #[derive(Default)]
-pub(super) struct Images(Mutex<FxHashMap<ImageUsage, Cache<Image, Error>>>);
+pub(super) struct Images(Mutex<FxHashMap<ImageUsage, WeakPerBuffer<Image, Error>>>);
 
 impl Images {
-    fn of(&self, usage: ImageUsage) -> Cache<Image, Error> {
+    fn of(&self, usage: ImageUsage) -> WeakPerBuffer<Image, Error> {
         let mut caches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         caches.entry(usage).or_default().clone()
     }
@@ -31,8 +31,8 @@ impl Device {
         self.images().of(usage).get_or_make(buffer, || {
             self.import_image(buffer, usage)
                 .map_err(|error| match error.is_transient() {
-                    true => Refusal::Passing(error),
-                    false => Refusal::Lasting(error),
+                    true => Refusal::Transient(error),
+                    false => Refusal::Permanent(error),
                 })
         })
     }

@@ -9,7 +9,7 @@ use super::format::{self, Parked, format_of};
 use super::scopes::catch;
 use super::{Device, Error};
 use crate::alloc::Request;
-use crate::buffer::{Cache, DmaBuf, FormatInfo, Layout, Modifier, Refusal};
+use crate::buffer::{DmaBuf, FormatInfo, Layout, Modifier, Refusal, WeakPerBuffer};
 use crate::vk::{self, Image, ImageUsage};
 
 /// What a shared texture is for.
@@ -58,10 +58,10 @@ pub struct Texture {
 
 /// What a device has imported and what is in use, by what it is used for.
 #[derive(Default)]
-pub(super) struct Textures(Mutex<FxHashMap<TextureUse, Cache<Texture, Error>>>);
+pub(super) struct Textures(Mutex<FxHashMap<TextureUse, WeakPerBuffer<Texture, Error>>>);
 
 impl Textures {
-    fn of(&self, used: TextureUse) -> Cache<Texture, Error> {
+    fn of(&self, used: TextureUse) -> WeakPerBuffer<Texture, Error> {
         let mut caches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         caches.entry(used).or_default().clone()
     }
@@ -95,8 +95,8 @@ impl Device {
         self.textures().of(used).get_or_make(buffer, || {
             self.import(buffer, used)
                 .map_err(|error| match error.is_transient() {
-                    true => Refusal::Passing(error),
-                    false => Refusal::Lasting(error),
+                    true => Refusal::Transient(error),
+                    false => Refusal::Permanent(error),
                 })
         })
     }

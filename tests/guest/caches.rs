@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use primeshare::buffer::{Cache, PlaneFd, Refusal};
+use primeshare::buffer::{PlaneFd, Refusal, WeakPerBuffer};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
 use crate::support::{PATIENCE, buffer_on, in_guest, resident_pages, scale};
@@ -23,7 +23,7 @@ fn described_again(buffer: &DmaBuf) -> DmaBuf {
 fn what_is_in_use_is_found_again_and_nothing_else_is_kept() {
     in_guest(|guest| {
         let buffer = buffer_on(&guest.vgem());
-        let cache: Cache<String, ()> = Cache::new();
+        let cache: WeakPerBuffer<String, ()> = WeakPerBuffer::new();
         let made = Cell::new(0);
         let make = || {
             made.set(made.get() + 1);
@@ -49,11 +49,11 @@ fn what_is_in_use_is_found_again_and_nothing_else_is_kept() {
 fn a_refusal_is_remembered_until_the_buffer_goes_or_it_is_forgotten() {
     in_guest(|guest| {
         let buffer = buffer_on(&guest.vgem());
-        let cache: Cache<(), &str> = Cache::new();
+        let cache: WeakPerBuffer<(), &str> = WeakPerBuffer::new();
         let never = || -> Result<(), _> { panic!("asked again") };
-        let refused = cache.get_or_make(&buffer, || Err(Refusal::Passing("busy")));
+        let refused = cache.get_or_make(&buffer, || Err(Refusal::Transient("busy")));
         assert_eq!(refused, Err("busy"));
-        let refused = cache.get_or_make(&buffer, || Err(Refusal::Lasting("too large")));
+        let refused = cache.get_or_make(&buffer, || Err(Refusal::Permanent("too large")));
         assert_eq!(refused, Err("too large"));
         assert_eq!(cache.get_or_make(&buffer, never), Err("too large"));
         cache.forget(&buffer);
@@ -69,7 +69,7 @@ fn an_entry_goes_with_the_last_description_of_its_buffer() {
         let buffer = buffer_on(&guest.vgem());
         let other = described_again(&buffer);
         assert_eq!(HashSet::from([buffer.clone(), other.clone()]).len(), 1);
-        let cache: Cache<u32, ()> = Cache::new();
+        let cache: WeakPerBuffer<u32, ()> = WeakPerBuffer::new();
         let held = cache.get_or_make(&buffer, || Ok(7)).unwrap();
         let same = cache.get_or_make(&other, || Ok(8)).unwrap();
         assert!(Arc::ptr_eq(&held, &same));
@@ -85,10 +85,10 @@ fn an_entry_goes_with_the_last_description_of_its_buffer() {
 fn a_cache_may_go_before_its_buffers() {
     in_guest(|guest| {
         let buffer = buffer_on(&guest.vgem());
-        let cache: Cache<u32, ()> = Cache::new();
+        let cache: WeakPerBuffer<u32, ()> = WeakPerBuffer::new();
         cache.get_or_make(&buffer, || Ok(1)).unwrap();
         drop(cache);
-        let next: Cache<u32, ()> = Cache::new();
+        let next: WeakPerBuffer<u32, ()> = WeakPerBuffer::new();
         cache_is_used(&next, &buffer);
         drop(buffer);
         assert!(next.is_empty());
@@ -98,12 +98,12 @@ fn a_cache_may_go_before_its_buffers() {
 /// A value or a refusal whose clone and end use the cache it is in, and which may hold another
 /// buffer of that cache.
 struct Curious {
-    cache: Cache<Curious, Curious>,
+    cache: WeakPerBuffer<Curious, Curious>,
     _other: Option<DmaBuf>,
 }
 
 impl Curious {
-    fn new(cache: &Cache<Curious, Curious>, other: Option<DmaBuf>) -> Self {
+    fn new(cache: &WeakPerBuffer<Curious, Curious>, other: Option<DmaBuf>) -> Self {
         Self {
             cache: cache.clone(),
             _other: other,
@@ -133,12 +133,12 @@ fn what_is_made_of_a_buffer_may_hold_another_and_use_the_cache() {
         let uses = std::thread::spawn(move || {
             let request = Request::new(16, 16, Fourcc::XRGB8888);
             let allocate = || dumb.allocate(&request).unwrap();
-            let cache: Cache<Curious, Curious> = Cache::new();
+            let cache: WeakPerBuffer<Curious, Curious> = WeakPerBuffer::new();
             let refuse = |buffer: &DmaBuf, other: DmaBuf| {
                 let other_is_known = cache.get_or_make(&other, || Ok(Curious::new(&cache, None)));
                 assert!(other_is_known.is_ok());
                 let refused = cache.get_or_make(buffer, || {
-                    Err(Refusal::Lasting(Curious::new(&cache, Some(other))))
+                    Err(Refusal::Permanent(Curious::new(&cache, Some(other))))
                 });
                 assert!(refused.is_err());
             };
@@ -174,7 +174,7 @@ fn what_is_made_of_a_buffer_may_hold_another_and_use_the_cache() {
     });
 }
 
-fn cache_is_used(cache: &Cache<u32, ()>, buffer: &DmaBuf) {
+fn cache_is_used(cache: &WeakPerBuffer<u32, ()>, buffer: &DmaBuf) {
     cache.get_or_make(buffer, || Ok(2)).unwrap();
     assert_eq!(cache.len(), 1);
 }
@@ -184,7 +184,7 @@ fn memory_is_as_before_when_many_buffers_have_come_and_gone() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let dumb = primeshare::alloc::Dumb::new(&vgem);
-        let cache: Cache<u32, ()> = Cache::new();
+        let cache: WeakPerBuffer<u32, ()> = WeakPerBuffer::new();
         let round = |count| {
             for _ in 0..count {
                 let request = Request::new(16, 16, Fourcc::XRGB8888);

@@ -14,7 +14,7 @@ use crate::blit::copy::threads::{Threads, Work};
 use crate::blit::damage::Rects;
 use crate::blit::scale::Scaling;
 use crate::blit::ycbcr::YcbcrEncoding;
-use crate::buffer::{Attached, DmaBuf, MAX_PLANES};
+use crate::buffer::{DmaBuf, MAX_PLANES, PerBuffer, Refusal};
 use crate::sync::{self, Access, Mapping, MappingGuard};
 
 /// What is read.
@@ -40,12 +40,12 @@ pub(in crate::blit) struct Maps {
     scratch: Scratch,
 }
 
-type Mapped = Attached<Mutex<Vec<Mapping>>>;
+type Mapped = PerBuffer<Mutex<Vec<Mapping>>, Failure>;
 
 impl Maps {
     pub(in crate::blit) fn new() -> Self {
         Self {
-            of: Attached::new(),
+            of: PerBuffer::new(),
             threads: Threads::new(),
             row: Vec::new(),
             scratch: Scratch::default(),
@@ -154,9 +154,9 @@ fn maps_of(mapped: &Mapped, buffer: &DmaBuf) -> Result<Arc<Mutex<Vec<Mapping>>>,
             mapped => mapped,
         };
         let maps = (0..buffer.objects().len()).map(map);
-        Ok(Mutex::new(
-            maps.collect::<Result<_, _>>().map_err(Failure::Cpu)?,
-        ))
+        let maps = maps.collect::<Result<_, _>>();
+        maps.map(Mutex::new)
+            .map_err(|error| Refusal::Transient(Failure::Cpu(error)))
     })
 }
 

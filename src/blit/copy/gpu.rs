@@ -16,7 +16,7 @@ use crate::blit::copy::regions::{
 };
 use crate::blit::damage::{MAX_RECTS, Rects, snap};
 use crate::blit::{Filter, Scaling};
-use crate::buffer::{Attached, DmaBuf, Layout, Modifier};
+use crate::buffer::{DmaBuf, Layout, Modifier, PerBuffer, Refusal};
 use crate::vk::{
     Buffer, Commands, DEADLINE, Device, Error, Image, Transfer, Use, acquire, release,
 };
@@ -87,8 +87,8 @@ pub(in crate::blit) struct CopyQueue {
     slots: Vec<CommandSlot>,
     /// Used in turn.
     next: usize,
-    images: [Attached<Arc<Image>>; 2],
-    bytes: [Attached<Buffer>; 2],
+    images: [PerBuffer<Arc<Image>, Error>; 2],
+    bytes: [PerBuffer<Buffer, Error>; 2],
     /// What the queue can copy parts of (`minImageTransferGranularity`).
     grid: (u32, u32),
     /// What else it can do.
@@ -156,8 +156,8 @@ impl CopyQueue {
                 .map(slot)
                 .collect::<Result<_, Error>>()?,
             next: 0,
-            images: [Attached::new(), Attached::new()],
-            bytes: [Attached::new(), Attached::new()],
+            images: [PerBuffer::new(), PerBuffer::new()],
+            bytes: [PerBuffer::new(), PerBuffer::new()],
             grid: granularity(&family),
             queue: family.queue_flags,
             rows: Vec::new(),
@@ -171,8 +171,8 @@ impl CopyQueue {
     /// Lets go of what was imported, but for what is being executed. It is imported again when it is
     /// needed.
     pub(in crate::blit) fn forget_imports(&mut self) {
-        self.images = [Attached::new(), Attached::new()];
-        self.bytes = [Attached::new(), Attached::new()];
+        self.images = [PerBuffer::new(), PerBuffer::new()];
+        self.bytes = [PerBuffer::new(), PerBuffer::new()];
     }
 
     /// Starts a copy, with source and destination imported as said. [`Error::Busy`] while all
@@ -354,11 +354,18 @@ impl CopyQueue {
             _ => (1, vk::BufferUsageFlags::TRANSFER_DST),
         };
         let image = || {
-            let image = self.images[which].get_or_make(buffer, || self.device.image(buffer, used));
+            let import = || {
+                let image = self.device.image(buffer, used);
+                image.map_err(Refusal::Transient)
+            };
+            let image = self.images[which].get_or_make(buffer, import);
             image.map(|image| Imported::Image(Arc::clone(&image)))
         };
         let bytes = || {
-            let import = || self.device.import_buffer(buffer, usage);
+            let import = || {
+                let bytes = self.device.import_buffer(buffer, usage);
+                bytes.map_err(Refusal::Transient)
+            };
             self.bytes[which]
                 .get_or_make(buffer, import)
                 .map(Imported::Bytes)
