@@ -482,7 +482,7 @@ fn a_refusal_names_everything_that_dropped_out() {
             "  XR24 with LINEAR: display cannot use it for SCANOUT",
             "  XR24 with INVALID: not all are known to be of one device, and only that knows the \
              layout",
-            "  XR24 with 0x0100000000000001: display takes at most 32x16",
+            "  XR24 with I915_X_TILED: display takes at most 32x16",
             "  NV12: display does not list it",
         ]
     );

@@ -53,7 +53,8 @@ fn devices_are_listed_for_people_and_programs() {
 fn the_matrix_has_every_pair_for_people_and_programs() {
     in_guest(|guest| {
         let size = ["--size", "64x64"];
-        let table = run(&[&["matrix"], &size[..]].concat());
+        // Each of the two takes a minute where the processor is emulated.
+        let table = (!guest.in_qemu()).then(|| run(&[&["matrix"], &size[..]].concat()));
         let report = run(&[&["matrix", "--json"], &size[..]].concat());
         let report: Value = serde_json::from_str(&report).unwrap();
         let devices = devices(guest);
@@ -75,10 +76,16 @@ fn the_matrix_has_every_pair_for_people_and_programs() {
                     assert_eq!(listed["import"], false, "{listed:#}");
                     let errno = format!("{errno:?}");
                     assert_eq!(listed["import_error"], errno);
-                    assert!(table.contains(&errno), "{table}");
+                    assert!(
+                        table.iter().all(|table| table.contains(&errno)),
+                        "{table:?}"
+                    );
                 }
             }
         }
+        let Some(table) = table else {
+            return;
+        };
         // Which one is in use, once for each pair; the other is the legend's.
         assert_eq!(table.matches('*').count(), listed.len() + 1, "{table}");
         let width = table.lines().map(|line| line.chars().count()).max();
