@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use primeshare::Device;
-use primeshare::device::{self, Node, NodeKind};
+use primeshare::device::{self, Node};
 use primeshare::vk::{Instance, Validation};
 
 const NO_DEVICES: &str = "there is no DRM device that can be opened (/dev/dri).
@@ -38,19 +38,10 @@ fn difference(a: &Device, b: &Device) -> u32 {
     u32::from(other_driver) * 2 + u32::from(other_device)
 }
 
-/// One `Device` for each device of the machine: its primary node, else its render node.
+/// Every device of the machine.
 fn open_all() -> Result<Vec<Device>> {
-    let mut devices: Vec<Device> = Vec::new();
-    for node in device::enumerate()? {
-        let known = |d: &Device| node.bus.is_some() && d.node().bus == node.bus;
-        if node.kind == NodeKind::Render && devices.iter().any(known) {
-            continue;
-        }
-        match Device::open(&node.path) {
-            Ok(device) => devices.push(device),
-            Err(error) => log::info!("{error}"),
-        }
-    }
+    let (devices, failed) = device::open_all()?;
+    failed.iter().for_each(|error| log::info!("{error}"));
     if devices.is_empty() {
         bail!(NO_DEVICES);
     }

@@ -21,6 +21,9 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The machine has no DRM node with this number.
+    #[error("there is no DRM node {}:{}", .0.major, .0.minor)]
+    NoNode(super::NodeId),
     /// The fd is something else than a DRM node.
     #[error("the fd is not a DRM device node")]
     NotDrm,
@@ -100,7 +103,7 @@ impl Error {
     /// What can be done about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotDrm | Self::WrongDevice { .. } => ErrorKind::Invalid,
+            Self::NotDrm | Self::NoNode(_) | Self::WrongDevice { .. } => ErrorKind::Invalid,
             Self::Gem(error) => error.kind(),
             _ => self.errno().map_or(ErrorKind::Other, ErrorKind::of),
         }
@@ -109,7 +112,7 @@ impl Error {
     /// The kernel's number, where a system call failed.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::NotDrm | Self::WrongDevice { .. } => None,
+            Self::NotDrm | Self::NoNode(_) | Self::WrongDevice { .. } => None,
             Self::Gem(error) => error.errno(),
             Self::Open { errno, .. }
             | Self::Stat { errno }

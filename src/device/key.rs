@@ -19,14 +19,14 @@ use crate::sys;
 /// own, so that nodes of one device seem to be of two; nodes of two devices never seem to be of one.
 ///
 /// Opens no node. [`Error::Sysfs`] if sysfs is there and cannot be read (EMFILE, EACCES …).
-pub fn key_of(number: u64) -> Result<DeviceKey, Error> {
-    let id = NodeId::of_number(number);
+pub fn key_of(dev_t: u64) -> Result<DeviceKey, Error> {
+    let id = NodeId::of_dev_t(dev_t);
     let nodes = PathBuf::from(format!(
         "/sys/dev/char/{}:{}/device/drm",
         id.major, id.minor
     ));
     let first = nodes_in(&nodes)?.into_iter().min();
-    Ok(DeviceKey(first.map_or(number, |(_, id)| id.number())))
+    Ok(DeviceKey(first.map_or(dev_t, |(_, id)| id.dev_t())))
 }
 
 /// The key of the device of an open fd.
@@ -38,7 +38,7 @@ pub(crate) fn key_of_fd(fd: BorrowedFd<'_>) -> Result<DeviceKey, Error> {
 impl Node {
     /// The key of its device, the same for all nodes of it: see [`key_of`].
     pub fn key(&self) -> Result<DeviceKey, Error> {
-        key_of(self.id.number())
+        key_of(self.id.dev_t())
     }
 }
 
@@ -80,10 +80,10 @@ fn parse_id(text: &str) -> Option<NodeId> {
 
 impl NodeId {
     /// Takes a `dev_t` apart.
-    pub fn of_number(number: u64) -> Self {
+    pub fn of_dev_t(dev_t: u64) -> Self {
         NodeId {
-            major: major(number),
-            minor: minor(number),
+            major: major(dev_t),
+            minor: minor(dev_t),
         }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
         };
         assert_eq!(parse_id("226:128\n"), Some(id));
         assert_eq!(parse_id("226"), None);
-        assert_eq!(NodeId::of_number(id.number()), id);
+        assert_eq!(NodeId::of_dev_t(id.dev_t()), id);
     }
 
     #[test]
@@ -109,6 +109,6 @@ mod tests {
             major: 226,
             minor: 0xf_ffff,
         };
-        assert_eq!(key_of(nobody.number()), Ok(DeviceKey(nobody.number())));
+        assert_eq!(key_of(nobody.dev_t()), Ok(DeviceKey(nobody.dev_t())));
     }
 }

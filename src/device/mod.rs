@@ -12,10 +12,10 @@ pub use error::Error;
 pub use key::key_of;
 pub(crate) use key::key_of_fd;
 pub use map::DumbMapping;
-pub use node::{BusId, Node, NodeId, NodeKind, enumerate};
+pub use node::{BusId, Node, NodeId, NodeKind, enumerate, open_all};
 
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -57,6 +57,13 @@ impl Device {
             ..Node::of(file.as_fd())?
         };
         Self::build(file, node, |file, name| Ok(gem::handles_of_new(file, name)))
+    }
+
+    /// Opens the node with this device number (`dev_t`), such as Wayland's dmabuf feedback names.
+    /// [`Error::NoNode`] if the machine has none, or none that is to be seen from here.
+    pub fn find(dev_t: u64) -> Result<Self, Error> {
+        let node = Node::find(dev_t)?.ok_or(Error::NoNode(NodeId::of_dev_t(dev_t)))?;
+        Self::open(node.path)
     }
 
     /// Takes an fd of a DRM node that the program opened, or got from a session manager.
@@ -198,6 +205,13 @@ impl AsFd for Device {
     /// The device fd, for ioctls of the caller's own. Not for PRIME or GEM_CLOSE.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.handles.as_fd()
+    }
+}
+
+impl AsRawFd for Device {
+    /// As [`AsFd`]: for interfaces that take numbers.
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -1,10 +1,12 @@
+//! DRM device nodes: which there are, and which device each is of.
+
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{SFlag, major, minor};
 
-use super::Error;
+use super::{Device, Error};
 use crate::Errno;
 use crate::sys;
 
@@ -32,7 +34,7 @@ pub struct NodeId {
 
 impl NodeId {
     /// Both in one, as `stat` and Wayland's dmabuf feedback have it (`dev_t`).
-    pub fn number(self) -> u64 {
+    pub fn dev_t(self) -> u64 {
         nix::sys::stat::makedev(self.major, self.minor)
     }
 }
@@ -98,9 +100,9 @@ impl Node {
     ///
     /// It may be a node of either kind: what draws wants its [render node](Self::render_node). Opens
     /// none; fails as [`enumerate`] does.
-    pub fn by_number(number: u64) -> Result<Option<Self>, Error> {
+    pub fn find(dev_t: u64) -> Result<Option<Self>, Error> {
         let mut nodes = enumerate()?.into_iter();
-        Ok(nodes.find(|node| node.id.number() == number))
+        Ok(nodes.find(|node| node.id.dev_t() == dev_t))
     }
 
     /// The render node of the same device, where it has one: itself, if it is that.
@@ -232,6 +234,25 @@ pub fn enumerate() -> Result<Vec<Node>, Error> {
     }
     nodes.sort_by_key(|node| (node.kind, node.id));
     Ok(nodes)
+}
+
+/// Opens every DRM device of the machine once: its primary node or, where that cannot be opened, its
+/// render node. With the devices comes why others could not be opened.
+///
+/// Wakes suspended GPUs; [`enumerate`] does not. Fails as [`enumerate`] does.
+pub fn open_all() -> Result<(Vec<Device>, Vec<Error>), Error> {
+    let (mut devices, mut failed) = (Vec::<Device>::new(), Vec::new());
+    for node in enumerate()? {
+        let is_known = |device: &Device| node.bus.is_some() && device.node().bus == node.bus;
+        if node.kind == NodeKind::Render && devices.iter().any(is_known) {
+            continue;
+        }
+        match Device::open(&node.path) {
+            Ok(device) => devices.push(device),
+            Err(error) => failed.push(error),
+        }
+    }
+    Ok((devices, failed))
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ impl Device {
         // The GPU's own node first: on SoCs the primary one is a display controller's.
         let nodes = self.physical().drm_nodes();
         let node = nodes.and_then(|nodes| nodes.render.or(nodes.primary));
-        let key = node.map(|node| device::key_of(node.number()));
+        let key = node.map(|node| device::key_of(node.dev_t()));
         Ok(Endpoint::vulkan(
             self.physical().name(),
             key.transpose()?,

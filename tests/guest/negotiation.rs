@@ -142,9 +142,9 @@ fn all_nodes_of_a_device_have_one_key_and_no_other_device_has_it() {
 fn a_device_is_found_by_the_number_of_either_of_its_nodes() {
     in_guest(|guest| {
         for node in enumerate().unwrap() {
-            let found = Node::by_number(node.id.number()).unwrap();
+            let found = Node::find(node.id.dev_t()).unwrap();
             assert_eq!(found.as_ref(), Some(&node));
-            assert_eq!(key_of(node.id.number()), node.key());
+            assert_eq!(key_of(node.id.dev_t()), node.key());
         }
         let vgem = guest.vgem();
         let render = vgem.node().render_node().unwrap().unwrap();
@@ -155,7 +155,7 @@ fn a_device_is_found_by_the_number_of_either_of_its_nodes() {
         assert_eq!(render.render_node().unwrap(), Some(render));
         // Of null, and of a card that is not there.
         for number in [0x103, 226 << 8 | 63] {
-            assert_eq!(Node::by_number(number).unwrap(), None);
+            assert_eq!(Node::find(number).unwrap(), None);
             assert_eq!(key_of(number), Ok(DeviceKey(number)));
         }
     });

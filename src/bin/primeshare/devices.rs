@@ -1,10 +1,11 @@
 use anyhow::Result;
 use primeshare::Device;
+use primeshare::device;
 use primeshare::gbm::Gbm;
 use primeshare::vk::{Feature, Instance, PhysicalDevice, Validation};
 use serde::Serialize;
 
-use crate::{open_all, print};
+use crate::print;
 
 #[derive(Serialize)]
 struct Report {
@@ -44,7 +45,8 @@ struct FeatureReport {
 }
 
 pub(crate) fn run(json: bool) -> Result<()> {
-    let (devices, mut failed) = open_all()?;
+    let (devices, failed) = device::open_all()?;
+    let mut failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
     let drm: Vec<Drm> = devices
         .iter()
         .map(|device| drm(device, &mut failed))

@@ -8,10 +8,7 @@ mod print;
 use std::io;
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
-use primeshare::Device;
-use primeshare::device::{self, NodeKind};
 
 /// Tells what the GPUs and displays of this machine can do for each other.
 #[derive(Parser)]
@@ -53,21 +50,4 @@ fn main() -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<io::Error>();
     io.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-}
-
-/// A `Device` for each DRM device of the machine, by its primary node or, where that cannot be
-/// opened, its render node; and why others could not be opened.
-fn open_all() -> Result<(Vec<Device>, Vec<String>)> {
-    let (mut devices, mut failed) = (Vec::<Device>::new(), Vec::new());
-    for node in device::enumerate()? {
-        let known = |d: &Device| node.bus.is_some() && d.node().bus == node.bus;
-        if node.kind == NodeKind::Render && devices.iter().any(known) {
-            continue;
-        }
-        match Device::open(&node.path) {
-            Ok(device) => devices.push(device),
-            Err(error) => failed.push(error.to_string()),
-        }
-    }
-    Ok((devices, failed))
 }

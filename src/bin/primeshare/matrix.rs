@@ -8,12 +8,13 @@ use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use primeshare::alloc::Dumb;
 use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options, Outcome, Strategy, Verdict};
+use primeshare::device;
 use primeshare::gbm::Gbm;
 use primeshare::vk::{self, Instance, Select, Validation};
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, gem};
 use serde::Serialize;
 
-use crate::{open_all, print};
+use crate::print;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,8 +24,8 @@ pub(crate) struct Arguments {
     /// Width and height in pixels.
     #[arg(long, default_value = "1920x1080", value_parser = size)]
     size: (u32, u32),
-    /// Pixel format, by its four characters.
-    #[arg(long, default_value = "XR24", value_parser = fourcc)]
+    /// Pixel format, by its name (XRGB8888) or its four characters (XR24).
+    #[arg(long, default_value = "XR24")]
     format: Fourcc,
     /// Leave out Vulkan devices that compute on the CPU.
     #[arg(long)]
@@ -37,12 +38,6 @@ fn size(text: &str) -> Result<(u32, u32), String> {
         Some((number(width)?, number(height)?))
     });
     parsed.ok_or_else(|| "not of the form 1920x1080".to_owned())
-}
-
-fn fourcc(text: &str) -> Result<Fourcc, String> {
-    let code = text.as_bytes().try_into();
-    code.map(Fourcc::new)
-        .map_err(|_| "not of four characters".to_owned())
 }
 
 #[derive(Serialize)]
@@ -91,7 +86,8 @@ struct Member {
 }
 
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
-    let (devices, mut failed) = open_all()?;
+    let (devices, failed) = device::open_all()?;
+    let mut failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
     if devices.is_empty() {
         bail!(
             "there is no DRM device that can be opened (/dev/dri)\n{}",

@@ -117,10 +117,10 @@ fn a_gpu_is_one_device_to_vulkan_to_gbm_and_to_whoever_has_either_node() {
         let nodes = enumerate().unwrap().into_iter();
         let own = nodes.filter(|node| node.bus == gpu.node().bus);
         let told = Feedback {
-            main_device: gpu.node().id.number(),
+            main_device: gpu.node().id.dev_t(),
             tranches: own
                 .map(|node| Tranche {
-                    target_device: node.id.number(),
+                    target_device: node.id.dev_t(),
                     scanout: false,
                     pairs: pairs.to_vec(),
                 })
