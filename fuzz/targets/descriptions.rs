@@ -10,7 +10,7 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use primeshare::buffer::{FormatInfo, MAX_PLANES};
 use primeshare::fuzzing::{check, pack};
-use primeshare::negotiate::{Feedback, FormatTable, Tranche, parse_in_formats};
+use primeshare::negotiate::{Feedback, FormatTable, Tranche, TrancheFlags, parse_in_formats};
 use primeshare::vk::format_of;
 use primeshare::{Fourcc, Layout, Modifier};
 
@@ -162,14 +162,14 @@ fn feedback(bytes: &[u8]) {
     assert_eq!(pairs.len() * 2, indices.len());
     assert!(pairs.iter().all(|pair| table.pairs().contains(pair)));
     let feedback = Feedback {
-        main_device: 1,
+        main_device: Some(1),
         tranches: vec![Tranche {
             target_device: 2,
-            scanout: false,
+            flags: TrancheFlags::SAMPLING,
             pairs: pairs.clone(),
         }],
     };
-    let encoded = feedback.encode().expect("127 pairs are not too many");
+    let encoded = feedback.encode(6).expect("127 pairs are not too many");
     let again = FormatTable::parse(&encoded.table).expect("written here");
-    assert_eq!(again.tranche(&encoded.tranches[0].1), Ok(pairs));
+    assert_eq!(again.tranche(&encoded.tranches[0].formats), Ok(pairs));
 }

@@ -46,9 +46,9 @@ impl<'a> Agreement<'a> {
         })
     }
 
-    /// Who should allocate.
-    pub fn allocator(&self, choice: &Choice) -> &'a Endpoint {
-        self.endpoints[choice.allocator]
+    /// Who should allocate. `None`: the choice is of other endpoints.
+    pub fn allocator(&self, choice: &Choice) -> Option<&'a Endpoint> {
+        self.endpoints.get(choice.allocator).copied()
     }
 
     /// The format as which an endpoint, by its index, uses a buffer of this format and modifier:
@@ -69,7 +69,8 @@ impl<'a> Agreement<'a> {
 impl fmt::Display for Agreement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for choice in &self.choices {
-            let name = &self.allocator(choice).name;
+            // `choices` is open to the program.
+            let name = self.allocator(choice).map_or("nobody", |it| &it.name);
             write!(f, "{} allocated by {name} with", choice.fourcc)?;
             for (index, modifier) in choice.modifiers.iter().enumerate() {
                 let separator = if index == 0 { " " } else { ", " };

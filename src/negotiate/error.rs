@@ -1,3 +1,5 @@
+//! What is wrong with lists of formats.
+
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};
 
@@ -39,6 +41,15 @@ pub enum Error {
     /// Indices of a tranche of an odd number of bytes.
     #[error("tranche indices of {0} bytes, which is no multiple of 2")]
     IndicesSize(usize),
+    /// Before version 6 of linux-dmabuf, clients need a main device.
+    #[error("version {0} of linux-dmabuf needs a main device")]
+    NoMainDevice(u32),
+    /// From version 6 of linux-dmabuf on, every tranche has a flag.
+    #[error("tranche {0} has no flag")]
+    NoFlags(usize),
+    /// From version 6 of linux-dmabuf on, one tranche at least is for sampling.
+    #[error("no tranche is for sampling")]
+    NoSampling,
     /// An index past the end of the format table.
     #[error("tranche index {index} into a format table of {entries} entries")]
     Index {

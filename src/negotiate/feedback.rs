@@ -1,5 +1,6 @@
-//! `zwp_linux_dmabuf_feedback_v1` of Wayland's linux-dmabuf, version 4: the bytes of its format
-//! table and tranches, to be read by clients and written by compositors. Bytes are in the host's
+//! `zwp_linux_dmabuf_feedback_v1` of Wayland's linux-dmabuf, versions 4 to 6: the bytes of its format
+//! table and tranches, to be read by clients and written by compositors. (The text of version 6 is in
+//! wayland-protocols since the release that the crate has as 0.32.13.) Bytes are in the host's
 //! order. What opens and maps the table's fd is not here.
 
 use rustc_hash::FxHashMap;
@@ -15,19 +16,34 @@ const MAX_ENTRIES: usize = 1 << 16;
 /// What a compositor tells a client: which formats and modifiers it takes, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Feedback {
-    /// Device number (`dev_t`) of the device that the compositor uses.
-    pub main_device: u64,
+    /// Device number (`dev_t`) of the device that the compositor uses; for versions 4 and 5. From version 6
+    /// on the tranches with [`TrancheFlags::SAMPLING`] say as much.
+    pub main_device: Option<u64>,
     /// Best first.
     pub tranches: Vec<Tranche>,
+}
+
+bitflags::bitflags! {
+    /// What a compositor does with buffers of a tranche
+    /// (`zwp_linux_dmabuf_feedback_v1.tranche_flags`).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+    pub struct TrancheFlags: u32 {
+        /// A display controller of the target device may show them as they are.
+        const SCANOUT = 1;
+        /// The target device samples them efficiently. Since version 6; before, it is so in every tranche
+        /// without [`Self::SCANOUT`].
+        const SAMPLING = 2;
+    }
 }
 
 /// Formats and modifiers that are liked equally well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tranche {
-    /// Device number (`dev_t`) of the device that will use buffers of this tranche.
+    /// Device number (`dev_t`) of the device that will use buffers of this tranche. One device has several
+    /// numbers: compare by [`key_of`](crate::device::key_of).
     pub target_device: u64,
-    /// Whether such a buffer may be shown by a display controller as it is.
-    pub scanout: bool,
+    /// What it does with them; at least one flag from version 6 on.
+    pub flags: TrancheFlags,
     /// The formats and modifiers. [`Modifier::INVALID`]: buffers without a modifier.
     pub pairs: Vec<(Fourcc, Modifier)>,
 }
@@ -37,16 +53,30 @@ pub struct Tranche {
 pub struct Encoded {
     /// `format_table`: the contents of the fd.
     pub table: Vec<u8>,
-    /// `main_device`
-    pub main_device: [u8; 8],
-    /// `tranche_target_device` and `tranche_formats`, per tranche.
-    pub tranches: Vec<([u8; 8], Vec<u8>)>,
+    /// `main_device`, to be sent before version 6.
+    pub main_device: Option<[u8; 8]>,
+    /// The events of each tranche.
+    pub tranches: Vec<EncodedTranche>,
 }
+
+/// The bytes of a [`Tranche`], as its events carry them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodedTranche {
+    /// `tranche_target_device`
+    pub target_device: [u8; 8],
+    /// `tranche_flags`
+    pub flags: u32,
+    /// `tranche_formats`
+    pub formats: Vec<u8>,
+}
+
+/// The version from which on tranches have flags for sampling, and there is no main device.
+const SAMPLING: u32 = 6;
 
 impl Feedback {
     /// The tranches as endpoints, best first: alternatives for
     /// [`negotiate_one_of`](super::negotiate_one_of). Each imports what it lists, on its own target
-    /// device, to show it there if it has the scanout flag and to sample it otherwise.
+    /// device, to show it there, to sample it, or both, as its flags say; without flags to sample it.
     ///
     /// `key` says which device a number (`dev_t`) is of, such as
     /// `|number| key_of(number).ok()` ([`key_of`](crate::device::key_of)). An endpoint whose device is
@@ -58,10 +88,7 @@ impl Feedback {
     ) -> Vec<Endpoint> {
         let of = |(index, tranche): (usize, &Tranche)| Endpoint {
             device: key(tranche.target_device),
-            usage: match tranche.scanout {
-                true => Usage::SCANOUT,
-                false => Usage::SAMPLE,
-            },
+            usage: tranche.usage(),
             ..Endpoint::new(
                 format!("{name}, tranche {index}"),
                 tranche.pairs.iter().copied().collect(),
@@ -70,8 +97,29 @@ impl Feedback {
         self.tranches.iter().enumerate().map(of).collect()
     }
 
-    /// Writes it, each pair once in the table. Refused where there are more than 65536.
-    pub fn encode(&self) -> Result<Encoded, Error> {
+    /// Writes it for a client that has bound this version of `zwp_linux_dmabuf_v1`, each pair once in
+    /// the table.
+    ///
+    /// Refused: more than 65536 pairs; before version 6, no main device; from then on, a tranche without
+    /// flags, and no tranche for sampling.
+    pub fn encode(&self, version: u32) -> Result<Encoded, Error> {
+        let (main_device, known) = match version < SAMPLING {
+            true => (
+                Some(self.main_device.ok_or(Error::NoMainDevice(version))?),
+                TrancheFlags::SCANOUT,
+            ),
+            false => (None, TrancheFlags::all()),
+        };
+        if version >= SAMPLING {
+            let without = self.tranches.iter().position(|t| t.flags.is_empty());
+            if let Some(tranche) = without {
+                return Err(Error::NoFlags(tranche));
+            }
+            let samples = |tranche: &Tranche| tranche.flags.contains(TrancheFlags::SAMPLING);
+            if !self.tranches.iter().any(samples) {
+                return Err(Error::NoSampling);
+            }
+        }
         let mut table = Vec::new();
         let mut places = FxHashMap::default();
         let mut tranches = Vec::with_capacity(self.tranches.len());
@@ -89,13 +137,27 @@ impl Feedback {
                 let place = u16::try_from(place).map_err(|_| Error::TableTooLong(place + 1))?;
                 indices.extend(place.to_ne_bytes());
             }
-            tranches.push((tranche.target_device.to_ne_bytes(), indices));
+            tranches.push(EncodedTranche {
+                target_device: tranche.target_device.to_ne_bytes(),
+                flags: (tranche.flags & known).bits(),
+                formats: indices,
+            });
         }
         Ok(Encoded {
             table,
-            main_device: self.main_device.to_ne_bytes(),
+            main_device: main_device.map(u64::to_ne_bytes),
             tranches,
         })
+    }
+}
+
+impl Tranche {
+    fn usage(&self) -> Usage {
+        let mut usage = Usage::empty();
+        usage.set(Usage::SCANOUT, self.flags.contains(TrancheFlags::SCANOUT));
+        let samples = self.flags.is_empty() || self.flags.contains(TrancheFlags::SAMPLING);
+        usage.set(Usage::SAMPLE, samples);
+        usage
     }
 }
 
@@ -168,21 +230,21 @@ mod tests {
     #[test]
     fn an_entry_is_sixteen_bytes_and_listed_once() {
         let feedback = Feedback {
-            main_device: 0xe280,
+            main_device: Some(0xe280),
             tranches: vec![
                 Tranche {
                     target_device: 0xe201,
-                    scanout: true,
+                    flags: TrancheFlags::SCANOUT,
                     pairs: vec![(Fourcc::XRGB8888, TILED)],
                 },
                 Tranche {
                     target_device: 0xe280,
-                    scanout: false,
+                    flags: TrancheFlags::SAMPLING,
                     pairs: vec![(Fourcc::NV12, Modifier::LINEAR), (Fourcc::XRGB8888, TILED)],
                 },
             ],
         };
-        let encoded = feedback.encode().unwrap();
+        let encoded = feedback.encode(6).unwrap();
         let mut table = Vec::new();
         for (fourcc, modifier) in [(Fourcc::XRGB8888, TILED), (Fourcc::NV12, Modifier::LINEAR)] {
             table.extend(fourcc.0.to_ne_bytes());
@@ -193,13 +255,42 @@ mod tests {
         let indices = |list: &[u16]| -> Vec<u8> {
             list.iter().flat_map(|index| index.to_ne_bytes()).collect()
         };
-        assert_eq!(
-            encoded.tranches,
-            [
-                (0xe201u64.to_ne_bytes(), indices(&[0])),
-                (0xe280u64.to_ne_bytes(), indices(&[1, 0]))
-            ]
-        );
+        let of = |device: u64, flags, list: &[u16]| EncodedTranche {
+            target_device: device.to_ne_bytes(),
+            flags,
+            formats: indices(list),
+        };
+        let tranches = [of(0xe201, 1, &[0]), of(0xe280, 2, &[1, 0])];
+        assert_eq!(encoded.tranches, tranches);
+        assert_eq!(encoded.main_device, None);
+    }
+
+    #[test]
+    fn older_clients_get_a_main_device_and_no_flag_that_they_do_not_know() {
+        let tranche = |flags| Tranche {
+            target_device: 0xe280,
+            flags,
+            pairs: vec![(Fourcc::XRGB8888, TILED)],
+        };
+        let both = tranche(TrancheFlags::all());
+        let mut feedback = Feedback {
+            main_device: Some(0xe280),
+            tranches: vec![both, tranche(TrancheFlags::SAMPLING)],
+        };
+        let encoded = feedback.encode(5).unwrap();
+        assert_eq!(encoded.main_device, Some(0xe280u64.to_ne_bytes()));
+        let flags: Vec<u32> = encoded.tranches.iter().map(|t| t.flags).collect();
+        assert_eq!(flags, [1, 0]);
+        let endpoints = feedback.endpoints("compositor", |_| None);
+        assert_eq!(endpoints[0].usage, Usage::SCANOUT | Usage::SAMPLE);
+        assert_eq!(endpoints[1].usage, Usage::SAMPLE);
+        feedback.main_device = None;
+        assert_eq!(feedback.encode(5), Err(Error::NoMainDevice(5)));
+        assert!(feedback.encode(6).is_ok());
+        feedback.tranches[1].flags = TrancheFlags::empty();
+        assert_eq!(feedback.encode(6), Err(Error::NoFlags(1)));
+        feedback.tranches = vec![tranche(TrancheFlags::SCANOUT)];
+        assert_eq!(feedback.encode(6), Err(Error::NoSampling));
     }
 
     #[test]
@@ -223,16 +314,16 @@ mod tests {
         assert_eq!(FormatTable::device(&[0; 4]), Err(Error::DeviceSize(4)));
         let pairs = (0..=MAX_ENTRIES as u32).map(|code| (Fourcc(code), Modifier::LINEAR));
         let feedback = |count| Feedback {
-            main_device: 0,
+            main_device: Some(0),
             tranches: vec![Tranche {
                 target_device: 0,
-                scanout: false,
+                flags: TrancheFlags::empty(),
                 pairs: pairs.clone().take(count).collect(),
             }],
         };
-        assert!(feedback(MAX_ENTRIES).encode().is_ok());
+        assert!(feedback(MAX_ENTRIES).encode(4).is_ok());
         assert_eq!(
-            feedback(MAX_ENTRIES + 1).encode(),
+            feedback(MAX_ENTRIES + 1).encode(4),
             Err(Error::TableTooLong(MAX_ENTRIES + 1))
         );
     }
@@ -249,19 +340,22 @@ mod tests {
             let pair = |(fourcc, modifier)| (Fourcc(fourcc), Modifier(modifier));
             let tranche = |(target_device, scanout, pairs): (u64, bool, Vec<_>)| Tranche {
                 target_device,
-                scanout,
+                flags: match scanout {
+                    true => TrancheFlags::SCANOUT,
+                    false => TrancheFlags::empty(),
+                },
                 pairs: pairs.into_iter().map(pair).collect(),
             };
             let feedback = Feedback {
-                main_device,
+                main_device: Some(main_device),
                 tranches: tranches.into_iter().map(tranche).collect(),
             };
-            let encoded = feedback.encode().unwrap();
+            let encoded = feedback.encode(4).unwrap();
             let table = FormatTable::parse(&encoded.table).unwrap();
-            prop_assert_eq!(FormatTable::device(&encoded.main_device), Ok(main_device));
-            for (tranche, (device, indices)) in feedback.tranches.iter().zip(&encoded.tranches) {
-                prop_assert_eq!(FormatTable::device(device), Ok(tranche.target_device));
-                prop_assert_eq!(&table.tranche(indices).unwrap(), &tranche.pairs);
+            prop_assert_eq!(FormatTable::device(&encoded.main_device.unwrap()), Ok(main_device));
+            for (tranche, encoded) in feedback.tranches.iter().zip(&encoded.tranches) {
+                prop_assert_eq!(FormatTable::device(&encoded.target_device), Ok(tranche.target_device));
+                prop_assert_eq!(&table.tranche(&encoded.formats).unwrap(), &tranche.pairs);
             }
         }
 

@@ -81,7 +81,7 @@ pub use agree::{negotiate, negotiate_one_of};
 pub use agreement::{Agreement, Choice, Nothing, Reason, Why};
 pub use endpoint::{DeviceKey, Endpoint};
 pub use error::Error;
-pub use feedback::{Encoded, Feedback, FormatTable, Tranche};
+pub use feedback::{Encoded, EncodedTranche, Feedback, FormatTable, Tranche, TrancheFlags};
 pub use formats::{FormatSet, Support, Usage};
 pub use in_formats::parse_in_formats;
 pub use wanted::{Substitute, Wanted};

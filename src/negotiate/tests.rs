@@ -23,7 +23,7 @@ type Agreed = BTreeSet<(Fourcc, Modifier, String)>;
 
 fn agreed(agreement: &Agreement<'_>) -> Agreed {
     let choices = agreement.choices.iter().flat_map(|choice| {
-        let name = &agreement.allocator(choice).name;
+        let name = &agreement.allocator(choice).unwrap().name;
         let modifiers = choice.modifiers.iter();
         modifiers.map(move |modifier| (choice.fourcc, *modifier, name.clone()))
     });
@@ -181,7 +181,7 @@ proptest! {
         let agreement = ask(&endpoints, &wanted);
         for choice in &agreement.choices {
             for &modifier in &choice.modifiers {
-                let allocator = agreement.allocator(choice);
+                let allocator = agreement.allocator(choice).unwrap();
                 prop_assert!(allocator.formats.contains(choice.fourcc, modifier));
                 for (index, endpoint) in endpoints.iter().enumerate() {
                     let listed = agreement.used_as(choice.fourcc, modifier, index).unwrap();
@@ -212,7 +212,7 @@ proptest! {
         let named = |agreement: &Agreement<'_>| -> Vec<_> {
             let choices = agreement.choices.iter();
             choices
-                .map(|c| (c.fourcc, c.modifiers.clone(), agreement.allocator(c).name.clone()))
+                .map(|c| (c.fourcc, c.modifiers.clone(), agreement.allocator(c).unwrap().name.clone()))
                 .collect()
         };
         prop_assert_eq!(named(&one), named(&other));
@@ -260,7 +260,7 @@ proptest! {
             let said = agreement.reasons.contains(&Reason {
                 fourcc: Some(choice.fourcc),
                 modifier: None,
-                endpoint: Some(&agreement.allocator(choice).name),
+                endpoint: Some(&agreement.allocator(choice).unwrap().name),
                 why: Why::OnlyLinear,
             });
             prop_assert_eq!(said, choice.only_linear());
@@ -352,14 +352,17 @@ fn a_twin_stands_in_only_where_that_was_asked_for() {
 fn feedback(tranches: impl IntoIterator<Item = (DeviceKey, bool, Vec<Modifier>)>) -> Feedback {
     let tranche = |(device, scanout, modifiers): (DeviceKey, _, Vec<_>)| Tranche {
         target_device: device.0,
-        scanout,
+        flags: match scanout {
+            true => TrancheFlags::SCANOUT,
+            false => TrancheFlags::SAMPLING,
+        },
         pairs: modifiers
             .into_iter()
             .map(|modifier| (XRGB, modifier))
             .collect(),
     };
     Feedback {
-        main_device: GPU.0,
+        main_device: Some(GPU.0),
         tranches: tranches.into_iter().map(tranche).collect(),
     }
 }

@@ -74,7 +74,7 @@ fn what_is_agreed_on_with_a_plane_can_be_allocated() {
         let gbm = Endpoint::gbm("gbm", DeviceKey(2), Usage::RENDER, formats);
         let agreement = negotiate(&[&plane, &gbm], &Wanted::new(640, 480));
         let choice = agreement.best().unwrap();
-        assert_eq!(agreement.allocator(choice).name, "gbm");
+        assert_eq!(agreement.allocator(choice).unwrap().name, "gbm");
         let request = Request {
             modifiers: choice.modifiers.clone(),
             ..Request::new(640, 480, choice.fourcc)
@@ -107,7 +107,7 @@ fn what_all_agree_on_is_allocated_by_one_and_imported_by_the_others() {
                 modifiers: choice.modifiers.clone(),
                 ..Request::new(64, 64, choice.fourcc)
             };
-            let allocator = agreement.allocator(choice);
+            let allocator = agreement.allocator(choice).unwrap();
             let made = match allocator.name == gpu.name {
                 true => Exporter::new(&vulkan, Use::Destination).allocate(&request),
                 false => gbm.allocate(&request),

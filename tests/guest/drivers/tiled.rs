@@ -146,6 +146,6 @@ fn generations_without_a_common_tiling_and_plain_displays_share_linear_buffers()
         let agreement = between(&[&new, &display]);
         let best = agreement.best().unwrap();
         assert!(best.only_linear());
-        assert_eq!(agreement.allocator(best).name, GFX11);
+        assert_eq!(agreement.allocator(best).unwrap().name, GFX11);
     });
 }

@@ -6,7 +6,7 @@ use primeshare::alloc::{Allocator, Dumb, Request, Usage};
 use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options};
 use primeshare::device::{enumerate, key_of};
 use primeshare::gbm::Gbm;
-use primeshare::negotiate::{self, Feedback, Tranche, Wanted, negotiate};
+use primeshare::negotiate::{self, Feedback, Tranche, TrancheFlags, Wanted, negotiate};
 use primeshare::sync::{Access, implicit};
 use primeshare::vk::ash::vk::BufferUsageFlags;
 use primeshare::vk::{Commands, Error, Semaphore, Use};
@@ -117,11 +117,11 @@ fn a_gpu_is_one_device_to_vulkan_to_gbm_and_to_whoever_has_either_node() {
         let nodes = enumerate().unwrap().into_iter();
         let own = nodes.filter(|node| node.bus == gpu.node().bus);
         let told = Feedback {
-            main_device: gpu.node().id.dev_t(),
+            main_device: Some(gpu.node().id.dev_t()),
             tranches: own
                 .map(|node| Tranche {
                     target_device: node.id.dev_t(),
-                    scanout: false,
+                    flags: TrancheFlags::SAMPLING,
                     pairs: pairs.to_vec(),
                 })
                 .collect(),
