@@ -1,7 +1,6 @@
 //! One copy, prepared once.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use nix::poll::PollFlags;
@@ -9,7 +8,7 @@ use nix::poll::PollFlags;
 use super::Error;
 use super::copy::pixels::{Relation, relation};
 use crate::buffer::{DmaBuf, FormatInfo, MAX_PLANES};
-use crate::sync::{self, Access, SyncFile, implicit};
+use crate::sync::{self, Access, Deadline, SyncFile, implicit};
 use crate::sys::poll::are_ready;
 use crate::vk::{self, Device, Image, ImageCopy, Use};
 
@@ -110,12 +109,12 @@ impl Blit {
         are_ready(&fds).map_err(|errno| Error::Fences(sync::Error::Poll { errno }))
     }
 
-    /// Waits until the buffers carry no fence that a copy has to wait for, for up to `timeout` for
-    /// each of the two.
-    pub fn wait_for_buffers(&self, timeout: Duration) -> Result<(), Error> {
+    /// Waits until the buffers carry no fence that a copy has to wait for.
+    pub fn wait_for_buffers(&self, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        let deadline = deadline.into();
         for (buffer, access) in self.buffers.iter().zip(ACCESSES) {
             let fence = implicit::fence(buffer, access).map_err(Error::Fences)?;
-            fence.wait(timeout).map_err(Error::Fences)?;
+            fence.wait(deadline).map_err(Error::Fences)?;
         }
         Ok(())
     }
@@ -126,13 +125,13 @@ impl Blit {
     }
 
     /// Waits until another copy can be submitted: for the oldest in flight, if all are.
-    pub fn wait_for_slot(&mut self, timeout: Duration) -> Result<(), Error> {
-        Ok(self.copy.wait_for_slot(timeout)?)
+    pub fn wait_for_slot(&mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        Ok(self.copy.wait_for_slot(deadline.into())?)
     }
 
-    /// Waits until all copies are made, for up to `timeout` each.
-    pub fn wait(&mut self, timeout: Duration) -> Result<(), Error> {
-        Ok(self.copy.wait(timeout)?)
+    /// Waits until all copies are made.
+    pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        Ok(self.copy.wait(deadline.into())?)
     }
 }
 

@@ -97,7 +97,7 @@ impl SyncFile {
     }
 
     /// An fd that the kernel said is one.
-    pub(super) fn of_kernel(fd: OwnedFd) -> Self {
+    pub(crate) fn of_kernel(fd: OwnedFd) -> Self {
         Self(fd)
     }
 

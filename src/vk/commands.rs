@@ -3,9 +3,10 @@ use std::time::{Duration, Instant};
 
 use ash::vk;
 
-use super::semaphore::nanoseconds;
+use super::semaphore::{left, nanoseconds};
 use super::unfinished::{DEADLINE, Unfinished};
 use super::{Call, Device, Error, Point, Semaphore};
+use crate::sync::{Deadline, SyncFile};
 
 /// A command buffer that is recorded once and submitted as often as wanted, and the fence that
 /// tells when it is done.
@@ -180,7 +181,7 @@ impl Commands {
     /// As [`Self::submit`], to be executed after these sync files, and with a sync file that is
     /// signalled when it is done; `None` where it is already.
     ///
-    /// Takes the fds, also when it fails. Where the sync file cannot be had (vkGetSemaphoreFdKHR,
+    /// Where the sync file cannot be had (vkGetSemaphoreFdKHR,
     /// for lack of fds), the work is submitted all the same: [`Self::is_done`] tells. lavapipe, up
     /// to 26.1 at least, gives a sync file only when it is signalled, and so waits here.
     ///
@@ -189,12 +190,12 @@ impl Commands {
     /// not wait for what is yet to be (VUID-VkSemaphoreGetFdInfoKHR-handleType-03254).
     pub unsafe fn submit_after(
         &mut self,
-        files: impl IntoIterator<Item = OwnedFd>,
-    ) -> Result<Option<OwnedFd>, Error> {
+        files: impl IntoIterator<Item = SyncFile>,
+    ) -> Result<Option<SyncFile>, Error> {
         // SAFETY: as the caller promises.
         unsafe {
-            self.start_after(files)?;
-            self.sync_file()
+            self.start_after(files.into_iter().map(OwnedFd::from))?;
+            Ok(self.sync_file()?.map(SyncFile::of_kernel))
         }
     }
 
@@ -256,7 +257,7 @@ impl Commands {
         for (index, file) in files.into_iter().enumerate() {
             match waits.get(index) {
                 Some(known) => known.replace(Some(file))?,
-                None => waits.push(Semaphore::from_sync_file(&self.device, Some(file))?),
+                None => waits.push(Semaphore::from_fd(&self.device, Some(file))?),
             }
             after.push(Point::Binary(waits[index].clone()));
         }
@@ -272,7 +273,7 @@ impl Commands {
             return Ok(None);
         };
         // SAFETY: the submission that signals it has been made.
-        let file = unsafe { done.export()? };
+        let file = unsafe { done.export()? }.map(OwnedFd::from);
         self.semaphores.done = Some(done);
         Ok(file)
     }
@@ -315,7 +316,7 @@ impl Commands {
         let end = Instant::now() + timeout;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            match self.wait(left) {
+            match self.wait_for(left) {
                 Err(error) if error.is_device_lost() => return Ok(()),
                 Err(error) if left.is_zero() => return Err(error),
                 Err(Error::Timeout { device, .. }) => {
@@ -331,8 +332,13 @@ impl Commands {
         }
     }
 
-    /// Waits until nothing submitted is being executed, for as long as `timeout`.
-    pub fn wait(&mut self, timeout: Duration) -> Result<(), Error> {
+    /// Waits until nothing submitted is being executed.
+    pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        self.wait_for(left(deadline.into()))
+    }
+
+    /// As [`Self::wait`], without asking for the time.
+    pub(crate) fn wait_for(&mut self, timeout: Duration) -> Result<(), Error> {
         if self.submitted {
             // SAFETY: the fence is alive.
             unsafe {

@@ -1,9 +1,9 @@
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use ash::vk;
 
 use super::{Commands, Device, Error, Image, Transfer, Use, acquire, format_of, query, release};
+use crate::sync::Deadline;
 
 /// A copy of one image to another of the same size and format, recorded once and made as often as
 /// wanted. Drop waits for the copies in flight.
@@ -76,19 +76,19 @@ impl ImageCopy {
     }
 
     /// Waits for the oldest copy if all slots are in flight.
-    pub(crate) fn wait_for_slot(&mut self, timeout: Duration) -> Result<(), Error> {
-        self.slots[self.next].wait(timeout)
+    pub(crate) fn wait_for_slot(&mut self, deadline: Deadline) -> Result<(), Error> {
+        self.slots[self.next].wait(deadline)
     }
 
-    /// Waits until all copies are made, for up to `timeout` each.
-    pub(crate) fn wait(&mut self, timeout: Duration) -> Result<(), Error> {
+    /// Waits until all copies are made.
+    pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<(), Error> {
         // The newest first: a fence covers all that was submitted before it, so the others are
         // found signalled, and waiting for them costs nothing.
         let (newer, older) = self.slots.split_at_mut(self.next);
         let newest_first = newer.iter_mut().rev().chain(older.iter_mut().rev());
         newest_first
             .into_iter()
-            .try_for_each(|slot| slot.wait(timeout))
+            .try_for_each(|slot| slot.wait(deadline))
     }
 }
 

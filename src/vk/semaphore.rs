@@ -7,6 +7,7 @@ use std::time::Duration;
 use ash::vk;
 
 use super::{Call, Device, Error, Feature, quirks};
+use crate::sync::{Deadline, SyncFile};
 use crate::sys::{self, poll, sync_file};
 
 const SEMAPHORE_FD: vk::ExternalSemaphoreHandleTypeFlags =
@@ -59,11 +60,15 @@ impl Semaphore {
     /// A semaphore that is signalled when the sync file is; `None` is signalled already, which is
     /// -1 in Vulkan. To be waited for once.
     ///
-    /// Takes the fd, also when it fails. [`Error::NotASyncFile`] for any other file, which drivers
-    /// need not tell: lavapipe takes them all. [`Error::PendingSyncFile`] for one that is not
-    /// signalled yet, if the driver would wait for it in vkQueueSubmit: see
-    /// [`Device::takes_pending_sync_files`].
-    pub fn from_sync_file(device: &Device, file: Option<OwnedFd>) -> Result<Self, Error> {
+    /// [`Error::PendingSyncFile`] for one that is not signalled yet, if the driver would wait for it in
+    /// vkQueueSubmit: see [`Device::takes_pending_sync_files`].
+    pub fn from_sync_file(device: &Device, file: Option<SyncFile>) -> Result<Self, Error> {
+        Self::from_fd(device, file.map(OwnedFd::from))
+    }
+
+    /// As [`Self::from_sync_file`]. [`Error::NotASyncFile`] for any other file, which drivers need not
+    /// tell: lavapipe takes them all.
+    pub(super) fn from_fd(device: &Device, file: Option<OwnedFd>) -> Result<Self, Error> {
         device.require(Feature::SyncFdSemaphores)?;
         let semaphore = create(device, &vk::SemaphoreCreateInfo::default()).map(Self)?;
         semaphore.replace(file)?;
@@ -71,7 +76,7 @@ impl Semaphore {
     }
 
     /// Makes it signalled, for one wait, when the sync file is; before that wait and after it the
-    /// semaphore is what it was. As [`Self::from_sync_file`] otherwise.
+    /// semaphore is what it was. As [`Self::from_fd`] otherwise.
     ///
     /// Not while a submission that waits for it is pending, which callers see to.
     pub(super) fn replace(&self, file: Option<OwnedFd>) -> Result<(), Error> {
@@ -101,7 +106,7 @@ impl Semaphore {
     /// # Safety
     /// The semaphore is signalled, or a submission that signals it has been made, and nothing
     /// waits for it (VUID-VkSemaphoreGetFdInfoKHR-handleType-03254 and -01135).
-    pub unsafe fn export(&self) -> Result<Option<OwnedFd>, Error> {
+    pub unsafe fn export(&self) -> Result<Option<SyncFile>, Error> {
         let device = &self.0.device;
         let info = vk::SemaphoreGetFdInfoKHR::default()
             .semaphore(self.raw())
@@ -157,8 +162,9 @@ impl Timeline {
             .map_err(device.failed(Call::SignalSemaphore))
     }
 
-    /// Waits until it has reached `value`, for as long as `timeout`.
-    pub fn wait(&self, value: u64, timeout: Duration) -> Result<(), Error> {
+    /// Waits until it has reached `value`.
+    pub fn wait(&self, value: u64, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        let timeout = left(deadline.into());
         let device = &self.0.device;
         let (semaphores, values) = ([self.raw()], [value]);
         let info = vk::SemaphoreWaitInfo::default()
@@ -231,10 +237,8 @@ impl Fence {
 
     /// A fence that is signalled when the sync file is; `None` is signalled already.
     ///
-    /// Takes the fd, also when it fails. [`Error::NotASyncFile`] for any other file, which drivers
-    /// need not tell: lavapipe takes them all.
-    pub fn from_sync_file(device: &Device, file: Option<OwnedFd>) -> Result<Self, Error> {
-        check(&file)?;
+    pub fn from_sync_file(device: &Device, file: Option<SyncFile>) -> Result<Self, Error> {
+        let file = file.map(OwnedFd::from);
         let fence = Self::new(device)?;
         // VUID-VkImportFenceFdInfoKHR-handleType-07306: the temporary kind only.
         let info = vk::ImportFenceFdInfoKHR::default()
@@ -255,7 +259,7 @@ impl Fence {
     /// # Safety
     /// The fence is signalled, or a submission that signals it has been made
     /// (VUID-VkFenceGetFdInfoKHR-handleType-01454).
-    pub unsafe fn export(&self) -> Result<Option<OwnedFd>, Error> {
+    pub unsafe fn export(&self) -> Result<Option<SyncFile>, Error> {
         let device = &self.device;
         let info = vk::FenceGetFdInfoKHR::default()
             .fence(self.raw)
@@ -267,14 +271,15 @@ impl Fence {
     }
 
     /// Whether it is signalled. Does not wait.
-    pub fn is_signaled(&self) -> Result<bool, Error> {
+    pub fn is_signalled(&self) -> Result<bool, Error> {
         // SAFETY: the fence is alive.
         unsafe { self.device.raw().get_fence_status(self.raw) }
             .map_err(self.device.failed(Call::GetFenceStatus))
     }
 
-    /// Waits until it is signalled, for as long as `timeout`.
-    pub fn wait(&self, timeout: Duration) -> Result<(), Error> {
+    /// Waits until it is signalled.
+    pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<(), Error> {
+        let timeout = left(deadline.into());
         // SAFETY: the fence is alive.
         unsafe {
             self.device
@@ -300,6 +305,11 @@ impl Drop for Fence {
     }
 }
 
+/// What Vulkan takes for ever is the longest time it knows.
+pub(super) fn left(deadline: Deadline) -> Duration {
+    deadline.left().unwrap_or(Duration::MAX)
+}
+
 pub(super) fn nanoseconds(timeout: Duration) -> u64 {
     u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -317,7 +327,8 @@ impl Device {
         match result {
             vk::Result::TIMEOUT => Error::Timeout {
                 device: self.physical().name().to_owned(),
-                milliseconds: timeout.as_millis(),
+                // A deadline has come nearer since it was set.
+                milliseconds: timeout.as_nanos().div_ceil(1_000_000),
             },
             result => self.failed(call)(result),
         }
@@ -350,7 +361,7 @@ fn given(file: Option<OwnedFd>) {
 }
 
 /// A driver's export, in a file description of its own.
-fn taken(device: &Device, fd: i32) -> Result<Option<OwnedFd>, Error> {
+fn taken(device: &Device, fd: i32) -> Result<Option<SyncFile>, Error> {
     if fd < 0 {
         return Ok(None);
     }
@@ -359,8 +370,8 @@ fn taken(device: &Device, fd: i32) -> Result<Option<OwnedFd>, Error> {
     if quirks::shares_sync_files(device.physical())
         && let Ok(own) = sync_file::merge(fd.as_fd(), fd.as_fd())
     {
-        return Ok(Some(own));
+        return Ok(Some(SyncFile::of_kernel(own)));
     }
     super::memory::close_on_exec(&fd)?;
-    Ok(Some(fd))
+    Ok(Some(SyncFile::of_kernel(fd)))
 }

@@ -1,26 +1,26 @@
 //! Handing textures over between the outside world and wgpu's queue.
 
 use std::iter;
-use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::Instant;
 
 use wgpu::hal::api::Vulkan;
 use wgpu::{CommandBuffer, CommandEncoderDescriptor, PollError, PollType, TextureTransition};
 
 use super::scopes::catch;
 use super::{Device, Error, Texture};
+use crate::sync::{Deadline, SyncFile};
 use crate::vk::{self, Semaphore, Transfer, ash};
 
 impl Device {
     /// Takes textures over from the outside world, contents kept, after these sync files.
     ///
-    /// What is submitted afterwards is executed afterwards, `Queue::write_texture` included. Takes
-    /// the fds, also when it fails; then no texture has been taken over. [`Error::Acquired`] where
+    /// What is submitted afterwards is executed afterwards, `Queue::write_texture` included. After an
+    /// error no texture has been taken over. [`Error::Acquired`] where
     /// one is acquired already, or given twice. Does not wait.
     pub fn acquire(
         &self,
         textures: &[&Texture],
-        after: impl IntoIterator<Item = OwnedFd>,
+        after: impl IntoIterator<Item = SyncFile>,
     ) -> Result<(), Error> {
         let waits = after
             .into_iter()
@@ -45,23 +45,29 @@ impl Device {
     /// where the device has no sync files, before anything is done: [`Self::release_wait`] does
     /// without. Where the sync file fails after that, the textures are released all the same. Does
     /// not wait.
-    pub fn release(&self, textures: &[&Texture]) -> Result<Option<OwnedFd>, Error> {
+    pub fn release(&self, textures: &[&Texture]) -> Result<Option<SyncFile>, Error> {
         let done = Semaphore::new(self.vulkan())?;
         self.hand_back(textures)?;
         self.sync_file(done)
     }
 
-    /// As [`Self::release`], and waits until it has happened, for as long as `timeout`.
-    pub fn release_wait(&self, textures: &[&Texture], timeout: Duration) -> Result<(), Error> {
+    /// As [`Self::release`], and waits until it has happened.
+    pub fn release_wait(
+        &self,
+        textures: &[&Texture],
+        deadline: impl Into<Deadline>,
+    ) -> Result<(), Error> {
+        let deadline = deadline.into();
         let index = self.hand_back(textures)?;
         let wait = PollType::Wait {
             submission_index: Some(index),
-            timeout: Some(timeout),
+            timeout: deadline.left(),
         };
+        let start = Instant::now();
         match self.device().poll(wait) {
             Ok(_) => Ok(()),
             Err(PollError::Timeout) => Err(Error::Timeout {
-                milliseconds: timeout.as_millis(),
+                milliseconds: start.elapsed().as_millis(),
             }),
             Err(error) => Err(Error::Wgpu(error.to_string())),
         }
@@ -157,7 +163,7 @@ impl Device {
     /// In a submission of its own: a semaphore that is given to wgpu-hal goes with the next
     /// submission, which might be another thread's, earlier than one that is about to be made
     /// here. So it is given afterwards, and whichever submission takes it comes after.
-    fn sync_file(&self, done: Semaphore) -> Result<Option<OwnedFd>, Error> {
+    fn sync_file(&self, done: Semaphore) -> Result<Option<SyncFile>, Error> {
         // SAFETY: nothing is destroyed through it.
         let hal = unsafe { self.queue().as_hal::<Vulkan>() }.ok_or(Error::NotVulkan)?;
         hal.add_signal_semaphore(done.raw(), None);

@@ -286,7 +286,7 @@ impl CopyQueue {
         let slot = &mut self.slots[submitted.0];
         let done = loop {
             let left = most.saturating_sub(start.elapsed());
-            match slot.commands.wait(patience.max(MOMENT).min(left)) {
+            match slot.commands.wait_for(patience.max(MOMENT).min(left)) {
                 Err(error) if error.is_device_lost() => break Err(error),
                 Err(_) if left.is_zero() => {
                     let hung = Error::Hung {
@@ -329,7 +329,7 @@ impl CopyQueue {
         time: Duration,
     ) -> Option<Result<(), Error>> {
         let slot = &mut self.slots[submitted.0];
-        match slot.commands.wait(time) {
+        match slot.commands.wait_for(time) {
             Ok(()) => {
                 slot.used = None;
                 Some(Ok(()))

@@ -161,18 +161,12 @@ fn operations(guest: &Guest) -> Vec<Operation> {
     let by = device.clone();
     add(&mut operations, "a semaphore of a sync file", move || {
         let signalled = SyncFile::signalled().unwrap();
-        outcome(
-            Semaphore::from_sync_file(&by, Some(signalled.into())),
-            &name,
-        )
+        outcome(Semaphore::from_sync_file(&by, Some(signalled)), &name)
     });
     let name = device.physical().name().to_owned();
     add(&mut operations, "a fence of a sync file", move || {
         let signalled = SyncFile::signalled().unwrap();
-        outcome(
-            Fence::from_sync_file(&device, Some(signalled.into())),
-            &name,
-        )
+        outcome(Fence::from_sync_file(&device, Some(signalled)), &name)
     });
     operations
 }

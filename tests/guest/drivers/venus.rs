@@ -65,7 +65,7 @@ fn a_pending_sync_file_is_refused_instead_of_being_waited_for() {
         let buffer = buffer_on(&vgem);
         let fence = Busy::new(&vgem, &buffer, Access::Write);
         let file = || implicit::export(&buffer, Access::Read).unwrap();
-        let refused = Semaphore::from_sync_file(&venus, Some(file().into())).unwrap_err();
+        let refused = Semaphore::from_sync_file(&venus, Some(file())).unwrap_err();
         assert!(
             matches!(refused, Error::PendingSyncFile { .. }),
             "{refused}"
@@ -74,11 +74,11 @@ fn a_pending_sync_file_is_refused_instead_of_being_waited_for() {
         // SAFETY: nothing is recorded.
         unsafe {
             commands.record(|_, _| {}).unwrap();
-            let refused = commands.submit_after([file().into()]).unwrap_err();
+            let refused = commands.submit_after([file()]).unwrap_err();
             assert!(refused.kind() == ErrorKind::Transient, "{refused}");
             assert!(!file().is_signalled().unwrap(), "waited for it");
             fence.end();
-            commands.submit_after([file().into()]).unwrap();
+            commands.submit_after([file()]).unwrap();
         }
         commands.wait(PATIENCE).unwrap();
     });

@@ -34,7 +34,7 @@ fn leave_work(vulkan: &Device, guest: &Guest, timeline: &Timeline) {
         .import_image(&buffer_on(&guest.vgem()), Use::Source)
         .unwrap();
     let fence = timeline.fence(1);
-    let fence = Semaphore::from_sync_file(vulkan, Some(fence.into())).unwrap();
+    let fence = Semaphore::from_sync_file(vulkan, Some(fence)).unwrap();
     let mut commands = Commands::new(vulkan).unwrap();
     let transfers = [Transfer::image(&image, Use::Source)];
     // SAFETY: the image is of this device, and nobody else uses the semaphore.
