@@ -58,6 +58,12 @@ pub(crate) enum Command {
         #[arg(long, default_value_t = 10_000_000)]
         runs: u64,
     },
+    /// Check that the library compiles with every set of its features.
+    Features {
+        /// By this toolchain of rustup's instead of the one in use.
+        #[arg(long)]
+        toolchain: Option<String>,
+    },
     /// Run the tests that have a long form at full length, in the guest: some ten minutes.
     Soak {
         /// Names of tests, instead of all of them.

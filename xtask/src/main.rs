@@ -7,6 +7,7 @@ mod cache;
 mod cargo;
 mod cli;
 mod demo;
+mod features;
 mod fuzz;
 mod guest;
 mod host;
@@ -55,6 +56,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Bench { name, arguments } => bench::run(name.as_deref(), &arguments),
         Command::Matrix => matrix::run(matrix::SHARING),
         Command::Drivers => matrix::run(matrix::DRIVERS),
+        Command::Features { toolchain } => features::run(toolchain.as_deref()),
         Command::Fuzz { runs } => fuzz::run(runs),
     }
 }
