@@ -1,6 +1,9 @@
+//! A logical device: made here, or the host program's, and how its queue is locked.
+
 use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use ash::{ext, khr, vk};
@@ -27,7 +30,12 @@ struct Inner {
     capabilities: Capabilities,
     functions: Functions,
     queue_family: u32,
-    queue: Option<Arc<dyn HostQueue>>,
+    queue: QueueAccess,
+    /// Held for a queue that is ours alone.
+    queue_lock: Mutex<()>,
+    /// A call has answered VK_ERROR_DEVICE_LOST.
+    is_lost: AtomicBool,
+    wish: QueueWish,
     answers: Answers,
     images: Images,
     closes_refused_fds: OnceLock<bool>,
@@ -100,7 +108,27 @@ impl HostQueue for Mutex<vk::Queue> {
     }
 }
 
+/// How a device's queue is kept to one user at a time.
+#[derive(Clone, Default)]
+#[non_exhaustive]
+pub enum QueueAccess {
+    /// The host program keeps its queues to itself: everything that submits answers
+    /// [`Error::NoQueue`], and the host submits what is recorded into its command buffers.
+    #[default]
+    None,
+    /// A queue that the host program uses too, and locks in its own way: [`HostQueue`] says for which
+    /// calls. A `Mutex<vk::Queue>` is one.
+    Locked(Arc<dyn HostQueue>),
+    /// A queue that the host program leaves to the library alone, the clones of this device. The host
+    /// must not call vkDeviceWaitIdle meanwhile, which uses all queues.
+    Exclusive(vk::Queue),
+    /// A queue that was created with VK_DEVICE_QUEUE_CREATE_INTERNALLY_SYNCHRONIZED_BIT_KHR
+    /// (VK_KHR_internally_synchronized_queues): the driver locks it.
+    InternallySynchronized(vk::Queue),
+}
+
 /// A device that the host program made, for [`Device::wrap`].
+#[non_exhaustive]
 pub struct Host<'a> {
     /// What it was made of: see [`Instance::wrap`](super::Instance::wrap).
     pub physical: PhysicalDevice,
@@ -114,14 +142,32 @@ pub struct Host<'a> {
     pub timeline: bool,
     /// The queue family that takes part: what is recorded is for a queue of it.
     pub queue_family: u32,
-    /// A queue of that family to submit to, which the host program locks for its own use too:
-    /// [`HostQueue`] says for which calls. A `Mutex<vk::Queue>` is one.
-    /// `None`: everything that submits answers [`Error::NoQueue`], and the host submits what is
-    /// recorded into its command buffers.
-    pub queue: Option<Arc<dyn HostQueue>>,
+    /// A queue of that family to submit to, if there is one for the library.
+    pub queue: QueueAccess,
     /// Dropped when the library is done with the device: for a host program whose device goes
     /// when the last user of it does.
     pub keep: Option<Box<dyn Any + Send + Sync>>,
+}
+
+impl<'a> Host<'a> {
+    /// A device without the features that the other fields name, and without a queue to submit to.
+    pub fn new(
+        physical: PhysicalDevice,
+        device: ash::Device,
+        extensions: &'a [&'a CStr],
+        queue_family: u32,
+    ) -> Self {
+        Self {
+            physical,
+            device,
+            extensions,
+            ycbcr: false,
+            timeline: false,
+            queue_family,
+            queue: QueueAccess::None,
+            keep: None,
+        }
+    }
 }
 
 /// What kind of queue a device is wanted with. What cannot be had is left out.
@@ -161,13 +207,13 @@ impl Device {
         let family = queue_family(physical, wish.transfer_only)?;
         let priority = physical.global_priority().filter(|_| wish.high_priority);
         if let Some(extension) = priority {
-            match Self::create(physical, family, Some(extension)) {
+            match Self::create(physical, family, Some(extension), wish) {
                 // For want of a privilege, mostly (VK_ERROR_NOT_PERMITTED).
                 Err(error) if !error.is_device_lost() => log::debug!("no high priority: {error}"),
                 made_or_lost => return made_or_lost,
             }
         }
-        Self::create(physical, family, None)
+        Self::create(physical, family, None, wish)
     }
 
     /// With a queue of high priority where an extension for it is given.
@@ -175,6 +221,7 @@ impl Device {
         physical: &PhysicalDevice,
         queue_family: u32,
         priority: Option<&'static CStr>,
+        wish: QueueWish,
     ) -> Result<Self, Error> {
         let capabilities = physical.capabilities().clone();
         let instance = physical.instance().raw();
@@ -207,12 +254,12 @@ impl Device {
             .map_err(failed(physical, Call::CreateDevice))?;
         // SAFETY: the queue was asked for above.
         let queue = unsafe { device.get_device_queue(queue_family, 0) };
-        let queue = Some(Arc::new(Mutex::new(queue)) as Arc<dyn HostQueue>);
+        let queue = QueueAccess::Exclusive(queue);
         Ok(Self::build(
             physical.clone(),
             device,
             capabilities,
-            queue_family,
+            (queue_family, wish),
             queue,
             Owner::Here,
         ))
@@ -243,7 +290,7 @@ impl Device {
             physical,
             host.device,
             capabilities,
-            host.queue_family,
+            (host.queue_family, QueueWish::default()),
             host.queue,
             Owner::Host { _keep: host.keep },
         )
@@ -253,8 +300,8 @@ impl Device {
         physical: PhysicalDevice,
         device: ash::Device,
         capabilities: Capabilities,
-        queue_family: u32,
-        queue: Option<Arc<dyn HostQueue>>,
+        (queue_family, wish): (u32, QueueWish),
+        queue: QueueAccess,
         owner: Owner,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -264,6 +311,9 @@ impl Device {
             capabilities,
             queue_family,
             queue,
+            queue_lock: Mutex::default(),
+            is_lost: AtomicBool::new(false),
+            wish,
             answers: Answers::default(),
             images: Images::default(),
             closes_refused_fds: OnceLock::new(),
@@ -309,18 +359,52 @@ impl Device {
     /// Others wait meanwhile; `work` must not submit through the library.
     /// [`Error::NoQueue`] if the host program keeps its queues to itself.
     pub fn with_queue<T>(&self, work: impl FnOnce(vk::Queue) -> T) -> Result<T, Error> {
-        let (mut work, mut result) = (Some(work), None);
-        if let Some(queue) = &self.0.queue {
-            queue.with_locked(&mut |queue| result = work.take().map(|work| work(queue)));
+        match &self.0.queue {
+            QueueAccess::None => Err(Error::NoQueue {
+                device: self.physical().name().to_owned(),
+            }),
+            QueueAccess::Locked(queue) => {
+                let (mut work, mut result) = (Some(work), None);
+                queue.with_locked(&mut |queue| result = work.take().map(|work| work(queue)));
+                result.ok_or_else(|| Error::NoQueue {
+                    device: self.physical().name().to_owned(),
+                })
+            }
+            QueueAccess::Exclusive(queue) => {
+                let lock = self.0.queue_lock.lock();
+                let _lock = lock.unwrap_or_else(PoisonError::into_inner);
+                Ok(work(*queue))
+            }
+            QueueAccess::InternallySynchronized(queue) => Ok(work(*queue)),
         }
-        result.ok_or_else(|| Error::NoQueue {
-            device: self.physical().name().to_owned(),
-        })
+    }
+
+    /// Whether a call on it has answered VK_ERROR_DEVICE_LOST: everything made on it is gone. A lost
+    /// device stays lost; [`Self::renew`] makes another.
+    ///
+    /// Buffers outlive it: every [`DmaBuf`](crate::DmaBuf) can be imported anew. What memory of the lost
+    /// GPU held is undefined, and memory of others holds what they have written.
+    pub fn is_lost(&self) -> bool {
+        self.0.is_lost.load(Ordering::Relaxed)
+    }
+
+    /// A new device of the same physical device, with the same kind of queue, for one that was lost. It
+    /// shares nothing with this one: import the buffers into it again.
+    ///
+    /// Also for a host program's device: the new one is the library's own.
+    pub fn renew(&self) -> Result<Self, Error> {
+        Self::with_queue_wish(self.physical(), self.0.wish)
     }
 
     /// The error of a call on this device, for `map_err`.
     pub(super) fn failed(&self, call: Call) -> impl Fn(vk::Result) -> Error {
-        failed(self.physical(), call)
+        let failed = failed(self.physical(), call);
+        move |result| {
+            if result == vk::Result::ERROR_DEVICE_LOST {
+                self.0.is_lost.store(true, Ordering::Relaxed);
+            }
+            failed(result)
+        }
     }
 
     /// [`Error::Missing`] where the device lacks the feature.

@@ -40,7 +40,7 @@ pub use commands::Commands;
 pub(crate) use copy::ImageCopy;
 #[cfg(feature = "wgpu")]
 pub(crate) use device::require;
-pub use device::{Device, Host, HostQueue, QueueWish};
+pub use device::{Device, Host, HostQueue, QueueAccess, QueueWish};
 pub use error::{Call, Error};
 pub use export::{Exporter, initialize};
 pub use format::{ImageFormat, format_of, fourccs_of};

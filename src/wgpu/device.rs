@@ -109,19 +109,14 @@ impl Device {
         // SAFETY: the device, which is kept, keeps its instance, and is made of this handle.
         let physical =
             unsafe { wrap_physical(hal.shared_instance(), hal.raw_physical_device(), keep) }?;
-        let host = Host {
+        // wgpu-hal knows the features for YCbCr and timelines and tells nobody whether it enables them;
+        // neither is used for textures. The queue is wgpu's, which submits.
+        let host = Host::new(
             physical,
-            device: hal.raw_device().clone(),
-            extensions: hal.enabled_device_extensions(),
-            // wgpu-hal knows both features and tells nobody whether it enables them; neither is
-            // used for textures.
-            ycbcr: false,
-            timeline: false,
-            queue_family: hal.queue_family_index(),
-            // The queue is wgpu's, which submits.
-            queue: None,
-            keep: None,
-        };
+            hal.raw_device().clone(),
+            hal.enabled_device_extensions(),
+            hal.queue_family_index(),
+        );
         // SAFETY: extensions and family are as wgpu-hal created the device. `physical` keeps it.
         let vulkan = unsafe { vk::Device::wrap(host) };
         Ok(Self(Arc::new(Inner {

@@ -665,3 +665,38 @@ fn a_driver_that_says_yes_and_does_nothing_is_found_out() {
         );
     });
 }
+
+#[test]
+fn a_lost_device_says_so_and_another_takes_its_place() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let physical = gpu(guest, with_late_failures);
+        let submit = |device: &shared::Device| {
+            let image = device.import_image(&buffer, shared::Use::Source).unwrap();
+            let mut commands = shared::Commands::new(device).unwrap();
+            let transfers = [shared::Transfer::image(&image, shared::Use::Source)];
+            // SAFETY: the image is of this device and outlives the commands, which are waited for.
+            unsafe {
+                commands
+                    .record(|_, commands| {
+                        shared::acquire(commands, &transfers);
+                        shared::release(commands, &transfers);
+                    })
+                    .unwrap();
+                commands.submit()?;
+            }
+            commands.wait(PATIENCE)
+        };
+        let device = shared::Device::new(&physical).unwrap();
+        submit(&device).unwrap();
+        assert!(!device.is_lost());
+        fail_after(0, 1);
+        let lost = submit(&device).unwrap_err();
+        assert_eq!(lost.kind(), primeshare::ErrorKind::Lost, "{lost}");
+        assert!(device.is_lost());
+        let another = device.renew().unwrap();
+        assert!(!another.is_lost());
+        submit(&another).unwrap();
+        fail_after(-1, 0);
+    });
+}

@@ -55,16 +55,8 @@ fn a_trial_that_loses_its_device_costs_the_program_neither_its_device_nor_a_fram
         fail_after(0, i64::MAX);
         let physical = gpu(guest, with_late_failures);
         let own = guest.vulkan();
-        let host = vk::Host {
-            physical,
-            device: own.raw().clone(),
-            extensions: &[],
-            ycbcr: false,
-            timeline: false,
-            queue_family: own.queue_family(),
-            queue: None,
-            keep: None,
-        };
+        let family = own.queue_family();
+        let host = vk::Host::new(physical, own.raw().clone(), &[], family);
         // SAFETY: the program's device outlives what is made of it here.
         let host = unsafe { vk::Device::wrap(host) };
         let source = BlitDevice::new(&vgem, None);

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::vk::ash::{self, ext, khr, vk};
 use primeshare::vk::{
-    Commands, Device, Error, Feature, Host, HostQueue, Instance, Transfer, Use, acquire,
-    copy_region, release,
+    Commands, Device, Error, Feature, Host, HostQueue, Instance, QueueAccess, Transfer, Use,
+    acquire, copy_region, release,
 };
 use primeshare::{Allocator, Fourcc, Request};
 
@@ -54,20 +54,17 @@ impl HostDevice {
         }
     }
 
-    fn wrap(&self, extensions: &[&CStr], queue: Option<Arc<dyn HostQueue>>) -> Device {
+    fn host<'a>(&self, extensions: &'a [&'a CStr]) -> Host<'a> {
+        // SAFETY: the handle is of the instance.
+        let physical = unsafe { self.wrapped.physical_device(self.raw) };
+        Host::new(physical.unwrap(), self.device.clone(), extensions, 0)
+    }
+
+    fn wrap(&self, extensions: &[&CStr], queue: QueueAccess) -> Device {
+        let mut host = self.host(extensions);
+        host.queue = queue;
         // SAFETY: all of it is as said, and outlives what is made of it in each test.
-        unsafe {
-            Device::wrap(Host {
-                physical: self.wrapped.physical_device(self.raw).unwrap(),
-                device: self.device.clone(),
-                extensions,
-                ycbcr: false,
-                timeline: false,
-                queue_family: 0,
-                queue,
-                keep: None,
-            })
-        }
+        unsafe { Device::wrap(host) }
     }
 }
 
@@ -82,7 +79,7 @@ impl Drop for HostDevice {
 fn images_are_shared_through_the_hosts_device_and_queue() {
     in_guest(|guest| {
         let host = HostDevice::new(guest, &SHARING);
-        let vulkan = host.wrap(&SHARING, Some(host.queue.clone()));
+        let vulkan = host.wrap(&SHARING, QueueAccess::Locked(host.queue.clone()));
         let dumb = Dumb::new(&guest.vgem());
         let buffer = dumb
             .allocate(&Request::new(100, 50, Fourcc::XRGB8888))
@@ -129,7 +126,7 @@ fn the_hosts_own_lock_is_held_for_submissions_and_nothing_else() {
             is_locked: AtomicBool::new(false),
             times: AtomicUsize::new(0),
         });
-        let vulkan = host.wrap(&SHARING, Some(lock.clone()));
+        let vulkan = host.wrap(&SHARING, QueueAccess::Locked(lock.clone()));
         let buffer = buffer_on(&guest.vgem());
         let image = vulkan.import_image(&buffer, Use::Source).unwrap();
         let mut commands = Commands::new(&vulkan).unwrap();
@@ -152,7 +149,7 @@ fn transfers_are_recorded_into_the_hosts_command_buffer() {
     in_guest(|guest| {
         let host = HostDevice::new(guest, &SHARING);
         // The host keeps its queue to itself.
-        let vulkan = host.wrap(&SHARING, None);
+        let vulkan = host.wrap(&SHARING, QueueAccess::None);
         let udmabuf = Udmabuf::open().unwrap();
         let buffer = udmabuf
             .allocate(&Request::new(16, 16, Fourcc::XRGB8888))
@@ -201,7 +198,7 @@ fn what_the_host_left_out_is_named_and_the_rest_works() {
     in_guest(|guest| {
         let some = [SHARING[0], SHARING[1], SHARING[4]];
         let host = HostDevice::new(guest, &some);
-        let vulkan = host.wrap(&some, Some(host.queue.clone()));
+        let vulkan = host.wrap(&some, QueueAccess::Locked(host.queue.clone()));
         let dumb = Dumb::new(&guest.vgem());
         let buffer = dumb
             .allocate(&Request::new(64, 64, Fourcc::XRGB8888))
@@ -241,19 +238,10 @@ fn what_the_host_wants_kept_goes_with_the_last_user() {
     in_guest(|guest| {
         let host = HostDevice::new(guest, &SHARING);
         let kept = Arc::new(());
+        let mut keeping = host.host(&SHARING);
+        keeping.keep = Some(Box::new(kept.clone()));
         // SAFETY: as in `wrap`.
-        let vulkan = unsafe {
-            Device::wrap(Host {
-                physical: host.wrapped.physical_device(host.raw).unwrap(),
-                device: host.device.clone(),
-                extensions: &SHARING,
-                ycbcr: false,
-                timeline: false,
-                queue_family: 0,
-                queue: None,
-                keep: Some(Box::new(kept.clone())),
-            })
-        };
+        let vulkan = unsafe { Device::wrap(keeping) };
         let dumb = Dumb::new(&guest.vgem());
         let buffer = dumb
             .allocate(&Request::new(64, 64, Fourcc::XRGB8888))
