@@ -196,6 +196,16 @@ impl Copier {
         }
     }
 
+    /// Whether a frame by this strategy can be left to its GPUs while its fences are pending: not on a queue
+    /// of the program's, where all that the program submits would wait behind it.
+    pub(in crate::blit) fn may_wait_on_gpus(&self, strategy: Strategy) -> bool {
+        let is_own = |end: usize| matches!(self.sides[end].gpu, Gpu::Own(_));
+        match by_one_gpu(strategy) {
+            Some((end, _)) => is_own(end),
+            None => is_own(0) && is_own(1),
+        }
+    }
+
     /// Whether a frame by this strategy can be started without making a device or memory for it first.
     pub(in crate::blit) fn is_prepared(&self, frame: &Frame, strategy: Strategy) -> bool {
         match by_one_gpu(strategy) {

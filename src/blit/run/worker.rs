@@ -278,6 +278,9 @@ impl Shared {
             return AtOnce::No(job);
         };
         let is_blocked = !inputs.first.is_empty() || !inputs.second.is_empty();
+        if is_blocked && !engine.may_wait_on_gpus(strategy) {
+            return AtOnce::No(job);
+        }
         let lane = schedule::lane(is_blocked, queue.seen_from(&job)).filter(|lane| {
             engine.is_prepared(*lane, &job.frame, strategy)
                 && schedule::may_start(*lane, route, usize::MAX, queue.seen_from(&job))
