@@ -291,12 +291,13 @@ impl Shared {
         let at = Instant::now();
         match engine.start(lane, &job.frame, strategy, inputs) {
             Ok((running, file)) => {
-                pass_on(&mut job, file);
+                let file = pass_on(&mut job, file);
                 AtOnce::Begun(Begun {
                     job,
                     lane,
                     route: as_it_runs(route, &running),
                     running,
+                    file,
                     is_blocked,
                     at,
                 })
@@ -373,7 +374,7 @@ impl Shared {
             let Running::Submitted { steps, .. } = &begun.running else {
                 return None;
             };
-            (begun.lane, steps.clone(), begun.job.signaller.sync_file())
+            (begun.lane, steps.clone(), begun.file.clone())
         };
         if let Some(file) = file {
             // Without the engine, which others need.
@@ -474,10 +475,8 @@ impl Driver for Shared {
 
 /// Passes the sync file of a copy on: to who asked for the copy, to syncobjs, and into the dma-bufs for
 /// those who synchronise implicitly.
-fn pass_on(job: &mut Job, file: Option<SyncFile>) {
-    let Some(file) = file else {
-        return;
-    };
+fn pass_on(job: &mut Job, file: Option<SyncFile>) -> Option<Arc<SyncFile>> {
+    let file = Arc::new(file?);
     let mut left = leave(&job.frame, &file);
     // What fails is signalled at the end.
     job.signals.0.retain(|(syncobj, point)| {
@@ -492,7 +491,8 @@ fn pass_on(job: &mut Job, file: Option<SyncFile>) {
         log::error!("the fence of a copy: {error}");
         job.not_left = Some(Failure::NotLeft(error));
     }
-    job.signaller.executed_at(file);
+    job.signaller.executed_at(file.clone());
+    Some(file)
 }
 
 /// A copy in two steps of which the second could not be handed to the GPU goes on by hand.
@@ -556,7 +556,7 @@ impl Worker {
                     self.0.end(job, Err(failure));
                 }
                 Next::Again(job, lane, strategy, failure) => {
-                    self.make_again(job, lane, strategy, &failure);
+                    self.fail(job, lane, strategy, &failure);
                 }
                 Next::Finish => self.finish_some(),
                 Next::Wait => self.wait(),
@@ -666,12 +666,12 @@ impl Worker {
             if !queue.is_first_of_lane(at) {
                 continue;
             }
-            match (&begun.running, begun.job.signaller.sync_file()) {
+            match (&begun.running, &begun.file) {
                 (Running::Submitted { .. }, Some(file)) => {
                     if file.is_signalled().unwrap_or(true) {
                         over.get_or_insert(at);
                     }
-                    files.push(file);
+                    files.push(file.clone());
                 }
                 (Running::FirstStep(first), _)
                     if first.has_to_wait() && are_ready(&begun.job.inputs()) == Ok(false) => {}
@@ -710,7 +710,11 @@ impl Worker {
     fn abandon(&self, at: usize) {
         let mut queue = self.0.queue();
         let Some(Begun {
-            job, running, lane, ..
+            job,
+            running,
+            lane,
+            is_blocked,
+            ..
         }) = queue.started.remove(at)
         else {
             return;
@@ -723,7 +727,11 @@ impl Worker {
             Running::Submitted { steps, .. } => self.0.engine().abandon(lane, steps),
             Running::FirstStep(_) => Failure::Deadline(self.0.input_timeout),
         };
-        self.make_again(job, lane, strategy, &failure);
+        // Where fences were in its way, they are rather what is late than the GPU.
+        if !is_blocked {
+            self.0.engine().failed(&job.frame, strategy, &failure);
+        }
+        self.make_again(job, lane);
     }
 
     /// Waits for a copy that was started, and ends it. Nobody else takes what was started.
@@ -746,7 +754,7 @@ impl Worker {
             drop(engine);
             let again = self.0.finished(at, done, !was_over);
             if let Some((job, lane, strategy, failure)) = again {
-                self.make_again(job, lane, strategy, &failure);
+                self.fail(job, lane, strategy, &failure);
             }
             return;
         }
@@ -782,7 +790,7 @@ impl Worker {
             Err(failure) => {
                 drop(engine);
                 self.0.queue().counts.failed(strategy);
-                self.make_again(job, lane, strategy, &failure);
+                self.fail(job, lane, strategy, &failure);
             }
         }
     }
@@ -814,7 +822,8 @@ impl Worker {
             let lane = schedule::lane(false, queue.seen_from(&job));
             let lane =
                 lane.filter(|lane| schedule::may_start(*lane, route, room, queue.seen_from(&job)));
-            let some_started = !queue.started.is_empty();
+            // Copies that will end soon.
+            let some_started = queue.started.iter().any(|begun| !begun.is_blocked);
             drop(queue);
             let Some(lane) = lane else {
                 self.finish_some();
@@ -824,7 +833,7 @@ impl Worker {
             let started = self.0.engine().start(lane, &job.frame, strategy, nothing);
             match started {
                 Ok((running, file)) => {
-                    pass_on(&mut job, file);
+                    let file = pass_on(&mut job, file);
                     let mut queue = self.0.queue();
                     queue.in_hand -= 1;
                     return queue.started.push_back(Begun {
@@ -832,6 +841,7 @@ impl Worker {
                         lane,
                         route: as_it_runs(route, &running),
                         running,
+                        file,
                         is_blocked: false,
                         at,
                     });
@@ -897,10 +907,17 @@ impl Worker {
         }
     }
 
+    /// A copy that has failed, which is in hand, is made by another strategy.
+    fn fail(&self, job: Job, lane: usize, strategy: Strategy, failure: &Failure) {
+        self.0.engine().failed(&job.frame, strategy, failure);
+        self.make_again(job, lane);
+    }
+
     /// A copy that has failed, which is in hand, and all that was started after it and comes after it or
     /// is in its lane. The ones behind it are ended first, so that nothing of them comes after what is
-    /// now made again; then all of them are, in their order.
-    fn make_again(&self, failed: Job, lane: usize, strategy: Strategy, failure: &Failure) {
+    /// now made again; then all of them are, in their order. Those whose fences are pending are waited
+    /// for as if they had not begun, so that nobody waits with them.
+    fn make_again(&self, failed: Job, lane: usize) {
         let mut queue = self.0.queue();
         let mut behind = Vec::new();
         let mut others = VecDeque::with_capacity(self.0.in_flight);
@@ -915,16 +932,35 @@ impl Worker {
         drop(queue);
         let mut again = vec![failed];
         let mut engine = self.0.engine();
-        engine.failed(&again[0].frame, strategy, failure);
+        let is_stuck = |engine: &mut Engine, begun: &Begun| match &begun.running {
+            Running::Submitted { steps, .. } => {
+                begun.is_blocked && !engine.is_over(begun.lane, steps)
+            }
+            Running::FirstStep(first) => first.has_to_wait(),
+        };
         for begun in behind {
-            engine.give_up(begun.lane, begun.running);
-            again.push(begun.job);
+            if is_stuck(&mut engine, &begun) {
+                // A GPU that is not lost waits with it: it is seen to fail once that has ended.
+                let mut queue = self.0.queue();
+                queue.in_hand -= 1;
+                queue.started.push_back(begun);
+            } else {
+                engine.give_up(begun.lane, begun.running);
+                again.push(begun.job);
+            }
         }
         drop(engine);
+        let is_pending = |job: &Job| are_ready(&job.inputs()) == Ok(false);
+        let (mut now, mut later) = (Vec::new(), Vec::<Job>::new());
         for job in again {
-            // A GPU that is lost has waited for nothing.
-            let ready = self.wait_only(&job);
-            let made = ready.and_then(|()| self.make_now(&job));
+            match is_pending(&job) || later.iter().any(|before| job.comes_after(before)) {
+                true => later.push(job),
+                false => now.push(job),
+            }
+        }
+        self.0.queue().take_back(later);
+        for job in now {
+            let made = self.make_now(&job);
             self.0.end(job, made);
         }
     }
