@@ -54,6 +54,22 @@ fn settled(
     (blitter, buffers)
 }
 
+/// As [`settled`], where one stream can be in one lane and another in the next.
+fn settled_in_two_lanes(
+    hardware: &Hardware<'_>,
+    devices: [&Device; 2],
+    options: &Options,
+) -> (Blitter, [DmaBuf; 2]) {
+    let (blitter, buffers) = settled(hardware, devices, options);
+    let client = Client::new(&blitter, devices, 1);
+    let copy = client.start(&blitter);
+    frame(&blitter, &buffers, 2, "in another lane");
+    assert!(!copy.is_done(), "in the first lane");
+    client.signal();
+    copy.wait(PATIENCE).unwrap();
+    (blitter, buffers)
+}
+
 /// A stream with buffers of its own, and a fence that its first copy waits for.
 struct Client {
     stream: Stream,
@@ -186,7 +202,7 @@ fn a_copy_that_waits_for_nothing_stays_behind_one_of_its_stream_that_does() {
         let hardware = Hardware::new(guest);
         for strategy in GPUS {
             let devices = [&vgem, &vkms];
-            let (blitter, _) = settled(&hardware, devices, &forced(strategy));
+            let (blitter, _) = settled_in_two_lanes(&hardware, devices, &forced(strategy));
             let client = Client::new(&blitter, devices, 7);
             let others = devices.map(buffer_on);
             write(&others[0], 8);

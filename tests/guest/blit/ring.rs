@@ -49,6 +49,8 @@ struct State {
     /// For fences, where the kernel has no sw_sync.
     vgem: Option<Device>,
     devices: BTreeMap<vk::Device, Made>,
+    /// How many devices a test that failed has left to its threads.
+    left: usize,
     rings: BTreeMap<vk::Queue, Ring>,
     /// Those that were submitted, and whether they are signalled.
     fences: BTreeMap<vk::Fence, bool>,
@@ -105,7 +107,9 @@ impl<'a> Hardware<'a> {
     pub(super) fn new(guest: &'a Guest) -> Self {
         let instance = guest.instance().raw();
         let mut state = state();
-        *state = State::new();
+        state.left = state.devices.len();
+        state.is_held = false;
+        state.faults.clear();
         state.vgem = Some(guest.vgem());
         state.lookup = Some(instance.fp_v1_0().get_device_proc_addr);
         state.properties = Some(instance.fp_v1_0().get_physical_device_properties);
@@ -190,21 +194,22 @@ impl<'a> Hardware<'a> {
 }
 
 impl Drop for Hardware<'_> {
-    /// Waits for the ends of devices: a blitter that was dropped may have left some to its thread.
+    /// Waits for the ends of devices: a blitter that was dropped may have left some to its thread. After a
+    /// failure their threads go on as they can.
     fn drop(&mut self) {
         self.release();
-        let has_devices = |state: &mut State| !state.devices.is_empty();
-        let patience = match thread::panicking() {
-            true => Duration::ZERO,
-            false => PATIENCE,
-        };
-        let ended = CHANGED.wait_timeout_while(state(), patience, has_devices);
-        let (mut state, _) = ended.unwrap_or_else(PoisonError::into_inner);
-        let state = std::mem::replace(&mut *state, State::new());
-        if !thread::panicking() {
-            assert_eq!(state.devices.len(), 0, "devices are left");
-            assert_eq!(state.faults, [""; 0], "objects in use");
+        if thread::panicking() {
+            return;
         }
+        let has_more = |state: &mut State| state.devices.len() > state.left;
+        let ended = CHANGED.wait_timeout_while(state(), PATIENCE, has_more);
+        let (mut state, _) = ended.unwrap_or_else(PoisonError::into_inner);
+        let (devices, left) = (state.devices.len(), state.left);
+        let faults = std::mem::take(&mut state.faults);
+        let vgem = state.vgem.take();
+        drop((state, vgem));
+        assert_eq!(devices, left, "devices are left");
+        assert_eq!(faults, [""; 0], "objects in use");
     }
 }
 
@@ -224,6 +229,7 @@ impl State {
             kind: vk::PhysicalDeviceType::CPU,
             vgem: None,
             devices: BTreeMap::new(),
+            left: 0,
             rings: BTreeMap::new(),
             fences: BTreeMap::new(),
             payloads: BTreeMap::new(),
