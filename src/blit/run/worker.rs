@@ -883,11 +883,7 @@ impl Worker {
     fn make_now(&self, job: &Job) -> Result<Strategy, Failure> {
         let end = Instant::now() + self.0.input_timeout;
         loop {
-            // Not behind copies that wait for fences.
-            let lane = {
-                let queue = self.0.queue();
-                schedule::lane(false, queue.seen_from(job)).unwrap_or_default()
-            };
+            let lane = schedule::free_lane(self.0.queue().seen_from(job));
             let mut engine = self.0.engine();
             let mut failures = ArrayVec::<Strategy, { Strategy::ALL.len() }>::new();
             let made = engine.make(lane, &job.frame, |strategy| failures.push(strategy));
