@@ -2,7 +2,8 @@
 //! executes them then.
 
 use std::os::fd::AsFd;
-use std::thread;
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -501,6 +502,159 @@ fn a_device_that_is_lost_with_pending_copies_loses_no_frame() {
     });
 }
 
+#[test]
+fn a_second_step_that_waits_after_its_first_was_lost_holds_back_nobody() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let hardware = Hardware::new(guest);
+        let devices = [&vkms, &vgem];
+        let staged = [StagingSource::DmaHeap, StagingSource::Destination];
+        let options = Options {
+            in_flight: 8,
+            strategies: staged.map(Strategy::Staged).to_vec(),
+            ..patient()
+        };
+        let (blitter, free) = settled_in_two_lanes(&hardware, devices, &options);
+        let [one, other] = [(); 2].map(|()| devices.map(buffer_on));
+        for stream in [None, Some(blitter.stream())] {
+            let start = |[source, destination]: &[DmaBuf; 2], seed| {
+                write(source, seed);
+                let info = BlitInfo {
+                    stream,
+                    ..BlitInfo::default()
+                };
+                blitter.blit(source, destination, &info).unwrap()
+            };
+            // Together, so that there is memory for two.
+            hardware.hold();
+            let both = [(&one, 1), (&other, 2)].map(|(buffers, seed)| start(buffers, seed));
+            while hardware.on_rings() < 4 {
+                thread::yield_now();
+            }
+            hardware.release();
+            both.iter().for_each(|copy| copy.wait(PATIENCE).unwrap());
+            // Somebody reads the second one's destination, so that its second step waits.
+            hardware.hold();
+            let first = start(&one, 3);
+            let reader = Busy::new(&vgem, &other[1], Access::Read);
+            let read = peek(&other[1]);
+            let second = start(&other, 4);
+            assert_eq!(hardware.on_rings(), 4);
+            assert_eq!(hardware.lose_first(), 1);
+            hardware.release();
+            first.wait(PATIENCE).unwrap();
+            assert_shows(&one[1], 3, "the first");
+            for seed in 20..25 {
+                frame(&blitter, &free, seed, "beside them");
+            }
+            assert!(!second.is_done());
+            assert!(peek(&other[1]) == read, "what is being read");
+            reader.end();
+            second.wait(PATIENCE).unwrap();
+            assert_shows(&other[1], 4, "the second");
+            blitter.measure_again();
+            settle_on(&blitter, &free);
+        }
+    });
+}
+
+/// Pseudo-random numbers, the same each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (self.0 >> 33) % most
+    }
+}
+
+/// Frames of one stream, behind fences that `signal` sees to, with up to two under way.
+fn play(blitter: &Blitter, devices: [&Device; 2], seed: u64, signal: &Sender<(Busy, u64)>) {
+    let mut random = Random(seed);
+    let vgem = devices.into_iter().find(|device| device.driver() == "vgem");
+    let sources = [(); 2].map(|()| buffer_on(devices[0]));
+    let destination = buffer_on(devices[1]);
+    let stream = Some(blitter.stream());
+    let mut before: Option<Completion> = None;
+    for number in 0..40_u8 {
+        let source = &sources[usize::from(number) % 2];
+        write(source, number);
+        let (file, busy) = pending(vgem.unwrap());
+        let after = [file.as_fd()];
+        let info = BlitInfo {
+            stream,
+            after: if random.below(4) == 0 { &[] } else { &after },
+            ..BlitInfo::default()
+        };
+        let copy = blitter.blit(source, &destination, &info).unwrap();
+        signal.send((busy, random.below(8))).unwrap();
+        if let Some(before) = before.take() {
+            before.wait(PATIENCE).unwrap();
+        }
+        match random.below(3) {
+            0 => before = Some(copy),
+            _ => {
+                copy.wait(PATIENCE).unwrap();
+                assert_shows(&destination, number, &format!("stream {seed}"));
+            }
+        }
+    }
+    before
+        .into_iter()
+        .for_each(|copy| copy.wait(PATIENCE).unwrap());
+    assert_shows(&destination, 39, &format!("stream {seed}, the last"));
+}
+
+#[test]
+fn streams_with_fences_of_all_lengths_get_their_pictures_while_devices_are_lost() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let hardware = Hardware::new(guest);
+        let devices = [&vgem, &vkms];
+        let staged = [StagingSource::DmaHeap, StagingSource::Destination];
+        for strategies in [
+            [Strategy::Pull, Strategy::PullBytes],
+            staged.map(Strategy::Staged),
+        ] {
+            let options = Options {
+                in_flight: 16,
+                strategies: strategies.to_vec(),
+                ..patient()
+            };
+            let blitter = blitter(&hardware, devices, &options);
+            let free = devices.map(buffer_on);
+            settle_on(&blitter, &free);
+            let (signal, signals) = mpsc::channel::<(Busy, u64)>();
+            let mut lost = 0;
+            thread::scope(|scope| {
+                scope.spawn(move || {
+                    for (busy, milliseconds) in signals {
+                        thread::sleep(Duration::from_millis(milliseconds));
+                        busy.end();
+                    }
+                });
+                let streams = [1, 2, 3, 4].map(|seed| {
+                    let (signal, blitter) = (signal.clone(), &blitter);
+                    scope.spawn(move || play(blitter, devices, seed, &signal))
+                });
+                drop(signal);
+                while !streams.iter().all(ScopedJoinHandle::is_finished) {
+                    thread::sleep(Duration::from_millis(150));
+                    if lost < 6 {
+                        lost += hardware.lose_busy();
+                        // What has failed is tried again.
+                        blitter.measure_again();
+                        settle_on(&blitter, &free);
+                    }
+                }
+            });
+            let statistics = blitter.statistics();
+            println!("{lost} devices lost\n{statistics}");
+            assert!(lost > 0 && statistics.failed == 0, "{statistics}");
+        }
+    });
+}
+
 /// Fails unless the device still does what it is given.
 fn assert_is_alive(device: &vk::Device) {
     let mut commands = vk::Commands::new(device).unwrap();
@@ -584,6 +738,7 @@ fn what_waits_for_a_fence_for_too_long_ends_with_an_error_and_holds_back_nobody(
         let behind = blitter.blit(&others[0], &others[1], &info).unwrap();
         // The blitter's thread waits for this one, to the deadline.
         assert_eq!(waits.wait(PATIENCE), Err(Failure::Deadline(input_timeout)));
+        frame(&blitter, &free, 19, "in another lane");
         let mut slowest = Duration::ZERO;
         while !with_gpu.is_done() {
             let start = Instant::now();

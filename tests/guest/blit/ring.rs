@@ -59,6 +59,8 @@ struct State {
     pools: BTreeMap<vk::CommandBuffer, vk::CommandPool>,
     /// Whether rings hand nothing to the driver.
     is_held: bool,
+    /// How many submissions were made.
+    submitted: u64,
     /// What was done that must not be.
     faults: Vec<String>,
 }
@@ -81,6 +83,8 @@ struct Ring {
 }
 
 struct Submission {
+    /// In the order in which they were made.
+    number: u64,
     waits: Vec<SyncFile>,
     commands: Vec<vk::CommandBuffer>,
     semaphores: Vec<vk::Semaphore>,
@@ -174,13 +178,26 @@ impl<'a> Hardware<'a> {
 
     /// Loses each device that has something on its rings, and tells how many.
     pub(super) fn lose_busy(&self) -> usize {
+        self.lose(|_, ring| !ring.submissions.is_empty())
+    }
+
+    /// Loses the device whose first submission is the oldest of all.
+    pub(super) fn lose_first(&self) -> usize {
+        let first = |ring: &Ring| ring.submissions.front().map(|first| first.number);
+        self.lose(|rings, ring| {
+            let all = rings.values().filter_map(first);
+            first(ring).is_some() && first(ring) == all.min()
+        })
+    }
+
+    fn lose(&self, is_meant: impl Fn(&BTreeMap<vk::Queue, Ring>, &Ring) -> bool) -> usize {
         let executes = |state: &mut State| state.rings.values().any(|ring| ring.is_executing);
         // What is being executed uses what is destroyed after a loss.
         let state = CHANGED.wait_while(state(), executes);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         let State { rings, devices, .. } = &mut *state;
         let mut lost = 0;
-        for ring in rings.values().filter(|ring| !ring.submissions.is_empty()) {
+        for ring in rings.values().filter(|ring| is_meant(rings, ring)) {
             if let Some(made) = devices.get_mut(&ring.device) {
                 lost += usize::from(!made.is_lost);
                 made.is_lost = true;
@@ -235,6 +252,7 @@ impl State {
             payloads: BTreeMap::new(),
             pools: BTreeMap::new(),
             is_held: false,
+            submitted: 0,
             faults: Vec::new(),
         }
     }
@@ -290,7 +308,9 @@ impl State {
             )
         };
         self.fault(!info.p_next.is_null(), "more than is imitated");
+        self.submitted += 1;
         let mut submission = Submission {
+            number: self.submitted,
             waits: Vec::new(),
             commands: commands.to_vec(),
             semaphores: waits.iter().chain(signals).copied().collect(),
