@@ -94,11 +94,12 @@ struct Submission {
     fence: vk::Fence,
 }
 
-/// A sync file that is pending, and what signals it.
-pub(super) fn pending(vgem: &Device) -> (SyncFile, Busy) {
+/// A sync file that is pending, and what signals it: vgem, where the kernel has no sw_sync.
+pub(super) fn pending(vgem: Option<&Device>) -> (SyncFile, Busy) {
     match Timeline::if_there() {
         Some(timeline) => (timeline.fence(1), Busy::Timeline(timeline)),
         None => {
+            let vgem = vgem.unwrap();
             let buffer = buffer_on(vgem);
             let fence = vgem::Fence::attach(vgem, &buffer, Access::Write);
             let file = implicit::export(&buffer, Access::Read).unwrap();
@@ -114,7 +115,7 @@ impl<'a> Hardware<'a> {
         state.left = state.devices.len();
         state.is_held = false;
         state.faults.clear();
-        state.vgem = Some(guest.vgem());
+        state.vgem = Timeline::if_there().is_none().then(|| guest.vgem());
         state.lookup = Some(instance.fp_v1_0().get_device_proc_addr);
         state.properties = Some(instance.fp_v1_0().get_physical_device_properties);
         Self { guest }
@@ -324,7 +325,7 @@ impl State {
             submission.waits.extend(payload.flatten());
         }
         for semaphore in signals {
-            let (file, busy) = pending(self.vgem.as_ref().unwrap());
+            let (file, busy) = pending(self.vgem.as_ref());
             submission.signals.push(busy);
             let before = self.payloads.insert(*semaphore, Some(file));
             self.fault(before.is_some(), "a signal to what is signalled");
