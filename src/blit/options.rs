@@ -123,10 +123,15 @@ pub enum Push {
 /// ([`Completion::sync_file`](super::Completion::sync_file)), for KMS (`IN_FENCE_FD`), a Wayland
 /// client or another driver, and in the dma-bufs for those who synchronise implicitly.
 ///
-/// What is handed over cannot be taken back: the GPU waits for its fences without a deadline. Where
-/// the GPU fails after all, the picture is made again by another strategy, but only after the sync
+/// What is handed over cannot be taken back: the GPU waits for its fences without a deadline. Twenty
+/// seconds after the [input timeout](Options::input_timeout) the copy ends with
+/// [`Failure::Deadline`](super::Failure::Deadline) all the same, and is left to the GPU with what it uses.
+/// Where the GPU fails after all, the picture is made again by another strategy, but only after the sync
 /// file was signalled: source and destination must stay as they are until the
 /// [`Completion`](super::Completion) is, which comes a moment later and is the end of the copy.
+///
+/// On the program's device ([`Gpu::Host`]) all that the program submits would wait with a copy. There one
+/// is handed over when its fences are signalled, and has its sync file from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncFiles {
     /// From none. Nobody sees the end of a copy before the whole picture is there.

@@ -65,15 +65,16 @@ impl All {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The work, with what waited for its end, if all of it has ended. Else keeps the object.
-    fn ended(&self, destroy: Destroy) -> Option<(State, Destroy)> {
+    /// The work, with what waited for its end, if all of it has ended. Keeps one object more for that,
+    /// if there is one.
+    fn ended(&self, destroy: Option<Destroy>) -> Option<State> {
         let mut state = self.lock();
+        state.later.extend(destroy);
         if !state.work.iter().all(Unfinished::has_ended) {
-            state.later.push(destroy);
             return None;
         }
         self.any.store(false, Ordering::Release);
-        Some((std::mem::take(&mut *state), destroy))
+        Some(std::mem::take(&mut *state))
     }
 }
 
@@ -87,11 +88,25 @@ impl Device {
         if !self.unfinished().any.load(Ordering::Acquire) {
             return destroy(self.raw());
         }
-        // Without the lock: the semaphores' end comes here again.
-        let Some((State { work, later }, last)) = self.unfinished().ended(Box::new(destroy)) else {
-            log::debug!("{self:?}: an object is kept: unfinished work may use it");
-            return;
-        };
+        match self.unfinished().ended(Some(Box::new(destroy))) {
+            Some(ended) => self.destroy_all(ended),
+            None => log::debug!("{self:?}: an object is kept: unfinished work may use it"),
+        }
+    }
+
+    /// Destroys what was kept for unfinished work if that has ended. Whether nothing is kept any more.
+    pub(crate) fn let_go_of_unfinished(&self) -> bool {
+        if !self.is_here() || !self.unfinished().any.load(Ordering::Acquire) {
+            return true;
+        }
+        let ended = self.unfinished().ended(None);
+        let has_ended = ended.is_some();
+        ended.into_iter().for_each(|ended| self.destroy_all(ended));
+        has_ended
+    }
+
+    /// Without the lock: the semaphores' end comes to [`Self::destroy`] again.
+    fn destroy_all(&self, State { work, later }: State) {
         for work in work {
             // SAFETY: it has ended, and nobody else knows the pool and the fence.
             unsafe {
@@ -99,7 +114,7 @@ impl Device {
                 self.raw().destroy_command_pool(work.pool, None);
             }
         }
-        for destroy in later.into_iter().chain([last]) {
+        for destroy in later {
             destroy(self.raw());
         }
     }

@@ -141,6 +141,14 @@ pub(in crate::blit) struct Copier {
     sync_files: [bool; 2],
     /// Whether the destination's GPU takes those of the source's.
     sync_files_across: bool,
+    /// Devices that work was left to.
+    abandoned: Vec<vk::Device>,
+}
+
+impl Drop for Copier {
+    fn drop(&mut self) {
+        self.let_go_of_abandoned();
+    }
 }
 
 impl Copier {
@@ -162,6 +170,7 @@ impl Copier {
             input_timeout,
             sync_files,
             sync_files_across: sync_files == [true, true],
+            abandoned: Vec::new(),
             sides,
         }
     }
@@ -184,6 +193,16 @@ impl Copier {
             (Some((end, _)), _) => self.sync_files[end],
             (None, Strategy::Staged(_)) => self.sync_files_across,
             _ => false,
+        }
+    }
+
+    /// Whether a frame by this strategy can be left to its GPUs while its fences are pending: not on a queue
+    /// of the program's, where all that the program submits would wait behind it.
+    pub(in crate::blit) fn may_wait_on_gpus(&self, strategy: Strategy) -> bool {
+        let is_own = |end: usize| matches!(self.sides[end].gpu, Gpu::Own(_));
+        match by_one_gpu(strategy) {
+            Some((end, _)) => is_own(end),
+            None => is_own(0) && is_own(1),
         }
     }
 
@@ -219,6 +238,7 @@ impl Copier {
     }
 
     fn queue(&mut self, end: usize) -> Result<&mut CopyQueue, Failure> {
+        self.let_go_of_abandoned();
         if self.ends[end].queue.is_none() {
             let device = self.new_device(end)?;
             let queue = CopyQueue::new(&device, self.in_flight).map_err(Failure::Vulkan)?;
@@ -226,6 +246,12 @@ impl Copier {
             self.ends[end].queue = Some(queue);
         }
         self.ends[end].queue.as_mut().ok_or(Failure::NoStrategy)
+    }
+
+    /// Lets go of devices whose work has ended after all.
+    fn let_go_of_abandoned(&mut self) {
+        self.abandoned
+            .retain(|device| !device.let_go_of_unfinished());
     }
 
     fn new_device(&self, end: usize) -> Result<vk::Device, Failure> {
@@ -432,6 +458,7 @@ impl Copier {
             if let Some(queue) = end.queue.take_if(|_| is_same) {
                 self.pool
                     .retain(|strategy| strategy != Strategy::HostMemory);
+                self.abandoned.push(queue.device().clone());
                 failure = Failure::Vulkan(queue.abandon(self.input_timeout));
             } else {
                 failure = Failure::Lost(step.strategy);

@@ -233,19 +233,11 @@ impl Signaller {
     }
 
     /// A GPU executes it, and this is when it is done.
-    pub(in crate::blit) fn executed_at(&self, file: SyncFile) {
+    pub(in crate::blit) fn executed_at(&self, file: Arc<SyncFile>) {
         if let Some(signal) = &self.0 {
             // Started again after a failure, it has the first one already.
-            signal
-                .state()
-                .sync_file
-                .get_or_insert_with(|| Arc::new(file));
+            signal.state().sync_file.get_or_insert(file);
         }
-    }
-
-    /// What [`Self::executed_at`] was told.
-    pub(in crate::blit) fn sync_file(&self) -> Option<Arc<SyncFile>> {
-        self.0.as_ref()?.state().sync_file.clone()
     }
 
     pub(in crate::blit) fn complete(mut self, result: Result<(), Failure>) {

@@ -160,6 +160,11 @@ impl Engine {
         self.leaves_fences != Some(false) && self.copiers[0].gives_sync_files(strategy)
     }
 
+    /// Whether a frame by this strategy can be left to its GPUs while its fences are pending.
+    pub(super) fn may_wait_on_gpus(&self, strategy: Strategy) -> bool {
+        self.copiers[0].may_wait_on_gpus(strategy)
+    }
+
     /// Whether the first of two steps is a GPU's.
     pub(super) fn copies_first(&self) -> bool {
         self.copiers[0].has_gpu(0)

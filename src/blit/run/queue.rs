@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
@@ -15,7 +16,7 @@ use crate::blit::copy::copier::Running;
 use crate::blit::copy::frame::Frame;
 use crate::blit::statistics::Counts;
 use crate::blit::strategy::Strategy;
-use crate::sync::Syncobj;
+use crate::sync::{SyncFile, Syncobj};
 
 /// The most syncobj points that one copy signals.
 pub(in crate::blit) const MOST_SIGNALS: usize = 4;
@@ -57,6 +58,8 @@ pub(super) struct Job {
 pub(super) struct Begun {
     pub(super) job: Job,
     pub(super) running: Running,
+    /// Signalled when GPUs have executed it.
+    pub(super) file: Option<Arc<SyncFile>>,
     pub(super) lane: usize,
     pub(super) route: Route,
     /// Some fences were not signalled when it was started.
@@ -161,6 +164,15 @@ impl Queue {
         let lane = self.started.get(at).map(|begun| begun.lane);
         let mut before = self.started.iter().take(at);
         !before.any(|begun| Some(begun.lane) == lane)
+    }
+
+    /// Takes back copies that had begun, which are in hand, in the order in which all were asked for.
+    pub(super) fn take_back(&mut self, jobs: Vec<Job>) {
+        self.in_hand -= jobs.len();
+        for job in jobs {
+            let at = self.waiting.partition_point(|one| one.since <= job.since);
+            self.waiting.insert(at, job);
+        }
     }
 
     /// Whether copies that were asked for earlier and have not begun come before this one.

@@ -103,6 +103,17 @@ pub(super) fn lane(
     (!adds || after < MOST_LANES).then_some(chosen)
 }
 
+/// A lane for a copy that somebody waits for at once: where none waits for fences, of its own stream
+/// neither. There is one always.
+pub(super) fn free_lane(started: impl Iterator<Item = Started> + Clone) -> usize {
+    let is_blocked = |lane: usize| {
+        let of_lane = |one: Started| one.lane == lane && one.is_blocked;
+        started.clone().any(of_lane)
+    };
+    let free = (0..MOST_LANES).find(|lane| !is_blocked(*lane));
+    free.unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +195,15 @@ mod tests {
         assert_eq!(lane(true, other.iter().copied()), Some(1));
         assert_eq!(lane(false, other.iter().copied()), Some(1));
         assert_eq!(lane(true, [].into_iter()), Some(0));
+    }
+
+    #[test]
+    fn what_is_waited_for_at_once_goes_where_nothing_waits_for_fences() {
+        assert_eq!(free_lane([].into_iter()), 0);
+        let own = [blocked(0, true), started(1, Route::ByHand)];
+        assert_eq!(free_lane(own.iter().copied()), 1);
+        let both = [blocked(0, true), blocked(1, false)];
+        assert_eq!(free_lane(both.iter().copied()), 2);
     }
 
     #[test]

@@ -277,6 +277,9 @@ impl Shared {
             return AtOnce::No(job);
         };
         let is_blocked = !inputs.first.is_empty() || !inputs.second.is_empty();
+        if is_blocked && !engine.may_wait_on_gpus(strategy) {
+            return AtOnce::No(job);
+        }
         let lane = schedule::lane(is_blocked, queue.seen_from(&job)).filter(|lane| {
             engine.is_prepared(*lane, &job.frame, strategy)
                 && schedule::may_start(*lane, route, usize::MAX, queue.seen_from(&job))
@@ -287,12 +290,13 @@ impl Shared {
         let at = Instant::now();
         match engine.start(lane, &job.frame, strategy, inputs) {
             Ok((running, file)) => {
-                pass_on(&mut job, file);
+                let file = pass_on(&mut job, file);
                 AtOnce::Begun(Begun {
                     job,
                     lane,
                     route: as_it_runs(route, &running),
                     running,
+                    file,
                     is_blocked,
                     at,
                 })
@@ -331,8 +335,14 @@ impl Shared {
         let begun = queue.started.remove(at)?;
         let strategy = begun.running.strategy()?;
         let Begun {
-            job, running, lane, ..
+            job,
+            running,
+            lane,
+            file,
+            ..
         } = begun;
+        // Before the completion is told: an epoll reports a file for as long as anybody has it.
+        drop(file);
         match done {
             Ok(()) => {
                 let now = Instant::now();
@@ -369,7 +379,7 @@ impl Shared {
             let Running::Submitted { steps, .. } = &begun.running else {
                 return None;
             };
-            (begun.lane, steps.clone(), begun.job.signaller.sync_file())
+            (begun.lane, steps.clone(), begun.file.clone())
         };
         if let Some(file) = file {
             // Without the engine, which others need.
@@ -470,10 +480,8 @@ impl Driver for Shared {
 
 /// Passes the sync file of a copy on: to who asked for the copy, to syncobjs, and into the dma-bufs for
 /// those who synchronise implicitly.
-fn pass_on(job: &mut Job, file: Option<SyncFile>) {
-    let Some(file) = file else {
-        return;
-    };
+fn pass_on(job: &mut Job, file: Option<SyncFile>) -> Option<Arc<SyncFile>> {
+    let file = Arc::new(file?);
     let mut left = leave(&job.frame, &file);
     // What fails is signalled at the end.
     job.signals.0.retain(|(syncobj, point)| {
@@ -488,7 +496,8 @@ fn pass_on(job: &mut Job, file: Option<SyncFile>) {
         log::error!("the fence of a copy: {error}");
         job.not_left = Some(Failure::NotLeft(error));
     }
-    job.signaller.executed_at(file);
+    job.signaller.executed_at(file.clone());
+    Some(file)
 }
 
 /// A copy in two steps of which the second could not be handed to the GPU goes on by hand.
@@ -552,7 +561,7 @@ impl Worker {
                     self.0.end(job, Err(failure));
                 }
                 Next::Again(job, lane, strategy, failure) => {
-                    self.make_again(job, lane, strategy, &failure);
+                    self.fail(job, lane, strategy, &failure);
                 }
                 Next::Finish => self.finish_some(),
                 Next::Wait => self.wait(),
@@ -662,14 +671,14 @@ impl Worker {
             if !queue.is_first_of_lane(at) {
                 continue;
             }
-            match (&begun.running, begun.job.signaller.sync_file()) {
+            match (&begun.running, &begun.file) {
                 (Running::Submitted { .. }, Some(file)) => {
                     if file.is_signalled().unwrap_or(true) {
                         over.get_or_insert(at);
                     }
                     // A file of this thread's own: an epoll of the program's reports the other one
                     // for as long as anybody has it, also after the completion has gone.
-                    files.extend(file.merge(&file));
+                    files.extend(file.merge(file));
                 }
                 (Running::FirstStep(first), _)
                     if first.has_to_wait() && are_ready(&begun.job.inputs()) == Ok(false) => {}
@@ -708,7 +717,11 @@ impl Worker {
     fn abandon(&self, at: usize) {
         let mut queue = self.0.queue();
         let Some(Begun {
-            job, running, lane, ..
+            job,
+            running,
+            lane,
+            is_blocked,
+            ..
         }) = queue.started.remove(at)
         else {
             return;
@@ -721,7 +734,11 @@ impl Worker {
             Running::Submitted { steps, .. } => self.0.engine().abandon(lane, steps),
             Running::FirstStep(_) => Failure::Deadline(self.0.input_timeout),
         };
-        self.make_again(job, lane, strategy, &failure);
+        // Where fences were in its way, they are rather what is late than the GPU.
+        if !is_blocked {
+            self.0.engine().failed(&job.frame, strategy, &failure);
+        }
+        self.make_again(job, lane);
     }
 
     /// Waits for a copy that was started, and ends it. Nobody else takes what was started.
@@ -744,7 +761,7 @@ impl Worker {
             drop(engine);
             let again = self.0.finished(at, done, !was_over);
             if let Some((job, lane, strategy, failure)) = again {
-                self.make_again(job, lane, strategy, &failure);
+                self.fail(job, lane, strategy, &failure);
             }
             return;
         }
@@ -780,7 +797,7 @@ impl Worker {
             Err(failure) => {
                 drop(engine);
                 self.0.queue().counts.failed(strategy);
-                self.make_again(job, lane, strategy, &failure);
+                self.fail(job, lane, strategy, &failure);
             }
         }
     }
@@ -812,7 +829,8 @@ impl Worker {
             let lane = schedule::lane(false, queue.seen_from(&job));
             let lane =
                 lane.filter(|lane| schedule::may_start(*lane, route, room, queue.seen_from(&job)));
-            let some_started = !queue.started.is_empty();
+            // Copies that will end soon.
+            let some_started = queue.started.iter().any(|begun| !begun.is_blocked);
             drop(queue);
             let Some(lane) = lane else {
                 self.finish_some();
@@ -822,7 +840,7 @@ impl Worker {
             let started = self.0.engine().start(lane, &job.frame, strategy, nothing);
             match started {
                 Ok((running, file)) => {
-                    pass_on(&mut job, file);
+                    let file = pass_on(&mut job, file);
                     let mut queue = self.0.queue();
                     queue.in_hand -= 1;
                     return queue.started.push_back(Begun {
@@ -830,6 +848,7 @@ impl Worker {
                         lane,
                         route: as_it_runs(route, &running),
                         running,
+                        file,
                         is_blocked: false,
                         at,
                     });
@@ -871,11 +890,7 @@ impl Worker {
     fn make_now(&self, job: &Job) -> Result<Strategy, Failure> {
         let end = Instant::now() + self.0.input_timeout;
         loop {
-            // Not behind copies that wait for fences.
-            let lane = {
-                let queue = self.0.queue();
-                schedule::lane(false, queue.seen_from(job)).unwrap_or_default()
-            };
+            let lane = schedule::free_lane(self.0.queue().seen_from(job));
             let mut engine = self.0.engine();
             let mut failures = ArrayVec::<Strategy, { Strategy::ALL.len() }>::new();
             let made = engine.make(lane, &job.frame, |strategy| failures.push(strategy));
@@ -895,10 +910,17 @@ impl Worker {
         }
     }
 
+    /// A copy that has failed, which is in hand, is made by another strategy.
+    fn fail(&self, job: Job, lane: usize, strategy: Strategy, failure: &Failure) {
+        self.0.engine().failed(&job.frame, strategy, failure);
+        self.make_again(job, lane);
+    }
+
     /// A copy that has failed, which is in hand, and all that was started after it and comes after it or
     /// is in its lane. The ones behind it are ended first, so that nothing of them comes after what is
-    /// now made again; then all of them are, in their order.
-    fn make_again(&self, failed: Job, lane: usize, strategy: Strategy, failure: &Failure) {
+    /// now made again; then all of them are, in their order. Those whose fences are pending are waited
+    /// for as if they had not begun, so that nobody waits with them.
+    fn make_again(&self, failed: Job, lane: usize) {
         let mut queue = self.0.queue();
         let mut behind = Vec::new();
         let mut others = VecDeque::with_capacity(self.0.in_flight);
@@ -913,16 +935,35 @@ impl Worker {
         drop(queue);
         let mut again = vec![failed];
         let mut engine = self.0.engine();
-        engine.failed(&again[0].frame, strategy, failure);
+        let is_stuck = |engine: &mut Engine, begun: &Begun| match &begun.running {
+            Running::Submitted { steps, .. } => {
+                begun.is_blocked && !engine.is_over(begun.lane, steps)
+            }
+            Running::FirstStep(first) => first.has_to_wait(),
+        };
         for begun in behind {
-            engine.give_up(begun.lane, begun.running);
-            again.push(begun.job);
+            if is_stuck(&mut engine, &begun) {
+                // A GPU that is not lost waits with it: it is seen to fail once that has ended.
+                let mut queue = self.0.queue();
+                queue.in_hand -= 1;
+                queue.started.push_back(begun);
+            } else {
+                engine.give_up(begun.lane, begun.running);
+                again.push(begun.job);
+            }
         }
         drop(engine);
+        let is_pending = |job: &Job| are_ready(&job.inputs()) == Ok(false);
+        let (mut now, mut later) = (Vec::new(), Vec::<Job>::new());
         for job in again {
-            // A GPU that is lost has waited for nothing.
-            let ready = self.wait_only(&job);
-            let made = ready.and_then(|()| self.make_now(&job));
+            match is_pending(&job) || later.iter().any(|before| job.comes_after(before)) {
+                true => later.push(job),
+                false => now.push(job),
+            }
+        }
+        self.0.queue().take_back(later);
+        for job in now {
+            let made = self.make_now(&job);
             self.0.end(job, made);
         }
     }
