@@ -204,8 +204,13 @@ impl Scaling {
 
     /// Whether pixels are copied one to one, neither scaled nor turned. They may move.
     pub fn is_plain(&self) -> bool {
+        self.transform == Transform::Normal && self.keeps_size()
+    }
+
+    /// Whether both boxes are of one size.
+    pub(super) fn keeps_size(&self) -> bool {
         let size = |rect: &Rect| (rect.width, rect.height);
-        self.transform == Transform::Normal && size(&self.source) == size(&self.destination)
+        size(&self.source) == size(&self.destination)
     }
 
     /// The part of the destination that shows a changed part of the source: never less, and up to
@@ -280,12 +285,12 @@ const MAX_LENGTH: u32 = 1 << 30;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
     /// Where the source's box begins, and its length.
-    start: u32,
-    from: u32,
+    pub(super) start: u32,
+    pub(super) from: u32,
     /// The length of the destination's box.
-    to: u32,
-    mirrored: bool,
-    filter: Filter,
+    pub(super) to: u32,
+    pub(super) mirrored: bool,
+    pub(super) filter: Filter,
 }
 
 impl Axis {

@@ -16,7 +16,11 @@ pub(super) mod method;
 pub(super) mod pattern;
 pub(super) mod pixels;
 pub(super) mod private;
+mod record;
 pub(super) mod regions;
 mod resample;
+mod shader;
 pub(super) mod staging;
 mod threads;
+
+pub(super) use convert::is_known;
