@@ -17,6 +17,7 @@ mod progress;
 mod repository;
 mod runner;
 mod sanitize;
+mod shaders;
 mod shell;
 mod soak;
 mod summary;
@@ -56,5 +57,6 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Matrix => matrix::run(matrix::SHARING),
         Command::Drivers => matrix::run(matrix::DRIVERS),
         Command::Fuzz { runs } => fuzz::run(runs),
+        Command::Shaders { check } => shaders::run(check),
     }
 }
