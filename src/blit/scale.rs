@@ -204,13 +204,22 @@ impl Scaling {
 
     /// Whether pixels are copied one to one, neither scaled nor turned. They may move.
     pub fn is_plain(&self) -> bool {
-        self.transform == Transform::Normal && self.keeps_size()
+        self.transform == Transform::Normal && !self.scales()
     }
 
-    /// Whether both boxes are of one size.
-    pub(super) fn keeps_size(&self) -> bool {
-        let size = |rect: &Rect| (rect.width, rect.height);
-        size(&self.source) == size(&self.destination)
+    /// Whether the source's box, turned, is of another size than the destination's.
+    pub(super) fn scales(&self) -> bool {
+        let Rect { width, height, .. } = self.source;
+        let turned = match self.transform.swaps_axes() {
+            false => (width, height),
+            true => (height, width),
+        };
+        turned != (self.destination.width, self.destination.height)
+    }
+
+    /// Whether sizes change or rows become columns.
+    pub(super) fn reshapes(&self) -> bool {
+        self.scales() || self.transform.swaps_axes()
     }
 
     /// The part of the destination that shows a changed part of the source: never less, and up to
@@ -553,6 +562,14 @@ mod tests {
         assert!(size(4, Transform::Normal).is_plain());
         assert!(!size(5, Transform::Normal).is_plain());
         assert!(!size(4, Transform::Flipped).is_plain());
+        assert!(size(5, Transform::Normal).reshapes());
+        assert!(!size(4, Transform::Flipped).reshapes());
+        assert!(size(4, Transform::Rotate90).reshapes());
+        let turned = Scaling {
+            transform: Transform::Flipped90,
+            ..Scaling::whole((4, 3), (3, 4))
+        };
+        assert!(!turned.scales() && turned.reshapes());
     }
 
     /// Whether the destination's pixel shows one of the changed ones.

@@ -11,6 +11,7 @@ pub(super) mod frame;
 pub(super) mod gpu;
 mod half;
 pub(super) mod host;
+pub(super) mod likeness;
 mod memory;
 pub(super) mod method;
 pub(super) mod pattern;

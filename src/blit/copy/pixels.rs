@@ -102,7 +102,7 @@ pub(in crate::blit) fn suits_blit(from: Fourcc, to: Fourcc, scaling: Option<&Sca
         matches!(info.colour, Colour::Rgb | Colour::RgbFloat) && info.planes.len() == 1
     };
     let turns = scaling.is_some_and(|scaling| scaling.transform.swaps_axes());
-    let scales = scaling.is_some_and(|scaling| !scaling.keeps_size());
+    let scales = scaling.is_some_and(Scaling::scales);
     let suits = !turns && is_rgb(from) && is_rgb(to) && (from.alpha || !to.alpha);
     suits && !(scales && is_known)
 }

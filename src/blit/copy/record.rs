@@ -85,9 +85,7 @@ pub(super) fn way(
         return Ok(Way::Shader);
     }
     let filter = match work.scaling {
-        Some(scaling) if scaling.filter == Filter::Linear && !scaling.keeps_size() => {
-            vk::Filter::LINEAR
-        }
+        Some(scaling) if scaling.filter == Filter::Linear && scaling.scales() => vk::Filter::LINEAR,
         _ => vk::Filter::NEAREST,
     };
     match source.require_blit(destination, queue, filter) {

@@ -20,11 +20,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What nobody has written to.
 const POISON: u8 = 0xa5;
 
-/// A device in software, with the validation layer where there is one. `None` outside of the guest, where
-/// there may be no driver.
+/// A device whose name contains this is taken instead of one in software.
+const NAME: &str = "PRIMESHARE_TEST_GPU";
+
+/// A device with the validation layer where there is one. `None` outside of the guest, where there may be
+/// no driver.
 fn device() -> Option<Device> {
+    let name = std::env::var(NAME);
+    let select = name
+        .as_ref()
+        .map_or(Select::Software, |name| Select::Name(name));
     let instance = Instance::new(Validation::On).or_else(|_| Instance::new(Validation::Off));
-    let device = instance.and_then(|instance| Device::new(&instance.select(&Select::Software)?));
+    let device = instance.and_then(|instance| Device::new(&instance.select(&select)?));
+    if let Ok(device) = &device {
+        println!("by {}", device.physical().name());
+    }
     match device {
         Err(error) if std::env::var_os("PRIMESHARE_GUEST").is_none() => {
             eprintln!("left out: {error}");
