@@ -81,13 +81,9 @@ impl Compute {
         let cache = vk::PipelineCache::null();
         // SAFETY: as above; the module is of this device and alive.
         let made = unsafe { raw.create_compute_pipelines(cache, &[info], None) };
-        let pipelines = made.map_err(|(pipelines, result)| {
-            for pipeline in pipelines {
-                // SAFETY: it is null, or new and used by nothing.
-                unsafe { raw.destroy_pipeline(pipeline, None) };
-            }
-            device.failed(Call::CreateComputePipelines)(result)
-        })?;
+        // The one that was not made is null, or nothing at all.
+        let pipelines =
+            made.map_err(|(_, result)| device.failed(Call::CreateComputePipelines)(result))?;
         compute.pipeline = pipelines.first().copied().unwrap_or_default();
         Ok(compute)
     }

@@ -2,12 +2,15 @@
 
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::blit::{
-    BlitInfo, Blitter, Damage, DamageBox, Error, Failure, Filter, Rect, Scaling, ScalingError,
-    StagingSource, Strategy, Transform,
+    BlitDevice, BlitInfo, Blitter, Damage, DamageBox, Error, Failure, Filter, Options, Outcome,
+    Rect, Scaling, ScalingError, StagingSource, Strategy, Transform,
 };
 use primeshare::sync::{Access, BufferMapping};
+use primeshare::vk::ash::vk;
+use primeshare::vk::{self as shared, Call};
 use primeshare::{Device, DmaBuf, Fourcc, Request};
 
+use super::failures::{gpu, with_empty_shaders, without_pipelines};
 use super::{PATIENCE, blitter_by, forced, patient, read, two_gpus};
 use crate::support::{Guest, in_guest};
 
@@ -290,6 +293,79 @@ fn gpus_turn_scale_and_crop_as_the_cpu_does() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn trials_look_at_pictures_that_are_scaled_turned_and_converted() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpus = two_gpus(guest);
+        let from = picture(&vgem, (64, 32), Fourcc::XRGB8888);
+        let to = picture(&vkms, (32, 64), Fourcc::NV12);
+        let info = BlitInfo {
+            scaling: Some(Scaling {
+                transform: Transform::Rotate270,
+                ..Scaling::whole((64, 32), (32, 64))
+            }),
+            ..BlitInfo::default()
+        };
+        fill_mixed(&from, 0);
+        let options = Options {
+            strategies: STRATEGIES.to_vec(),
+            ..patient()
+        };
+        let blitter = blitter_by(&gpus, &vgem, &vkms, &options);
+        make(&blitter, &from, &to, &info).unwrap();
+        let verdict = blitter.settle_wait(&from, &to, &info, PATIENCE).unwrap();
+        for strategy in STRATEGIES {
+            if has_images(guest, strategy, [&from, &to]) {
+                let outcome = verdict.outcome(strategy);
+                let is_right = matches!(outcome, Some(Outcome::Works { verified: true, .. }));
+                assert!(is_right, "{strategy}\n{verdict}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_shader_that_is_not_made_or_makes_nothing_is_a_reason_and_costs_no_frame() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let from = picture(&vgem, (64, 32), Fourcc::NV12);
+        let to = picture(&vkms, (64, 32), Fourcc::XRGB8888);
+        let info = BlitInfo::default();
+        fill(&from, |_, _, _| 128);
+        let options = Options {
+            strategies: vec![Strategy::PullBytes, Strategy::Cpu],
+            ..patient()
+        };
+        let outcome = |lookup| {
+            let gpu = gpu(guest, lookup);
+            let sides = (
+                BlitDevice::new(&vgem, None),
+                BlitDevice::new(&vkms, Some(&gpu)),
+            );
+            let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
+            let settled = blitter.settle_wait(&from, &to, &info, PATIENCE).unwrap();
+            fill(&to, |_, _, _| 0);
+            make(&blitter, &from, &to, &info).unwrap();
+            // Grey.
+            assert_eq!(pixel(&read(&to), 63, 31), [130; 3]);
+            assert_eq!(settled.chosen, Some(Strategy::Cpu), "{settled}");
+            settled.outcome(Strategy::PullBytes).cloned().unwrap()
+        };
+        let not_made = outcome(without_pipelines as vk::PFN_vkGetDeviceProcAddr);
+        let call = Call::CreateComputePipelines;
+        assert!(
+            matches!(&not_made, Outcome::Failed(Failure::Vulkan(shared::Error::Call { call: of, .. })) if *of == call),
+            "{not_made:?}"
+        );
+        let empty = outcome(with_empty_shaders);
+        assert!(
+            matches!(empty, Outcome::Failed(Failure::Unlike { .. })),
+            "{empty:?}"
+        );
     });
 }
 
