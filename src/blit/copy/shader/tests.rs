@@ -13,7 +13,9 @@ use crate::blit::damage::{Rect, Rects};
 use crate::blit::scale::{Filter, Scaling, Transform};
 use crate::blit::ycbcr::{Matrix, Range, YcbcrEncoding};
 use crate::buffer::{Colour, FormatInfo, Fourcc, Layout};
-use crate::vk::{Device, Instance, Select, Validation};
+use crate::vk::{Compute, Device, Instance, Select, Validation};
+
+use super::SPIRV;
 
 /// How long a copy may take where nothing is fast.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -212,6 +214,13 @@ fn rect(x: u32, y: u32, width: u32, height: u32) -> Rect {
         y,
         width,
         height,
+    }
+}
+
+#[test]
+fn the_driver_compiles_it() {
+    if let Some(device) = device() {
+        Compute::new(&device, SPIRV).unwrap();
     }
 }
 
