@@ -3,7 +3,7 @@
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::blit::{
     BlitDevice, BlitInfo, Blitter, Damage, DamageBox, Error, Failure, Filter, Options, Outcome,
-    Rect, Scaling, ScalingError, StagingSource, Strategy, Transform,
+    Rect, Scaling, ScalingError, StagingSource, Strategy, SyncFiles, Transform,
 };
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::vk::ash::vk;
@@ -227,7 +227,12 @@ fn gpus_convert_formats_as_the_cpu_does() {
         }
         drop(by_cpu);
         for strategy in BY_GPU {
-            let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
+            // Of two steps the GPUs are given both at once.
+            let options = Options {
+                sync_files: SyncFiles::Always,
+                ..forced(strategy)
+            };
+            let blitter = blitter_by(&gpus, &vgem, &vkms, &options);
             for (from, to, wanted) in &buffers {
                 let what = format!("{strategy}, {} to {}", from.fourcc(), to.fourcc());
                 if !has_images(guest, strategy, [from, to]) {
