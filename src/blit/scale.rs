@@ -220,8 +220,22 @@ impl Scaling {
 
     /// Whether pixels are copied one to one, neither scaled nor turned. They may move.
     pub fn is_plain(&self) -> bool {
-        let size = |rect: &Rect| (rect.width, rect.height);
-        self.transform == Transform::Normal && size(&self.source) == size(&self.destination)
+        self.transform == Transform::Normal && !self.scales()
+    }
+
+    /// Whether the source's box, turned, is of another size than the destination's.
+    pub(super) fn scales(&self) -> bool {
+        let Rect { width, height, .. } = self.source;
+        let turned = match self.transform.swaps_axes() {
+            false => (width, height),
+            true => (height, width),
+        };
+        turned != (self.destination.width, self.destination.height)
+    }
+
+    /// Whether sizes change or rows become columns.
+    pub(super) fn reshapes(&self) -> bool {
+        self.scales() || self.transform.swaps_axes()
     }
 
     /// The part of the destination that shows a changed part of the source: never less, and up to
@@ -296,12 +310,12 @@ const MAX_LENGTH: u32 = 1 << 30;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
     /// Where the source's box begins, and its length.
-    start: u32,
-    from: u32,
+    pub(super) start: u32,
+    pub(super) from: u32,
     /// The length of the destination's box.
-    to: u32,
-    mirrored: bool,
-    filter: Filter,
+    pub(super) to: u32,
+    pub(super) mirrored: bool,
+    pub(super) filter: Filter,
 }
 
 impl Axis {
@@ -564,6 +578,14 @@ mod tests {
         assert!(size(4, Transform::Normal).is_plain());
         assert!(!size(5, Transform::Normal).is_plain());
         assert!(!size(4, Transform::Flipped).is_plain());
+        assert!(size(5, Transform::Normal).reshapes());
+        assert!(!size(4, Transform::Flipped).reshapes());
+        assert!(size(4, Transform::Rotate90).reshapes());
+        let turned = Scaling {
+            transform: Transform::Flipped90,
+            ..Scaling::whole((4, 3), (3, 4))
+        };
+        assert!(!turned.scales() && turned.reshapes());
     }
 
     /// Whether the destination's pixel shows one of the changed ones.

@@ -29,13 +29,19 @@ pub enum StagingSource {
 }
 
 /// A way of getting a picture across.
+///
+/// Each of them also scales, turns and converts pictures, as [`Scaling`](super::Scaling) and
+/// [`YcbcrEncoding`](super::YcbcrEncoding) say. Where a GPU makes the copy, it does so by itself: by
+/// vkCmdBlitImage where RGB stays pixel for pixel, else by a compute shader, through memory of its own.
+/// With [`Self::HostMemory`] and [`Self::Cpu`] the CPU does. All make the same picture, but for rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Strategy {
     /// The destination's GPU imports the source as an image and reads it.
     Pull,
     /// As [`Self::Pull`] with the source as plain bytes (`VkBuffer`).
     PullBytes,
-    /// The source's GPU writes, and the destination's reads, memory that both import. With several
+    /// The source's GPU writes, and the destination's reads, memory that both import; the destination's
+    /// changes what is to be changed of the pixels. With several
     /// copies under way the one writes while the other reads the picture before: there is memory
     /// for two, or where both give [sync files](super::SyncFiles) for all of them.
     Staged(StagingSource),

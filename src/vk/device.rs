@@ -178,8 +178,8 @@ pub struct QueueWish {
     /// game that keeps the GPU busy does not hold back a compositor's copies. Some drivers want a
     /// privilege for it (`CAP_SYS_NICE`).
     pub high_priority: bool,
-    /// Whether it is of a family that only transfers, beside the one that draws. Such a queue changes no
-    /// formats.
+    /// Whether it is of a family that only transfers, beside the one that draws. Such a queue neither
+    /// scales nor turns pictures, and changes no formats.
     pub transfer_only: bool,
 }
 
@@ -355,6 +355,25 @@ impl Device {
         self.0.queue_family
     }
 
+    /// What the driver says of the queue's family.
+    pub(crate) fn queue_properties(&self) -> vk::QueueFamilyProperties {
+        let families = families(self.physical());
+        let family = families.get(self.queue_family() as usize);
+        family.copied().unwrap_or_default()
+    }
+
+    /// What the queue can do.
+    pub(crate) fn queue_flags(&self) -> vk::QueueFlags {
+        self.queue_properties().queue_flags
+    }
+
+    /// What the queue of a device can do that is made with this wish.
+    pub(crate) fn wished_queue_flags(physical: &PhysicalDevice, wish: QueueWish) -> vk::QueueFlags {
+        let family = queue_family(physical, wish.transfer_only).ok();
+        let family = family.and_then(|at| families(physical).get(at as usize).copied());
+        family.map(|family| family.queue_flags).unwrap_or_default()
+    }
+
     /// Calls `work` with the queue, for calls of the caller's own: those that [`HostQueue`] names.
     /// Others wait meanwhile; `work` must not submit through the library.
     /// [`Error::NoQueue`] if the host program keeps its queues to itself.
@@ -500,12 +519,17 @@ pub(crate) fn require(
     }
 }
 
-/// The first family that draws, else the first that computes: both transfer without limits of
-/// granularity. Or, if that is asked for, the first that only transfers.
-fn queue_family(physical: &PhysicalDevice, transfer_only: bool) -> Result<u32, Error> {
+fn families(physical: &PhysicalDevice) -> Vec<vk::QueueFamilyProperties> {
     let instance = physical.instance().raw();
     // SAFETY: the handle is of the instance.
-    let families = unsafe { instance.get_physical_device_queue_family_properties(physical.raw()) };
+    unsafe { instance.get_physical_device_queue_family_properties(physical.raw()) }
+}
+
+/// The first family that draws and computes, else the first that draws, else the first that computes:
+/// all of them transfer without limits of granularity. Or, if that is asked for, the first that only
+/// transfers.
+fn queue_family(physical: &PhysicalDevice, transfer_only: bool) -> Result<u32, Error> {
+    let families = families(physical);
     let (graphics, compute) = (vk::QueueFlags::GRAPHICS, vk::QueueFlags::COMPUTE);
     let transfers = |flags: vk::QueueFlags| {
         flags.contains(vk::QueueFlags::TRANSFER) && !flags.intersects(graphics | compute)
@@ -519,6 +543,7 @@ fn queue_family(physical: &PhysicalDevice, transfer_only: bool) -> Result<u32, E
     transfer_only
         .then(|| find(&transfers))
         .flatten()
+        .or_else(|| find(&|flags| flags.contains(graphics | compute)))
         .or_else(|| find(&|flags| flags.contains(graphics)))
         .or_else(|| find(&|flags| flags.contains(compute)))
         .ok_or_else(|| Error::NoQueue {

@@ -72,6 +72,24 @@ pub enum Error {
         /// The device.
         device: String,
     },
+    /// The device's queue runs no compute shaders, by which pictures are scaled, turned and converted.
+    #[error("{device}: the queue does not compute")]
+    NoCompute {
+        /// The device.
+        device: String,
+    },
+    /// A picture is larger than what a compute shader reads, writes or is run for at once.
+    #[error("{device}: {needed} is above the limit {limit}, {most}")]
+    ComputeLimit {
+        /// The device.
+        device: String,
+        /// The limit's name in `VkPhysicalDeviceLimits`.
+        limit: &'static str,
+        /// What the picture needs.
+        needed: u64,
+        /// What the device allows.
+        most: u64,
+    },
     /// A call on a device failed.
     #[error("{device}: {call}: {result}")]
     Call {
@@ -203,6 +221,14 @@ pub enum Error {
         max_width: u32,
         /// Most pixels down.
         max_height: u32,
+    },
+    /// Boxes so long that a shader's integers do not hold the positions in them.
+    #[error("{from} pixels are not scaled to {to} by a shader")]
+    TooManyPixels {
+        /// Pixels of the source in a row or column.
+        from: u32,
+        /// Pixels of the destination.
+        to: u32,
     },
     /// Formats with half-size planes have pictures of even sizes only.
     #[error("{fourcc} has no pictures of {width}x{height}")]
@@ -426,6 +452,7 @@ impl Error {
             | Self::DeviceVersion { .. }
             | Self::Missing { .. }
             | Self::NoQueue { .. }
+            | Self::NoCompute { .. }
             | Self::Format(_)
             | Self::FormatExtension { .. } => ErrorKind::Unsupported,
             Self::StagingRange { .. }
@@ -461,6 +488,8 @@ impl Error {
             | Self::Disjoint { .. }
             | Self::TooSmall { .. }
             | Self::TooManyBytes { .. }
+            | Self::ComputeLimit { .. }
+            | Self::TooManyPixels { .. }
             | Self::NoMemoryType { .. }
             | Self::ReadOnly { .. }
             | Self::SeveralDmaBufs(_)
@@ -572,6 +601,12 @@ pub enum Call {
     CreateSamplerYcbcrConversion,
     CreateSampler,
     CreateSemaphore,
+    CreateDescriptorSetLayout,
+    CreatePipelineLayout,
+    CreateShaderModule,
+    CreateComputePipelines,
+    CreateDescriptorPool,
+    AllocateDescriptorSets,
     AllocateMemory,
     MapMemory,
     InvalidateMappedMemoryRanges,

@@ -1,4 +1,4 @@
-//! Device memory that is, or becomes, a dma-buf.
+//! Device memory that is, or becomes, a dma-buf, or that is private.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
@@ -105,13 +105,30 @@ impl Memory {
         needs: vk::MemoryRequirements,
         dedicated: Dedicated,
     ) -> Result<Self, Error> {
+        Self::of_any_type(device, needs, |memory_type| {
+            Self::allocate(device, needs, Some(dedicated), memory_type)
+        })
+    }
+
+    /// Allocates memory that is never shared, of the first type that the device has some of.
+    pub(super) fn private(device: &Device, needs: vk::MemoryRequirements) -> Result<Self, Error> {
+        Self::of_any_type(device, needs, |memory_type| {
+            Self::allocate(device, needs, None, memory_type)
+        })
+    }
+
+    fn of_any_type(
+        device: &Device,
+        needs: vk::MemoryRequirements,
+        allocate: impl Fn(u32) -> Result<Self, Error>,
+    ) -> Result<Self, Error> {
         fits(device, needs.size)?;
         let mut last = Error::NoMemoryType {
             dma_buf: u32::MAX,
             needed: needs.memory_type_bits,
         };
-        for memory_type in exportable_types(&memory_types(device), needs.memory_type_bits) {
-            match Self::allocate(device, needs, dedicated, memory_type) {
+        for memory_type in own_first(&memory_types(device), needs.memory_type_bits) {
+            match allocate(memory_type) {
                 Err(error) if !error.is_device_lost() => last = error,
                 ended => return ended,
             }
@@ -119,18 +136,21 @@ impl Memory {
         Err(last)
     }
 
+    /// To be exported, where it is for an image or a buffer that is shared.
     fn allocate(
         device: &Device,
         needs: vk::MemoryRequirements,
-        dedicated: Dedicated,
+        shared: Option<Dedicated>,
         memory_type: u32,
     ) -> Result<Self, Error> {
         let mut export = vk::ExportMemoryAllocateInfo::default().handle_types(DMA_BUF);
-        let mut dedicated = dedicated.info();
+        let mut dedicated = shared.and_then(Dedicated::info);
         let mut info = vk::MemoryAllocateInfo::default()
             .allocation_size(needs.size)
-            .memory_type_index(memory_type)
-            .push_next(&mut export);
+            .memory_type_index(memory_type);
+        if shared.is_some() {
+            info = info.push_next(&mut export);
+        }
         if let Some(dedicated) = &mut dedicated {
             info = info.push_next(dedicated);
         }
@@ -212,14 +232,14 @@ pub(super) fn memory_types(device: &Device) -> Vec<vk::MemoryPropertyFlags> {
     types.map(|kind| kind.property_flags).collect()
 }
 
-/// The types for memory to share, in the order in which they are tried: the device's own memory, then
-/// the others. (NVIDIA's first type has no properties, and is system memory.)
+/// The types for memory that the CPU does not touch, in the order in which they are tried: the device's
+/// own memory, then the others. (NVIDIA's first type has no properties, and is system memory.)
 ///
 /// Not those that need features which are not enabled: VUID-VkMemoryAllocateInfo-deviceCoherentMemory-02790,
 /// and protected memory, which only protected images are bound to
 /// (VUID-VkBindImageMemoryInfo-None-01902). Memory that is made only when used cannot be exported
 /// sensibly.
-fn exportable_types(types: &[vk::MemoryPropertyFlags], needed: u32) -> Vec<u32> {
+fn own_first(types: &[vk::MemoryPropertyFlags], needed: u32) -> Vec<u32> {
     use vk::MemoryPropertyFlags as F;
     let unusable =
         F::PROTECTED | F::LAZILY_ALLOCATED | F::DEVICE_COHERENT_AMD | F::DEVICE_UNCACHED_AMD;
@@ -281,9 +301,9 @@ mod tests {
             F::DEVICE_LOCAL | F::PROTECTED,
             F::DEVICE_LOCAL | F::HOST_VISIBLE,
         ];
-        assert_eq!(exportable_types(&types, u32::MAX), [1, 4, 0, 2]);
-        assert_eq!(exportable_types(&types, 0b00101), [0, 2]);
-        assert_eq!(exportable_types(&types, 0b01000), [0; 0]);
+        assert_eq!(own_first(&types, u32::MAX), [1, 4, 0, 2]);
+        assert_eq!(own_first(&types, 0b00101), [0, 2]);
+        assert_eq!(own_first(&types, 0b01000), [0; 0]);
     }
 
     #[test]

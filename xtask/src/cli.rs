@@ -64,6 +64,12 @@ pub(crate) enum Command {
         #[arg(long)]
         toolchain: Option<String>,
     },
+    /// Compile the shader by which GPUs scale, turn and convert pictures; needs glslangValidator.
+    Shaders {
+        /// Only say whether the compiled one is of the source.
+        #[arg(long)]
+        check: bool,
+    },
     /// Run the tests that have a long form at full length, in the guest: some ten minutes.
     Soak {
         /// Names of tests, instead of all of them.

@@ -18,6 +18,7 @@ mod progress;
 mod repository;
 mod runner;
 mod sanitize;
+mod shaders;
 mod shell;
 mod soak;
 mod summary;
@@ -58,5 +59,6 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Drivers => matrix::run(matrix::DRIVERS),
         Command::Features { toolchain } => features::run(toolchain.as_deref()),
         Command::Fuzz { runs } => fuzz::run(runs),
+        Command::Shaders { check } => shaders::run(check),
     }
 }

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::guest::kind::{self, Kind};
 use crate::jobs::{self, Ended, Failure, Job};
-use crate::{cargo, features, guest, host, libtest, sanitize, shell, summary, targets};
+use crate::{cargo, features, guest, host, libtest, sanitize, shaders, shell, summary, targets};
 
 /// What to run in the QEMU guest, whose processor is emulated in most places: what depends on drivers, and races
 /// between two CPUs. Not what needs the faults that only the other guests' kernels produce.
@@ -298,6 +298,7 @@ fn beside() -> Vec<Job> {
     ];
     jobs.extend(features::jobs());
     jobs.push(features::miri());
+    jobs.push(shaders::job());
     jobs.extend(targets::jobs());
     for (part, elsewhere) in APART {
         let mut of_part = vec!["--test=guest", "--", part];

@@ -3,9 +3,10 @@
 use arrayvec::ArrayVec;
 
 use crate::blit::Scaling;
-use crate::blit::copy::pixels::{Relation, relation};
+use crate::blit::copy::is_known;
+use crate::blit::copy::pixels::{Relation, relation, suits_blit};
 use crate::blit::strategy::{End, StagingSource, Strategy};
-use crate::buffer::{Colour, FormatInfo, Layout, Modifier};
+use crate::buffer::{FormatInfo, Layout, Modifier};
 
 /// What is known of one end before anything is tried.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,8 @@ pub(in crate::blit) struct Facts<'a> {
     pub(in crate::blit) vulkan: bool,
     /// Whether its device is a DRM device that makes buffers.
     pub(in crate::blit) drm: bool,
+    /// Whether that device's queue runs compute shaders, which make pixels that blits do not.
+    pub(in crate::blit) computes: bool,
     /// Distinct dma-bufs.
     pub(in crate::blit) dma_bufs: usize,
 }
@@ -46,18 +49,10 @@ pub enum WhyNot {
     /// Both ends are on one GPU, where this is what another strategy does.
     #[error("both ends are on one GPU")]
     OneGpu,
-    /// Copies of the GPU do not set alpha.
-    #[error("alpha has to be set, which copies of the GPU do not")]
-    SetsAlpha,
-    /// Copies of plain bytes keep the order of the components.
-    #[error("components have to change places")]
-    Reorders,
-    /// Pixels are scaled or converted, and this way copies them as they are.
-    #[error("pixels are scaled or converted on the way")]
-    Resamples,
-    /// GPUs copy neither rows to columns nor between YCbCr and RGB.
-    #[error("copies of the GPU neither turn by 90 degrees nor convert YCbCr")]
-    NotByGpu,
+    /// Pixels are scaled, turned or converted in a way that takes a compute shader, and the queue at this
+    /// end runs none.
+    #[error("the queue of the {} does not compute, which this picture takes", name(*.0))]
+    NoCompute(End),
     /// The format's rows and pixels are not known.
     #[error("the format is not known byte by byte")]
     UnknownFormat,
@@ -85,7 +80,7 @@ pub(in crate::blit) fn plan(
 ) -> Plan {
     let check = |strategy| {
         let against = against(strategy, source, destination, one_gpu)
-            .or_else(|| resampling(strategy, source.layout, destination.layout, scaling));
+            .or_else(|| changing(strategy, source, destination, scaling));
         (strategy, against.map_or(Ok(()), Err))
     };
     Strategy::ALL.into_iter().map(check).collect()
@@ -107,22 +102,12 @@ fn against(
     let bytes = |facts: &Facts<'_>, end| {
         linear(facts, end).or((facts.dma_bufs > 1).then_some(WhyNot::SeveralDmaBufs(end)))
     };
-    let gpu = colours(source.layout, destination.layout, true);
-    let plain = colours(source.layout, destination.layout, false);
     match strategy {
-        Strategy::Pull => vulkan(destination, Destination)
-            .or_else(|| foreign(source, Source))
-            .or(gpu),
+        Strategy::Pull => vulkan(destination, Destination).or_else(|| foreign(source, Source)),
         Strategy::Push if one_gpu => Some(WhyNot::OneGpu),
-        Strategy::Push => vulkan(source, Source)
-            .or_else(|| foreign(destination, Destination))
-            .or(gpu),
-        Strategy::PullBytes => vulkan(destination, Destination)
-            .or_else(|| bytes(source, Source))
-            .or(plain),
-        Strategy::PushBytes => vulkan(source, Source)
-            .or_else(|| bytes(destination, Destination))
-            .or(plain),
+        Strategy::Push => vulkan(source, Source).or_else(|| foreign(destination, Destination)),
+        Strategy::PullBytes => vulkan(destination, Destination).or_else(|| bytes(source, Source)),
+        Strategy::PushBytes => vulkan(source, Source).or_else(|| bytes(destination, Destination)),
         Strategy::Staged(_) if one_gpu => Some(WhyNot::OneGpu),
         Strategy::Staged(memory) => vulkan(source, Source)
             .or_else(|| vulkan(destination, Destination))
@@ -130,8 +115,7 @@ fn against(
                 StagingSource::Destination if !destination.drm => Some(WhyNot::NoDrm(Destination)),
                 StagingSource::Source if !source.drm => Some(WhyNot::NoDrm(Source)),
                 _ => None,
-            })
-            .or(plain),
+            }),
         Strategy::Cpu => linear(source, Source)
             .or_else(|| linear(destination, Destination))
             .or_else(|| unknown(source)),
@@ -151,37 +135,32 @@ fn against(
     }
 }
 
-/// What there is against a copy that does not take pixels one by one.
-fn resampling(
+/// What there is against a copy that changes pixels or their places.
+fn changing(
     strategy: Strategy,
-    source: &Layout,
-    destination: &Layout,
+    source: &Facts<'_>,
+    destination: &Facts<'_>,
     scaling: Option<&Scaling>,
 ) -> Option<WhyNot> {
-    let converts = relation(source.fourcc, destination.fourcc) == Relation::Converted;
-    if !converts && scaling.is_none() {
+    let (from, to) = (source.layout.fourcc, destination.layout.fourcc);
+    if scaling.is_none() && relation(from, to) == Relation::Same {
         return None;
     }
-    let known = |layout: &Layout| FormatInfo::of(layout.fourcc);
-    match strategy {
-        Strategy::HostMemory | Strategy::Cpu => None,
-        Strategy::PullBytes | Strategy::PushBytes | Strategy::Staged(_) => Some(WhyNot::Resamples),
-        Strategy::Pull | Strategy::Push => {
-            let is_rgb = |layout: &Layout| {
-                known(layout).is_some_and(|info| {
-                    matches!(info.colour, Colour::Rgb | Colour::RgbFloat) && info.planes.len() == 1
-                })
-            };
-            let turns = scaling.is_some_and(|scaling| scaling.transform.swaps_axes());
-            let has_alpha = |layout: &Layout| known(layout).is_some_and(|info| info.alpha);
-            if turns || !is_rgb(source) || !is_rgb(destination) {
-                Some(WhyNot::NotByGpu)
-            } else if has_alpha(destination) && !has_alpha(source) {
-                Some(WhyNot::SetsAlpha)
-            } else {
-                None
-            }
+    let (end, facts) = match strategy {
+        Strategy::HostMemory | Strategy::Cpu => return None,
+        Strategy::Pull | Strategy::PullBytes | Strategy::Staged(_) => {
+            (End::Destination, destination)
         }
+        Strategy::Push | Strategy::PushBytes => (End::Source, source),
+    };
+    // Whether the device makes such a blit, it says when it has the images.
+    let is_image = !matches!(strategy, Strategy::PullBytes | Strategy::PushBytes);
+    let may_blit = is_image && suits_blit(from, to, scaling);
+    let is_known = is_known(from) && is_known(to);
+    match (may_blit, is_known, facts.computes) {
+        (true, ..) | (false, true, true) => None,
+        (false, false, _) => Some(WhyNot::UnknownFormat),
+        (false, true, false) => Some(WhyNot::NoCompute(end)),
     }
 }
 
@@ -193,16 +172,6 @@ fn unknown(facts: &Facts<'_>) -> Option<WhyNot> {
 fn linear(facts: &Facts<'_>, end: End) -> Option<WhyNot> {
     let modifier = facts.layout.modifier;
     (modifier != Modifier::LINEAR).then_some(WhyNot::NotLinear { end, modifier })
-}
-
-/// What the formats have against a copy by the GPU: of images, which can reorder components, or
-/// of bytes.
-fn colours(source: &Layout, destination: &Layout, images: bool) -> Option<WhyNot> {
-    match relation(source.fourcc, destination.fourcc) {
-        Relation::Rearranged(how) if how.sets_alpha => Some(WhyNot::SetsAlpha),
-        Relation::Rearranged(how) if how.reorders && !images => Some(WhyNot::Reorders),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -226,6 +195,7 @@ mod tests {
             layout,
             vulkan: true,
             drm: true,
+            computes: true,
             dma_bufs: 1,
         }
     }
@@ -316,54 +286,86 @@ mod tests {
         assert_eq!(reason(&plan, staged), WhyNot::OneGpu);
     }
 
+    const LINEAR: Modifier = Modifier::LINEAR;
+
     #[test]
-    fn scaled_and_converted_pictures_are_made_by_image_blits_and_by_the_cpu() {
+    fn every_way_scales_turns_and_converts() {
         use crate::blit::{Scaling, Transform};
-        let linear = |fourcc| layout(fourcc, Modifier::LINEAR);
-        let (eight, ten) = (linear(Fourcc::XRGB8888), linear(Fourcc::XRGB2101010));
-        let by_all = [
-            Strategy::Pull,
-            Strategy::HostMemory,
-            Strategy::Cpu,
-            Strategy::Push,
-        ];
+        let (eight, ten) = (
+            layout(Fourcc::XRGB8888, LINEAR),
+            layout(Fourcc::XRGB2101010, LINEAR),
+        );
+        let video = layout(Fourcc::NV12, LINEAR);
         let converted = plan(&facts(&ten), &facts(&eight), false, None);
-        assert_eq!(offered(&converted), by_all);
+        assert_eq!(offered(&converted), Strategy::ALL);
         let mut scaling = Scaling::whole((64, 64), (32, 32));
         let scaled = plan(&facts(&eight), &facts(&eight), false, Some(&scaling));
-        assert_eq!(offered(&scaled), by_all);
+        assert_eq!(offered(&scaled), Strategy::ALL);
         scaling.transform = Transform::Rotate90;
         let turned = plan(&facts(&eight), &facts(&eight), false, Some(&scaling));
-        assert_eq!(offered(&turned), [Strategy::HostMemory, Strategy::Cpu]);
-        assert_eq!(reason(&turned, Strategy::Pull), WhyNot::NotByGpu);
-        let video = plan(&facts(&linear(Fourcc::NV12)), &facts(&eight), false, None);
-        assert_eq!(offered(&video), [Strategy::HostMemory, Strategy::Cpu]);
+        assert_eq!(offered(&turned), Strategy::ALL);
+        for (from, to) in [(&video, &eight), (&eight, &video)] {
+            let plan = plan(&facts(from), &facts(to), false, None);
+            assert_eq!(offered(&plan), Strategy::ALL);
+        }
+        for to in [Fourcc::XBGR8888, Fourcc::ARGB8888] {
+            let to = layout(to, LINEAR);
+            let plan = plan(&facts(&eight), &facts(&to), false, None);
+            assert_eq!(offered(&plan), Strategy::ALL);
+        }
     }
 
     #[test]
-    fn formats_decide_who_can_convert() {
-        let swapped = plan(
-            &facts(&layout(Fourcc::XRGB8888, Modifier::LINEAR)),
-            &facts(&layout(Fourcc::XBGR8888, Modifier::LINEAR)),
-            false,
-            None,
+    fn a_queue_that_does_not_compute_blits_images_and_copies() {
+        let idle = |layout| Facts {
+            computes: false,
+            ..facts(layout)
+        };
+        let (eight, video) = (
+            layout(Fourcc::XRGB8888, LINEAR),
+            layout(Fourcc::NV12, LINEAR),
         );
+        let no_compute = WhyNot::NoCompute(End::Destination);
+        let made = plan(&facts(&video), &idle(&eight), false, None);
         assert_eq!(
-            offered(&swapped),
+            offered(&made),
             [
-                Strategy::Pull,
                 Strategy::HostMemory,
                 Strategy::Cpu,
-                Strategy::Push
+                Strategy::Push,
+                Strategy::PushBytes
             ]
         );
-        let alpha = plan(
-            &facts(&layout(Fourcc::XRGB8888, Modifier::LINEAR)),
-            &facts(&layout(Fourcc::ARGB8888, Modifier::LINEAR)),
-            false,
-            None,
+        assert_eq!(reason(&made, Strategy::Pull), no_compute);
+        assert_eq!(reason(&made, Strategy::PullBytes), no_compute);
+        let other = plan(&idle(&video), &facts(&eight), false, None);
+        assert_eq!(
+            reason(&other, Strategy::Push),
+            WhyNot::NoCompute(End::Source)
         );
-        assert_eq!(offered(&alpha), [Strategy::HostMemory, Strategy::Cpu]);
-        assert_eq!(reason(&alpha, Strategy::Pull), WhyNot::SetsAlpha);
+        let opaque = layout(Fourcc::ARGB8888, LINEAR);
+        let set = plan(&facts(&eight), &idle(&opaque), false, None);
+        assert_eq!(reason(&set, Strategy::Pull), no_compute);
+        let swapped = layout(Fourcc::XBGR8888, LINEAR);
+        let blitted = plan(&facts(&eight), &idle(&swapped), false, None);
+        assert!(offered(&blitted).contains(&Strategy::Pull));
+        assert_eq!(reason(&blitted, Strategy::PullBytes), no_compute);
+        let scaling = Scaling::whole((64, 64), (32, 32));
+        let scaled = plan(&facts(&eight), &idle(&eight), false, Some(&scaling));
+        assert_eq!(reason(&scaled, Strategy::Pull), no_compute);
+        let same = plan(&facts(&eight), &idle(&eight), false, None);
+        assert_eq!(offered(&same), Strategy::ALL);
+    }
+
+    #[test]
+    fn pixels_that_are_not_known_are_blitted_at_most() {
+        let scaling = Scaling::whole((64, 64), (32, 32));
+        let grey = layout(Fourcc::R8, LINEAR);
+        let scaled = plan(&facts(&grey), &facts(&grey), false, Some(&scaling));
+        assert!(offered(&scaled).contains(&Strategy::Pull));
+        assert_eq!(reason(&scaled, Strategy::PullBytes), WhyNot::UnknownFormat);
+        let moved = layout(Fourcc::P030, LINEAR);
+        let plan = plan(&facts(&moved), &facts(&moved), false, Some(&scaling));
+        assert_eq!(reason(&plan, Strategy::Pull), WhyNot::UnknownFormat);
     }
 }

@@ -50,8 +50,8 @@ pub(in crate::blit) struct Kind {
     pub(super) exporters: [Exporter; 2],
     /// Whether pixels are changed on the way: scaled, turned or converted.
     pub(super) resampled: bool,
-    /// Whether rows become columns.
-    pub(super) turned: bool,
+    /// Whether sizes change or rows become columns, so that no copy pixel by pixel is enough.
+    pub(super) reshaped: bool,
 }
 
 impl Kind {
@@ -62,9 +62,7 @@ impl Kind {
             scattered: both.map(|buffer| buffer.objects().len() > 1),
             exporters: both.map(exporter),
             resampled: frame.is_resampled(),
-            turned: frame
-                .scaling
-                .is_some_and(|scaling| scaling.transform.swaps_axes()),
+            reshaped: frame.scaling.is_some_and(|scaling| scaling.reshapes()),
         }
     }
 }

@@ -129,7 +129,7 @@ fn words(kind: &Kind) -> String {
             fourcc.0, modifier.0
         );
     }
-    let flags = [kind.resampled, kind.turned].map(u8::from);
+    let flags = [kind.resampled, kind.reshaped].map(u8::from);
     let _ = write!(text, "{} {} ", flags[0], flags[1]);
     text
 }
@@ -151,7 +151,7 @@ fn parse(line: &str) -> Option<(Kind, Strategy, bool, Cost)> {
         exporters: [from.1, to.1],
         scattered: [from.2, to.2],
         resampled: flag(words.next()?)?,
-        turned: flag(words.next()?)?,
+        reshaped: flag(words.next()?)?,
     };
     let strategy = words.next()?.parse().ok()?;
     let verified = flag(words.next()?)?;

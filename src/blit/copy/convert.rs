@@ -18,7 +18,7 @@ use crate::buffer::{Colour, FormatInfo, Fourcc, PlaneInfo};
 /// to 1/2; then alpha.
 pub(in crate::blit) type Pixel = [f32; 4];
 
-const ALPHA: usize = 3;
+pub(super) const ALPHA: usize = 3;
 
 /// Where the bits of a component are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) struct Place {
     pub(super) bit: u32,
     pub(super) bits: u32,
     /// Bits from one pixel of a block to the next.
-    step: u32,
+    pub(super) step: u32,
 }
 
 /// What the numbers of a component are: value = (number - zero) / unit.
@@ -44,7 +44,7 @@ pub(super) struct Component {
     pub(super) place: Place,
     pub(super) numbers: Numbers,
     /// Pixels of the picture, across and down, that share it.
-    shared: (u32, u32),
+    pub(super) shared: (u32, u32),
 }
 
 impl Component {

@@ -137,6 +137,8 @@ pub(in crate::blit) struct Copier {
     in_flight: usize,
     /// How long a copy may wait for its fences.
     input_timeout: Duration,
+    /// Which of the GPUs have a queue that runs compute shaders.
+    computes: [bool; 2],
     /// Which of the GPUs give sync files, and they are wanted.
     sync_files: [bool; 2],
     /// Whether the destination's GPU takes those of the source's.
@@ -168,6 +170,7 @@ impl Copier {
             pool: StagingPool::default(),
             in_flight,
             input_timeout,
+            computes: [0, 1].map(|end: usize| computes(&sides[end])),
             sync_files,
             sync_files_across: sync_files == [true, true],
             abandoned: Vec::new(),
@@ -228,6 +231,7 @@ impl Copier {
             layout: buffer.layout(),
             vulkan: self.has_gpu(end),
             drm: self.sides[end].drm.is_some(),
+            computes: self.computes[end],
             dma_bufs: buffer.objects().len(),
         }
     }
@@ -349,7 +353,7 @@ impl Copier {
         after: Waits<impl IntoIterator<Item = OwnedFd>>,
     ) -> Result<Started, Failure> {
         let staging = self.staging(frame, strategy)?;
-        let rects = self.for_both(frame)?;
+        let rects = self.for_first(frame)?;
         let [from, to] = frame.ends([Shape::Either; 2]);
         let (Some(written), Some(read)) = (staging.first(), staging.second()) else {
             return Err(Failure::NoStrategy);
@@ -363,7 +367,8 @@ impl Copier {
         )?;
         let second = dup(file).and_then(|(file, dup)| {
             let after = after.second.into_iter().chain(file);
-            let second = self.submit_after(1, strategy, [read, to], Work::plain(&rects), after)?;
+            let work = Work::of(frame);
+            let second = self.submit_after(1, strategy, [read, to], work, after)?;
             Ok((second, dup))
         });
         match second {
@@ -511,7 +516,12 @@ impl Copier {
         }
         if let Some(place) = staging.second() {
             let [_, to] = frame.ends([Shape::Either; 2]);
-            let second = self.submit(1, strategy, [place, to], Work::plain(&rects))?;
+            let work = match &staging.memory {
+                // The CPU has made the destination's pixels.
+                Memory::Host(_) => Work::plain(&rects),
+                Memory::Shared(_) => Work::of(frame),
+            };
+            let second = self.submit(1, strategy, [place, to], work)?;
             self.finish(&[second])?;
         }
         // After a failure it is made anew.
@@ -648,10 +658,7 @@ impl Copier {
         strategy: Strategy,
     ) -> Result<FirstStep, Failure> {
         let staging = self.staging(frame, strategy)?;
-        let rects = match frame.is_resampled() {
-            true => frame.source_rects(),
-            false => self.for_both(frame)?,
-        };
+        let rects = self.for_first(frame)?;
         let [from, _] = frame.ends([Shape::Either; 2]);
         let work = Work::plain(&rects);
         let place = staging.first();
@@ -663,6 +670,14 @@ impl Copier {
             generations: self.generations(),
             left_to_gpus: false,
         })
+    }
+
+    /// The rectangles of the source that the first of two steps brings.
+    fn for_first(&mut self, frame: &Frame) -> Result<Rects, Failure> {
+        match frame.is_resampled() {
+            true => Ok(frame.source_rects()),
+            false => self.for_both(frame),
+        }
     }
 
     /// The rectangles for a copy in two steps: the first brings all that the second takes.
@@ -711,6 +726,15 @@ fn is_one_gpu([a, b]: &[BlitDevice; 2]) -> bool {
         }
         _ => false,
     }
+}
+
+fn computes(side: &BlitDevice) -> bool {
+    let queue = match &side.gpu {
+        Gpu::None => return false,
+        Gpu::Own(physical) => vk::Device::wished_queue_flags(physical, side.queue),
+        Gpu::Host(device) => device.queue_flags(),
+    };
+    queue.contains(vk::ash::vk::QueueFlags::COMPUTE)
 }
 
 fn gives_sync_files(side: &BlitDevice, wanted: SyncFiles) -> bool {

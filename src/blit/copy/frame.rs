@@ -2,7 +2,8 @@
 
 use super::pixels::{Relation, relation};
 use crate::blit::copy::gpu::{Ends, Place, Shape};
-use crate::blit::damage::{Rect, Rects};
+use crate::blit::copy::method::grid;
+use crate::blit::damage::{Rect, Rects, snap};
 use crate::blit::{Scaling, YcbcrEncoding};
 use crate::buffer::{DmaBuf, FormatInfo, Layout, Object};
 
@@ -51,12 +52,9 @@ impl Frame {
 
     /// The part of the source that the first of two steps has to bring.
     pub(in crate::blit) fn source_rects(&self) -> Rects {
-        let whole = || Rect::whole(self.source.width(), self.source.height());
-        match (self.is_resampled(), &self.scaling) {
-            (true, Some(scaling)) => [scaling.source].into_iter().collect(),
-            // Pixels beside a rectangle count, too.
-            (true, None) => [whole()].into_iter().collect(),
-            (false, _) => self.rects.clone(),
+        match self.is_resampled() {
+            true => shown(self.source.layout(), self.scaling.as_ref()),
+            false => self.rects.clone(),
         }
     }
 
@@ -79,6 +77,14 @@ impl Frame {
         let bytes = pixel.map_or(4, |info| u64::from(info.planes[0].block_bytes));
         self.rects.iter().map(|rect| rect.area() * bytes).sum()
     }
+}
+
+/// The part of a source from which pixels are made, in whole blocks of its format. Pixels beside a
+/// rectangle count, too.
+pub(super) fn shown(source: &Layout, scaling: Option<&Scaling>) -> Rects {
+    let size = (source.width, source.height);
+    let part = scaling.map_or(Rect::whole(size.0, size.1), |scaling| scaling.source);
+    snap([part].into_iter(), size, grid(source.fourcc))
 }
 
 fn shares_memory(one: &DmaBuf, other: &DmaBuf) -> bool {

@@ -7,15 +7,12 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use ash::vk;
 
-use super::frame::Frame;
+use super::record::{Form, Recorder, Way, way};
+use super::shader::{Scratch, Shader};
 use crate::blit::copy::host::HostPicture;
-use crate::blit::copy::pixels::{Relation, relation};
-use crate::blit::copy::regions::{
-    Picture, aspects, blit_region, byte_regions, image_region, in_plane, mixed_regions,
-    scaled_region,
-};
-use crate::blit::damage::{MAX_RECTS, Rects, snap};
-use crate::blit::{Filter, Scaling};
+pub(in crate::blit) use crate::blit::copy::record::Work;
+use crate::blit::copy::regions::Picture;
+use crate::blit::damage::{Rects, snap};
 use crate::buffer::{DmaBuf, Layout, Modifier, PerBuffer, Refusal};
 use crate::vk::{
     Buffer, Commands, DEADLINE, Device, Error, Image, Transfer, Use, acquire, release,
@@ -53,30 +50,6 @@ impl<'a> Place<'a> {
 /// From where to where.
 pub(in crate::blit) type Ends<'a> = [Place<'a>; 2];
 
-/// What of the destination is to be written, and from which part of the source.
-#[derive(Clone, Copy)]
-pub(in crate::blit) struct Work<'a> {
-    rects: &'a Rects,
-    scaling: Option<&'a Scaling>,
-}
-
-impl<'a> Work<'a> {
-    /// From the same place in the source, as it is.
-    pub(in crate::blit) fn plain(rects: &'a Rects) -> Self {
-        Self {
-            rects,
-            scaling: None,
-        }
-    }
-
-    pub(in crate::blit) fn of(frame: &'a Frame) -> Self {
-        Self {
-            rects: &frame.rects,
-            scaling: frame.scaling.as_ref(),
-        }
-    }
-}
-
 /// A GPU that takes part, with all it keeps from frame to frame.
 ///
 /// Images and buffers live as long as the buffers they are of, so that a frame imports nothing.
@@ -95,6 +68,7 @@ pub(in crate::blit) struct CopyQueue {
     queue: vk::QueueFlags,
     /// Kept for its memory.
     rows: Vec<vk::BufferCopy>,
+    shader: Shader,
 }
 
 #[derive(Debug)]
@@ -102,6 +76,8 @@ struct CommandSlot {
     /// Before what it uses: fields are dropped in order.
     commands: Commands,
     used: Option<[Imported; 2]>,
+    /// Of the last picture that the shader made, kept for the next.
+    scratch: Option<Scratch>,
 }
 
 #[derive(Clone, Debug)]
@@ -131,12 +107,6 @@ impl Imported {
     }
 }
 
-/// What a copy command is given.
-enum Form<'a> {
-    Image(&'a Image),
-    Bytes(vk::Buffer),
-}
-
 /// A copy being executed: the slot it is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::blit) struct Submitted(usize);
@@ -147,9 +117,10 @@ impl CopyQueue {
             Ok(CommandSlot {
                 commands: Commands::new(device)?,
                 used: None,
+                scratch: None,
             })
         };
-        let family = family(device);
+        let family = device.queue_properties();
         Ok(Self {
             device: device.clone(),
             slots: (0..in_flight.max(1))
@@ -161,6 +132,7 @@ impl CopyQueue {
             grid: granularity(&family),
             queue: family.queue_flags,
             rows: Vec::new(),
+            shader: Shader::default(),
         })
     }
 
@@ -168,11 +140,16 @@ impl CopyQueue {
         &self.device
     }
 
-    /// Lets go of what was imported, but for what is being executed. It is imported again when it is
-    /// needed.
+    /// Lets go of what was imported and of scratch memory, but for what is being executed. It is imported
+    /// and made again when it is needed.
     pub(in crate::blit) fn forget_imports(&mut self) {
         self.images = [PerBuffer::new(), PerBuffer::new()];
         self.bytes = [PerBuffer::new(), PerBuffer::new()];
+        for slot in &mut self.slots {
+            if let Ok(true) = slot.commands.is_done() {
+                slot.scratch = None;
+            }
+        }
     }
 
     /// Starts a copy, with source and destination imported as said. [`Error::Busy`] while all
@@ -225,7 +202,7 @@ impl CopyQueue {
 
     /// Records a copy into the next slot, whose index it gives.
     fn record(&mut self, ends: Ends<'_>, work: Work<'_>) -> Result<usize, Error> {
-        let Work { rects, scaling } = work;
+        let Work { rects, .. } = work;
         let source = self.imported(ends[0], Use::Source)?;
         let destination = self.imported(ends[1], Use::Destination)?;
         let pictures = ends.map(Place::picture);
@@ -242,24 +219,45 @@ impl CopyQueue {
         if !slot.commands.is_done()? {
             return Err(Error::Busy);
         }
+        let work = Work { rects, ..work };
+        let way = way(pictures, work, (source.form(), destination.form()), queue)?;
+        let made = match way {
+            Way::Copy | Way::Blit(_) => None,
+            Way::Shader => {
+                let (shader, scratch) = (&mut self.shader, &mut slot.scratch);
+                let parameters = shader.prepare(&self.device, scratch, pictures, work)?;
+                slot.scratch.as_ref().map(|scratch| (scratch, parameters))
+            }
+        };
         let mut recorded = Ok(());
         let both = [
             source.transfer(Use::Source),
             destination.transfer(Use::Destination),
         ];
         let both: ArrayVec<_, 2> = both.into_iter().flatten().collect();
-        // SAFETY: both are of this device and, as the slot's, outlive the execution; they are
-        // acquired and released around the copy where they are the outside world's; regions are
-        // inside both.
+        // SAFETY: both are of this device and, as the slot's, outlive the execution, as its scratch memory
+        // does; they are acquired and released around the copy where they are the outside world's;
+        // regions are inside both.
         unsafe {
             slot.commands.record(|raw, commands| {
                 acquire(commands, &both);
+                let mut recorder = Recorder {
+                    raw,
+                    commands,
+                    queue,
+                    rows,
+                };
                 let ends = (source.form(), destination.form());
-                let work = Work { rects, scaling };
-                recorded = record(raw, commands, pictures, work, ends, queue, rows);
+                recorded = match (&made, way) {
+                    (Some((scratch, parameters)), _) => {
+                        recorder.shader(pictures, work, ends, scratch, parameters)
+                    }
+                    (None, Way::Blit(filter)) => recorder.blit(work, ends, filter),
+                    (None, _) => recorder.copy(pictures, work.rects, ends),
+                };
                 release(commands, &both);
                 if let Imported::Host(_) = destination {
-                    show_to_host(raw, commands);
+                    recorder.show_to_host();
                 }
             })?;
         }
@@ -295,6 +293,8 @@ impl CopyQueue {
                     };
                     let fresh = Commands::new(&self.device)?;
                     std::mem::replace(&mut slot.commands, fresh).abandon(&hung);
+                    // Not for the slot's next copy: it goes with the rest.
+                    slot.scratch = None;
                     break Err(hung);
                 }
                 Err(error) => {
@@ -381,17 +381,6 @@ impl CopyQueue {
     }
 }
 
-fn family(device: &Device) -> vk::QueueFamilyProperties {
-    let physical = device.physical();
-    // SAFETY: the physical device is of this instance.
-    let families = unsafe {
-        let instance = physical.instance().raw();
-        instance.get_physical_device_queue_family_properties(physical.raw())
-    };
-    let family = families.get(device.queue_family() as usize);
-    family.copied().unwrap_or_default()
-}
-
 /// The steps in which the queue family copies parts of images. All graphics and compute families
 /// have (1, 1) (VkQueueFamilyProperties); (0, 0) is a family that copies whole images only.
 fn granularity(family: &vk::QueueFamilyProperties) -> (u32, u32) {
@@ -400,102 +389,4 @@ fn granularity(family: &vk::QueueFamilyProperties) -> (u32, u32) {
         (0, _) | (_, 0) => (u32::MAX, u32::MAX),
         steps => steps,
     }
-}
-
-/// Makes what a copy has written visible to the CPU, once the submission is done
-/// (Vulkan specification, "Host Access to Device Memory Objects").
-///
-/// # Safety
-/// As for [`Commands::record`].
-unsafe fn show_to_host(raw: &ash::Device, commands: vk::CommandBuffer) {
-    let barrier = vk::MemoryBarrier::default()
-        .src_access_mask(vk::AccessFlags::TRANSFER_WRITE)
-        .dst_access_mask(vk::AccessFlags::HOST_READ);
-    // SAFETY: as the caller promises.
-    unsafe {
-        raw.cmd_pipeline_barrier(
-            commands,
-            vk::PipelineStageFlags::TRANSFER,
-            vk::PipelineStageFlags::HOST,
-            vk::DependencyFlags::empty(),
-            &[barrier],
-            &[],
-            &[],
-        );
-    }
-}
-
-/// # Safety
-/// As for [`Commands::record`]; both are acquired for this, and the rectangles are inside both.
-unsafe fn record(
-    raw: &ash::Device,
-    commands: vk::CommandBuffer,
-    [source, destination]: [Picture<'_>; 2],
-    Work { rects, scaling }: Work<'_>,
-    ends: (Form<'_>, Form<'_>),
-    queue: vk::QueueFlags,
-    rows: &mut Vec<vk::BufferCopy>,
-) -> Result<(), Error> {
-    use Form::{Bytes, Image};
-    let layouts = (Use::Source.layout(), Use::Destination.layout());
-    let formats = (source.layout.fourcc, destination.layout.fourcc);
-    let planes = aspects(formats.0);
-    match ends {
-        (Image(from), Image(to)) => {
-            let changes_pixels = relation(formats.0, formats.1) != Relation::Same;
-            if changes_pixels || scaling.is_some() {
-                // Parts of a scaled picture begin between the source's pixels: all of it is made.
-                let regions: ArrayVec<_, MAX_RECTS> = match scaling {
-                    Some(scaling) => [scaled_region(scaling)].into_iter().collect(),
-                    None => rects.iter().map(blit_region).collect(),
-                };
-                let filter = match scaling {
-                    Some(scaling) if scaling.filter == Filter::Linear && !scaling.is_plain() => {
-                        vk::Filter::LINEAR
-                    }
-                    _ => vk::Filter::NEAREST,
-                };
-                from.require_blit(to, queue, filter)?;
-                let (from, to) = (from.raw(), to.raw());
-                // SAFETY: as the caller promises; the formats can be blitted with the filter.
-                unsafe {
-                    raw.cmd_blit_image(commands, from, layouts.0, to, layouts.1, &regions, filter);
-                }
-                return Ok(());
-            }
-            let (from, to) = (from.raw(), to.raw());
-            for (plane, aspect) in planes.into_iter().enumerate() {
-                let region = |rect| image_region(aspect, in_plane(formats.0, plane, rect));
-                let regions: ArrayVec<_, MAX_RECTS> = rects.iter().map(region).collect();
-                // SAFETY: as the caller promises.
-                unsafe {
-                    raw.cmd_copy_image(commands, from, layouts.0, to, layouts.1, &regions);
-                }
-            }
-        }
-        (Bytes(from), Image(to)) => {
-            for plane in 0..planes.len() {
-                let regions = mixed_regions(source, plane, rects, queue)?;
-                // SAFETY: as the caller promises.
-                unsafe {
-                    raw.cmd_copy_buffer_to_image(commands, from, to.raw(), layouts.1, &regions);
-                }
-            }
-        }
-        (Image(from), Bytes(to)) => {
-            for plane in 0..planes.len() {
-                let regions = mixed_regions(destination, plane, rects, queue)?;
-                // SAFETY: as the caller promises.
-                unsafe {
-                    raw.cmd_copy_image_to_buffer(commands, from.raw(), layouts.0, to, &regions);
-                }
-            }
-        }
-        (Bytes(from), Bytes(to)) => {
-            byte_regions(source, destination, rects, rows)?;
-            // SAFETY: as the caller promises.
-            unsafe { raw.cmd_copy_buffer(commands, from, to, rows) };
-        }
-    }
-    Ok(())
 }

@@ -21,7 +21,7 @@ pub(in crate::blit) struct HostPicture {
     memory: Staging,
 }
 
-type Planes = ArrayVec<Plane, MAX_PLANES>;
+pub(super) type Planes = ArrayVec<Plane, MAX_PLANES>;
 
 impl HostPicture {
     /// For a GPU to write and the CPU to read.
@@ -81,7 +81,7 @@ impl HostPicture {
 }
 
 /// Where the planes go, one after the other, and how many bytes they are.
-fn arrange(layout: &Layout) -> Result<(Planes, u32), Error> {
+pub(super) fn arrange(layout: &Layout) -> Result<(Planes, u32), Error> {
     let format = FormatInfo::of(layout.fourcc).ok_or(Error::Format(layout.fourcc))?;
     let too_many = Error::TooManyBytes {
         size: u64::MAX,

@@ -12,12 +12,17 @@ pub(super) mod frame;
 pub(super) mod gpu;
 mod half;
 pub(super) mod host;
+pub(super) mod likeness;
 mod memory;
 pub(super) mod method;
 pub(super) mod pattern;
 pub(super) mod pixels;
 pub(super) mod private;
+mod record;
 pub(super) mod regions;
 mod resample;
+mod shader;
 pub(super) mod staging;
 mod threads;
+
+pub(super) use convert::is_known;

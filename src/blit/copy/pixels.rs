@@ -1,7 +1,8 @@
 //! Formats whose pixels differ only in the order of their components or in their alpha. Pure.
 
+use crate::blit::Scaling;
 use crate::blit::copy::convert;
-use crate::buffer::{FormatInfo, Fourcc};
+use crate::buffer::{Colour, FormatInfo, Fourcc};
 
 /// How pixels of one format become those of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub(in crate::blit) fn relation(from: Fourcc, to: Fourcc) -> Relation {
     let (lowest, bits) = b.components[3];
     // One is all bits set, or 1.0 as a half float.
     let one = match source.colour {
-        crate::buffer::Colour::RgbFloat => 0x3c00,
+        Colour::RgbFloat => 0x3c00,
         _ => mask(bits),
     };
     Relation::Rearranged(Rearrangement {
@@ -85,6 +86,25 @@ pub(in crate::blit) fn relation(from: Fourcc, to: Fourcc) -> Relation {
         reorders,
         sets_alpha,
     })
+}
+
+/// Whether vkCmdBlitImage makes such a copy, where formats and queue allow it: of RGB in one plane, whose
+/// rows stay rows, and without alpha that has to be set.
+///
+/// Pixels that are known are blitted one by one only. How a blit scales is the driver's: each filters as
+/// precisely as it likes, and beside the edges of a part that is shown it may mix in what is not.
+pub(in crate::blit) fn suits_blit(from: Fourcc, to: Fourcc, scaling: Option<&Scaling>) -> bool {
+    let is_known = convert::is_known(from) && convert::is_known(to);
+    let (Some(from), Some(to)) = (FormatInfo::of(from), FormatInfo::of(to)) else {
+        return false;
+    };
+    let is_rgb = |info: &FormatInfo| {
+        matches!(info.colour, Colour::Rgb | Colour::RgbFloat) && info.planes.len() == 1
+    };
+    let turns = scaling.is_some_and(|scaling| scaling.transform.swaps_axes());
+    let scales = scaling.is_some_and(Scaling::scales);
+    let suits = !turns && is_rgb(from) && is_rgb(to) && (from.alpha || !to.alpha);
+    suits && !(scales && is_known)
 }
 
 impl Rearrangement {
@@ -263,6 +283,23 @@ mod tests {
         ] {
             assert_eq!(relation(from, to), Relation::Different, "{from} to {to}");
         }
+    }
+
+    #[test]
+    fn blits_are_for_pixels_one_by_one() {
+        use crate::blit::Transform;
+        let (xrgb, argb) = (Fourcc::XRGB8888, Fourcc::ARGB8888);
+        let whole = Scaling::whole((8, 8), (8, 8));
+        let larger = Scaling::whole((8, 8), (9, 9));
+        let turned = |transform| Scaling { transform, ..whole };
+        assert!(suits_blit(xrgb, Fourcc::XBGR2101010, None));
+        assert!(suits_blit(argb, argb, Some(&turned(Transform::Rotate180))));
+        assert!(!suits_blit(argb, argb, Some(&turned(Transform::Rotate90))));
+        assert!(!suits_blit(xrgb, argb, None));
+        assert!(!suits_blit(Fourcc::NV12, xrgb, None));
+        assert!(!suits_blit(xrgb, xrgb, Some(&larger)));
+        // The shader does not know these.
+        assert!(suits_blit(Fourcc::R8, Fourcc::R8, Some(&larger)));
     }
 
     #[test]

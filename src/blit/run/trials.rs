@@ -10,9 +10,11 @@ use crate::blit::choose::Allowed;
 use crate::blit::choose::cost::Cost;
 use crate::blit::choose::records::{Kind, Records, Tried};
 use crate::blit::copy::copier::{Copier, For, whole};
+use crate::blit::copy::cpu::{Destination, Maps, Source};
 use crate::blit::copy::frame::Frame;
 use crate::blit::copy::gpu::Place;
 use crate::blit::copy::host::HostPicture;
+use crate::blit::copy::likeness::{self, Difference};
 use crate::blit::copy::pattern;
 use crate::blit::copy::private::{self, Model};
 use crate::blit::damage::Rect;
@@ -296,9 +298,12 @@ impl Bench {
         let all = [Rect::whole(size.0, size.1)].into_iter().collect();
         let mut frame = Frame::new(source, destination, all);
         frame.encoding = request.encoding;
-        // Turned and filtered as the real ones.
+        // Turned and filtered as the real ones, and scaled where they are.
         frame.scaling = request.scaling.map(|scaling| Scaling {
-            source: Rect::whole(size.0, size.1),
+            source: match scaling.scales() {
+                true => Rect::whole((3 * size.0).div_ceil(4), (3 * size.1).div_ceil(4)),
+                false => Rect::whole(size.0, size.1),
+            },
             destination: Rect::whole(size.0, size.1),
             ..scaling
         });
@@ -318,13 +323,12 @@ impl Bench {
     /// Whether the picture was looked at.
     fn copy(&mut self, pair: &Pair, strategy: Strategy, cost: &mut Cost) -> Result<bool, Failure> {
         let frame = &pair.frame;
-        // GPUs round in ways of their own.
-        let comparable = pair.is_private && !frame.is_resampled();
-        let looks = comparable && self.write(1, &frame.destination, pattern::poison).is_ok();
+        let looks = pair.is_private && self.write(1, &frame.destination, pattern::poison).is_ok();
         self.copier.run(frame, strategy)?;
-        let verified = match looks {
-            true => self.verify(frame)?,
-            false => false,
+        let verified = match (looks, frame.is_resampled()) {
+            (false, _) => false,
+            (true, false) => self.verify(frame)?,
+            (true, true) => self.verify_resampled(frame)?,
         };
         let start = Instant::now();
         for sample in 0..SAMPLES.0 {
@@ -388,24 +392,11 @@ impl Bench {
         };
         let looked = match self.gpu(1) {
             None => map_and_read(buffer, &mut look),
-            Some(device) => {
-                let host = HostPicture::download(device, buffer.layout());
-                let host = Arc::new(host.map_err(Failure::Vulkan)?);
-                let rects = [Rect::whole(buffer.width(), buffer.height())];
-                let rects = rects.into_iter().collect();
-                let ends = [whole(buffer), Place::Host(&host)];
-                let read = self.copier.run_by(1, ends, &rects);
-                let host = Arc::try_unwrap(host);
-                match (read, host) {
-                    (Ok(()), Ok(mut host)) => {
-                        host.bytes().map_err(Failure::Vulkan)?;
-                        for_each_row(&mut host, &mut look);
-                        Ok(())
-                    }
-                    (Err(failure), _) => Err(failure),
-                    (Ok(()), Err(_)) => Err(Failure::NoStrategy),
-                }
-            }
+            Some(_) => self.read(buffer).and_then(|mut host| {
+                host.bytes().map_err(Failure::Vulkan)?;
+                for_each_row(&mut host, &mut look);
+                Ok(())
+            }),
         };
         self.scratch = scratch;
         match (unlike, looked) {
@@ -416,6 +407,60 @@ impl Bench {
                 Ok(false)
             }
         }
+    }
+
+    /// The destination's picture, as its GPU sees it.
+    fn read(&mut self, buffer: &DmaBuf) -> Result<HostPicture, Failure> {
+        let device = self.copier.device(1)?;
+        let host = HostPicture::download(device, buffer.layout());
+        let host = Arc::new(host.map_err(Failure::Vulkan)?);
+        let rects = [Rect::whole(buffer.width(), buffer.height())];
+        let rects = rects.into_iter().collect();
+        let ends = [whole(buffer), Place::Host(&host)];
+        self.copier.run_by(1, ends, &rects)?;
+        Arc::try_unwrap(host).map_err(|_| Failure::NoStrategy)
+    }
+
+    /// Whether the picture is, but for rounding, the one that the CPU makes; `false` if that cannot be
+    /// seen.
+    fn verify_resampled(&mut self, frame: &Frame) -> Result<bool, Failure> {
+        if self.gpu(1).is_none() {
+            return Ok(false);
+        }
+        let compared = self.made_by_cpu(frame).and_then(|wanted| {
+            let made = self.read(&frame.destination)?;
+            let bytes = [&made, &wanted].map(HostPicture::bytes);
+            let [made_bytes, wanted] = bytes.map(|bytes| bytes.map_err(Failure::Vulkan));
+            let bytes = [made_bytes?, wanted?];
+            let found = likeness::first_difference(made.picture(), bytes, frame.encoding);
+            Ok(found)
+        });
+        match compared {
+            Ok(None) => Ok(true),
+            Ok(Some(Difference { plane, row, byte })) => Err(Failure::Unlike { plane, row, byte }),
+            Err(failure) => {
+                log::debug!("a trial is not compared: {failure}");
+                Ok(false)
+            }
+        }
+    }
+
+    /// What the CPU makes of the pattern, in memory of its own.
+    fn made_by_cpu(&mut self, frame: &Frame) -> Result<HostPicture, Failure> {
+        let device = self.copier.device(1)?;
+        // The CPU reads both, which it does fast in memory for downloads.
+        let host = |buffer: &DmaBuf| HostPicture::download(device, buffer.layout());
+        let mut source = host(&frame.source).map_err(Failure::Vulkan)?;
+        let mut made = host(&frame.destination).map_err(Failure::Vulkan)?;
+        let fourcc = frame.source.fourcc();
+        for_each_row(&mut source, |plane, at, bytes| {
+            pattern::fill(fourcc, plane, at, bytes);
+        });
+        source.flush().map_err(Failure::Vulkan)?;
+        let ends = (Source::Host(&source), Destination::Host(&mut made));
+        let (scaling, encoding) = (frame.scaling.as_ref(), frame.encoding);
+        Maps::new().copy(ends.0, ends.1, &frame.rects, scaling, encoding)?;
+        Ok(made)
     }
 }
 

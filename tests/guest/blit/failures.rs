@@ -237,6 +237,57 @@ unsafe extern "system" fn with_empty_copies(
     own
 }
 
+unsafe extern "system" fn make_no_pipelines(
+    _: vk::Device,
+    _: vk::PipelineCache,
+    count: u32,
+    _: *const vk::ComputePipelineCreateInfo<'_>,
+    _: *const vk::AllocationCallbacks<'_>,
+    pipelines: *mut vk::Pipeline,
+) -> vk::Result {
+    for index in 0..count as usize {
+        // SAFETY: there is room for so many.
+        unsafe { pipelines.add(index).write(vk::Pipeline::null()) };
+    }
+    vk::Result::ERROR_INITIALIZATION_FAILED
+}
+
+unsafe extern "system" fn compute_nothing(_: vk::CommandBuffer, _: u32, _: u32, _: u32) {}
+
+/// What the driver has, but for compute shaders, which it does not compile.
+pub(super) unsafe extern "system" fn without_pipelines(
+    device: vk::Device,
+    name: *const c_char,
+) -> vk::PFN_vkVoidFunction {
+    // SAFETY: as above.
+    let (own, name) = unsafe { (look_up(device, name), CStr::from_ptr(name)) };
+    if name == c"vkCreateComputePipelines" {
+        let ours: vk::PFN_vkCreateComputePipelines = make_no_pipelines;
+        // SAFETY: as above.
+        return unsafe {
+            std::mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(ours as *const c_void)
+        };
+    }
+    own
+}
+
+/// What the driver has, but for compute shaders that do nothing.
+pub(super) unsafe extern "system" fn with_empty_shaders(
+    device: vk::Device,
+    name: *const c_char,
+) -> vk::PFN_vkVoidFunction {
+    // SAFETY: as above.
+    let (own, name) = unsafe { (look_up(device, name), CStr::from_ptr(name)) };
+    if name == c"vkCmdDispatch" {
+        let ours: vk::PFN_vkCmdDispatch = compute_nothing;
+        // SAFETY: as above.
+        return unsafe {
+            std::mem::transmute::<*const c_void, vk::PFN_vkVoidFunction>(ours as *const c_void)
+        };
+    }
+    own
+}
+
 /// The chosen physical device, of an instance whose devices' functions are looked up by `lookup`.
 pub(super) fn gpu(guest: &Guest, lookup: vk::PFN_vkGetDeviceProcAddr) -> shared::PhysicalDevice {
     let instance = guest.instance().raw();

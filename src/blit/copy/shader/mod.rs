@@ -1,0 +1,226 @@
+//! Pictures scaled, turned and converted by the GPU that copies them, with one compute shader.
+//!
+//! The source's pixels are copied to scratch memory, row by row. There the shader reads them and makes
+//! those of the destination, which are copied on. It reads and writes words of plain memory and knows the
+//! formats by their parameters, so it needs nothing of a driver but a queue that computes: no format
+//! features, no views and no samplers, whatever the memory's arrangement. Its source is `resample.comp`;
+//! `cargo xtask shaders` compiles it.
+
+mod parameters;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use ash::vk;
+
+pub(super) use parameters::Parameters;
+
+use crate::blit::copy::host::{Planes, arrange};
+use crate::blit::copy::record::Work;
+use crate::blit::copy::regions::Picture;
+use crate::buffer::{Layout, Modifier};
+use crate::vk::{Bindings, Bound, Compute, Device, Error, LocalBuffer};
+
+/// The compiled `resample.comp`.
+static SPIRV: &[u8] = include_bytes!("resample.spv");
+
+/// The shader for one device, made when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Shader(Option<Arc<Compute>>);
+
+impl Shader {
+    fn compute(&mut self, device: &Device) -> Result<&Arc<Compute>, Error> {
+        let compute = match self.0.take() {
+            Some(known) => known,
+            None => Arc::new(Compute::new(device, SPIRV)?),
+        };
+        Ok(self.0.insert(compute))
+    }
+
+    /// What the shader is to be told for a copy, and the scratch memory for it: as it is, or made anew
+    /// where pictures of other sizes or formats were made before. Nothing that is being executed uses it.
+    pub(super) fn prepare(
+        &mut self,
+        device: &Device,
+        scratch: &mut Option<Scratch>,
+        [from, to]: [Picture<'_>; 2],
+        work: Work<'_>,
+    ) -> Result<Parameters, Error> {
+        let (from, to) = (Arranged::new(from.layout)?, Arranged::new(to.layout)?);
+        let parameters = Parameters::new([from.picture(), to.picture()], work)?;
+        let compute = self.compute(device)?;
+        for end in [&from, &to] {
+            compute.check_range(end.bytes)?;
+        }
+        compute.check_groups(parameters.groups())?;
+        let new = match scratch.take() {
+            Some(known) => known.rearranged(device, [from, to])?,
+            None => Scratch::new(device, compute, [from, to])?,
+        };
+        *scratch = Some(new);
+        Ok(parameters)
+    }
+}
+
+/// Where the planes of a picture go in a buffer of their own.
+#[derive(Debug)]
+struct Arranged {
+    layout: Layout,
+    planes: Planes,
+    bytes: u64,
+}
+
+impl Arranged {
+    fn new(layout: &Layout) -> Result<Self, Error> {
+        let layout = Layout {
+            modifier: Modifier::LINEAR,
+            ..*layout
+        };
+        let (planes, bytes) = arrange(&layout)?;
+        Ok(Self {
+            layout,
+            planes,
+            bytes: bytes.into(),
+        })
+    }
+
+    fn picture(&self) -> Picture<'_> {
+        Picture {
+            layout: &self.layout,
+            planes: &self.planes,
+        }
+    }
+}
+
+/// A buffer is used for smaller pictures, too, unless it is more than so many times as large.
+const MOST_WASTE: u64 = 4;
+
+const USAGES: [vk::BufferUsageFlags; 2] = [
+    vk::BufferUsageFlags::from_raw(
+        vk::BufferUsageFlags::TRANSFER_DST.as_raw() | vk::BufferUsageFlags::STORAGE_BUFFER.as_raw(),
+    ),
+    vk::BufferUsageFlags::from_raw(
+        vk::BufferUsageFlags::TRANSFER_SRC.as_raw() | vk::BufferUsageFlags::STORAGE_BUFFER.as_raw(),
+    ),
+];
+
+/// Memory of the GPU's own for one copy at a time: the source's pixels, the destination's, and the
+/// shader's parameters.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    /// Before what they bind: fields are dropped in order.
+    bindings: Bindings,
+    parameters: LocalBuffer,
+    pictures: [Arranged; 2],
+    buffers: [LocalBuffer; 2],
+}
+
+impl Scratch {
+    fn new(
+        device: &Device,
+        compute: &Arc<Compute>,
+        pictures: [Arranged; 2],
+    ) -> Result<Self, Error> {
+        let usage = vk::BufferUsageFlags::TRANSFER_DST | vk::BufferUsageFlags::UNIFORM_BUFFER;
+        let buffer = |end: usize| LocalBuffer::new(device, pictures[end].bytes, USAGES[end]);
+        let new = Self {
+            bindings: Bindings::new(compute)?,
+            parameters: LocalBuffer::new(device, parameters::BYTES, usage)?,
+            buffers: [buffer(0)?, buffer(1)?],
+            pictures,
+        };
+        Ok(new.bound())
+    }
+
+    /// For other pictures, with buffers of other sizes where these do not fit. Before a new one is made the
+    /// old one goes, so that no more memory is held than needed.
+    fn rearranged(self, device: &Device, pictures: [Arranged; 2]) -> Result<Self, Error> {
+        let Self {
+            bindings,
+            parameters,
+            buffers,
+            ..
+        } = self;
+        let [from, to] = buffers;
+        let fitting = |buffer: LocalBuffer, end: usize| {
+            let bytes = pictures[end].bytes;
+            match bytes <= buffer.size() && buffer.size() / MOST_WASTE <= bytes {
+                true => Ok(buffer),
+                false => {
+                    drop(buffer);
+                    LocalBuffer::new(device, bytes, USAGES[end])
+                }
+            }
+        };
+        let new = Self {
+            buffers: [fitting(from, 0)?, fitting(to, 1)?],
+            bindings,
+            parameters,
+            pictures,
+        };
+        Ok(new.bound())
+    }
+
+    fn bound(mut self) -> Self {
+        let bound = |buffer: &LocalBuffer, bytes| Bound {
+            buffer: buffer.raw(),
+            bytes,
+        };
+        let [from, to] = &self.buffers;
+        let parts = [
+            bound(&self.parameters, parameters::BYTES),
+            bound(from, self.pictures[0].bytes),
+            bound(to, self.pictures[1].bytes),
+        ];
+        // SAFETY: nothing that is being executed uses them, as `Shader::prepare` says; the buffers are of
+        // these sizes and usages, and live as long as the bindings.
+        unsafe { self.bindings.bind(parts) };
+        self
+    }
+
+    /// Where the source's pixels are to be copied to, or the destination's from.
+    pub(super) fn end(&self, end: usize) -> (Picture<'_>, vk::Buffer) {
+        (self.pictures[end].picture(), self.buffers[end].raw())
+    }
+
+    /// Records the making of the destination's pixels, between the copy that brings the source's and the
+    /// one that takes the destination's.
+    ///
+    /// # Safety
+    /// As for [`Commands::record`](crate::vk::Commands::record); the parameters are those that this memory
+    /// was [prepared](Shader::prepare) with.
+    pub(super) unsafe fn make(
+        &self,
+        raw: &ash::Device,
+        commands: vk::CommandBuffer,
+        parameters: &Parameters,
+    ) {
+        use vk::{AccessFlags as A, PipelineStageFlags as S};
+        let barrier = |before: (S, A), after: (S, A)| {
+            let barrier = vk::MemoryBarrier::default()
+                .src_access_mask(before.1)
+                .dst_access_mask(after.1);
+            let flags = vk::DependencyFlags::empty();
+            // SAFETY: as the caller promises.
+            unsafe {
+                let (before, after) = (before.0, after.0);
+                raw.cmd_pipeline_barrier(commands, before, after, flags, &[barrier], &[], &[]);
+            }
+        };
+        // SAFETY: as the caller promises; the parameters are whole words, fit, and are fewer than 64 KiB
+        // (VUID-vkCmdUpdateBuffer-dataSize-00037). The workgroups were checked.
+        unsafe {
+            raw.cmd_update_buffer(commands, self.parameters.raw(), 0, parameters.bytes());
+            barrier(
+                (S::TRANSFER, A::TRANSFER_WRITE),
+                (S::COMPUTE_SHADER, A::SHADER_READ | A::UNIFORM_READ),
+            );
+            self.bindings.dispatch(commands, parameters.groups());
+            barrier(
+                (S::COMPUTE_SHADER, A::SHADER_WRITE),
+                (S::TRANSFER, A::TRANSFER_READ),
+            );
+        }
+    }
+}
