@@ -336,8 +336,14 @@ impl Shared {
         let begun = queue.started.remove(at)?;
         let strategy = begun.running.strategy()?;
         let Begun {
-            job, running, lane, ..
+            job,
+            running,
+            file,
+            lane,
+            ..
         } = begun;
+        // Before the end is told: whoever sees it may drop the last other fd, and an epoll is to forget it.
+        drop(file);
         match done {
             Ok(()) => {
                 let now = Instant::now();
@@ -685,6 +691,10 @@ impl Worker {
         }
         let hung = self.hung(&queue);
         drop(queue);
+        if over.is_some() {
+            // As in `finished`.
+            files.clear();
+        }
         match (over, hung, alone) {
             (Some(at), _, _) => self.finish(at),
             (None, Some(at), _) => self.abandon(at),
