@@ -692,6 +692,10 @@ impl Worker {
         }
         let hung = self.hung(&queue);
         drop(queue);
+        if over.is_some() {
+            // As in `finished`.
+            files.clear();
+        }
         match (over, hung, alone) {
             (Some(at), _, _) => self.finish(at),
             (None, Some(at), _) => self.abandon(at),

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::sys::stat::fstat;
 use primeshare::DmaBuf;
 use primeshare::blit::{
-    BlitDevice, BlitInfo, Blitter, Failure, Options, Outcome, Push, SavedError, Strategy,
+    BlitDevice, BlitInfo, Blitter, Failure, Options, Outcome, Push, SavedError, Strategy, Verdict,
 };
 use primeshare::vk::{self, Commands};
 
@@ -132,7 +132,17 @@ fn what_is_known_is_shared_and_saved() {
         next.load_records(&saved).unwrap();
         let loaded = next.verdict(&from, &to, &info).unwrap();
         assert!(loaded.settled, "{loaded}");
-        assert_eq!(loaded.chosen, verdict.chosen);
+        // Two of them may be so close that another one is chosen.
+        assert!(loaded.chosen.is_some(), "{loaded}");
+        for strategy in Strategy::ALL {
+            let works = |verdict: &Verdict| {
+                matches!(
+                    verdict.outcome(strategy),
+                    Some(Outcome::Works { verified: true, .. })
+                )
+            };
+            assert!(works(&loaded) && works(&verdict), "{loaded}");
+        }
         write(&from, 77);
         blit(&next, &from, &to, &[], &[]).unwrap();
         assert_shows(&to, 77, "by what was known");
