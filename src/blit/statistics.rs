@@ -22,7 +22,8 @@ pub struct Statistics {
     pub median: Option<Duration>,
     /// The latency that 99 of 100 of the last copies stay below.
     pub percentile_99: Option<Duration>,
-    /// Bytes of staging memory that is kept for the next frames.
+    /// Bytes of staging memory that is kept for the next frames, and of the GPUs' scratch memory for pictures
+    /// that are scaled, turned or converted.
     pub staging_bytes: u64,
 }
 

@@ -220,9 +220,11 @@ impl Copier {
         }
     }
 
-    /// Bytes of staging memory that no copy uses at the moment.
+    /// Bytes of staging memory that no copy uses at the moment, and of the GPUs' scratch memory.
     pub(in crate::blit) fn spare_bytes(&self) -> u64 {
-        self.pool.bytes()
+        let queues = self.ends.iter().filter_map(|end| end.queue.as_ref());
+        let scratch: u64 = queues.map(CopyQueue::scratch_bytes).sum();
+        self.pool.bytes() + scratch
     }
 
     /// What the planner is to know of one end.

@@ -215,20 +215,25 @@ impl CopyQueue {
             }
         };
         let index = self.next;
-        let (slot, rows, queue) = (&mut self.slots[index], &mut self.rows, self.queue);
-        if !slot.commands.is_done()? {
+        if !self.slots[index].commands.is_done()? {
             return Err(Error::Busy);
         }
+        let queue = self.queue;
         let work = Work { rects, ..work };
         let way = way(pictures, work, (source.form(), destination.form()), queue)?;
-        let made = match way {
+        let prepared = match way {
             Way::Copy | Way::Blit(_) => None,
             Way::Shader => {
-                let (shader, scratch) = (&mut self.shader, &mut slot.scratch);
-                let parameters = shader.prepare(&self.device, scratch, pictures, work)?;
-                slot.scratch.as_ref().map(|scratch| (scratch, parameters))
+                let mut spare = self.spare_scratch();
+                let made = self
+                    .shader
+                    .prepare(&self.device, &mut spare, pictures, work);
+                self.slots[index].scratch = spare;
+                Some(made?)
             }
         };
+        let (slot, rows) = (&mut self.slots[index], &mut self.rows);
+        let made = slot.scratch.as_ref().zip(prepared);
         let mut recorded = Ok(());
         let both = [
             source.transfer(Use::Source),
@@ -266,6 +271,20 @@ impl CopyQueue {
         // What the slot had before is done.
         slot.used = Some([source, destination]);
         Ok(index)
+    }
+
+    /// Scratch memory of a copy that is done: with one copy at a time there is no more than one.
+    fn spare_scratch(&mut self) -> Option<Scratch> {
+        self.slots.iter_mut().find_map(|slot| {
+            let is_spare = slot.scratch.is_some() && matches!(slot.commands.is_done(), Ok(true));
+            slot.scratch.take_if(|_| is_spare)
+        })
+    }
+
+    /// Bytes of scratch memory that is kept.
+    pub(in crate::blit) fn scratch_bytes(&self) -> u64 {
+        let kept = self.slots.iter().filter_map(|slot| slot.scratch.as_ref());
+        kept.map(Scratch::bytes).sum()
     }
 
     /// Waits for a copy until it is done, at most for the patience and [`DEADLINE`] together: the

@@ -93,8 +93,11 @@ impl Arranged {
     }
 }
 
-/// A buffer is used for smaller pictures, too, unless it is more than so many times as large.
+/// A buffer is used for smaller pictures, too, as they may come in turns with large ones. But not if it is
+/// more than so many times as large
 const MOST_WASTE: u64 = 4;
+/// for so many pictures in a row.
+const MOST_WASTED: u32 = 64;
 
 const USAGES: [vk::BufferUsageFlags; 2] = [
     vk::BufferUsageFlags::from_raw(
@@ -114,6 +117,8 @@ pub(super) struct Scratch {
     parameters: LocalBuffer,
     pictures: [Arranged; 2],
     buffers: [LocalBuffer; 2],
+    /// Pictures in a row for which each of the buffers was too large.
+    wasted: [u32; 2],
 }
 
 impl Scratch {
@@ -129,6 +134,7 @@ impl Scratch {
             parameters: LocalBuffer::new(device, parameters::BYTES, usage)?,
             buffers: [buffer(0)?, buffer(1)?],
             pictures,
+            wasted: [0; 2],
         };
         Ok(new.bound())
     }
@@ -140,26 +146,36 @@ impl Scratch {
             bindings,
             parameters,
             buffers,
+            mut wasted,
             ..
         } = self;
         let [from, to] = buffers;
-        let fitting = |buffer: LocalBuffer, end: usize| {
+        let mut fitting = |buffer: LocalBuffer, end: usize| {
             let bytes = pictures[end].bytes;
-            match bytes <= buffer.size() && buffer.size() / MOST_WASTE <= bytes {
-                true => Ok(buffer),
-                false => {
-                    drop(buffer);
-                    LocalBuffer::new(device, bytes, USAGES[end])
-                }
+            wasted[end] = match buffer.size() / MOST_WASTE > bytes {
+                true => wasted[end] + 1,
+                false => 0,
+            };
+            if bytes <= buffer.size() && wasted[end] <= MOST_WASTED {
+                return Ok(buffer);
             }
+            wasted[end] = 0;
+            drop(buffer);
+            LocalBuffer::new(device, bytes, USAGES[end])
         };
         let new = Self {
             buffers: [fitting(from, 0)?, fitting(to, 1)?],
             bindings,
             parameters,
             pictures,
+            wasted,
         };
         Ok(new.bound())
+    }
+
+    /// Bytes of its buffers.
+    pub(super) fn bytes(&self) -> u64 {
+        self.buffers.iter().map(LocalBuffer::size).sum()
     }
 
     fn bound(mut self) -> Self {

@@ -374,15 +374,59 @@ fn parts_are_the_same_as_in_the_whole_and_nothing_else_is_written() {
 }
 
 #[test]
-fn scratch_memory_follows_the_sizes_and_goes() {
+fn scratch_memory_is_that_of_the_largest_pictures_of_late_and_goes() {
     let Some(mut bench) = Bench::new() else {
         return;
     };
-    for size in [(640, 480), (16, 16), (64, 64), (640, 480)] {
-        bench.compare(&Task {
-            sizes: [size, size],
-            ..Task::plain(Fourcc::XRGB8888, Fourcc::RGB565)
-        });
-        bench.queue.forget_imports();
+    let task = |size| Task {
+        sizes: [size, size],
+        ..Task::plain(Fourcc::XRGB8888, Fourcc::XBGR8888)
+    };
+    let bytes = |width: u64, height: u64| 2 * 4 * width * height;
+    bench.compare(&task((64, 64)));
+    assert_eq!(bench.queue.scratch_bytes(), bytes(64, 64));
+    bench.compare(&task((640, 480)));
+    assert_eq!(bench.queue.scratch_bytes(), bytes(640, 480));
+    for _ in 0..3 {
+        bench.compare(&task((64, 64)));
+        assert_eq!(bench.queue.scratch_bytes(), bytes(640, 480));
+        bench.compare(&task((640, 480)));
     }
+    for _ in 0..70 {
+        bench.compare(&task((64, 64)));
+    }
+    assert_eq!(bench.queue.scratch_bytes(), bytes(64, 64));
+    bench.queue.forget_imports();
+    assert_eq!(bench.queue.scratch_bytes(), 0);
+}
+
+#[test]
+fn copies_one_after_the_other_share_scratch_memory_and_copies_at_once_do_not() {
+    let Some(mut bench) = Bench::new() else {
+        return;
+    };
+    bench.queue = CopyQueue::new(&bench.device, 3).unwrap();
+    let task = Task::plain(Fourcc::XRGB8888, Fourcc::RGB565);
+    (0..4).for_each(|_| bench.compare(&task));
+    let once = bench.queue.scratch_bytes();
+    let (source, rects) = (bench.source(&task), task.whole());
+    let made: Vec<_> = (0..3).map(|_| Arc::new(bench.poisoned(&task))).collect();
+    let submit = |made: &Arc<HostPicture>| {
+        let ends = [Place::Host(&source), Place::Host(made)];
+        let work = Work::new(&rects, task.scaling.as_ref(), task.encoding);
+        bench.queue.submit(ends, work).unwrap()
+    };
+    let submitted: Vec<_> = made.iter().map(submit).collect();
+    for submitted in submitted {
+        bench.queue.wait(submitted, PATIENCE, |_| {}).unwrap();
+    }
+    let wanted = bench.by_gpu(&source, &task, &rects);
+    let codec = Codec::new(task.formats[1], task.encoding).unwrap();
+    for y in 0..task.sizes[1].1 {
+        let wanted = pixels(&wanted, &codec, y);
+        made.iter()
+            .for_each(|made| assert_eq!(pixels(made, &codec, y), wanted));
+    }
+    // Some may have been done before the next began.
+    assert!((once..=3 * once).contains(&bench.queue.scratch_bytes()));
 }
