@@ -1,3 +1,5 @@
+//! Images that are in use, by buffer and usage. The cache keeps no image alive.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;

@@ -1,3 +1,5 @@
+//! Logical devices: made here, or the host program's. The queue is used only through [`HostQueue`].
+
 use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;

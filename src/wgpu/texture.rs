@@ -1,3 +1,5 @@
+//! Shared buffers as wgpu textures. wgpu must find the layout that `Parked` says whenever it may look.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
