@@ -17,7 +17,6 @@
 // The names that the chapters link to.
 #![allow(unused_imports)]
 
-use crate::alloc::Usage;
 #[cfg(feature = "blit")]
 use crate::blit::{
     Blit, BlitDevice, BlitInfo, Blitter, Completion, Push, Statistics, Strategy, Stream, SyncFiles,
