@@ -1,3 +1,5 @@
+//! The dma-heap allocator. It lays pictures out as `layout::pack` does, like its neighbours.
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 

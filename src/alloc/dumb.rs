@@ -1,3 +1,8 @@
+//! The dumb-buffer allocator.
+//!
+//! It works on the device's own handle table, so its buffers are self-imports at home. Drivers differ in the
+//! bits per pixel that they take: read `Dumb::create` before changing the order of attempts.
+
 use super::{Allocator, Error, Request};
 use crate::Errno;
 use crate::buffer::layout::{self, Packed};

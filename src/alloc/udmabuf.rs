@@ -1,3 +1,5 @@
+//! The udmabuf allocator: sealed shared memory as a dma-buf. `sys::udmabuf` has the ioctl and the seal.
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Allocator, Error, Request};

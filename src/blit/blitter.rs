@@ -1,3 +1,7 @@
+//! The [`Blitter`]: checks what a caller passes in and hands the copy to `run`.
+//!
+//! Everything public here returns without waiting for a GPU, unless its name says `wait`.
+
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;

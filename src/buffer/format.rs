@@ -1,3 +1,6 @@
+//! What is known of each pixel format. The table is sorted by code, because lookups are binary searches; a test
+//! checks the order.
+
 use super::Fourcc;
 
 /// One format plane: its blocks of pixels, and its subsampling against the picture.

@@ -1,3 +1,5 @@
+//! The identity of a dma-buf. Nothing else in the library may compare buffers: an fd number is no identity.
+
 use std::fmt;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};

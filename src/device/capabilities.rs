@@ -1,3 +1,5 @@
+//! What a device can do, found by trying. A lack of memory or of fds is an error here and never an answer.
+
 use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Device, Error};

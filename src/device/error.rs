@@ -1,3 +1,5 @@
+//! Why a device could not be opened or asked.
+
 use std::path::PathBuf;
 
 use crate::kind::into_io_error;

@@ -1,3 +1,5 @@
+//! A device's own view of its dumb buffers. Tests compare it with what the dma-buf shows.
+
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 

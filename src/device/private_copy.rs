@@ -1,3 +1,7 @@
+//! A file description for the library alone, beside a program's own code on the device.
+//!
+//! It must never make the program lose its place as DRM master, and must not need a right that the program lacks.
+
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 

@@ -1,3 +1,6 @@
+//! Sends a buffer to another process. The message's bytes are in `buffer::message`; changing them takes a new
+//! version in the message's eighth byte.
+
 use std::os::fd::AsFd;
 
 use arrayvec::ArrayVec;

@@ -4,6 +4,26 @@
 //! as *it* counts them. So gbm gets a file description that no [`gem`] table shares,
 //! and its handles are neither counted nor closed here. A buffer is exported, also by Mesa, so that
 //! its driver knows of it, and the `gbm_bo` is destroyed. From then on the dma-buf keeps the memory.
+//!
+//! ```no_run
+//! use primeshare::gbm::{self, Gbm};
+//! use primeshare::{Allocator, Device, Fourcc, Modifier, Request};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let gpu = Device::open("/dev/dri/renderD128")?;
+//! let gbm = Gbm::new(&gpu)?;
+//! let tiled = Modifier(0x0100_0000_0000_0002);
+//! let request = Request {
+//!     modifiers: vec![tiled, Modifier::LINEAR],
+//!     ..Request::new(1920, 1080, Fourcc::XRGB8888)
+//! };
+//! match gbm.allocate(&request) {
+//!     Ok(buffer) => println!("{} by {}", buffer.modifier(), gbm.backend()),
+//!     Err(error) => println!("{error}; gbm's own error: {:?}", error.of::<gbm::Error>()),
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 mod create;
 mod error;

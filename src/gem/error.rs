@@ -1,3 +1,5 @@
+//! Why a handle operation failed. `Lost` is told from a refusal in one place, `Handles::lost_or`.
+
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};
 

@@ -1,3 +1,7 @@
+//! The import cache of a table, by dma-buf identity, in shards.
+//!
+//! Lock order: the table's lock before a shard's. It is written only with the table's lock held.
+
 use std::sync::PoisonError;
 
 use rustc_hash::FxHashMap;

@@ -1,3 +1,5 @@
+//! The ioctls behind the table, as a trait: the models in `model.rs` replace it.
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::quirks::Quirk;

@@ -1,3 +1,6 @@
+//! Handles of a file description ([`Handles`]) and counted GEM objects ([`Object`]): the table for the rest of
+//! the library. Every operation that reaches the kernel asks first whether this process owns the table.
+
 use std::fmt;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

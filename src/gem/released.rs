@@ -1,3 +1,5 @@
+//! Handles that the library gave back to the host program.
+
 use super::object::Handles;
 use super::{Error, Handle};
 

@@ -1,3 +1,8 @@
+//! The handle table. PRIME and GEM_CLOSE ioctls are made with its lock held.
+//!
+//! Before changing anything, read "How a handle is closed exactly once" on [`Table`]; afterwards run the loom
+//! models (`cargo xtask test` does).
+
 use std::fmt;
 use std::sync::PoisonError;
 

@@ -1,3 +1,5 @@
+//! Receives a buffer from another process, which is not trusted. Every way out closes every fd that came.
+
 use std::os::fd::AsFd;
 
 use crate::buffer::message::{self, Malformed};

@@ -1,3 +1,6 @@
+//! The negotiation itself. The result must not depend on the order of endpoints or of their lists: `tests.rs`
+//! checks that with random input.
+
 use std::cmp::Reverse;
 
 use super::{Agreement, Choice, Endpoint, Nothing, Reason, Support, Usage, Wanted, Why};

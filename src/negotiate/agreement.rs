@@ -1,3 +1,5 @@
+//! What a negotiation gives: choices, reasons, and their text.
+
 use std::fmt;
 
 use super::agree::judge;

@@ -1,3 +1,5 @@
+//! Who takes part in a negotiation.
+
 use super::{FormatSet, Support, Usage};
 
 /// Says that two endpoints are of one device: they have equal keys.

@@ -1,3 +1,5 @@
+//! Sets of formats and modifiers, sorted for lookup.
+
 use std::fmt;
 use std::ops::Range;
 

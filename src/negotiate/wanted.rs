@@ -1,3 +1,5 @@
+//! What a buffer is to be, for a negotiation.
+
 use crate::buffer::{FormatInfo, Fourcc};
 
 /// When an endpoint may take a buffer for one of the [twin](FormatInfo::opaque_twin) format, which

@@ -1,3 +1,8 @@
+//! CPU access to a dma-buf: mapping, START and END.
+//!
+//! A mapping is touched only between the two. Every START that succeeded is followed by exactly one END, also
+//! after a panic.
+
 use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,3 +1,5 @@
+//! How long a wait may take.
+
 use std::time::{Duration, Instant};
 
 /// How long to wait.

@@ -1,3 +1,5 @@
+//! Why a fence or a CPU access failed.
+
 use crate::buffer::{Fourcc, Modifier};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};

@@ -1,3 +1,5 @@
+//! Fences of buffers on kernels with and without `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`.
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 

@@ -1,3 +1,5 @@
+//! CPU access by planes and rows. Rows are copied, never referenced: other processes may change them.
+
 use arrayvec::ArrayVec;
 
 use super::cpu::{log_end, out_of_range};

@@ -1,3 +1,5 @@
+//! Sync files: fences as fds.
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! DRM syncobjs and timelines. Point 0 stands for the binary fence in every function here.
+
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Dma-bufs as `VkBuffer`: the way that often works if an image does not.
+
 use ash::vk;
 
 use super::image::DMA_BUF;

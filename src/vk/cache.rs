@@ -1,3 +1,5 @@
+//! Images that are in use, by buffer and usage. The cache keeps no image alive.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustc_hash::FxHashMap;
@@ -20,8 +22,8 @@ impl Device {
     /// The image of a buffer for this use: the one that is in use already, or a new one.
     ///
     /// One image per memory, layout and usage, whoever asks; it goes with its last user. A refusal
-    /// is remembered with its reason until the buffer goes, but for
-    /// [passing](Error::is_transient) ones. No system call where the answer is known.
+    /// is remembered with its reason until the buffer goes, unless it is transient, such as a lack of
+    /// memory. No system call where the answer is known.
     pub fn image(
         &self,
         buffer: &DmaBuf,

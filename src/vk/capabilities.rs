@@ -1,3 +1,7 @@
+//! What a device can do for sharing, and which extensions and features that takes.
+//!
+//! A new [`Feature`] has to be in `ALL`, in `extensions` and in `Capabilities::of`.
+
 use std::ffi::CStr;
 use std::fmt;
 

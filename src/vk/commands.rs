@@ -1,3 +1,7 @@
+//! One command buffer with its fence.
+//!
+//! Nothing that the GPU may still use is destroyed: `unfinished.rs` keeps what a deadline left behind.
+
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 

@@ -1,3 +1,5 @@
+//! Copies and blits between two images, for the blitter.
+
 use std::os::fd::OwnedFd;
 
 use ash::vk;

@@ -1,3 +1,6 @@
+//! Why a Vulkan operation failed. A new variant needs a line in `kind` and, if the same may work next time, in
+//! `is_transient`.
+
 use std::fmt;
 
 use ash::vk;

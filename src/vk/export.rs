@@ -1,3 +1,5 @@
+//! Allocation by Vulkan: images and buffers that are exported as dma-bufs.
+
 use std::time::Duration;
 
 use arrayvec::ArrayVec;

@@ -1,3 +1,5 @@
+//! Instances: made here, or the host program's. Objects of an instance keep it alive.
+
 use std::any::Any;
 use std::ffi::CStr;
 use std::fmt;

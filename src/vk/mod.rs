@@ -5,6 +5,24 @@
 //! [`Device::image`] gives a buffer's image, [`acquire`] and [`release`] hand it over, and
 //! [`Commands`] runs what is recorded, after sync files and with one where that is wanted.
 //! [`Device::create_image`] goes the other way. [`Capabilities`] says what a device lacks for what.
+//!
+//! ```no_run
+//! use primeshare::vk::{self, ImageUsage, Instance, Select, Use, Validation};
+//! use primeshare::{DmaBuf, Fourcc, Modifier};
+//!
+//! /// The Vulkan device that drives a DRM device; one in software, if there is none.
+//! fn open(drm: &primeshare::Device) -> Result<vk::Device, vk::Error> {
+//!     let instance = Instance::new(Validation::Off)?;
+//!     let drives = instance.select(&Select::Drm(drm));
+//!     vk::Device::new(&drives.or_else(|_| instance.select(&Select::Software))?)
+//! }
+//!
+//! /// A picture that the device draws, and its dma-buf.
+//! fn picture(device: &vk::Device) -> Result<(vk::Image, DmaBuf), vk::Error> {
+//!     let usage = ImageUsage::from(Use::Attachment).with_srgb();
+//!     device.create_image(640, 480, Fourcc::ARGB8888, &[Modifier::LINEAR], usage)
+//! }
+//! ```
 
 mod buffer;
 mod cache;

@@ -1,3 +1,5 @@
+//! Physical devices, and which DRM device each one drives.
+
 use std::ffi::{CStr, CString};
 use std::fmt;
 use std::sync::Arc;

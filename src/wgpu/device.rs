@@ -1,3 +1,5 @@
+//! A wgpu device with the extensions that sharing needs.
+
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! Why a texture is not shared.
+
 use wgpu::{Features, TextureFormat, TextureUsages};
 
 use crate::buffer::Fourcc;

@@ -11,6 +11,23 @@
 //! 3. use [`Texture::get`] as any texture;
 //! 4. [`Device::release`] it, which gives the sync file for those who come next.
 //!
+//! ```no_run
+//! use primeshare::sync::SyncFile;
+//! use primeshare::wgpu::wgpu::TextureUsages;
+//! use primeshare::wgpu::{Device, Error};
+//! use primeshare::{DmaBuf, Fourcc, Request};
+//!
+//! /// A frame that wgpu draws and others show, and the fence of its drawing.
+//! fn draw(device: &Device) -> Result<(DmaBuf, Option<SyncFile>), Error> {
+//!     let request = Request::new(1920, 1080, Fourcc::XRGB8888);
+//!     let (texture, buffer) = device.create(&request, TextureUsages::RENDER_ATTACHMENT)?;
+//!     device.acquire(&[&texture], [])?;
+//!     let _view = texture.get().create_view(&Default::default());
+//!     // Encode and submit a pass that draws into the view.
+//!     Ok((buffer, device.release(&[&texture])?))
+//! }
+//! ```
+//!
 //! Nothing here touches wgpu's queue. Barriers are recorded into wgpu's own command buffers and
 //! semaphores are given to wgpu-hal for its next submission, so that wgpu submits everything
 //! itself, under its own locks (VUID-vkQueueSubmit-queue-parameter's external synchronisation), and

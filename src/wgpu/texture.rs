@@ -1,3 +1,5 @@
+//! Shared buffers as wgpu textures. wgpu must find the layout that `Parked` says whenever it may look.
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -84,8 +86,8 @@ impl Device {
     /// The texture of a buffer for this use: the one that is in use already, or a new one.
     ///
     /// One texture per memory, layout and use, whoever asks; it goes with its last user. A refusal
-    /// is remembered with its reason until the buffer goes, but for
-    /// [passing](Error::is_transient) ones. No system call where the answer is known.
+    /// is remembered with its reason until the buffer goes, unless it is transient, such as a lack of
+    /// memory. No system call where the answer is known.
     pub fn texture(
         &self,
         buffer: &DmaBuf,

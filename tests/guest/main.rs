@@ -1,6 +1,6 @@
 //! What the library promises, held to real DRM drivers.
 //!
-//! Runs in the guest, which cargo's runner starts: see README.md. Every test ends with the leak
+//! Runs in the guest, which cargo's runner starts: see guest/README.md. Every test ends with the leak
 //! checks of `support`.
 
 mod allocation;

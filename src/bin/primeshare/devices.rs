@@ -1,3 +1,5 @@
+//! `primeshare devices`: what the DRM and Vulkan devices of this machine can do.
+
 use anyhow::Result;
 use primeshare::Device;
 use primeshare::device;

@@ -1,3 +1,7 @@
+//! `primeshare matrix`: every strategy for every ordered pair of DRM devices.
+//!
+//! The JSON report is an interface for scripts: add fields, and rename none.
+
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
 use std::time::Duration;
