@@ -1,11 +1,11 @@
 //! Ways in for `fuzz/`, to what is pure and not public. Not part of the library: `--cfg fuzzing`.
 
 use crate::buffer::layout::{self, Placed};
-use crate::buffer::{Error, FormatInfo, Layout};
+use crate::buffer::{BufferDesc, Error, FormatInfo};
 
 /// Checks a description: offset, stride and the dma-buf's size of each plane. Planes lie in one
 /// dma-buf if its size is the same.
-pub fn check(layout: &Layout, planes: &[(u32, u32, u64)]) -> Result<(), Error> {
+pub fn check(layout: &BufferDesc, planes: &[(u32, u32, u64)]) -> Result<(), Error> {
     let placed = planes.iter().map(|&(offset, stride, size)| Placed {
         object: planes.iter().position(|plane| plane.2 == size).unwrap_or(0),
         offset,

@@ -35,7 +35,7 @@
 //! | import, and keep what was made of a buffer | [`Device::import`], [`buffer::PerBuffer`] | [handles](guide::handles) |
 //! | map for the CPU | [`sync::BufferMapping`], [`sync::Mapping`] | [fences](guide::fences) |
 //! | wait, in an event loop or not | [`sync::implicit`], [`sync::SyncFile`], [`sync::Syncobj`] | [fences](guide::fences) |
-//! | send to another process | [`export::send`], [`import::receive`] | [processes](guide::processes) |
+//! | send to another process | [`DmaBuf::send`], [`DmaBuf::receive`] | [processes](guide::processes) |
 //! | agree on a format and modifiers | [`negotiate::negotiate`] | [allocation](guide::allocation) |
 #![cfg_attr(
     feature = "gbm",
@@ -80,10 +80,10 @@
 //! use std::os::fd::OwnedFd;
 //!
 //! use primeshare::buffer::{Error, PlaneFd};
-//! use primeshare::{DmaBuf, Fourcc, Layout, Modifier};
+//! use primeshare::{DmaBuf, Fourcc, BufferDesc, Modifier};
 //!
 //! fn of_client(fd: OwnedFd, width: u32, height: u32, stride: u32) -> Result<DmaBuf, Error> {
-//!     let layout = Layout { width, height, fourcc: Fourcc::XRGB8888, modifier: Modifier::LINEAR };
+//!     let layout = BufferDesc { width, height, fourcc: Fourcc::XRGB8888, modifier: Modifier::LINEAR };
 //!     let plane = PlaneFd { fd, offset: 0, stride };
 //!     DmaBuf::new(layout, [plane]).inspect_err(|error| {
 //!         eprintln!("for the client: code {} ({error})", error.linux_dmabuf_code());
@@ -133,8 +133,8 @@
 //! use primeshare::{DmaBuf, export, import};
 //!
 //! fn both_ends(here: impl AsFd, there: impl AsFd, buffer: &DmaBuf) -> Result<DmaBuf, Box<dyn std::error::Error>> {
-//!     export::send(here, buffer)?; // over a Unix socket of the kind SOCK_SEQPACKET
-//!     let received = import::receive(there)?; // in the other process; checked as `DmaBuf::new` checks
+//!     buffer.send(here)?; // over a Unix socket of the kind SOCK_SEQPACKET
+//!     let received = DmaBuf::receive(there)?; // in the other process; checked as `DmaBuf::new` checks
 //!     assert_eq!(received.id(), buffer.id());
 //!     Ok(received)
 //! }
@@ -195,7 +195,7 @@ pub mod vk;
 pub mod wgpu;
 
 pub use alloc::{Allocator, Request};
-pub use buffer::{DmaBuf, Fourcc, Layout, Modifier};
+pub use buffer::{BufferDesc, DmaBuf, Fourcc, Modifier};
 pub use device::Device;
 pub use errno::Errno;
 pub use kind::ErrorKind;

@@ -3,7 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use primeshare::blit::{Statistics, Verdict};
-use primeshare::gem::Found;
+use primeshare::gem::ImportOrigin;
 use primeshare::import::Imported;
 use primeshare::vk::PhysicalDevice;
 use primeshare::{Device, DmaBuf};
@@ -54,10 +54,10 @@ impl fmt::Display for Report<'_> {
             "shared as    {} dma-buf, GEM handle {} on the destination ({})",
             from.objects().len(),
             self.shared.object().handle().raw(),
-            match self.shared.found() {
-                Found::New => "imported",
-                Found::AlreadyImported => "imported before",
-                Found::SelfImport => "its own object",
+            match self.shared.origin() {
+                ImportOrigin::New => "imported",
+                ImportOrigin::AlreadyImported => "imported before",
+                ImportOrigin::SelfImport => "its own object",
             }
         )?;
         writeln!(f, "tried        {}", self.verdict.to_string().trim_end())?;

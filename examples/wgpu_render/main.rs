@@ -102,7 +102,7 @@ fn run(options: &Options) -> Result<()> {
     println!(
         "read         on {reader}, as handle {} ({:?})",
         shared.object().handle().raw(),
-        shared.found()
+        shared.origin()
     );
     let picture = read(&buffer)?;
     if let Some(path) = &options.out {

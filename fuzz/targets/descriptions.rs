@@ -12,7 +12,7 @@ use primeshare::buffer::{FormatInfo, MAX_PLANES};
 use primeshare::fuzzing::{check, pack};
 use primeshare::negotiate::{Feedback, FormatTable, Tranche, TrancheFlags, parse_in_formats};
 use primeshare::vk::format_of;
-use primeshare::{Fourcc, Layout, Modifier};
+use primeshare::{Fourcc, BufferDesc, Modifier};
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, rest)) = bytes.split_first() else {
@@ -40,7 +40,7 @@ fn fourcc(u: &mut Unstructured<'_>) -> Result<Fourcc> {
 }
 
 fn description(u: &mut Unstructured<'_>) -> Result<()> {
-    let layout = Layout {
+    let layout = BufferDesc {
         width: u.arbitrary()?,
         height: u.arbitrary()?,
         fourcc: fourcc(u)?,
@@ -63,7 +63,7 @@ fn description(u: &mut Unstructured<'_>) -> Result<()> {
 
 /// What a description that was taken promises: every byte of every row is there, and is of one
 /// plane only.
-fn taken(layout: &Layout, planes: &[(u32, u32, u64)]) {
+fn taken(layout: &BufferDesc, planes: &[(u32, u32, u64)]) {
     assert!(layout.width > 0 && layout.height > 0);
     assert!((1..=MAX_PLANES).contains(&planes.len()));
     let known = FormatInfo::of(layout.fourcc).filter(|_| layout.modifier == Modifier::LINEAR);
@@ -94,7 +94,7 @@ fn taken(layout: &Layout, planes: &[(u32, u32, u64)]) {
 
 /// Looks at each row of a small picture whether it begins in a row of another plane of the same
 /// dma-buf.
-fn apart(layout: &Layout, info: &FormatInfo, planes: &[(u32, u32, u64)]) {
+fn apart(layout: &BufferDesc, info: &FormatInfo, planes: &[(u32, u32, u64)]) {
     const MOST: u32 = 1000;
     if layout.height > MOST {
         return;
@@ -124,7 +124,7 @@ fn packing(u: &mut Unstructured<'_>) -> Result<()> {
         return Ok(());
     };
     if let Ok((planes, size)) = pack(width, height, info) {
-        let layout = Layout::linear(width, height, fourcc);
+        let layout = BufferDesc::linear(width, height, fourcc);
         let planes: Vec<_> = planes
             .iter()
             .map(|plane| (plane.0, plane.1, size))

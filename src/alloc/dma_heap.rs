@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 
 use super::{Allocator, Error, Request};
-use crate::buffer::{DmaBuf, Layout, layout};
+use crate::buffer::{BufferDesc, DmaBuf, layout};
 use crate::sys;
 
 /// Allocates from a dma-buf heap: LINEAR memory of no device, of whatever kind the heap is
@@ -55,7 +55,7 @@ impl Allocator for DmaHeap {
             size,
             errno,
         })?;
-        let layout = Layout::linear(request.width, request.height, request.fourcc);
+        let layout = BufferDesc::linear(request.width, request.height, request.fourcc);
         Ok(DmaBuf::of_one(layout, fd, packed.planes, None)?)
     }
 }

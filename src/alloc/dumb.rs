@@ -6,7 +6,7 @@
 use super::{Allocator, Error, Request};
 use crate::Errno;
 use crate::buffer::layout::{self, Packed};
-use crate::buffer::{DmaBuf, Layout};
+use crate::buffer::{BufferDesc, DmaBuf};
 use crate::device::Device;
 use crate::export;
 use crate::gem::{self, Object};
@@ -88,6 +88,6 @@ impl Allocator for Dumb {
     }
 }
 
-fn linear(request: &Request) -> Layout {
-    Layout::linear(request.width, request.height, request.fourcc)
+fn linear(request: &Request) -> BufferDesc {
+    BufferDesc::linear(request.width, request.height, request.fourcc)
 }

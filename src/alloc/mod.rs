@@ -15,18 +15,9 @@ pub use dumb::Dumb;
 pub use error::{Cause, Error};
 pub use udmabuf::Udmabuf;
 
-use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Modifier};
+pub use crate::buffer::Usage;
 
-bitflags::bitflags! {
-    /// What a buffer will be used for. Allocators that cannot tell take it as advice.
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-    pub struct Usage: u32 {
-        /// Drawn into or sampled by a GPU.
-        const RENDER = 1 << 0;
-        /// Shown by a display controller.
-        const SCANOUT = 1 << 1;
-    }
-}
+use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Modifier};
 
 /// What to allocate.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +31,7 @@ pub struct Request {
     /// The layouts that would do, in no order. [`Modifier::INVALID`] in the list allows a layout
     /// that only the allocating device understands.
     pub modifiers: Vec<Modifier>,
-    /// What it is for.
+    /// What it is for. Allocators that cannot tell take it as advice.
     pub usage: Usage,
 }
 
@@ -74,9 +65,10 @@ impl Request {
 ///
 /// A buffer is exported, read-write and close-on-exec, before anybody else can export it (with an
 /// exception that [`Gbm`](crate::gbm::Gbm) names), and is freed when the last [`DmaBuf`] clone and
-/// the last import of it have gone; the allocator may go before. Allocating does not wait for the GPU. Thread-safe.
+/// the last import of it have gone; the allocator may go before. Thread-safe. Allocating does not wait for the
+/// GPU, with one exception: `vk::ImageAllocator` makes the contents of a tiled buffer valid first.
 pub trait Allocator: Send + Sync {
-    /// A short name for reports: `dumb`, `gbm`, `udmabuf`, `dma-heap`.
+    /// A short name for reports: `dumb`, `gbm`, `udmabuf`, `dma-heap`, `vulkan`.
     fn name(&self) -> &'static str;
 
     /// Allocates a buffer. The contents are zero or undefined, as the driver pleases.

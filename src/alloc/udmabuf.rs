@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::{Allocator, Error, Request};
 use crate::Errno;
-use crate::buffer::{DmaBuf, Layout, layout};
+use crate::buffer::{BufferDesc, DmaBuf, layout};
 use crate::sys::udmabuf;
 
 /// Allocates system memory as dma-bufs through `/dev/udmabuf`: LINEAR, mappable, of no device.
@@ -58,7 +58,7 @@ impl Allocator for Udmabuf {
         let memory = udmabuf::memory(size).map_err(|errno| Error::Memory { size, errno })?;
         let fd = udmabuf::create(self.node.as_fd(), memory.as_fd(), size)
             .map_err(|errno| Error::Udmabuf { size, errno })?;
-        let layout = Layout::linear(request.width, request.height, request.fourcc);
+        let layout = BufferDesc::linear(request.width, request.height, request.fourcc);
         Ok(DmaBuf::of_one(layout, fd, packed.planes, None)?)
     }
 }

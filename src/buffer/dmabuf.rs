@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use super::layout::{self, Placed};
 use super::per_buffer::{Key, Watcher};
-use super::{BufferId, Error, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier};
+use super::{BufferDesc, BufferId, Error, FormatInfo, Fourcc, MAX_PLANES, Modifier};
 use crate::Errno;
 use crate::sys;
 use crate::sys::process::Owner;
@@ -27,9 +27,9 @@ use crate::sys::process::Owner;
 pub struct DmaBuf(Arc<Inner>);
 
 struct Inner {
-    layout: Layout,
+    layout: BufferDesc,
     planes: ArrayVec<Plane, MAX_PLANES>,
-    objects: ArrayVec<Object, MAX_PLANES>,
+    objects: ArrayVec<PlaneObject, MAX_PLANES>,
     owner: Owner,
     /// The caches that know of this buffer.
     watchers: Mutex<Vec<Weak<dyn Watcher>>>,
@@ -90,7 +90,7 @@ pub struct Plane {
 }
 
 /// One dma-buf of a [`DmaBuf`]. Planes in the same dma-buf share it.
-pub struct Object {
+pub struct PlaneObject {
     fd: OwnedFd,
     id: BufferId,
     size: u64,
@@ -98,7 +98,7 @@ pub struct Object {
     exporter: OnceLock<String>,
 }
 
-impl Object {
+impl PlaneObject {
     /// Checks that an fd is a dma-buf and asks for its identity and size.
     fn examine(plane: usize, fd: OwnedFd) -> Result<Self, Error> {
         let id = identify(plane, fd.as_fd())?;
@@ -189,9 +189,9 @@ impl fmt::Debug for Inner {
     }
 }
 
-impl fmt::Debug for Object {
+impl fmt::Debug for PlaneObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Object")
+        f.debug_struct("PlaneObject")
             .field("fd", &self.fd)
             .field("id", &self.id)
             .field("size", &self.size)
@@ -199,13 +199,13 @@ impl fmt::Debug for Object {
     }
 }
 
-impl AsRawFd for Object {
+impl AsRawFd for PlaneObject {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
 
-impl AsFd for Object {
+impl AsFd for PlaneObject {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -227,16 +227,19 @@ impl DmaBuf {
     /// smaller, since its content is in other memory.
     ///
     /// Costs a `fstat` and an `lseek` per plane; does not block.
-    pub fn new(layout: Layout, planes: impl IntoIterator<Item = PlaneFd>) -> Result<Self, Error> {
+    pub fn new(
+        layout: BufferDesc,
+        planes: impl IntoIterator<Item = PlaneFd>,
+    ) -> Result<Self, Error> {
         Self::new_keeping(layout, planes, None)
     }
 
     /// As [`Self::new`], for fds that stay the caller's. One fd of each distinct dma-buf is duplicated.
-    pub fn from_borrowed(layout: Layout, planes: &[PlaneRef<'_>]) -> Result<Self, Error> {
+    pub fn from_borrowed(layout: BufferDesc, planes: &[PlaneRef<'_>]) -> Result<Self, Error> {
         if planes.len() > MAX_PLANES {
             return Err(Error::PlaneCount(planes.len()));
         }
-        let mut objects = ArrayVec::<Object, MAX_PLANES>::new();
+        let mut objects = ArrayVec::<PlaneObject, MAX_PLANES>::new();
         let mut places = ArrayVec::<Plane, MAX_PLANES>::new();
         for (plane, given) in planes.iter().enumerate() {
             let id = identify(plane, given.fd)?;
@@ -249,7 +252,7 @@ impl DmaBuf {
                         plane,
                         errno: sys::errno(error),
                     })?;
-                    objects.push(Object::of_id(plane, dup, id)?);
+                    objects.push(PlaneObject::of_id(plane, dup, id)?);
                     objects.len() - 1
                 }
             };
@@ -268,7 +271,7 @@ impl DmaBuf {
     ///
     /// Takes the fds: they are closed with the buffer, or before an error returns.
     pub fn from_objects(
-        layout: Layout,
+        layout: BufferDesc,
         fds: impl IntoIterator<Item = OwnedFd>,
         planes: &[Plane],
     ) -> Result<Self, Error> {
@@ -296,15 +299,15 @@ impl DmaBuf {
     /// As [`Self::new`]. `keep` is dropped with the buffer's last clone, or before an error
     /// returns.
     pub(crate) fn new_keeping(
-        layout: Layout,
+        layout: BufferDesc,
         planes: impl IntoIterator<Item = PlaneFd>,
         keep: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<Self, Error> {
-        let mut objects = ArrayVec::<Object, MAX_PLANES>::new();
+        let mut objects = ArrayVec::<PlaneObject, MAX_PLANES>::new();
         let mut places = ArrayVec::<Plane, MAX_PLANES>::new();
         let mut planes = planes.into_iter();
         for plane in planes.by_ref().take(MAX_PLANES) {
-            let object = Object::examine(places.len(), plane.fd)?;
+            let object = PlaneObject::examine(places.len(), plane.fd)?;
             // Planes of one dma-buf keep one fd; the spare is closed here.
             let known = objects.iter().position(|known| known.id == object.id);
             let object = known.unwrap_or_else(|| {
@@ -326,7 +329,7 @@ impl DmaBuf {
     /// Describes one dma-buf of our own making that holds all planes, given as offset and stride.
     /// `keep` is dropped with the buffer's last clone.
     pub(crate) fn of_one(
-        layout: Layout,
+        layout: BufferDesc,
         fd: OwnedFd,
         planes: impl IntoIterator<Item = (u32, u32)>,
         keep: Option<Box<dyn Any + Send + Sync>>,
@@ -341,13 +344,13 @@ impl DmaBuf {
             stride,
         };
         let places = planes.into_iter().map(place).collect();
-        let objects = ArrayVec::from_iter([Object::examine(0, fd)?]);
+        let objects = ArrayVec::from_iter([PlaneObject::examine(0, fd)?]);
         Self::build(layout, objects, places, keep)
     }
 
     fn build(
-        layout: Layout,
-        objects: ArrayVec<Object, MAX_PLANES>,
+        layout: BufferDesc,
+        objects: ArrayVec<PlaneObject, MAX_PLANES>,
         planes: ArrayVec<Plane, MAX_PLANES>,
         keep: Option<Box<dyn Any + Send + Sync>>,
     ) -> Result<Self, Error> {
@@ -377,7 +380,7 @@ impl DmaBuf {
     }
 
     /// Size, format and modifier.
-    pub fn layout(&self) -> &Layout {
+    pub fn desc(&self) -> &BufferDesc {
         &self.0.layout
     }
 
@@ -407,7 +410,7 @@ impl DmaBuf {
     }
 
     /// The distinct dma-bufs the planes lie in.
-    pub fn objects(&self) -> &[Object] {
+    pub fn objects(&self) -> &[PlaneObject] {
         &self.0.objects
     }
 

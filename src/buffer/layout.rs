@@ -7,7 +7,7 @@ use super::{Error, FormatInfo, Fourcc, MAX_PLANES, Modifier, Plane, PlaneInfo};
 
 /// Size, format and modifier of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Layout {
+pub struct BufferDesc {
     /// Width in pixels.
     pub width: u32,
     /// Height in pixels.
@@ -18,7 +18,7 @@ pub struct Layout {
     pub modifier: Modifier,
 }
 
-impl Layout {
+impl BufferDesc {
     /// A LINEAR layout.
     pub fn linear(width: u32, height: u32, fourcc: Fourcc) -> Self {
         Self {
@@ -45,8 +45,8 @@ pub(crate) struct Placed {
 ///
 /// The rows of LINEAR formats are known, so everything is checked. The rows of other layouts are
 /// known to the driver alone, and what can be said of them is in [`check_unknown_rows`].
-pub(crate) fn check(layout: &Layout, planes: &[Placed]) -> Result<(), Error> {
-    let &Layout {
+pub(crate) fn check(layout: &BufferDesc, planes: &[Placed]) -> Result<(), Error> {
+    let &BufferDesc {
         width,
         height,
         fourcc,
@@ -65,8 +65,8 @@ pub(crate) fn check(layout: &Layout, planes: &[Placed]) -> Result<(), Error> {
 }
 
 /// Every row lies inside its dma-buf, and no two planes have a byte in common.
-fn check_rows(layout: &Layout, info: &FormatInfo, planes: &[Placed]) -> Result<(), Error> {
-    let &Layout {
+fn check_rows(layout: &BufferDesc, info: &FormatInfo, planes: &[Placed]) -> Result<(), Error> {
+    let &BufferDesc {
         width,
         height,
         fourcc,
@@ -136,7 +136,7 @@ fn end_of_rows(offset: u32, stride: u32, rows: u32, row_bytes: u32) -> u64 {
 ///   or compressed plane has no less, since its rows are padded to whole tiles, and since lossless
 ///   compression has to leave room for what does not compress. An exception is
 ///   [`Modifier::has_its_content_elsewhere`]. Later planes may be arranged in another way.
-fn check_unknown_rows(layout: &Layout, planes: &[Placed]) -> Result<(), Error> {
+fn check_unknown_rows(layout: &BufferDesc, planes: &[Placed]) -> Result<(), Error> {
     let modifier = layout.modifier;
     let of_format = FormatInfo::of(layout.fourcc).map_or(&[][..], |info| info.planes);
     for (plane, placed) in planes.iter().enumerate() {
@@ -175,7 +175,7 @@ fn check_unknown_rows(layout: &Layout, planes: &[Placed]) -> Result<(), Error> {
 
 /// First byte after the last pixel of a LINEAR picture whose planes lie in one dma-buf. `None` for
 /// formats whose rows are not known.
-pub(crate) fn end_of_picture(layout: &Layout, planes: &[Plane]) -> Option<u64> {
+pub(crate) fn end_of_picture(layout: &BufferDesc, planes: &[Plane]) -> Option<u64> {
     let info = FormatInfo::of(layout.fourcc)?;
     let ends = info.planes.iter().zip(planes).map(|(info, plane)| {
         let row_bytes = info.row_bytes(layout.width)?;
@@ -310,16 +310,16 @@ mod tests {
 
     const TILED: Modifier = Modifier(0x0100_0000_0000_0001);
 
-    fn of_modifier(modifier: Modifier, fourcc: Fourcc) -> Layout {
-        Layout {
+    fn of_modifier(modifier: Modifier, fourcc: Fourcc) -> BufferDesc {
+        BufferDesc {
             modifier,
-            ..Layout::linear(64, 64, fourcc)
+            ..BufferDesc::linear(64, 64, fourcc)
         }
     }
 
     #[test]
     fn the_last_row_needs_no_padding() {
-        let layout = Layout::linear(3, 2, Fourcc::XRGB8888);
+        let layout = BufferDesc::linear(3, 2, Fourcc::XRGB8888);
         assert_eq!(check(&layout, &[placed(0, 256, 268)]), Ok(()));
         assert_eq!(
             check(&layout, &[placed(0, 256, 267)]),
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_stride_shorter_than_a_row_is_refused() {
-        let layout = Layout::linear(100, 1, Fourcc::XRGB8888);
+        let layout = BufferDesc::linear(100, 1, Fourcc::XRGB8888);
         assert_eq!(
             check(&layout, &[placed(0, 399, 1 << 20)]),
             Err(Error::StrideTooSmall {
@@ -346,10 +346,10 @@ mod tests {
 
     #[test]
     fn the_largest_numbers_do_not_overflow() {
-        let layout = Layout::linear(u32::MAX, u32::MAX, Fourcc::R8);
+        let layout = BufferDesc::linear(u32::MAX, u32::MAX, Fourcc::R8);
         let huge = placed(u32::MAX, u32::MAX, u64::MAX);
         assert_eq!(check(&layout, &[huge]), Ok(()));
-        let layout = Layout::linear(u32::MAX, 1, Fourcc::XRGB8888);
+        let layout = BufferDesc::linear(u32::MAX, 1, Fourcc::XRGB8888);
         assert!(matches!(
             check(&layout, &[huge]),
             Err(Error::TooLarge { .. })
@@ -369,7 +369,7 @@ mod tests {
                     .iter()
                     .map(|&(offset, stride)| placed(offset, stride, packed.size))
                     .collect();
-                let layout = Layout::linear(width, height, fourcc);
+                let layout = BufferDesc::linear(width, height, fourcc);
                 assert_eq!(check(&layout, &planes), Ok(()), "{fourcc} {width}x{height}");
             }
         }
@@ -410,7 +410,7 @@ mod tests {
 
     #[test]
     fn plane_counts_must_match_the_format_when_linear() {
-        let layout = Layout::linear(8, 8, Fourcc::NV12);
+        let layout = BufferDesc::linear(8, 8, Fourcc::NV12);
         assert_eq!(
             check(&layout, &[placed(0, 8, 4096)]),
             Err(Error::FormatPlaneCount {
@@ -424,7 +424,7 @@ mod tests {
 
     #[test]
     fn planes_of_one_dma_buf_have_no_byte_in_common() {
-        let layout = Layout::linear(64, 64, Fourcc::NV12);
+        let layout = BufferDesc::linear(64, 64, Fourcc::NV12);
         let nv12 = |luma, chroma| check(&layout, &[luma, chroma]);
         let luma = placed(0, 64, 1 << 20);
         let overlap = Err(Error::PlanesOverlap { plane: 1, other: 0 });
@@ -451,7 +451,7 @@ mod tests {
             ..placed(0, 64, 1 << 20)
         };
         assert_eq!(nv12(luma, elsewhere), Ok(()));
-        let layout = Layout::linear(64, 64, Fourcc::YUV420);
+        let layout = BufferDesc::linear(64, 64, Fourcc::YUV420);
         let planes = [(0, 64), (4096, 64), (4096 + 32, 64)].map(|(o, s)| placed(o, s, 1 << 20));
         assert_eq!(check(&layout, &planes), Ok(()));
         let planes = [(0, 64), (4096, 64), (4096 + 16, 64)].map(|(o, s)| placed(o, s, 1 << 20));
@@ -490,7 +490,7 @@ mod tests {
             let out_of_reach = Err(Error::OutOfReach { plane: 0, end });
             assert_eq!(one(u32::MAX, 1, u64::MAX), out_of_reach);
         }
-        let layout = Layout {
+        let layout = BufferDesc {
             width: u32::MAX,
             height: u32::MAX,
             ..of_modifier(TILED, unknown)
@@ -599,14 +599,14 @@ mod tests {
     #[test]
     fn a_picture_ends_with_its_last_pixel() {
         let end = |fourcc, planes: &[Plane]| {
-            end_of_picture(&Layout::linear(33, 17, fourcc), planes).unwrap()
+            end_of_picture(&BufferDesc::linear(33, 17, fourcc), planes).unwrap()
         };
         assert_eq!(end(Fourcc::XRGB8888, &[plane(8, 256)]), 8 + 16 * 256 + 132);
         let after = [plane(0, 64), plane(4096, 64)];
         assert_eq!(end(Fourcc::NV12, &after), 4096 + 8 * 64 + 34);
         let before = [plane(4096, 64), plane(0, 64)];
         assert_eq!(end(Fourcc::NV12, &before), 4096 + 16 * 64 + 33);
-        let unknown = Layout::linear(33, 17, Fourcc(0x1234_5678));
+        let unknown = BufferDesc::linear(33, 17, Fourcc(0x1234_5678));
         assert_eq!(end_of_picture(&unknown, &[plane(0, 256)]), None);
     }
 }

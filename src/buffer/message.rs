@@ -1,9 +1,9 @@
 //! The bytes of a buffer's message to another process. Their format is told in
-//! [`export::send`](crate::export::send).
+//! [`DmaBuf::send`](super::DmaBuf::send).
 
 use arrayvec::ArrayVec;
 
-use super::{Fourcc, Layout, MAX_PLANES, Modifier};
+use super::{BufferDesc, Fourcc, MAX_PLANES, Modifier};
 
 const MAGIC: [u8; 8] = *b"dma-buf\x01";
 const PLANES: usize = 32;
@@ -28,9 +28,9 @@ pub enum Malformed {
 }
 
 /// A picture's layout, and offset and stride of each plane.
-pub(crate) type Description = (Layout, ArrayVec<(u32, u32), MAX_PLANES>);
+pub(crate) type Description = (BufferDesc, ArrayVec<(u32, u32), MAX_PLANES>);
 
-pub(crate) fn encode(layout: &Layout, planes: &[(u32, u32)]) -> [u8; LENGTH] {
+pub(crate) fn encode(layout: &BufferDesc, planes: &[(u32, u32)]) -> [u8; LENGTH] {
     let mut bytes = [0; LENGTH];
     bytes[..8].copy_from_slice(&MAGIC);
     let mut put = |at: usize, word: u32| bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
@@ -66,7 +66,7 @@ pub(crate) fn decode(bytes: &[u8; LENGTH]) -> Result<Description, Malformed> {
     if spare.iter().any(|plane| *plane != (0, 0)) {
         return Err(Malformed::Spare);
     }
-    let layout = Layout {
+    let layout = BufferDesc {
         width,
         height,
         fourcc,
@@ -79,7 +79,7 @@ pub(crate) fn decode(bytes: &[u8; LENGTH]) -> Result<Description, Malformed> {
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout {
+    const LAYOUT: BufferDesc = BufferDesc {
         width: 0x0403_0201,
         height: 0x0807_0605,
         fourcc: Fourcc::NV12,

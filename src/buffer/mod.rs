@@ -10,15 +10,17 @@ pub(crate) mod message;
 mod modifier;
 mod overlap;
 mod per_buffer;
+mod usage;
 
-pub use dmabuf::{DmaBuf, Object, Plane, PlaneFd, PlaneRef, WeakDmaBuf};
+pub use dmabuf::{DmaBuf, Plane, PlaneFd, PlaneObject, PlaneRef, WeakDmaBuf};
 pub use error::Error;
 pub use format::{Colour, FormatInfo, PlaneInfo};
 pub use fourcc::{Fourcc, UnknownFourcc};
 pub use id::BufferId;
-pub use layout::Layout;
+pub use layout::BufferDesc;
 pub use modifier::{Modifier, UnknownModifier};
 pub use per_buffer::{PerBuffer, Refusal, WeakPerBuffer};
+pub use usage::Usage;
 
 /// The most memory planes a buffer can have (`DRM_FORMAT_MAX_PLANES`; the same in Wayland's
 /// linux-dmabuf and in EGL).

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 
-use super::{BufferId, DmaBuf, Layout, MAX_PLANES};
+use super::{BufferDesc, BufferId, DmaBuf, MAX_PLANES};
 
 /// What makes two buffers the same: their memory and its layout.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
-    pub(super) layout: Layout,
+    pub(super) layout: BufferDesc,
     /// Identity, offset and stride.
     pub(super) planes: ArrayVec<(BufferId, u32, u32), MAX_PLANES>,
 }

@@ -164,7 +164,7 @@ impl Device {
     /// Whether both are of one device, through whatever node and file description: memory of one
     /// is no foreign memory on the other, though its handles are.
     ///
-    /// An import of what was made on another file description of the device is [`gem::Found::New`]:
+    /// An import of what was made on another file description of the device is [`gem::ImportOrigin::New`]:
     /// the kernel gives it a handle of its own there. (A device that was unplugged is not told from
     /// what has its place since.)
     pub fn is_same_device(&self, other: &Device) -> bool {

@@ -2,9 +2,9 @@
 
 mod send;
 
-pub use send::{SendError, send};
+pub use send::SendError;
 
-use crate::buffer::{self, DmaBuf, Layout};
+use crate::buffer::{self, BufferDesc, DmaBuf};
 use crate::gem::{self, Object};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};
@@ -45,10 +45,10 @@ into_io_error!(Error);
 /// in bytes.
 ///
 /// The buffer keeps the object, so that an import on the same file description finds it
-/// ([`gem::Found::SelfImport`]) without a system call.
+/// ([`gem::ImportOrigin::SelfImport`]) without a system call.
 pub fn export(
     object: &Object,
-    layout: Layout,
+    layout: BufferDesc,
     planes: impl IntoIterator<Item = (u32, u32)>,
 ) -> Result<DmaBuf, Error> {
     let (fd, _) = object.export()?;

@@ -45,39 +45,41 @@ impl SendError {
 
 into_io_error!(SendError);
 
-/// Sends a buffer to another process: one message of its layout and a dup of the fd of each plane,
-/// for [`import::receive`](crate::import::receive) at the other end.
-///
-/// The socket is a connected Unix one of the SOCK_SEQPACKET kind, which keeps messages apart.
-/// Messages of other kinds may go over it as well, if both ends know which comes when. Never
-/// waits, whatever the socket's mode; what was not sent whole was not sent. The buffer may go as
-/// soon as this returns: the memory lives on in the message. Thread-safe.
-///
-/// # The message
-/// 64 bytes, and beside them an fd for each plane (SCM_RIGHTS), in their order and also where
-/// planes share a dma-buf. Numbers are little-endian and of 4 bytes unless said otherwise.
-///
-/// | byte | |
-/// | --- | --- |
-/// | 0 | `dma-buf`, and the format's version in an eighth byte: 1 |
-/// | 8 | width in pixels |
-/// | 12 | height in pixels |
-/// | 16 | format: a [`Fourcc`](crate::Fourcc) |
-/// | 20 | number of planes, 1 to 4 |
-/// | 24 | [`Modifier`](crate::Modifier), 8 bytes |
-/// | 32 | offset and stride in bytes of each plane; zeroes after the last one |
-pub fn send(socket: impl AsFd, buffer: &DmaBuf) -> Result<(), SendError> {
-    let failed = |errno| SendError::Send { errno };
-    let socket = socket.as_fd();
-    if !socket::is_seqpacket(socket).map_err(failed)? {
-        return Err(SendError::SocketType);
+impl DmaBuf {
+    /// Sends the buffer to another process: one message of its layout and a dup of the fd of each plane,
+    /// for [`DmaBuf::receive`] at the other end.
+    ///
+    /// The socket is a connected Unix one of the SOCK_SEQPACKET kind, which keeps messages apart.
+    /// Messages of other kinds may go over it as well, if both ends know which comes when. Never
+    /// waits, whatever the socket's mode; what was not sent whole was not sent. The buffer may go as
+    /// soon as this returns: the memory lives on in the message. Thread-safe.
+    ///
+    /// # The message
+    /// 64 bytes, and beside them an fd for each plane (SCM_RIGHTS), in their order and also where
+    /// planes share a dma-buf. Numbers are little-endian and of 4 bytes unless said otherwise.
+    ///
+    /// | byte | |
+    /// | --- | --- |
+    /// | 0 | `dma-buf`, and the format's version in an eighth byte: 1 |
+    /// | 8 | width in pixels |
+    /// | 12 | height in pixels |
+    /// | 16 | format: a [`Fourcc`](crate::Fourcc) |
+    /// | 20 | number of planes, 1 to 4 |
+    /// | 24 | [`Modifier`](crate::Modifier), 8 bytes |
+    /// | 32 | offset and stride in bytes of each plane; zeroes after the last one |
+    pub fn send(&self, socket: impl AsFd) -> Result<(), SendError> {
+        let failed = |errno| SendError::Send { errno };
+        let socket = socket.as_fd();
+        if !socket::is_seqpacket(socket).map_err(failed)? {
+            return Err(SendError::SocketType);
+        }
+        let planes = self.planes();
+        let places: ArrayVec<_, MAX_PLANES> = planes.iter().map(|p| (p.offset, p.stride)).collect();
+        let fds: ArrayVec<_, MAX_PLANES> = planes
+            .iter()
+            .map(|plane| self.objects()[plane.object].as_fd())
+            .collect();
+        let bytes = message::encode(self.desc(), &places);
+        socket::send(socket, &bytes, &fds).map_err(failed)
     }
-    let planes = buffer.planes();
-    let places: ArrayVec<_, MAX_PLANES> = planes.iter().map(|p| (p.offset, p.stride)).collect();
-    let fds: ArrayVec<_, MAX_PLANES> = planes
-        .iter()
-        .map(|plane| buffer.objects()[plane.object].as_fd())
-        .collect();
-    let bytes = message::encode(buffer.layout(), &places);
-    socket::send(socket, &bytes, &fds).map_err(failed)
 }

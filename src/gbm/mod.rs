@@ -42,9 +42,9 @@ use gbm::BufferObjectFlags;
 
 use crate::Errno;
 use crate::alloc::{self, Allocator, Request, Usage};
-use crate::buffer::{BufferId, DmaBuf, Fourcc, Layout, MAX_PLANES, Modifier, PlaneFd};
+use crate::buffer::{BufferDesc, BufferId, DmaBuf, Fourcc, MAX_PLANES, Modifier, PlaneFd};
 use crate::device::{self, Device};
-use crate::negotiate::{self, Endpoint, Support};
+use crate::negotiate::{Endpoint, Support};
 use crate::sys::process::Owner;
 use crate::{gem, sys};
 use living::Living;
@@ -203,10 +203,7 @@ impl Gbm {
             })
         };
         let formats = candidates.into_iter().filter_map(known).collect();
-        let mut uses = negotiate::Usage::empty();
-        uses.set(negotiate::Usage::RENDER, usage.contains(Usage::RENDER));
-        uses.set(negotiate::Usage::SCANOUT, usage.contains(Usage::SCANOUT));
-        Ok(Endpoint::gbm(self.device.clone(), device, uses, formats))
+        Ok(Endpoint::gbm(self.device.clone(), device, usage, formats))
     }
 
     fn lock(&self) -> MutexGuard<'_, gbm::Device<OwnedFd>> {
@@ -243,7 +240,9 @@ fn is_refusal(error: &alloc::Error) -> bool {
 
 fn flags_of(usage: Usage) -> BufferObjectFlags {
     let mut flags = BufferObjectFlags::empty();
-    flags.set(BufferObjectFlags::RENDERING, usage.contains(Usage::RENDER));
+    // gbm has one word for all that a GPU does.
+    let by_gpu = Usage::RENDER | Usage::SAMPLE | Usage::STORE | Usage::COPY_FROM | Usage::COPY_TO;
+    flags.set(BufferObjectFlags::RENDERING, usage.intersects(by_gpu));
     flags.set(BufferObjectFlags::SCANOUT, usage.contains(Usage::SCANOUT));
     flags
 }
@@ -272,7 +271,7 @@ impl Allocator for Gbm {
             device: self.device.clone(),
             id,
         })?;
-        let layout = Layout {
+        let layout = BufferDesc {
             width: request.width,
             height: request.height,
             fourcc: request.fourcc,

@@ -24,7 +24,7 @@ mod table;
 pub use error::Error;
 pub use object::{Handle, Object};
 pub use released::Released;
-pub use table::{Found, Stats};
+pub use table::{ImportOrigin, Stats};
 
 pub(crate) use kernel::is_lost;
 pub(crate) use object::Handles;

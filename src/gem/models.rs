@@ -8,7 +8,7 @@ use super::Handle;
 use super::kernel::Kernel;
 use super::model::{A, B, Model, ModelKernel, assert_good, create, import};
 use super::shared::Arc;
-use super::table::{Found, Lease, Table};
+use super::table::{ImportOrigin, Lease, Table};
 use crate::Errno;
 
 /// Explores `threads` over one table; at the end nothing is open and every close was right.
@@ -208,11 +208,11 @@ fn what_an_import_meets_is_what_is_there() {
         |table| vec![import(table, A)],
         [just_drop, |table, _| {
             let (lease, found) = Table::import(&table, A, A).unwrap();
-            assert_ne!(found, Found::SelfImport);
+            assert_ne!(found, ImportOrigin::SelfImport);
             assert_good(&lease, A);
             assert_eq!(
                 Table::import(&table, A, A).unwrap().1,
-                Found::AlreadyImported
+                ImportOrigin::AlreadyImported
             );
         }],
     );

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::kernel::{File, Kernel};
 use super::shared::Arc;
 use super::table::{Held, Lease, Table};
-use super::{Error, Found, Released, Stats};
+use super::{Error, ImportOrigin, Released, Stats};
 use crate::Errno;
 use crate::buffer::BufferId;
 use crate::sys;
@@ -96,7 +96,7 @@ impl Handles {
     }
 
     /// The object of a bare fd: one `fstat` where this file description has it.
-    pub(crate) fn import_fd(&self, fd: BorrowedFd<'_>) -> Result<(Object, Found), Error> {
+    pub(crate) fn import_fd(&self, fd: BorrowedFd<'_>) -> Result<(Object, ImportOrigin), Error> {
         let id = BufferId::of(fd).map_err(|errno| Error::Identify {
             device: self.name().to_owned(),
             errno,
@@ -110,14 +110,14 @@ impl Handles {
         &self,
         fd: BorrowedFd<'_>,
         id: BufferId,
-    ) -> Result<(Object, Found), Error> {
+    ) -> Result<(Object, ImportOrigin), Error> {
         if let Some((lease, found)) = Table::hit(&self.0, id) {
             return Ok((Object(lease), found));
         }
         self.check_process()?;
         let (lease, found) = Table::import(&self.0, fd, id)
             .map_err(|errno| self.lost_or(errno, |device| Error::Import { device, errno }))?;
-        if found == Found::New {
+        if found == ImportOrigin::New {
             log::debug!("{}: imported {id:?} as {:?}", self.name(), lease.handle());
         }
         Ok((Object(lease), found))

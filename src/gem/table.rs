@@ -17,7 +17,7 @@ use crate::buffer::BufferId;
 
 /// What an import met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Found {
+pub enum ImportOrigin {
     /// The object was created on this very file description, and its handle is the one from
     /// there.
     SelfImport,
@@ -42,10 +42,10 @@ enum Origin {
 
 impl Origin {
     /// What an import meets in a handle from there.
-    fn found(self) -> Found {
+    fn found(self) -> ImportOrigin {
         match self {
-            Self::Created => Found::SelfImport,
-            Self::Imported | Self::Adopted | Self::Released => Found::AlreadyImported,
+            Self::Created => ImportOrigin::SelfImport,
+            Self::Imported | Self::Adopted | Self::Released => ImportOrigin::AlreadyImported,
         }
     }
 }
@@ -230,7 +230,7 @@ impl<K: Kernel> Table<K> {
     }
 
     /// The lease of a dma-buf that is in use here. No system call, and not the table's lock.
-    pub(super) fn hit(this: &Arc<Self>, id: BufferId) -> Option<(Arc<Lease<K>>, Found)> {
+    pub(super) fn hit(this: &Arc<Self>, id: BufferId) -> Option<(Arc<Lease<K>>, ImportOrigin)> {
         let lease = this.index.living(id)?;
         let found = lease.origin.found();
         Some((lease, found))
@@ -242,7 +242,7 @@ impl<K: Kernel> Table<K> {
         this: &Arc<Self>,
         fd: K::Fd<'_>,
         id: BufferId,
-    ) -> Result<(Arc<Lease<K>>, Found), Errno> {
+    ) -> Result<(Arc<Lease<K>>, ImportOrigin), Errno> {
         if let Some(hit) = Self::hit(this, id) {
             return Ok(hit);
         }
@@ -281,8 +281,8 @@ impl<K: Kernel> Table<K> {
         };
         let leased = known.unwrap_or_else(|| {
             let found = match origin {
-                Origin::Released => Found::AlreadyImported,
-                _ => Found::New,
+                Origin::Released => ImportOrigin::AlreadyImported,
+                _ => ImportOrigin::New,
             };
             (Self::insert(this, &mut state, handle, origin), found)
         });
@@ -484,7 +484,7 @@ impl<K: Kernel> Table<K> {
         this: &Arc<Self>,
         state: &mut State<K>,
         handle: Handle,
-    ) -> Option<(Arc<Lease<K>>, Found)> {
+    ) -> Option<(Arc<Lease<K>>, ImportOrigin)> {
         let entry = state.entries.get_mut(&handle)?;
         let lease = entry.lease.upgrade().unwrap_or_else(|| {
             state.leases += 1;

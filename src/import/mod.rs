@@ -3,7 +3,7 @@
 mod receive;
 
 pub use crate::buffer::message::Malformed;
-pub use receive::{ReceiveError, receive};
+pub use receive::ReceiveError;
 
 use std::os::fd::AsFd;
 
@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use crate::buffer::{DmaBuf, MAX_PLANES};
 use crate::device::Device;
-use crate::gem::{self, Found, Object};
+use crate::gem::{self, ImportOrigin, Object};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};
 
@@ -45,7 +45,7 @@ into_io_error!(Error);
 /// Planes in one dma-buf share one object. The handles are closed when the last user of each goes.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    objects: ArrayVec<(Object, Found), MAX_PLANES>,
+    objects: ArrayVec<(Object, ImportOrigin), MAX_PLANES>,
     /// Indices into `objects`, small because this is copied with every import.
     planes: ArrayVec<u8, MAX_PLANES>,
 }
@@ -59,7 +59,7 @@ impl Imported {
     }
 
     /// The objects, in the order of [`DmaBuf::objects`], and what the import met of each.
-    pub fn objects(&self) -> impl ExactSizeIterator<Item = (&Object, Found)> {
+    pub fn objects(&self) -> impl ExactSizeIterator<Item = (&Object, ImportOrigin)> {
         self.objects.iter().map(|(object, found)| (object, *found))
     }
 
@@ -69,7 +69,7 @@ impl Imported {
     }
 
     /// What the import met of the first plane's object.
-    pub fn found(&self) -> Found {
+    pub fn origin(&self) -> ImportOrigin {
         self.objects[0].1
     }
 }
@@ -97,7 +97,7 @@ impl Device {
     /// Imports a bare dma-buf fd, about which nothing else is known. Borrows the fd.
     ///
     /// Costs a `fstat` where the dma-buf is in use here already.
-    pub fn import_fd(&self, fd: impl AsFd) -> Result<(Object, Found), gem::Error> {
+    pub fn import_fd(&self, fd: impl AsFd) -> Result<(Object, ImportOrigin), gem::Error> {
         self.handles().import_fd(fd.as_fd())
     }
 }

@@ -71,48 +71,50 @@ impl ReceiveError {
 
 into_io_error!(ReceiveError);
 
-/// Receives a buffer from another process that called [`export::send`](crate::export::send).
-///
-/// Nothing that comes is trusted: message and fds are checked as [`DmaBuf::new`] does, and the
-/// message is refused if anything is missing, left over or wrong. One message is taken with every
-/// call that does not answer [`ReceiveError::Empty`]. The fds are the buffer's, and close-on-exec.
-/// Never waits for the socket, whatever its mode. Thread-safe.
-///
-/// The peer chooses what the fds are, and can so make this call wait: `fstat` and `close` of a file on
-/// FUSE (or on a network) are answered by the program that serves the file system. Call this for peers
-/// that are not trusted so far on a thread that may wait.
-///
-/// Fds that the kernel adds because the socket asks for them (SO_PASSPIDFD) are closed.
-///
-/// What is not checked, since it cannot be, is what the peer does with the memory: it may go on
-/// writing to it.
-pub fn receive(socket: impl AsFd) -> Result<DmaBuf, ReceiveError> {
-    let failed = |errno| match errno {
-        Errno::EAGAIN => ReceiveError::Empty,
-        errno => ReceiveError::Receive { errno },
-    };
-    let socket = socket.as_fd();
-    if !socket::is_seqpacket(socket).map_err(failed)? {
-        return Err(ReceiveError::SocketType);
+impl DmaBuf {
+    /// Receives a buffer from another process that called [`DmaBuf::send`].
+    ///
+    /// Nothing that comes is trusted: message and fds are checked as [`DmaBuf::new`] does, and the
+    /// message is refused if anything is missing, left over or wrong. One message is taken with every
+    /// call that does not answer [`ReceiveError::Empty`]. The fds are the buffer's, and close-on-exec.
+    /// Never waits for the socket, whatever its mode. Thread-safe.
+    ///
+    /// The peer chooses what the fds are, and can so make this call wait: `fstat` and `close` of a file on
+    /// FUSE (or on a network) are answered by the program that serves the file system. Call this for peers
+    /// that are not trusted so far on a thread that may wait.
+    ///
+    /// Fds that the kernel adds because the socket asks for them (SO_PASSPIDFD) are closed.
+    ///
+    /// What is not checked, since it cannot be, is what the peer does with the memory: it may go on
+    /// writing to it.
+    pub fn receive(socket: impl AsFd) -> Result<Self, ReceiveError> {
+        let failed = |errno| match errno {
+            Errno::EAGAIN => ReceiveError::Empty,
+            errno => ReceiveError::Receive { errno },
+        };
+        let socket = socket.as_fd();
+        if !socket::is_seqpacket(socket).map_err(failed)? {
+            return Err(ReceiveError::SocketType);
+        }
+        let mut bytes = [0; message::LENGTH];
+        let received = socket::receive(socket, &mut bytes).map_err(failed)?;
+        match received.length {
+            0 => return Err(ReceiveError::Closed),
+            message::LENGTH => {}
+            other => return Err(Malformed::Length(other).into()),
+        }
+        let (layout, places) = message::decode(&bytes)?;
+        if received.fds_lost {
+            return Err(ReceiveError::FdsLost);
+        }
+        if received.fds.len() != places.len() {
+            return Err(ReceiveError::FdCount {
+                expected: places.len(),
+                found: received.fds.len(),
+            });
+        }
+        let plane = |(fd, (offset, stride))| PlaneFd { fd, offset, stride };
+        let planes = received.fds.into_iter().zip(places).map(plane);
+        Ok(Self::new(layout, planes)?)
     }
-    let mut bytes = [0; message::LENGTH];
-    let received = socket::receive(socket, &mut bytes).map_err(failed)?;
-    match received.length {
-        0 => return Err(ReceiveError::Closed),
-        message::LENGTH => {}
-        other => return Err(Malformed::Length(other).into()),
-    }
-    let (layout, places) = message::decode(&bytes)?;
-    if received.fds_lost {
-        return Err(ReceiveError::FdsLost);
-    }
-    if received.fds.len() != places.len() {
-        return Err(ReceiveError::FdCount {
-            expected: places.len(),
-            found: received.fds.len(),
-        });
-    }
-    let plane = |(fd, (offset, stride))| PlaneFd { fd, offset, stride };
-    let planes = received.fds.into_iter().zip(places).map(plane);
-    Ok(DmaBuf::new(layout, planes)?)
 }

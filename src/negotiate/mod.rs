@@ -82,6 +82,8 @@ pub use agreement::{Agreement, Choice, Nothing, Reason, Why};
 pub use endpoint::{DeviceKey, Endpoint};
 pub use error::Error;
 pub use feedback::{Encoded, EncodedTranche, Feedback, FormatTable, Tranche, TrancheFlags};
-pub use formats::{FormatSet, Support, Usage};
+pub use formats::{FormatSet, Support};
+
+pub use crate::buffer::Usage;
 pub use in_formats::parse_in_formats;
 pub use wanted::{Substitute, Wanted};

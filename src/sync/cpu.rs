@@ -174,7 +174,7 @@ impl Mapping {
     /// Begins an access, after waiting for the devices that are in its way: those that have left
     /// a fence in the dma-buf, as drivers with implicit synchronisation do. Vulkan does not; work
     /// submitted there, a [`Blit`](crate::blit::Blit) included, is to be waited for first, or its
-    /// fence [left there](super::implicit::import).
+    /// fence [left there](super::implicit::import_sync_file).
     ///
     /// [`Error::TimedOut`] if devices are in the way until the deadline; one that has passed begins
     /// only what has not to wait. The ioctl knows no deadline, so this polls before it: what a device

@@ -33,7 +33,7 @@ impl HostCopy {
     ///
     /// [`Error::OnHost`] if the host has the picture, and how it lies there is not known: the
     /// transfer is of a rectangle, of the one plane that a resource has.
-    pub(super) fn of(buffer: &DmaBuf, object: &buffer::Object) -> Result<Option<Self>, Error> {
+    pub(super) fn of(buffer: &DmaBuf, object: &buffer::PlaneObject) -> Result<Option<Self>, Error> {
         if is_own_dumb_buffer(buffer) {
             return Ok(None);
         }

@@ -1,8 +1,8 @@
 //! From the fences that dma-bufs carry to explicit ones, and back.
 //!
 //! Drivers with implicit synchronisation leave a fence in each dma-buf they use and wait for those
-//! they find; Vulkan does neither. These are the bridges between the two: [`export`] before Vulkan
-//! work on a buffer that came from a driver of the one kind, [`import`] after it
+//! they find; Vulkan does neither. These are the bridges between the two: [`export_sync_file`] before Vulkan
+//! work on a buffer that came from a driver of the one kind, [`import_sync_file`] after it
 //! (`Documentation/driver-api/dma-buf.rst`, Implicit Fence Poll Support, and the comments on
 //! `dma_buf_export_sync_file` in `include/uapi/linux/dma-buf.h`).
 
@@ -16,25 +16,25 @@ use crate::sys::dma_buf;
 const EXPORT: &str = "DMA_BUF_IOCTL_EXPORT_SYNC_FILE";
 const IMPORT: &str = "DMA_BUF_IOCTL_IMPORT_SYNC_FILE";
 
-/// What somebody has to wait for who is about to read the buffer (writers), or to write it
-/// (everybody): one fence for all its dma-bufs, as they are now.
+/// A fence for the pending work that must finish before `access`: writers for reading, everyone for
+/// writing. One fence for all dma-bufs of the buffer, as they are now.
 ///
 /// Does not wait. Signalled already where there is nobody. [`Error::Unsupported`] before Linux 6.0
 /// and where a sandbox forbids the ioctl: see [`fence`].
-pub fn export(buffer: &DmaBuf, access: Access) -> Result<SyncFile, Error> {
+pub fn export_sync_file(buffer: &DmaBuf, access: Access) -> Result<SyncFile, Error> {
     // Planes in one dma-buf share one object.
     let (first, others) = match buffer.objects() {
         [first, others @ ..] => (first, others),
         [] => return SyncFile::signalled(),
     };
-    let first = export_fd(first, access)?;
+    let first = export_sync_file_fd(first, access)?;
     others.iter().try_fold(first, |merged, object| {
-        merged.merge(&export_fd(object, access)?)
+        merged.merge(&export_sync_file_fd(object, access)?)
     })
 }
 
-/// As [`export`], of one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for others.
-pub fn export_fd(dma_buf: impl AsFd, access: Access) -> Result<SyncFile, Error> {
+/// As [`export_sync_file`], of one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for others.
+pub fn export_sync_file_fd(dma_buf: impl AsFd, access: Access) -> Result<SyncFile, Error> {
     let dma_buf = dma_buf.as_fd();
     match dma_buf::export_sync_file(dma_buf, access.flags()) {
         Ok(fence) => Ok(SyncFile::of_kernel(fence)),
@@ -43,29 +43,33 @@ pub fn export_fd(dma_buf: impl AsFd, access: Access) -> Result<SyncFile, Error> 
     }
 }
 
-/// As [`export`], but where there is no such ioctl the fence polls the dma-bufs themselves.
+/// As [`export_sync_file`], but where there is no such ioctl the fence polls the dma-bufs themselves.
 pub fn fence(buffer: &DmaBuf, access: Access) -> Result<Fence, Error> {
-    match export(buffer, access) {
+    match export_sync_file(buffer, access) {
         Ok(fence) => Ok(Fence::SyncFile(fence)),
         Err(Error::Unsupported { .. }) => Polled::new(buffer, access).map(Fence::Polled),
         Err(error) => Err(error),
     }
 }
 
-/// Leaves a fence in the buffer, in each of its dma-bufs: that of somebody who reads it, which
-/// writers wait for, or who writes it, which everybody waits for.
+/// Leaves a fence in each dma-buf of the buffer. Writers wait for the fence of a reader, and everyone
+/// waits for the fence of a writer.
 ///
 /// Does not wait. After an error some of the dma-bufs may have the fence already; that makes
 /// others wait for it, and does no other harm. [`Error::Unsupported`] before Linux 6.0 and where
 /// a sandbox forbids the ioctl: wait for the fence, then, before others are given the buffer, as
 /// [`import_or_wait`] does.
-pub fn import(buffer: &DmaBuf, fence: &SyncFile, access: Access) -> Result<(), Error> {
+pub fn import_sync_file(buffer: &DmaBuf, fence: &SyncFile, access: Access) -> Result<(), Error> {
     let mut objects = buffer.objects().iter();
-    objects.try_for_each(|object| import_fd(object, fence, access))
+    objects.try_for_each(|object| import_sync_file_fd(object, fence, access))
 }
 
-/// As [`import`], into one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for others.
-pub fn import_fd(dma_buf: impl AsFd, fence: &SyncFile, access: Access) -> Result<(), Error> {
+/// As [`import_sync_file`], into one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for others.
+pub fn import_sync_file_fd(
+    dma_buf: impl AsFd,
+    fence: &SyncFile,
+    access: Access,
+) -> Result<(), Error> {
     let dma_buf = dma_buf.as_fd();
     match dma_buf::import_sync_file(dma_buf, fence.as_fd(), access.flags()) {
         Ok(()) => Ok(()),
@@ -74,14 +78,14 @@ pub fn import_fd(dma_buf: impl AsFd, fence: &SyncFile, access: Access) -> Result
     }
 }
 
-/// As [`import`], but where there is no such ioctl it waits for the fence instead.
+/// As [`import_sync_file`], but where there is no such ioctl it waits for the fence instead.
 pub fn import_or_wait(
     buffer: &DmaBuf,
     fence: &SyncFile,
     access: Access,
     deadline: impl Into<Deadline>,
 ) -> Result<(), Error> {
-    match import(buffer, fence, access) {
+    match import_sync_file(buffer, fence, access) {
         Err(Error::Unsupported { .. }) => fence.wait(deadline),
         imported => imported,
     }

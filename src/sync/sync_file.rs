@@ -116,7 +116,7 @@ impl SyncFile {
             udmabuf::create(udmabuf::open()?.as_fd(), memory.as_fd(), size)
         };
         let memory = memory().map_err(|errno| Error::NoSignalled { errno })?;
-        implicit::export_fd(memory, super::Access::Write)
+        implicit::export_sync_file_fd(memory, super::Access::Write)
     }
 
     /// Another fd of the same fence.

@@ -5,7 +5,7 @@ use ash::vk;
 use super::image::DMA_BUF;
 use super::memory::{self, Dedicated, Memory};
 use super::{Call, Device, Error, Feature, Image, ImageUsage, query};
-use crate::buffer::{DmaBuf, FormatInfo, Layout, Modifier, Object, Plane, layout};
+use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, Modifier, Plane, PlaneObject, layout};
 
 /// A shared buffer of LINEAR memory as a `VkBuffer` on one device: its one dma-buf, from the first
 /// byte to the picture's last.
@@ -59,7 +59,7 @@ impl Device {
         if !features.contains(vk::ExternalMemoryFeatureFlags::IMPORTABLE) {
             return Err(self.buffer_usage(usage));
         }
-        let end = layout::end_of_picture(buffer.layout(), buffer.planes());
+        let end = layout::end_of_picture(buffer.desc(), buffer.planes());
         let mut new = Buffer::create(self, end.unwrap_or(object.size()), usage)?;
         let needs = new.needs();
         let memory = Memory::import(self, object, needs, Dedicated::Buffer(new.raw))?;
@@ -97,7 +97,7 @@ impl Device {
 }
 
 /// The one dma-buf of a buffer that is bytes in rows.
-fn bytes_of(buffer: &DmaBuf) -> Result<&Object, Error> {
+fn bytes_of(buffer: &DmaBuf) -> Result<&PlaneObject, Error> {
     if buffer.modifier() != Modifier::LINEAR {
         return Err(match buffer.modifier().is_explicit() {
             true => Error::NotLinear(buffer.modifier()),
@@ -117,12 +117,12 @@ fn bytes_of(buffer: &DmaBuf) -> Result<&Object, Error> {
 /// the offset is a multiple of them (VUID-vkCmdCopyBufferToImage-dstImage-07975) and of 4 bytes
 /// (VUID-vkCmdCopyBufferToImage-commandBuffer-07737).
 pub fn copy_region(buffer: &DmaBuf, plane: usize) -> Result<vk::BufferImageCopy, Error> {
-    region(buffer.layout(), buffer.planes(), plane)
+    region(buffer.desc(), buffer.planes(), plane)
 }
 
 /// As [`copy_region`], of a picture anywhere.
 pub(crate) fn region(
-    layout: &Layout,
+    layout: &BufferDesc,
     planes: &[Plane],
     plane: usize,
 ) -> Result<vk::BufferImageCopy, Error> {

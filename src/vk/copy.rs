@@ -149,7 +149,7 @@ impl Image {
             (destination, vk::FormatFeatureFlags::BLIT_DST),
         ];
         for (image, feature) in ends {
-            let modifier = image.layout().modifier;
+            let modifier = image.desc().modifier;
             let listed = query::modifiers(&image.device, image.format());
             let able = listed.iter().any(|properties| {
                 properties.drm_format_modifier == modifier.0
@@ -158,11 +158,11 @@ impl Image {
                         .contains(feature)
             });
             // Blits go by the components' names, which must then be the right ones.
-            let in_order = format_of(image.layout().fourcc).is_some_and(|f| f.in_order());
+            let in_order = format_of(image.desc().fourcc).is_some_and(|f| f.in_order());
             if !able || !in_order || !draws {
                 return Err(Error::Blit {
                     device: image.device.physical().name().to_owned(),
-                    fourcc: image.layout().fourcc,
+                    fourcc: image.desc().fourcc,
                     modifier,
                 });
             }

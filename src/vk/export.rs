@@ -12,7 +12,7 @@ use super::query;
 use super::{Call, Commands, Device, Error, Feature, ImageUsage, ownership};
 use crate::alloc::{self, Allocator, Request};
 use crate::buffer::layout::{Packed, pack};
-use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier};
+use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, Fourcc, MAX_PLANES, Modifier};
 
 /// How long a driver may take to make a new image's first layout.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ impl Device {
         }
         let usage = usage.into();
         let pixels = Pixels::from(known(self, fourcc)?);
-        let asked = Layout {
+        let asked = BufferDesc {
             width,
             height,
             fourcc,
@@ -77,7 +77,7 @@ impl Device {
             modifier_functions.get_image_drm_format_modifier_properties(raw, &mut properties)
         }
         .map_err(self.failed(Call::GetImageDrmFormatModifierProperties))?;
-        let layout = Layout {
+        let layout = BufferDesc {
             modifier: Modifier(properties.drm_format_modifier),
             ..asked
         };
@@ -116,14 +116,14 @@ impl Device {
         let memory = Memory::exportable(self, needs, Dedicated::Buffer(buffer.raw()))?;
         let fd = memory.export()?;
         buffer.bind(memory)?;
-        let layout = Layout::linear(width, height, fourcc);
+        let layout = BufferDesc::linear(width, height, fourcc);
         Ok((buffer, DmaBuf::of_one(layout, fd, planes, None)?))
     }
 
     /// Those of the modifiers that the device exports such images with.
     fn exportable(
         &self,
-        asked: &Layout,
+        asked: &BufferDesc,
         modifiers: &[Modifier],
         usage: ImageUsage,
     ) -> Result<Vec<Modifier>, Error> {
@@ -160,7 +160,7 @@ impl Device {
 
     /// Offset and stride of each memory plane of a modifier's image.
     fn planes_of(&self, image: &Image) -> Result<ArrayVec<(u32, u32), MAX_PLANES>, Error> {
-        let modifier = image.layout().modifier;
+        let modifier = image.desc().modifier;
         let listed = query::modifiers(self, image.format());
         let listed = listed.iter().find(|l| l.drm_format_modifier == modifier.0);
         let count = listed.map_or(0, |l| l.drm_format_modifier_plane_count as usize);
@@ -192,7 +192,7 @@ impl Device {
         match planes.iter().enumerate().any(same) {
             true => Err(Error::OverlappingPlanes {
                 device: self.physical().name().to_owned(),
-                fourcc: image.layout().fourcc,
+                fourcc: image.desc().fourcc,
             }),
             false => Ok(planes),
         }
@@ -243,12 +243,12 @@ pub unsafe fn initialize(commands: vk::CommandBuffer, image: &Image) {
 /// A tiled buffer is initialised before it is given out, which waits for the device's queue; a
 /// LINEAR one waits for nothing.
 #[derive(Clone, Debug)]
-pub struct Exporter {
+pub struct ImageAllocator {
     device: Device,
     usage: ImageUsage,
 }
 
-impl Exporter {
+impl ImageAllocator {
     /// An allocator of images for this use.
     pub fn new(device: &Device, usage: impl Into<ImageUsage>) -> Self {
         Self {
@@ -279,7 +279,7 @@ impl Exporter {
     }
 }
 
-impl Allocator for Exporter {
+impl Allocator for ImageAllocator {
     fn name(&self) -> &'static str {
         "vulkan"
     }

@@ -7,7 +7,7 @@ use super::memory::{self, Dedicated, Memory};
 use super::query::{self, Kind};
 use super::{Call, Device, Error, Feature, ImageFormat, ImageUsage, format_of, quirks};
 use crate::buffer::{
-    DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Modifier, Plane, PlaneInfo, layout,
+    BufferDesc, DmaBuf, FormatInfo, Fourcc, MAX_PLANES, Modifier, Plane, PlaneInfo, layout,
 };
 
 pub(super) const DMA_BUF: vk::ExternalMemoryHandleTypeFlags =
@@ -36,7 +36,7 @@ pub(super) const MEMORY_PLANES: [vk::ImageAspectFlags; MAX_PLANES] = [
 pub struct Image {
     pub(super) device: Device,
     raw: vk::Image,
-    layout: Layout,
+    layout: BufferDesc,
     pixels: Pixels,
     usage: ImageUsage,
     disjoint: bool,
@@ -78,7 +78,7 @@ impl From<&ImageFormat> for Pixels {
 struct Picture<'a> {
     buffer: &'a DmaBuf,
     /// The size is the picture's.
-    layout: Layout,
+    layout: BufferDesc,
     pixels: Pixels,
     planes: &'a [Plane],
     /// What is known of the planes.
@@ -93,7 +93,7 @@ impl<'a> Picture<'a> {
         let info = FormatInfo::of(buffer.fourcc());
         Ok(Self {
             buffer,
-            layout: *buffer.layout(),
+            layout: *buffer.desc(),
             pixels,
             planes: buffer.planes(),
             infos: info.map_or(&[], |info| info.planes),
@@ -126,10 +126,10 @@ impl<'a> Picture<'a> {
         }
         Ok(Self {
             buffer,
-            layout: Layout {
+            layout: BufferDesc {
                 width: buffer.width().div_ceil(one[0].horizontal),
                 height: one[0].rows(buffer.height()),
-                ..*buffer.layout()
+                ..*buffer.desc()
             },
             pixels: Pixels {
                 format,
@@ -283,7 +283,7 @@ fn import(device: &Device, picture: &Picture<'_>, usage: ImageUsage) -> Result<I
 
 /// Whether the device says that it imports such an image, and what kind of image that is.
 fn importable(device: &Device, picture: &Picture<'_>, usage: ImageUsage) -> Result<Kind, Error> {
-    let Layout {
+    let BufferDesc {
         fourcc, modifier, ..
     } = picture.layout;
     let name = || device.physical().name().to_owned();
@@ -353,7 +353,7 @@ fn importable(device: &Device, picture: &Picture<'_>, usage: ImageUsage) -> Resu
     {
         return Err(refused(vk::Result::ERROR_FORMAT_NOT_SUPPORTED));
     }
-    let Layout { width, height, .. } = picture.layout;
+    let BufferDesc { width, height, .. } = picture.layout;
     if width > limits.extent.width || height > limits.extent.height {
         return Err(Error::TooLarge {
             width,
@@ -366,7 +366,7 @@ fn importable(device: &Device, picture: &Picture<'_>, usage: ImageUsage) -> Resu
 }
 
 /// VUID-VkImageCreateInfo-format-04712 and -04713: subsampled formats have even sizes.
-pub(super) fn even(layout: &Layout, (across, down): (u32, u32)) -> Result<(), Error> {
+pub(super) fn even(layout: &BufferDesc, (across, down): (u32, u32)) -> Result<(), Error> {
     match layout.width.is_multiple_of(across) && layout.height.is_multiple_of(down) {
         true => Ok(()),
         false => Err(Error::OddSize {
@@ -390,7 +390,7 @@ fn aligned(picture: &Picture<'_>) -> Result<(), Error> {
 
 /// What is common to images that are shared. To chain: the modifiers.
 pub(super) fn create_info<'a>(
-    layout: &Layout,
+    layout: &BufferDesc,
     kind: &Kind,
     external: &'a mut vk::ExternalMemoryImageCreateInfo<'_>,
 ) -> vk::ImageCreateInfo<'a> {
@@ -507,7 +507,7 @@ impl Image {
     pub(super) fn of(
         device: &Device,
         raw: vk::Image,
-        layout: Layout,
+        layout: BufferDesc,
         pixels: Pixels,
         kind: &Kind,
     ) -> Self {
@@ -523,7 +523,7 @@ impl Image {
     }
 
     /// The same, once its modifier is known.
-    pub(super) fn named(mut self, layout: Layout) -> Self {
+    pub(super) fn named(mut self, layout: BufferDesc) -> Self {
         self.layout = layout;
         self
     }
@@ -560,7 +560,7 @@ impl Image {
     }
 
     /// Size, format and modifier.
-    pub fn layout(&self) -> &Layout {
+    pub fn desc(&self) -> &BufferDesc {
         &self.layout
     }
 

@@ -8,7 +8,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use super::image::DMA_BUF;
 use super::{Call, Device, Error, fds, query, quirks};
 use crate::Errno;
-use crate::buffer::{DmaBuf, Object};
+use crate::buffer::{DmaBuf, PlaneObject};
 use crate::sync::{self, host_copy};
 use crate::sys;
 
@@ -44,7 +44,7 @@ impl Memory {
     /// Imports a dma-buf of at least the needed size. Its fd stays its own: the driver gets a dup.
     pub(super) fn import(
         device: &Device,
-        object: &Object,
+        object: &PlaneObject,
         needs: vk::MemoryRequirements,
         dedicated: Dedicated,
     ) -> Result<Self, Error> {
@@ -54,7 +54,7 @@ impl Memory {
 
     fn try_import(
         device: &Device,
-        object: &Object,
+        object: &PlaneObject,
         needs: vk::MemoryRequirements,
         dedicated: Dedicated,
     ) -> Result<Self, Error> {
@@ -256,7 +256,12 @@ fn own_first(types: &[vk::MemoryPropertyFlags], needed: u32) -> Vec<u32> {
 }
 
 /// The error of an import, and its reason where that can be seen.
-fn refused(device: &Device, object: &Object, result: vk::Result, errno: Option<Errno>) -> Error {
+fn refused(
+    device: &Device,
+    object: &PlaneObject,
+    result: vk::Result,
+    errno: Option<Errno>,
+) -> Error {
     let mode = fcntl(object.as_fd(), FcntlArg::F_GETFL).map(OFlag::from_bits_retain);
     let read_only = mode.is_ok_and(|mode| mode & OFlag::O_ACCMODE == OFlag::O_RDONLY);
     match result == vk::Result::ERROR_INVALID_EXTERNAL_HANDLE && read_only {

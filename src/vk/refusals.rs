@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use super::{Device, Error};
-use crate::buffer::Object;
+use crate::buffer::PlaneObject;
 use crate::sys::dma_buf;
 
 /// Lacks of memory in a row that are believed.
@@ -66,11 +66,11 @@ impl Refusals {
     /// Imports memory unless it is too early to try again.
     pub(super) fn watch<T>(
         &self,
-        object: &Object,
+        object: &PlaneObject,
         import: impl FnOnce() -> Result<T, Error>,
     ) -> Result<T, Error> {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |object: &Object| dma_buf::exporter(object.as_fd()).ok().flatten();
+        let of = |object: &PlaneObject| dma_buf::exporter(object.as_fd()).ok().flatten();
         let is_clean = lock().is_empty();
         let exporter = (!is_clean).then(|| of(object));
         if let Some(exporter) = &exporter

@@ -8,7 +8,7 @@ use crate::buffer::{FormatInfo, Fourcc};
 
 /// How a YCbCr picture is to be understood. The default is what most video is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Colors {
+pub struct YcbcrColors {
     /// The matrix.
     pub model: vk::SamplerYcbcrModelConversion,
     /// Whether black is 16 and white 235 (`ITU_NARROW`) or all values are used.
@@ -22,7 +22,7 @@ pub struct Colors {
     pub chroma: Option<[vk::ChromaLocation; 2]>,
 }
 
-impl Colors {
+impl YcbcrColors {
     /// Where chroma samples lie by the standard of the colours, in formats that are subsampled so.
     fn standard_chroma(&self, (_, down): (u32, u32)) -> [vk::ChromaLocation; 2] {
         use vk::ChromaLocation as L;
@@ -36,7 +36,7 @@ impl Colors {
     }
 }
 
-impl Default for Colors {
+impl Default for YcbcrColors {
     fn default() -> Self {
         Self {
             model: vk::SamplerYcbcrModelConversion::YCBCR_709,
@@ -61,7 +61,7 @@ pub struct YcbcrSampler {
 impl YcbcrSampler {
     /// A sampler for LINEAR or tiled images of this format, with edges clamped and, where the
     /// device has it for the format, linear filtering.
-    pub fn new(device: &Device, fourcc: Fourcc, colors: Colors) -> Result<Self, Error> {
+    pub fn new(device: &Device, fourcc: Fourcc, colors: YcbcrColors) -> Result<Self, Error> {
         device.require(Feature::Ycbcr)?;
         device.require(Feature::Modifiers)?;
         let &ImageFormat {
@@ -211,7 +211,7 @@ impl Image {
 
     /// A view for sampling through a conversion, with that of the same format.
     pub fn ycbcr_view(&self, sampler: &YcbcrSampler) -> Result<ImageView, Error> {
-        let fits = self.pixels().ycbcr && sampler.fourcc == self.layout().fourcc;
+        let fits = self.pixels().ycbcr && sampler.fourcc == self.desc().fourcc;
         if !fits || !self.usage().flags.contains(vk::ImageUsageFlags::SAMPLED) {
             return Err(Error::View {
                 format: self.format(),
@@ -302,7 +302,7 @@ mod tests {
         use vk::SamplerYcbcrModelConversion as M;
         use vk::SamplerYcbcrRange as R;
         let at = |model, range, subsampled| {
-            let colors = Colors {
+            let colors = YcbcrColors {
                 model,
                 range,
                 chroma: None,

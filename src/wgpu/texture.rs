@@ -11,7 +11,7 @@ use super::format::{self, Parked, format_of};
 use super::scopes::catch;
 use super::{Device, Error};
 use crate::alloc::Request;
-use crate::buffer::{DmaBuf, FormatInfo, Layout, Modifier, Refusal, WeakPerBuffer};
+use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, Modifier, Refusal, WeakPerBuffer};
 use crate::vk::{self, Image, ImageUsage};
 
 /// What a shared texture is for.
@@ -78,7 +78,7 @@ impl Device {
     /// Refusals are those of [`vk::Device::import_image`], and wgpu's: formats it does not have,
     /// features and limits the device was created without.
     pub fn import(&self, buffer: &DmaBuf, used: impl Into<TextureUse>) -> Result<Texture, Error> {
-        let plan = self.plan(buffer.layout(), used.into())?;
+        let plan = self.plan(buffer.desc(), used.into())?;
         let image = self.vulkan().import_image(buffer, plan.usage)?;
         self.wrap_image(image, &plan)
     }
@@ -113,7 +113,7 @@ impl Device {
         request: &Request,
         used: impl Into<TextureUse>,
     ) -> Result<(Texture, DmaBuf), Error> {
-        let asked = Layout {
+        let asked = BufferDesc {
             width: request.width,
             height: request.height,
             fourcc: request.fourcc,
@@ -135,7 +135,7 @@ impl Device {
     }
 
     /// Whether wgpu has such textures on this device, and what they are.
-    fn plan(&self, layout: &Layout, used: TextureUse) -> Result<Plan, Error> {
+    fn plan(&self, layout: &BufferDesc, used: TextureUse) -> Result<Plan, Error> {
         let format = format_of(layout.fourcc).ok_or(Error::Format(layout.fourcc))?;
         let enabled = self.device().features();
         let missing = format.required_features() - enabled;
@@ -261,13 +261,13 @@ impl Texture {
     }
 
     /// Size, format and modifier of the buffer.
-    pub fn layout(&self) -> &Layout {
-        self.image.layout()
+    pub fn desc(&self) -> &BufferDesc {
+        self.image.desc()
     }
 
     /// Whether what a shader samples as alpha is undefined, and to be taken for one.
     pub fn is_opaque(&self) -> bool {
-        FormatInfo::of(self.layout().fourcc).is_some_and(|info| !info.alpha)
+        FormatInfo::of(self.desc().fourcc).is_some_and(|info| !info.alpha)
     }
 
     /// Whether wgpu may use it now.

@@ -6,7 +6,7 @@ use primeshare::alloc::{DmaHeap, Dumb, Error, Udmabuf};
 use primeshare::buffer::{FormatInfo, PlaneFd};
 use primeshare::device::{self, NodeKind};
 use primeshare::gbm::{self, Gbm};
-use primeshare::gem::Found;
+use primeshare::gem::ImportOrigin;
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Modifier, Request};
 
@@ -96,10 +96,10 @@ fn every_device_imports_every_allocators_buffers() {
             for device in &devices {
                 let first = device.import(&buffer).unwrap();
                 // `allocators` opened the devices anew, so none of them is at home here.
-                assert_eq!(first.found(), Found::New, "{}", allocator.name());
+                assert_eq!(first.origin(), ImportOrigin::New, "{}", allocator.name());
                 assert_eq!(
-                    device.import(&buffer).unwrap().found(),
-                    Found::AlreadyImported
+                    device.import(&buffer).unwrap().origin(),
+                    ImportOrigin::AlreadyImported
                 );
             }
         }
@@ -116,7 +116,7 @@ fn gbm_shares_no_handles_with_the_device() {
             .unwrap();
         assert_eq!(vkms.stats().handles, 0);
         let imported = vkms.import(&buffer).unwrap();
-        assert_eq!(imported.found(), Found::New);
+        assert_eq!(imported.origin(), ImportOrigin::New);
         // gbm may go before its buffers.
         drop(gbm);
         assert_eq!(imported.object().export().unwrap().1, buffer.id());
@@ -342,7 +342,7 @@ fn received(buffer: &DmaBuf) -> DmaBuf {
             stride: plane.stride,
         })
         .collect();
-    DmaBuf::new(*buffer.layout(), planes).unwrap()
+    DmaBuf::new(*buffer.desc(), planes).unwrap()
 }
 
 #[test]

@@ -16,7 +16,7 @@ fn described_again(buffer: &DmaBuf) -> DmaBuf {
         offset: buffer.planes()[0].offset,
         stride: buffer.planes()[0].stride,
     };
-    DmaBuf::new(*buffer.layout(), [plane]).unwrap()
+    DmaBuf::new(*buffer.desc(), [plane]).unwrap()
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::buffer::PlaneFd;
 use primeshare::sync::{Access, BufferMapping, Error, Mapping, implicit};
-use primeshare::{Allocator, DmaBuf, Errno, Fourcc, Layout, Modifier, Request};
+use primeshare::{Allocator, BufferDesc, DmaBuf, Errno, Fourcc, Modifier, Request};
 
 use crate::fences::asleep::meanwhile;
 use crate::fences::sw_sync::{self, Timeline};
@@ -40,7 +40,7 @@ fn crooked() -> DmaBuf {
         offset,
         stride,
     };
-    let layout = Layout::linear(33, 21, Fourcc::NV12);
+    let layout = BufferDesc::linear(33, 21, Fourcc::NV12);
     DmaBuf::new(layout, [plane(101, 57), plane(5003, 71)]).unwrap()
 }
 
@@ -176,9 +176,9 @@ fn only_buffers_with_known_rows_have_rows() {
                 offset: 0,
                 stride: 256,
             };
-            let layout = Layout {
+            let layout = BufferDesc {
                 modifier,
-                ..Layout::linear(64, 64, fourcc)
+                ..BufferDesc::linear(64, 64, fourcc)
             };
             let buffer = DmaBuf::new(layout, [plane]).unwrap();
             let refused = BufferMapping::new(&buffer).unwrap_err();
@@ -267,7 +267,7 @@ fn access_waits_for_an_explicit_fence_that_was_left_in_the_buffer() {
         let buffer = of_two_dma_bufs(&parts[0], &parts[1]);
         let timeline = Timeline::new();
         // In the second of its dma-bufs.
-        implicit::import(&parts[1], &timeline.fence(1), Access::Write).unwrap();
+        implicit::import_sync_file(&parts[1], &timeline.fence(1), Access::Write).unwrap();
         let mut mapping = BufferMapping::new(&buffer).unwrap();
         let refused = mapping.begin_wait(Access::Read, AT_ONCE).map(drop);
         assert_eq!(refused, Err(Error::TimedOut));

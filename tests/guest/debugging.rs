@@ -40,7 +40,7 @@ fn a_buffer_says_its_layout_and_its_dma_bufs() {
         assert_eq!(
             format!("{buffer:?}"),
             format!(
-                "DmaBuf {{ layout: Layout {{ width: 64, height: 64, fourcc: Fourcc(XR24), \
+                "DmaBuf {{ layout: BufferDesc {{ width: 64, height: 64, fourcc: Fourcc(XR24), \
                  modifier: Modifier(LINEAR) }}, \
                  planes: [Plane {{ object: 0, offset: 0, stride: 256 }}], \
                  objects: [Object {{ fd: OwnedFd {{ fd: {fd} }}, id: {:?}, size: {} }}] }}",

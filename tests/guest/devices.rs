@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use primeshare::device::{self, NodeKind};
-use primeshare::gem::Found;
+use primeshare::gem::ImportOrigin;
 use primeshare::{Device, Errno};
 
 use crate::support::{buffer_on, in_guest};
@@ -60,9 +60,9 @@ fn a_dup_is_the_same_device_and_an_open_another() {
 
         let buffer = buffer_on(&vgem);
         let by_dup = dup.import(&buffer).unwrap();
-        assert_eq!(by_dup.found(), Found::SelfImport);
+        assert_eq!(by_dup.origin(), ImportOrigin::SelfImport);
         let elsewhere = opened.import(&buffer).unwrap();
-        assert_eq!(elsewhere.found(), Found::New);
+        assert_eq!(elsewhere.origin(), ImportOrigin::New);
         // Each may go first; the handle is one and is closed once.
         drop(buffer);
         drop(vgem);
@@ -87,7 +87,7 @@ fn the_same_device_by_another_file_is_told_from_another_device() {
             // What was made on the one is new to the other, under a handle of its own ...
             let buffer = buffer_on(&device);
             let imported = opened.import(&buffer).unwrap();
-            assert_eq!(imported.found(), Found::New);
+            assert_eq!(imported.origin(), ImportOrigin::New);
             assert_eq!((device.stats().handles, opened.stats().handles), (1, 1));
             // ... which is of the device's own memory: it can be mapped through its file.
             let page = 4096.try_into().unwrap();

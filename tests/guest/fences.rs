@@ -32,7 +32,7 @@ fn udmabuf(fourcc: Fourcc) -> DmaBuf {
 /// Who has to wait now: a reader, a writer.
 fn waits(buffer: &DmaBuf) -> (bool, bool) {
     let wait = |access| {
-        let exported = implicit::export(buffer, access).unwrap();
+        let exported = implicit::export_sync_file(buffer, access).unwrap();
         let exported = !exported.is_signalled().unwrap();
         let polled = Polled::new(buffer, access).unwrap();
         let polled = !polled.is_signalled().unwrap();
@@ -164,9 +164,10 @@ fn only_a_sync_file_is_taken_for_one() {
         }
         // Nor a sync_file, or anything else, for a dma-buf.
         let signalled = SyncFile::signalled().unwrap();
-        let refused = implicit::export_fd(&signalled, Access::Read).unwrap_err();
+        let refused = implicit::export_sync_file_fd(&signalled, Access::Read).unwrap_err();
         assert_eq!(refused, Error::NotADmaBuf);
-        let refused = implicit::import_fd(&signalled, &signalled, Access::Read).unwrap_err();
+        let refused =
+            implicit::import_sync_file_fd(&signalled, &signalled, Access::Read).unwrap_err();
         assert_eq!(refused, Error::NotADmaBuf);
         let fd = OwnedFd::from(signalled);
         let fence = SyncFile::try_from(fd).unwrap();
@@ -182,7 +183,7 @@ fn fds_of_fences_are_close_on_exec() {
         let fences = [
             signalled.try_clone().unwrap(),
             signalled.merge(&signalled).unwrap(),
-            implicit::export(&buffer, Access::Read).unwrap(),
+            implicit::export_sync_file(&buffer, Access::Read).unwrap(),
             signalled,
         ];
         for fence in &fences {
@@ -203,11 +204,11 @@ fn a_readers_fence_keeps_writers_waiting_and_a_writers_everybody() {
         for buffer in [udmabuf(Fourcc::XRGB8888), buffer_on(&guest.vgem())] {
             assert_eq!(waits(&buffer), (false, false));
             let timeline = Timeline::new();
-            implicit::import(&buffer, &timeline.fence(1), Access::Read).unwrap();
+            implicit::import_sync_file(&buffer, &timeline.fence(1), Access::Read).unwrap();
             assert_eq!(waits(&buffer), (false, true));
-            implicit::import(&buffer, &timeline.fence(2), Access::Write).unwrap();
+            implicit::import_sync_file(&buffer, &timeline.fence(2), Access::Write).unwrap();
             assert_eq!(waits(&buffer), (true, true));
-            let exported = implicit::export(&buffer, Access::Read).unwrap();
+            let exported = implicit::export_sync_file(&buffer, Access::Read).unwrap();
             timeline.advance(1);
             assert_eq!(waits(&buffer), (true, true));
             timeline.advance(1);
@@ -225,7 +226,7 @@ fn a_drivers_own_fences_are_seen() {
         for (access, waiting) in [(Access::Read, (false, true)), (Access::Write, (true, true))] {
             let fence = VgemFence::attach(&vgem, &buffer, access);
             assert_eq!(waits(&buffer), waiting);
-            let exported = implicit::export(&buffer, Access::Write).unwrap();
+            let exported = implicit::export_sync_file(&buffer, Access::Write).unwrap();
             let info = exported.info().unwrap();
             assert_eq!(info.status, Status::Pending);
             assert_eq!(info.fences[0].driver, "vgem");
@@ -249,7 +250,7 @@ fn a_buffer_of_two_dma_bufs_has_the_fences_of_both() {
             .iter()
             .map(|part| VgemFence::attach(&vgem, part, Access::Write))
             .collect();
-        let exported = implicit::export(&whole, Access::Read).unwrap();
+        let exported = implicit::export_sync_file(&whole, Access::Read).unwrap();
         let polled = Polled::new(&whole, Access::Read).unwrap();
         assert_eq!(exported.info().unwrap().fences.len(), 2);
         fences.pop().unwrap().signal();
@@ -267,10 +268,10 @@ fn a_buffer_of_two_dma_bufs_has_the_fences_of_both() {
         let later = VgemFence::attach(&vgem, &parts[0], Access::Write);
         assert!(polled.is_signalled().unwrap());
         // And into both.
-        let exported = implicit::export(&parts[0], Access::Read).unwrap();
+        let exported = implicit::export_sync_file(&parts[0], Access::Read).unwrap();
         let copy = udmabuf(Fourcc::XRGB8888);
         let target = of_two_dma_bufs(&buffer_on(&vgem), &copy);
-        implicit::import(&target, &exported, Access::Write).unwrap();
+        implicit::import_sync_file(&target, &exported, Access::Write).unwrap();
         for object in target.objects() {
             let plane = one_dma_buf(object);
             assert_eq!(waits(&plane), (true, true));
@@ -286,11 +287,11 @@ fn planes_in_one_dma_buf_share_its_fence() {
         let vgem = guest.vgem();
         let busy = buffer_on(&vgem);
         let fence = VgemFence::attach(&vgem, &busy, Access::Write);
-        let exported = implicit::export(&busy, Access::Read).unwrap();
+        let exported = implicit::export_sync_file(&busy, Access::Read).unwrap();
         let planar = udmabuf(Fourcc::NV12);
         assert_eq!((planar.planes().len(), planar.objects().len()), (2, 1));
-        implicit::import(&planar, &exported, Access::Write).unwrap();
-        let exported = implicit::export(&planar, Access::Write).unwrap();
+        implicit::import_sync_file(&planar, &exported, Access::Write).unwrap();
+        let exported = implicit::export_sync_file(&planar, Access::Write).unwrap();
         assert_eq!(exported.info().unwrap().fences.len(), 1);
         fence.signal();
         exported.wait(Duration::ZERO).unwrap();
@@ -305,11 +306,12 @@ fn without_the_kernels_ioctls_dma_bufs_are_polled_and_fences_waited_for() {
         for errno in [Errno::ENOTTY, Errno::ENOSYS, Errno::EPERM] {
             let unsupported = |ioctl| Error::Unsupported { ioctl, errno };
             let writer = VgemFence::attach(&vgem, &buffer, Access::Write);
-            let exported = implicit::export(&buffer, Access::Read).unwrap();
+            let exported = implicit::export_sync_file(&buffer, Access::Read).unwrap();
             let fence = without_ioctls(&SYNC_FILE_IOCTLS, errno, || {
-                let refused = implicit::export(&buffer, Access::Read).unwrap_err();
+                let refused = implicit::export_sync_file(&buffer, Access::Read).unwrap_err();
                 assert_eq!(refused, unsupported("DMA_BUF_IOCTL_EXPORT_SYNC_FILE"));
-                let refused = implicit::import(&other, &exported, Access::Read).unwrap_err();
+                let refused =
+                    implicit::import_sync_file(&other, &exported, Access::Read).unwrap_err();
                 assert_eq!(refused, unsupported("DMA_BUF_IOCTL_IMPORT_SYNC_FILE"));
                 let import = |deadline: Duration| {
                     implicit::import_or_wait(&other, &exported, Access::Read, deadline)
@@ -341,7 +343,9 @@ fn signals_do_not_end_a_wait_for_a_fence() {
         for polled in [false, true] {
             let writer = Busy::new(&vgem, &buffer, Access::Write);
             let fence = match polled {
-                false => Fence::SyncFile(implicit::export(&buffer, Access::Read).unwrap()),
+                false => {
+                    Fence::SyncFile(implicit::export_sync_file(&buffer, Access::Read).unwrap())
+                }
                 true => Fence::Polled(Polled::new(&buffer, Access::Read).unwrap()),
             };
             let signals = signals::under(|received| {
@@ -369,13 +373,13 @@ fn is_readable(fd: impl AsFd) -> bool {
 }
 
 /// A buffer that is one dma-buf of another.
-fn one_dma_buf(object: &primeshare::buffer::Object) -> DmaBuf {
-    use primeshare::Layout;
+fn one_dma_buf(object: &primeshare::buffer::PlaneObject) -> DmaBuf {
+    use primeshare::BufferDesc;
     use primeshare::buffer::PlaneFd;
     let plane = PlaneFd {
         fd: object.as_fd().try_clone_to_owned().unwrap(),
         offset: 0,
         stride: 64,
     };
-    DmaBuf::new(Layout::linear(64, 1, Fourcc::R8), [plane]).unwrap()
+    DmaBuf::new(BufferDesc::linear(64, 1, Fourcc::R8), [plane]).unwrap()
 }

@@ -10,7 +10,7 @@ use primeshare::alloc::Dumb;
 use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options};
 use primeshare::device::Device;
 use primeshare::gbm::Gbm;
-use primeshare::gem::{Error, Found, Object, Stats};
+use primeshare::gem::{Error, ImportOrigin, Object, Stats};
 use primeshare::import::Imported;
 use primeshare::sync::{Syncobj, SyncobjSupport};
 use primeshare::vk::{Commands, Semaphore, Staging, Use};
@@ -138,7 +138,10 @@ fn a_child_is_refused_what_would_change_the_parents_handles() {
         assert!(values.exporter.clone().release().is_none());
         assert!(Dumb::new(&values.vgem).allocate(&request()).is_err());
         assert!(values.gbm.allocate(&request()).is_err());
-        assert_eq!(own.import(&values.buffer).unwrap().found(), Found::New);
+        assert_eq!(
+            own.import(&values.buffer).unwrap().origin(),
+            ImportOrigin::New
+        );
     });
 }
 

@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use primeshare::buffer::PlaneFd;
-use primeshare::gem::Found;
-use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Layout, Request};
+use primeshare::gem::ImportOrigin;
+use primeshare::{Allocator, BufferDesc, Device, DmaBuf, Errno, Fourcc, Request};
 
 use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
 
@@ -23,13 +23,13 @@ fn a_foreign_buffer_is_new_once_and_known_after() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let buffer = buffer_on(&vgem);
         let first = vkms.import(&buffer).unwrap();
-        assert_eq!(first.found(), Found::New);
+        assert_eq!(first.origin(), ImportOrigin::New);
         let second = vkms.import(&buffer).unwrap();
-        assert_eq!(second.found(), Found::AlreadyImported);
+        assert_eq!(second.origin(), ImportOrigin::AlreadyImported);
         assert_eq!(second.object(), first.object());
         drop((first, second));
         assert_eq!(vkms.stats().handles, 0);
-        assert_eq!(vkms.import(&buffer).unwrap().found(), Found::New);
+        assert_eq!(vkms.import(&buffer).unwrap().origin(), ImportOrigin::New);
     });
 }
 
@@ -39,7 +39,7 @@ fn a_self_import_gives_the_handle_there_is() {
         let vgem = guest.vgem();
         let buffer = buffer_on(&vgem);
         let imported = vgem.import(&buffer).unwrap();
-        assert_eq!(imported.found(), Found::SelfImport);
+        assert_eq!(imported.origin(), ImportOrigin::SelfImport);
         // The kernel agrees: asked behind the table's back it names the same handle.
         let kernel = drm_ffi::gem::fd_to_handle(vgem.as_fd(), buffer.plane_fd(0).unwrap());
         assert_eq!(kernel.unwrap().handle, imported.object().handle().raw());
@@ -63,7 +63,7 @@ fn a_self_import_may_be_closed_in_any_order() {
             let buffer = buffer_on(&vgem);
             let by_buffer = vgem.import(&buffer).unwrap();
             let (by_fd, found) = vgem.import_fd(buffer.plane_fd(0).unwrap()).unwrap();
-            assert_eq!(found, Found::SelfImport);
+            assert_eq!(found, ImportOrigin::SelfImport);
             let before = vgem.stats();
             let mut buffer = Some(buffer);
             let mut by_buffer = Some(by_buffer);
@@ -110,7 +110,7 @@ fn planes_that_come_with_an_fd_each_are_still_one_object() {
             offset: plane.offset,
             stride: plane.stride,
         });
-        let received = DmaBuf::new(*original.layout(), planes.collect::<Vec<_>>()).unwrap();
+        let received = DmaBuf::new(*original.desc(), planes.collect::<Vec<_>>()).unwrap();
         assert_eq!(received, original);
         assert_eq!(received.objects().len(), 1);
         let imported = vkms.import(&received).unwrap();
@@ -132,7 +132,7 @@ fn planes_in_two_objects_have_a_handle_each() {
         assert_eq!(vkms.stats().handles, 2);
         // One of them stays in use by another import.
         let luma_alone = vkms.import(&luma).unwrap();
-        assert_eq!(luma_alone.found(), Found::AlreadyImported);
+        assert_eq!(luma_alone.origin(), ImportOrigin::AlreadyImported);
         drop(imported);
         assert_eq!(vkms.stats().handles, 1);
     });
@@ -150,7 +150,7 @@ fn a_known_buffer_is_imported_without_asking_the_kernel() {
         let ended = crate::kernel::seccomp::in_strict_mode(|| {
             (0..1000).all(|_| {
                 let known = vkms.import(&buffer);
-                matches!(known, Ok(known) if known.found() == Found::AlreadyImported)
+                matches!(known, Ok(known) if known.origin() == ImportOrigin::AlreadyImported)
             })
         });
         assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
@@ -198,7 +198,7 @@ fn a_handle_closed_behind_our_back_is_a_typed_error() {
         );
         // It is not found any more, and not closed a second time.
         let (anew, found) = vgem.import_fd(buffer.plane_fd(0).unwrap()).unwrap();
-        assert_eq!(found, Found::New);
+        assert_eq!(found, ImportOrigin::New);
         drop((object, buffer, anew));
         assert_eq!(vgem.stats().failed_closes, 1);
         assert_eq!(vgem.stats().handles, 0);
@@ -249,7 +249,7 @@ fn what_is_no_dma_buf_is_refused_with_the_reason() {
         );
         assert!(error.to_string().contains("vgem"), "{error}");
 
-        let layout = Layout::linear(1, 1, Fourcc::XRGB8888);
+        let layout = BufferDesc::linear(1, 1, Fourcc::XRGB8888);
         let plane = |fd| PlaneFd {
             fd,
             offset: 0,
@@ -277,7 +277,7 @@ fn a_refused_description_closes_every_fd_that_came_with_it() {
             stride: 256,
         };
         let size = buffer.objects()[0].size();
-        let layout = Layout::linear(64, 64, Fourcc::XRGB8888);
+        let layout = BufferDesc::linear(64, 64, Fourcc::XRGB8888);
         let last = u32::try_from(size).unwrap() - 64 * 256;
         assert_eq!(
             DmaBuf::new(layout, [plane(last + 4)]).unwrap_err(),

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use primeshare::device::{self, Device};
-use primeshare::gem::{Error, Found, Object, Released};
+use primeshare::gem::{Error, ImportOrigin, Object, Released};
 use primeshare::{DmaBuf, Errno};
 
 use crate::kernel::Gem;
@@ -24,7 +24,7 @@ fn an_adopted_handle_is_the_librarys_to_close() {
         assert_eq!(object.handle().raw(), handle);
         let (fd, _) = object.export().unwrap();
         let (again, found) = vgem.import_fd(&fd).unwrap();
-        assert_eq!((found, &again), (Found::AlreadyImported, &object));
+        assert_eq!((found, &again), (ImportOrigin::AlreadyImported, &object));
         drop((object, again, fd));
         assert_eq!((vgem.stats().closes, vgem.stats().failed_closes), (1, 0));
         // It is closed: the kernel knows it no more.
@@ -93,7 +93,7 @@ fn an_import_of_what_was_released_leaves_the_handle_to_the_host() {
         let (released, buffer) = released(&vgem, &vkms);
         for _ in 0..2 {
             let again = vkms.import(&buffer).unwrap();
-            assert_eq!(again.found(), Found::AlreadyImported);
+            assert_eq!(again.origin(), ImportOrigin::AlreadyImported);
             assert_eq!(again.object().handle(), released.handle());
             assert_eq!(again.object().export().unwrap().1, buffer.id());
             drop(again);
@@ -104,7 +104,7 @@ fn an_import_of_what_was_released_leaves_the_handle_to_the_host() {
         assert_eq!((vkms.stats().handles, vkms.stats().closes), (0, 0));
         released.close().unwrap();
         let anew = vkms.import(&buffer).unwrap();
-        assert_eq!(anew.found(), Found::New);
+        assert_eq!(anew.origin(), ImportOrigin::New);
         drop(anew);
         assert_eq!((vkms.stats().closes, vkms.stats().failed_closes), (2, 0));
     });
@@ -121,7 +121,7 @@ fn an_object_on_a_handle_that_the_host_closed_is_of_no_use_and_closes_nothing() 
         released.closed();
         assert_eq!(again.export().unwrap_err(), no_such_handle(&vkms, handle));
         let anew = vkms.import(&buffer).unwrap();
-        assert_eq!(anew.found(), Found::New);
+        assert_eq!(anew.origin(), ImportOrigin::New);
         drop(again);
         assert_eq!(anew.object().export().unwrap().1, buffer.id());
     });
@@ -153,7 +153,7 @@ fn the_number_of_a_handle_that_the_host_closed_serves_another_object() {
         let other = buffer_on(&vgem);
         let imported = vkms.import(&other).unwrap();
         assert_eq!(imported.object().handle(), released.handle());
-        assert_eq!(imported.found(), Found::New);
+        assert_eq!(imported.origin(), ImportOrigin::New);
         // What the host says of the old handle is not about the new one.
         released.clone().closed();
         assert!(matches!(released.close(), Err(Error::Close { .. })));
@@ -192,7 +192,7 @@ fn a_handle_that_is_not_open_is_not_adopted() {
             no_such_handle(&vkms, handle)
         );
         let anew = vkms.import(&buffer).unwrap();
-        assert_eq!(anew.found(), Found::New);
+        assert_eq!(anew.origin(), ImportOrigin::New);
         assert_eq!(anew.object().export().unwrap().1, buffer.id());
         drop((object, anew));
         assert_eq!((vkms.stats().closes, vkms.stats().failed_closes), (1, 1));

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use primeshare::buffer::{BufferId, PlaneFd};
-use primeshare::gem::Found;
+use primeshare::gem::ImportOrigin;
 use primeshare::sync::{Access, Mapping, SyncFile, implicit};
-use primeshare::{DmaBuf, Errno, Fourcc, Layout, Modifier};
+use primeshare::{BufferDesc, DmaBuf, Errno, Fourcc, Modifier};
 
 use crate::peer::pair;
 use crate::support::{PATIENCE, buffer_on, in_guest};
@@ -59,11 +59,11 @@ fn an_fd_that_changes_is_taken_for_its_first_answer() {
             ("Mapping::new", &|fd| Mapping::new(fd).is_ok()),
             ("Mapping::read_only", &|fd| Mapping::read_only(fd).is_ok()),
             ("Device::import_fd", &|fd| vgem.import_fd(fd).is_ok()),
-            ("implicit::export_fd", &|fd| {
-                implicit::export_fd(fd, Access::Read).is_ok()
+            ("implicit::export_sync_file_fd", &|fd| {
+                implicit::export_sync_file_fd(fd, Access::Read).is_ok()
             }),
-            ("implicit::import_fd", &|fd| {
-                implicit::import_fd(fd, &fence, Access::Read).is_ok()
+            ("implicit::import_sync_file_fd", &|fd| {
+                implicit::import_sync_file_fd(fd, &fence, Access::Read).is_ok()
             }),
         ];
         for (name, use_it) in uses {
@@ -72,10 +72,10 @@ fn an_fd_that_changes_is_taken_for_its_first_answer() {
             assert_eq!(in_turn.asked.get(), 1, "{name}");
         }
         let in_turn = InTurn::new(&ours, &file);
-        primeshare::export::send(&in_turn, &buffer).unwrap();
+        buffer.send(&in_turn).unwrap();
         assert_eq!(in_turn.asked.get(), 1, "send");
         let in_turn = InTurn::new(&theirs, &file);
-        assert_eq!(primeshare::import::receive(&in_turn).unwrap(), buffer);
+        assert_eq!(DmaBuf::receive(&in_turn).unwrap(), buffer);
         assert_eq!(in_turn.asked.get(), 1, "receive");
     });
 }
@@ -90,10 +90,10 @@ fn re_export_of_an_import_is_the_original() {
         assert_eq!(id, buffer.id());
         // Also through a further device, from the re-exported fd.
         let (object, found) = third.import_fd(&fd).unwrap();
-        assert_eq!(found, Found::New);
+        assert_eq!(found, ImportOrigin::New);
         assert_eq!(object.export().unwrap().1, buffer.id());
         // And back home it is the object it always was.
-        assert_eq!(vgem.import_fd(&fd).unwrap().1, Found::SelfImport);
+        assert_eq!(vgem.import_fd(&fd).unwrap().1, ImportOrigin::SelfImport);
     });
 }
 
@@ -124,10 +124,10 @@ fn a_recycled_fd_number_is_another_buffer() {
         assert_eq!(new.plane_fd(0).unwrap().as_raw_fd(), number, "not recycled");
         assert_ne!(new.id(), old_id);
         let new_import = vkms.import(&new).unwrap();
-        assert_eq!(new_import.found(), Found::New);
+        assert_eq!(new_import.origin(), ImportOrigin::New);
         assert_ne!(new_import.object(), old_import.object());
         let (by_number, found) = vkms.import_fd(new.plane_fd(0).unwrap()).unwrap();
-        assert_eq!(found, Found::AlreadyImported);
+        assert_eq!(found, ImportOrigin::AlreadyImported);
         assert_eq!(&by_number, new_import.object());
     });
 }
@@ -144,7 +144,7 @@ fn every_way_to_a_buffer_has_one_identity() {
         assert_eq!(one, one.clone());
         let first = vkms.import(&one).unwrap();
         let (by_dup, found) = vkms.import_fd(&dup).unwrap();
-        assert_eq!(found, Found::AlreadyImported);
+        assert_eq!(found, ImportOrigin::AlreadyImported);
         assert_eq!(&by_dup, first.object());
     });
 }
@@ -239,7 +239,7 @@ fn only_dma_bufs_are_mapped() {
 }
 
 /// The same dma-bufs described in another way.
-fn described(layout: Layout, planes: &[(&DmaBuf, u32, u32)]) -> DmaBuf {
+fn described(layout: BufferDesc, planes: &[(&DmaBuf, u32, u32)]) -> DmaBuf {
     let plane = |(buffer, offset, stride): &(&DmaBuf, u32, u32)| PlaneFd {
         fd: buffer.objects()[0].as_fd().try_clone_to_owned().unwrap(),
         offset: *offset,
@@ -255,31 +255,31 @@ fn buffers_are_equal_by_memory_and_layout() {
     in_guest(|guest| {
         let vgem = guest.vgem();
         let (one, other) = (buffer_on(&vgem), buffer_on(&vgem));
-        let tiled = Layout {
+        let tiled = BufferDesc {
             modifier: Modifier(0x0100_0000_0000_0001),
-            ..Layout::linear(32, 32, Fourcc::XRGB8888)
+            ..BufferDesc::linear(32, 32, Fourcc::XRGB8888)
         };
         let planes = [(&one, 0, 128), (&other, 64, 128)];
         let description = described(tiled, &planes);
         // Anything that is another makes another buffer ...
         let others = [
-            described(Layout { width: 31, ..tiled }, &planes),
+            described(BufferDesc { width: 31, ..tiled }, &planes),
             described(
-                Layout {
+                BufferDesc {
                     height: 31,
                     ..tiled
                 },
                 &planes,
             ),
             described(
-                Layout {
+                BufferDesc {
                     fourcc: Fourcc::ARGB8888,
                     ..tiled
                 },
                 &planes,
             ),
             described(
-                Layout {
+                BufferDesc {
                     modifier: Modifier::INVALID,
                     ..tiled
                 },

@@ -12,7 +12,7 @@ use primeshare::gbm::Gbm;
 use primeshare::negotiate::{
     DeviceKey, Endpoint, FormatSet, Usage, Wanted, negotiate, parse_in_formats,
 };
-use primeshare::vk::{Exporter, Use};
+use primeshare::vk::{ImageAllocator, Use};
 use primeshare::{Allocator, Device, Fourcc, Modifier};
 
 use crate::support::in_guest;
@@ -109,7 +109,7 @@ fn what_all_agree_on_is_allocated_by_one_and_imported_by_the_others() {
             };
             let allocator = agreement.allocator(choice).unwrap();
             let made = match allocator.name == gpu.name {
-                true => Exporter::new(&vulkan, Use::Destination).allocate(&request),
+                true => ImageAllocator::new(&vulkan, Use::Destination).allocate(&request),
                 false => gbm.allocate(&request),
             };
             // gbm's software backend promises formats that its dumb buffers then cannot be.

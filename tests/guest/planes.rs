@@ -3,17 +3,17 @@
 use std::os::fd::AsFd;
 
 use primeshare::buffer::{Error, PlaneFd};
-use primeshare::gem::Found;
-use primeshare::{DmaBuf, Fourcc, Layout, Modifier};
+use primeshare::gem::ImportOrigin;
+use primeshare::{BufferDesc, DmaBuf, Fourcc, Modifier};
 
 use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
 
 /// A buffer of up to four planes, each in the dma-buf of another buffer, of a layout that nobody
 /// knows and that may have any number of them.
 pub(crate) fn of_planes_in<'a>(buffers: impl IntoIterator<Item = &'a DmaBuf>) -> DmaBuf {
-    let layout = Layout {
+    let layout = BufferDesc {
         modifier: Modifier(0x0100_0000_0000_0001),
-        ..Layout::linear(64, 64, Fourcc::XRGB8888)
+        ..BufferDesc::linear(64, 64, Fourcc::XRGB8888)
     };
     let plane = |(number, buffer): (u32, &DmaBuf)| PlaneFd {
         fd: buffer.objects()[0].as_fd().try_clone_to_owned().unwrap(),
@@ -49,7 +49,11 @@ fn every_sharing_of_four_planes_has_a_handle_for_each_dma_buf() {
                     assert_eq!(shared, index == another, "{which:?}");
                 }
             }
-            assert!(imported.objects().all(|(_, found)| found == Found::New));
+            assert!(
+                imported
+                    .objects()
+                    .all(|(_, found)| found == ImportOrigin::New)
+            );
             drop(imported);
             let after = vkms.stats();
             let closes = (after.closes - before.closes) as usize;
@@ -68,7 +72,11 @@ fn planes_of_one_import_are_met_each_in_its_own_way() {
         let buffer = of_planes_in([&foreign, &own, &known, &own]);
         let imported = vkms.import(&buffer).unwrap();
         let found: Vec<_> = imported.objects().map(|(_, found)| found).collect();
-        let wanted = [Found::New, Found::SelfImport, Found::AlreadyImported];
+        let wanted = [
+            ImportOrigin::New,
+            ImportOrigin::SelfImport,
+            ImportOrigin::AlreadyImported,
+        ];
         assert_eq!(found, wanted);
         assert_eq!(imported.plane(1), imported.plane(3));
         assert_eq!(imported.plane(2), Some(held.object()));
@@ -88,7 +96,7 @@ fn planes_that_came_by_different_ways_to_one_dma_buf_share_it() {
             stride: 64,
         };
         let dup = buffer.objects()[0].as_fd().try_clone_to_owned().unwrap();
-        let layout = Layout::linear(64, 64, Fourcc::NV12);
+        let layout = BufferDesc::linear(64, 64, Fourcc::NV12);
         let both = DmaBuf::new(layout, [plane(dup, 0), plane(again, 4096)]).unwrap();
         assert_eq!(both.objects().len(), 1);
         let third = guest.third();
@@ -109,7 +117,7 @@ fn planes_may_lie_side_by_side_but_not_over_each_other() {
                 offset,
                 stride,
             });
-            DmaBuf::new(Layout::linear(64, 64, Fourcc::NV12), planes).map(drop)
+            DmaBuf::new(BufferDesc::linear(64, 64, Fourcc::NV12), planes).map(drop)
         };
         let overlap = Err(Error::PlanesOverlap { plane: 1, other: 0 });
         // The last rows of luma are the first of chroma.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use primeshare::device::{self, Device};
-use primeshare::gem::Found;
+use primeshare::gem::ImportOrigin;
 use primeshare::{Errno, gem};
 
 use drm::control::Device as _;
@@ -135,7 +135,7 @@ fn a_copy_of_a_copy_is_the_librarys_too() {
         let again = copy.private_copy().unwrap();
         assert!(!again.shares_handles_with(copy));
         let buffer = buffer_on(&guest.vgem());
-        assert_eq!(again.import(&buffer).unwrap().found(), Found::New);
+        assert_eq!(again.import(&buffer).unwrap().origin(), ImportOrigin::New);
     });
 }
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use primeshare::buffer::BufferId;
 use primeshare::device;
-use primeshare::gem::Found;
+use primeshare::gem::ImportOrigin;
 use primeshare::{Device, Errno};
 
 use crate::faults::fds;
@@ -33,10 +33,10 @@ fn an_fd_that_came_by_a_socket_is_the_same_buffer() {
         let (object, found) = vkms.import_fd(&received).unwrap();
         assert_eq!(
             (found, &object),
-            (Found::AlreadyImported, imported.object())
+            (ImportOrigin::AlreadyImported, imported.object())
         );
         let (_, found) = vgem.import_fd(&received).unwrap();
-        assert_eq!(found, Found::SelfImport);
+        assert_eq!(found, ImportOrigin::SelfImport);
     });
 }
 
@@ -47,7 +47,10 @@ fn a_device_fd_that_came_by_a_socket_meets_the_table_there_is() {
             let buffer = buffer_on(&device);
             let again = Device::from_fd(through_a_socket(&device)).unwrap();
             assert!(again.shares_handles_with(&device));
-            assert_eq!(again.import(&buffer).unwrap().found(), Found::SelfImport);
+            assert_eq!(
+                again.import(&buffer).unwrap().origin(),
+                ImportOrigin::SelfImport
+            );
             // Another file description of the node does not.
             let other = Device::from_fd(through_a_socket(device.reopen().unwrap())).unwrap();
             assert!(!other.shares_handles_with(&device));
@@ -66,16 +69,16 @@ fn a_buffer_from_another_process_is_the_same_wherever_it_meets_itself() {
             assert_eq!(BufferId::of(&returned), Ok(buffer.id()));
             let vgem = guest.vgem();
             // That is another file description than the buffer's.
-            assert_eq!(vgem.import_fd(&returned).unwrap().1, Found::New);
+            assert_eq!(vgem.import_fd(&returned).unwrap().1, ImportOrigin::New);
         },
         |guest, socket| {
             let fd = receive_fd(&socket);
             let (vgem, vkms) = (guest.vgem(), guest.vkms());
             // The same device, but not the same file description.
             let (home, found) = vgem.import_fd(&fd).unwrap();
-            assert_eq!(found, Found::New);
+            assert_eq!(found, ImportOrigin::New);
             let (object, found) = vkms.import_fd(&fd).unwrap();
-            assert_eq!(found, Found::New);
+            assert_eq!(found, ImportOrigin::New);
             // What goes back is the re-export of an import of a received fd.
             let (again, id) = object.export().unwrap();
             assert_eq!(Ok(id), BufferId::of(&fd));
@@ -109,7 +112,10 @@ fn a_device_fd_from_another_process_has_a_table_of_its_own() {
             send_fd(&socket, &vgem);
             wait(&socket);
             // What the other did there has done nothing to our handle.
-            assert_eq!(vgem.import(&buffer).unwrap().found(), Found::SelfImport);
+            assert_eq!(
+                vgem.import(&buffer).unwrap().origin(),
+                ImportOrigin::SelfImport
+            );
             assert_eq!(
                 vgem.import(&buffer).unwrap().object().export().unwrap().1,
                 buffer.id()
@@ -167,7 +173,7 @@ fn a_handle_that_another_process_closed_is_a_typed_error() {
             let device = Device::from_fd(device).unwrap();
             let (object, found) = device.import_fd(&fd).unwrap();
             // New to this table; the kernel gave what the other process has.
-            assert_eq!((found, object.handle().raw()), (Found::New, 1));
+            assert_eq!((found, object.handle().raw()), (ImportOrigin::New, 1));
             drop(object);
         },
     );

@@ -5,7 +5,7 @@
 
 use primeshare::alloc::{DmaHeap, Udmabuf};
 use primeshare::device::{self, NodeKind};
-use primeshare::gem::{self, Found};
+use primeshare::gem::{self, ImportOrigin};
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Request, import};
 
@@ -68,7 +68,7 @@ fn every_device_takes_or_refuses_every_buffer_as_its_driver_does() {
                     let outcome = device.import(&buffer);
                     match (outcome, expected) {
                         (Ok(imported), None) => {
-                            assert_eq!(imported.found(), Found::New);
+                            assert_eq!(imported.origin(), ImportOrigin::New);
                             let (_, id) = imported.object().export().unwrap();
                             assert_eq!(id, buffer.id());
                         }
@@ -106,11 +106,11 @@ fn a_buffer_that_is_refused_is_at_home_on_its_own_device() {
         for device in devices(guest) {
             let buffer = buffer_on(&device);
             let object = device.import(&buffer).unwrap();
-            assert_eq!(object.found(), Found::SelfImport, "{device}");
+            assert_eq!(object.origin(), ImportOrigin::SelfImport, "{device}");
             let (object, found) = device.import_fd(buffer.plane_fd(0).unwrap()).unwrap();
             assert_eq!(
                 (found, object.export().unwrap().1),
-                (Found::SelfImport, buffer.id())
+                (ImportOrigin::SelfImport, buffer.id())
             );
         }
     });
@@ -159,7 +159,10 @@ fn a_refused_plane_releases_those_before_it() {
                 assert_eq!(error, import::Error { object: 1, cause });
                 // The plane that was taken is still its creator's, with the one handle.
                 assert_eq!(device.stats().closes, before.closes);
-                assert_eq!(device.import(&own).unwrap().found(), Found::SelfImport);
+                assert_eq!(
+                    device.import(&own).unwrap().origin(),
+                    ImportOrigin::SelfImport
+                );
             }
         }
     });

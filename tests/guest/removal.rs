@@ -6,7 +6,7 @@
 //! both, as kernels may change.
 
 use primeshare::device::{self, Node};
-use primeshare::gem::{Error, Found};
+use primeshare::gem::{Error, ImportOrigin};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
 use crate::support::{buffer_on, in_guest, scale};
@@ -54,7 +54,7 @@ fn what_is_left_of_a_removed_device_can_be_used_and_dropped() {
         }));
         // What the table knows it still knows; the memory lives on for others.
         let known = device.import(&foreign).unwrap();
-        assert_eq!(known.found(), Found::AlreadyImported);
+        assert_eq!(known.origin(), ImportOrigin::AlreadyImported);
         assert!(elsewhere.object().export().is_ok());
         drop((imported, known, own, elsewhere));
         assert_eq!(
@@ -79,7 +79,7 @@ fn a_device_plugged_in_again_is_another_device() {
         vkms.plug();
         let after = Device::open(vkms.node().path).unwrap();
         assert!(!after.shares_handles_with(&before));
-        assert_eq!(after.import(&buffer).unwrap().found(), Found::New);
+        assert_eq!(after.import(&buffer).unwrap().origin(), ImportOrigin::New);
         works_or_is_lost(old.object().export());
     });
 }

@@ -5,7 +5,7 @@
 use std::thread;
 
 use primeshare::Device;
-use primeshare::gem::Found;
+use primeshare::gem::ImportOrigin;
 
 use crate::support::{buffer_on, in_guest, scale};
 
@@ -59,7 +59,7 @@ fn exports_meet_closes_over_eight_threads_and_four_buffers() {
             drop(imported);
             assert_eq!(id, buffer.id());
             let (home, found) = vgem.import_fd(&fd).unwrap();
-            assert_eq!(found, Found::SelfImport);
+            assert_eq!(found, ImportOrigin::SelfImport);
             drop((fd, home));
         });
         drop(buffers);

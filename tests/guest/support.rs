@@ -13,7 +13,7 @@ use primeshare::alloc::{Allocator, Dumb, Request};
 use primeshare::buffer::PlaneFd;
 use primeshare::device::{Node, NodeKind};
 use primeshare::vk::{self, Instance, PhysicalDevice, Select, Validation};
-use primeshare::{Device, DmaBuf, Fourcc, Layout};
+use primeshare::{BufferDesc, Device, DmaBuf, Fourcc};
 
 use crate::drivers;
 use crate::kernel::Gem;
@@ -223,7 +223,7 @@ pub(crate) fn of_two_dma_bufs(luma: &DmaBuf, chroma: &DmaBuf) -> DmaBuf {
         offset: 0,
         stride: 64,
     });
-    DmaBuf::new(Layout::linear(64, 64, Fourcc::NV12), planes).unwrap()
+    DmaBuf::new(BufferDesc::linear(64, 64, Fourcc::NV12), planes).unwrap()
 }
 
 /// What glibc's malloc opens for a moment when a thread gives memory back

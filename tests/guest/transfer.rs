@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use primeshare::buffer::{self, PlaneFd};
 use primeshare::export::{self, SendError};
-use primeshare::gem::Found;
-use primeshare::import::{self, Malformed, ReceiveError};
+use primeshare::gem::ImportOrigin;
+use primeshare::import::{Malformed, ReceiveError};
 use primeshare::sync::{Access, Mapping};
-use primeshare::{Allocator, DmaBuf, Errno, Fourcc, Layout, Modifier, Request};
+use primeshare::{Allocator, BufferDesc, DmaBuf, Errno, Fourcc, Modifier, Request};
 
 use crate::faults::fds;
 use crate::kernel::flags;
@@ -17,7 +17,7 @@ use crate::peer::{pair, send_raw, two_processes, wait};
 use crate::support::{Guest, PATIENCE, buffer_on, in_guest, kernel_dma_bufs, of_two_dma_bufs};
 
 /// The bytes of a message, for peers of our making. What they mean is in `buffer::message`.
-fn message(layout: &Layout, planes: &[(u32, u32)]) -> Vec<u8> {
+fn message(layout: &BufferDesc, planes: &[(u32, u32)]) -> Vec<u8> {
     let mut bytes = b"dma-buf\x01".to_vec();
     let count = planes.len() as u32;
     for word in [layout.width, layout.height, layout.fourcc.0, count] {
@@ -38,15 +38,15 @@ fn message_of(buffer: &DmaBuf) -> Vec<u8> {
         .iter()
         .map(|p| (p.offset, p.stride))
         .collect();
-    message(buffer.layout(), &planes)
+    message(buffer.desc(), &planes)
 }
 
 /// What a peer's message is met with, and that it was taken from the socket.
 fn refused(bytes: &[u8], fds: &[BorrowedFd<'_>]) -> ReceiveError {
     let (ours, theirs) = pair();
     send_raw(&theirs, bytes, fds);
-    let refused = import::receive(&ours).unwrap_err();
-    assert_eq!(import::receive(&ours).unwrap_err(), ReceiveError::Empty);
+    let refused = DmaBuf::receive(&ours).unwrap_err();
+    assert_eq!(DmaBuf::receive(&ours).unwrap_err(), ReceiveError::Empty);
     refused
 }
 
@@ -64,9 +64,9 @@ fn buffers(guest: &Guest) -> Vec<DmaBuf> {
         stride: 1234,
     };
     // Of a layout that nobody knows, in four planes of three dma-bufs.
-    let unknown = Layout {
+    let unknown = BufferDesc {
         modifier: Modifier(0x0123_4567_89ab_cdef),
-        ..Layout::linear(u32::MAX, 7, Fourcc(0xfedc_ba98))
+        ..BufferDesc::linear(u32::MAX, 7, Fourcc(0xfedc_ba98))
     };
     let four = DmaBuf::new(unknown, [&luma, &chroma, &luma, &one].map(plane)).unwrap();
     vec![
@@ -83,8 +83,8 @@ fn what_is_received_is_what_was_sent() {
         let vgem = guest.vgem();
         let (ours, theirs) = pair();
         for sent in buffers(guest) {
-            export::send(&ours, &sent).unwrap();
-            let received = import::receive(&theirs).unwrap();
+            sent.send(&ours).unwrap();
+            let received = DmaBuf::receive(&theirs).unwrap();
             // Memory and layout ...
             assert_eq!(received, sent);
             // ... and the order of planes, for which dma-bufs are shared as before.
@@ -97,7 +97,7 @@ fn what_is_received_is_what_was_sent() {
             let again = vgem.import(&received).unwrap();
             for ((a, _), (b, found)) in imported.objects().zip(again.objects()) {
                 assert_eq!(a, b);
-                assert_ne!(found, Found::New);
+                assert_ne!(found, ImportOrigin::New);
             }
         }
     });
@@ -113,15 +113,15 @@ fn buffers_that_are_on_their_way_need_no_sender() {
             let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, &[number as u8]).unwrap();
             drop(access);
-            export::send(&ours, &buffer).unwrap();
+            buffer.send(&ours).unwrap();
             ids.push(buffer.id());
         }
         drop(ours);
         // In their order, then the end.
         for id in ids {
-            assert_eq!(import::receive(&theirs).unwrap().id(), id);
+            assert_eq!(DmaBuf::receive(&theirs).unwrap().id(), id);
         }
-        assert_eq!(import::receive(&theirs).unwrap_err(), ReceiveError::Closed);
+        assert_eq!(DmaBuf::receive(&theirs).unwrap_err(), ReceiveError::Closed);
     });
 }
 
@@ -131,7 +131,7 @@ fn buffers_that_nobody_takes_go_with_the_socket() {
         let before = kernel_dma_bufs();
         let (ours, theirs) = pair();
         for buffer in buffers(guest) {
-            export::send(&ours, &buffer).unwrap();
+            buffer.send(&ours).unwrap();
         }
         assert!(kernel_dma_bufs() > before);
         drop((ours, theirs));
@@ -149,9 +149,9 @@ fn another_process_sees_the_same_bytes() {
             let mut access = mapping.begin_wait(Access::Write, PATIENCE).unwrap();
             access.write(0, b"from here").unwrap();
             drop(access);
-            export::send(&socket, &buffer).unwrap();
+            buffer.send(&socket).unwrap();
             wait(&socket);
-            let returned = import::receive(&socket).unwrap();
+            let returned = DmaBuf::receive(&socket).unwrap();
             assert_eq!(returned, buffer);
             let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
             let mut bytes = [0; 10];
@@ -160,7 +160,7 @@ fn another_process_sees_the_same_bytes() {
         },
         |guest, socket| {
             wait(&socket);
-            let buffer = import::receive(&socket).unwrap();
+            let buffer = DmaBuf::receive(&socket).unwrap();
             let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
             let mut access = mapping.begin_wait(Access::ReadWrite, PATIENCE).unwrap();
             let mut bytes = [0; 9];
@@ -171,11 +171,11 @@ fn another_process_sees_the_same_bytes() {
             // What goes back went through a device of this process.
             let vkms = guest.vkms();
             let imported = vkms.import(&buffer).unwrap();
-            assert_eq!(imported.found(), Found::New);
+            assert_eq!(imported.origin(), ImportOrigin::New);
             let plane = buffer.planes()[0];
             let places = [(plane.offset, plane.stride)];
-            let again = export::export(imported.object(), *buffer.layout(), places).unwrap();
-            export::send(&socket, &again).unwrap();
+            let again = export::export(imported.object(), *buffer.desc(), places).unwrap();
+            again.send(&socket).unwrap();
         },
     );
 }
@@ -185,7 +185,7 @@ fn neither_end_ever_waits() {
     in_guest(|guest| {
         // Both ends are in blocking mode.
         let (ours, theirs) = pair();
-        assert_eq!(import::receive(&ours).unwrap_err(), ReceiveError::Empty);
+        assert_eq!(DmaBuf::receive(&ours).unwrap_err(), ReceiveError::Empty);
         let buffer = buffer_on(&guest.vgem());
         let (sent, refused) = send_until_refused(&ours, &buffer);
         assert!(sent > 0);
@@ -195,9 +195,9 @@ fn neither_end_ever_waits() {
         assert_eq!(refused, full);
         // What was refused was not sent in part.
         for _ in 0..sent {
-            assert_eq!(import::receive(&theirs).unwrap(), buffer);
+            assert_eq!(DmaBuf::receive(&theirs).unwrap(), buffer);
         }
-        assert_eq!(import::receive(&theirs).unwrap_err(), ReceiveError::Empty);
+        assert_eq!(DmaBuf::receive(&theirs).unwrap_err(), ReceiveError::Empty);
     });
 }
 
@@ -208,15 +208,15 @@ fn a_peer_that_is_gone_is_an_error_and_no_signal() {
         let gone = |errno| SendError::Send { errno };
         let (ours, theirs) = pair();
         drop(theirs);
-        assert_eq!(import::receive(&ours).unwrap_err(), ReceiveError::Closed);
-        let refused = export::send(&ours, &buffer).unwrap_err();
+        assert_eq!(DmaBuf::receive(&ours).unwrap_err(), ReceiveError::Closed);
+        let refused = buffer.send(&ours).unwrap_err();
         assert_eq!(refused, gone(Errno::EPIPE));
         // One that leaves something unread says so once.
         let (ours, theirs) = pair();
-        export::send(&ours, &buffer).unwrap();
+        buffer.send(&ours).unwrap();
         drop(theirs);
         for errno in [Errno::ECONNRESET, Errno::EPIPE] {
-            assert_eq!(export::send(&ours, &buffer).unwrap_err(), gone(errno));
+            assert_eq!(buffer.send(&ours).unwrap_err(), gone(errno));
         }
     });
 }
@@ -224,7 +224,7 @@ fn a_peer_that_is_gone_is_an_error_and_no_signal() {
 fn send_until_refused(socket: &OwnedFd, buffer: &DmaBuf) -> (usize, SendError) {
     let mut sent = 0;
     loop {
-        match export::send(socket, buffer) {
+        match buffer.send(socket) {
             Ok(()) => sent += 1,
             Err(error) => return (sent, error),
         }
@@ -238,19 +238,16 @@ fn sockets_that_run_messages_together_are_refused() {
         for kind in [SockType::Stream, SockType::Datagram] {
             let flags = SockFlag::SOCK_CLOEXEC;
             let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, flags).unwrap();
-            let refused = export::send(&ours, &buffer).unwrap_err();
+            let refused = buffer.send(&ours).unwrap_err();
             assert_eq!(refused, SendError::SocketType);
-            let refused = import::receive(&theirs).unwrap_err();
+            let refused = DmaBuf::receive(&theirs).unwrap_err();
             assert_eq!(refused, ReceiveError::SocketType);
         }
         let file = File::open("/dev/null").unwrap();
         let errno = Errno::ENOTSOCK;
+        assert_eq!(buffer.send(&file).unwrap_err(), SendError::Send { errno });
         assert_eq!(
-            export::send(&file, &buffer).unwrap_err(),
-            SendError::Send { errno }
-        );
-        assert_eq!(
-            import::receive(&file).unwrap_err(),
+            DmaBuf::receive(&file).unwrap_err(),
             ReceiveError::Receive { errno }
         );
     });
@@ -331,12 +328,12 @@ fn without_room_for_an_fd_the_message_is_refused_and_the_next_can_be_received() 
         let (luma, chroma) = (buffer_on(&guest.vgem()), buffer_on(&guest.vgem()));
         let buffer = of_two_dma_bufs(&luma, &chroma);
         for room in [0, 1] {
-            export::send(&ours, &buffer).unwrap();
-            let lost = fds::with_room_for(room, || import::receive(&theirs)).unwrap_err();
+            buffer.send(&ours).unwrap();
+            let lost = fds::with_room_for(room, || DmaBuf::receive(&theirs)).unwrap_err();
             assert_eq!(lost, ReceiveError::FdsLost);
         }
-        export::send(&ours, &buffer).unwrap();
-        let received = fds::with_room_for(2, || import::receive(&theirs)).unwrap();
+        buffer.send(&ours).unwrap();
+        let received = fds::with_room_for(2, || DmaBuf::receive(&theirs)).unwrap();
         assert_eq!(received, buffer);
     });
 }
@@ -366,8 +363,8 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
         let buffer = buffer_on(&guest.vgem());
         let fd = buffer.plane_fd(0).unwrap();
         let size = buffer.objects()[0].size();
-        let linear = Layout::linear(64, 64, Fourcc::XRGB8888);
-        let refused = |layout: Layout, planes: &[(u32, u32)]| {
+        let linear = BufferDesc::linear(64, 64, Fourcc::XRGB8888);
+        let refused = |layout: BufferDesc, planes: &[(u32, u32)]| {
             refused(&message(&layout, planes), &vec![fd; planes.len()])
         };
         let past = buffer::Error::OutOfBounds {
@@ -384,7 +381,7 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
         };
         assert_eq!(refused(linear, &[(0, 255)]), short.into());
         for (width, height) in [(0, 64), (64, 0)] {
-            let empty = Layout::linear(width, height, Fourcc::XRGB8888);
+            let empty = BufferDesc::linear(width, height, Fourcc::XRGB8888);
             let expected = buffer::Error::Empty { width, height };
             assert_eq!(refused(empty, &[(0, 256)]), expected.into());
         }
@@ -394,7 +391,7 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
             found: 2,
         };
         assert_eq!(refused(linear, &[(0, 256), (0, 256)]), planes.into());
-        let huge = Layout::linear(u32::MAX, u32::MAX, Fourcc::XRGB8888);
+        let huge = BufferDesc::linear(u32::MAX, u32::MAX, Fourcc::XRGB8888);
         let too_large = buffer::Error::TooLarge {
             width: u32::MAX,
             height: u32::MAX,
@@ -402,7 +399,7 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
         };
         assert_eq!(refused(huge, &[(0, u32::MAX)]), too_large.into());
         // Of a layout that is not known only that it has its stride and as many of them as rows.
-        let tiled = Layout {
+        let tiled = BufferDesc {
             modifier: Modifier(0x0100_0000_0000_0001),
             ..linear
         };
@@ -418,7 +415,7 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
         };
         assert_eq!(refused(tiled, &[(0, 0)]), no_stride.into());
         let overlap = buffer::Error::PlanesOverlap { plane: 1, other: 0 };
-        let nv12 = Layout::linear(64, 64, Fourcc::NV12);
+        let nv12 = BufferDesc::linear(64, 64, Fourcc::NV12);
         assert_eq!(refused(nv12, &[(0, 64), (3840, 64)]), overlap.into());
     });
 }
@@ -455,8 +452,8 @@ fn a_socket_that_tells_of_its_senders_gives_buffers_too() {
             let (ours, theirs) = pair();
             options.iter().for_each(|option| ask_for(&theirs, *option));
             for buffer in [&one, &two] {
-                export::send(&ours, buffer).unwrap();
-                let received = import::receive(&theirs).unwrap();
+                buffer.send(&ours).unwrap();
+                let received = DmaBuf::receive(&theirs).unwrap();
                 assert_eq!(received.objects()[0].id(), buffer.objects()[0].id());
                 assert_eq!(received.planes().len(), buffer.planes().len());
             }
@@ -476,7 +473,7 @@ fn a_message_of_four_fds_and_more_that_the_kernel_adds_is_whole() {
             .for_each(|option| ask_for(&theirs, option));
         send_raw(&ours, &message_of(&buffer), &[fd; 4]);
         // They came, though they are not what the buffer has.
-        let refused = import::receive(&theirs).unwrap_err();
+        let refused = DmaBuf::receive(&theirs).unwrap_err();
         assert_eq!(
             refused,
             ReceiveError::FdCount {

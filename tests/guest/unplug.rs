@@ -12,7 +12,7 @@ use std::time::Duration;
 use primeshare::alloc::{self, Dumb};
 use primeshare::device::{self, BusId, Node, NodeKind};
 use primeshare::gbm::Gbm;
-use primeshare::gem::{self, Found};
+use primeshare::gem::{self, ImportOrigin};
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Request, export};
 
@@ -180,7 +180,10 @@ fn what_is_left_of_a_lost_device_is_dropped_without_complaint() {
             slot.remove();
 
             // What the table knows needs no device.
-            assert_eq!(device.import(&own[1]).unwrap().found(), Found::SelfImport);
+            assert_eq!(
+                device.import(&own[1]).unwrap().origin(),
+                ImportOrigin::SelfImport
+            );
             let clone = held.object().clone();
             drop((own, imported, held, foreign));
             assert_eq!(device.stats().handles, 1);
@@ -222,7 +225,7 @@ fn memory_of_a_lost_device_stays_with_those_that_share_it() {
                     assert_eq!(read, bytes);
                     let (fd, id) = elsewhere.object().export().unwrap();
                     assert_eq!(id, buffer.id());
-                    assert_eq!(vgem.import_fd(fd).unwrap().1, Found::AlreadyImported);
+                    assert_eq!(vgem.import_fd(fd).unwrap().1, ImportOrigin::AlreadyImported);
                 }
                 Err(error) => {
                     let device = vgem.to_string();
@@ -250,14 +253,17 @@ fn a_device_put_back_is_another_device() {
             assert_ne!(after.node().id, before.node().id);
             assert!(!after.shares_handles_with(&before));
             let new = buffer_on(&after);
-            assert_eq!(after.import(&new).unwrap().found(), Found::SelfImport);
+            assert_eq!(
+                after.import(&new).unwrap().origin(),
+                ImportOrigin::SelfImport
+            );
             assert_eq!(
                 Dumb::new(&before).allocate(&request()).unwrap_err(),
                 alloc::Error::Gem(lost(&before))
             );
             // What the old one made is foreign memory to the new one.
             if let Ok(imported) = after.import(&old) {
-                assert_eq!(imported.found(), Found::New);
+                assert_eq!(imported.origin(), ImportOrigin::New);
             }
             drop((before, old, new));
             let stats = after.stats();
@@ -282,7 +288,10 @@ fn a_device_put_back_at_the_same_path_is_another_device() {
             assert_eq!(after.node().path, path);
             assert_eq!(after.stats(), gem::Stats::default());
             let buffer = buffer_on(&after);
-            assert_eq!(after.import(&buffer).unwrap().found(), Found::SelfImport);
+            assert_eq!(
+                after.import(&buffer).unwrap().origin(),
+                ImportOrigin::SelfImport
+            );
         }
     });
 }
@@ -307,7 +316,7 @@ fn work_until_lost(device: &Device, kept: &DmaBuf, started: &mpsc::Sender<()>) -
             _ => lost_or_made(allocator.allocate(&request()))?,
         };
         let (object, found) = device.import_fd(buffer.plane_fd(0).unwrap())?;
-        assert_eq!(found, Found::SelfImport);
+        assert_eq!(found, ImportOrigin::SelfImport);
         object.export()?;
         let page = 4096.try_into().unwrap();
         device

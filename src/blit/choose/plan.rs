@@ -6,12 +6,12 @@ use crate::blit::Scaling;
 use crate::blit::copy::is_known;
 use crate::blit::copy::pixels::{Relation, relation, suits_blit};
 use crate::blit::strategy::{End, StagingSource, Strategy};
-use crate::buffer::{FormatInfo, Layout, Modifier};
+use crate::buffer::{BufferDesc, FormatInfo, Modifier};
 
 /// What is known of one end before anything is tried.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::blit) struct Facts<'a> {
-    pub(in crate::blit) layout: &'a Layout,
+    pub(in crate::blit) layout: &'a BufferDesc,
     /// Whether its device has a Vulkan device.
     pub(in crate::blit) vulkan: bool,
     /// Whether its device is a DRM device that makes buffers.
@@ -181,8 +181,8 @@ mod tests {
 
     const TILED: Modifier = Modifier(0x0100_0000_0000_0001);
 
-    fn layout(fourcc: Fourcc, modifier: Modifier) -> Layout {
-        Layout {
+    fn layout(fourcc: Fourcc, modifier: Modifier) -> BufferDesc {
+        BufferDesc {
             width: 64,
             height: 64,
             fourcc,
@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    fn facts(layout: &Layout) -> Facts<'_> {
+    fn facts(layout: &BufferDesc) -> Facts<'_> {
         Facts {
             layout,
             vulkan: true,

@@ -230,7 +230,7 @@ impl Copier {
     /// What the planner is to know of one end.
     pub(in crate::blit) fn facts<'a>(&self, end: usize, buffer: &'a DmaBuf) -> Facts<'a> {
         Facts {
-            layout: buffer.layout(),
+            layout: buffer.desc(),
             vulkan: self.has_gpu(end),
             drm: self.sides[end].drm.is_some(),
             computes: self.computes[end],
@@ -688,7 +688,7 @@ impl Copier {
             return Ok(frame.rects.clone());
         }
         let second = self.queue(1)?;
-        Ok(second.snapped(&frame.rects, frame.destination.layout()))
+        Ok(second.snapped(&frame.rects, frame.destination.desc()))
     }
 
     /// From one GPU's host memory to the other's. An end without a GPU is mapped.

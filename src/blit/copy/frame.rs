@@ -5,7 +5,7 @@ use crate::blit::copy::gpu::{Ends, Place, Shape};
 use crate::blit::copy::method::grid;
 use crate::blit::damage::{Rect, Rects, snap};
 use crate::blit::{Scaling, YcbcrEncoding};
-use crate::buffer::{DmaBuf, FormatInfo, Layout, Object};
+use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, PlaneObject};
 
 /// A frame.
 #[derive(Clone, Debug)]
@@ -40,8 +40,8 @@ impl Frame {
     }
 
     /// Of source and destination.
-    pub(in crate::blit) fn layouts(&self) -> [Layout; 2] {
-        [&self.source, &self.destination].map(|buffer| *buffer.layout())
+    pub(in crate::blit) fn layouts(&self) -> [BufferDesc; 2] {
+        [&self.source, &self.destination].map(|buffer| *buffer.desc())
     }
 
     /// Whether pixels are not copied one by one, as they are or in another order.
@@ -53,7 +53,7 @@ impl Frame {
     /// The part of the source that the first of two steps has to bring.
     pub(in crate::blit) fn source_rects(&self) -> Rects {
         match self.is_resampled() {
-            true => shown(self.source.layout(), self.scaling.as_ref()),
+            true => shown(self.source.desc(), self.scaling.as_ref()),
             false => self.rects.clone(),
         }
     }
@@ -81,13 +81,13 @@ impl Frame {
 
 /// The part of a source from which pixels are made, in whole blocks of its format. Pixels beside a
 /// rectangle count, too.
-pub(super) fn shown(source: &Layout, scaling: Option<&Scaling>) -> Rects {
+pub(super) fn shown(source: &BufferDesc, scaling: Option<&Scaling>) -> Rects {
     let size = (source.width, source.height);
     let part = scaling.map_or(Rect::whole(size.0, size.1), |scaling| scaling.source);
     snap([part].into_iter(), size, grid(source.fourcc))
 }
 
 fn shares_memory(one: &DmaBuf, other: &DmaBuf) -> bool {
-    let of_other = |object: &Object| other.objects().iter().any(|of| of.id() == object.id());
+    let of_other = |object: &PlaneObject| other.objects().iter().any(|of| of.id() == object.id());
     one.objects().iter().any(of_other)
 }

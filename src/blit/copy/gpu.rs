@@ -13,7 +13,7 @@ use crate::blit::copy::host::HostPicture;
 pub(in crate::blit) use crate::blit::copy::record::Work;
 use crate::blit::copy::regions::Picture;
 use crate::blit::damage::{Rects, snap};
-use crate::buffer::{DmaBuf, Layout, Modifier, PerBuffer, Refusal};
+use crate::buffer::{BufferDesc, DmaBuf, Modifier, PerBuffer, Refusal};
 use crate::vk::{
     Buffer, Commands, DEADLINE, Device, Error, Image, Transfer, Use, acquire, release,
 };
@@ -192,7 +192,7 @@ impl CopyQueue {
     }
 
     /// The rectangles, enlarged to what the queue can copy.
-    pub(in crate::blit) fn snapped(&self, rects: &Rects, layout: &Layout) -> Rects {
+    pub(in crate::blit) fn snapped(&self, rects: &Rects, layout: &BufferDesc) -> Rects {
         snap(
             rects.iter().copied(),
             (layout.width, layout.height),

@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use ash::vk;
 
 use crate::blit::copy::regions::Picture;
-use crate::buffer::{FormatInfo, Layout, MAX_PLANES, Modifier, Plane};
+use crate::buffer::{BufferDesc, FormatInfo, MAX_PLANES, Modifier, Plane};
 use crate::vk::{Device, Error, Staging};
 
 /// Rows and planes begin at multiples of so many blocks: of whole pixels, and of four bytes at
@@ -16,7 +16,7 @@ const BLOCKS: u32 = 16;
 /// A picture in memory of one Vulkan device's, which the CPU sees.
 #[derive(Debug)]
 pub(in crate::blit) struct HostPicture {
-    layout: Layout,
+    layout: BufferDesc,
     planes: Planes,
     memory: Staging,
 }
@@ -25,20 +25,20 @@ pub(super) type Planes = ArrayVec<Plane, MAX_PLANES>;
 
 impl HostPicture {
     /// For a GPU to write and the CPU to read.
-    pub(in crate::blit) fn download(device: &Device, layout: &Layout) -> Result<Self, Error> {
+    pub(in crate::blit) fn download(device: &Device, layout: &BufferDesc) -> Result<Self, Error> {
         Self::new(layout, |size| Staging::download(device, size))
     }
 
     /// For the CPU to write and a GPU to read.
-    pub(in crate::blit) fn upload(device: &Device, layout: &Layout) -> Result<Self, Error> {
+    pub(in crate::blit) fn upload(device: &Device, layout: &BufferDesc) -> Result<Self, Error> {
         Self::new(layout, |size| Staging::upload(device, size))
     }
 
     fn new(
-        layout: &Layout,
+        layout: &BufferDesc,
         allocate: impl FnOnce(usize) -> Result<Staging, Error>,
     ) -> Result<Self, Error> {
-        let layout = Layout {
+        let layout = BufferDesc {
             modifier: Modifier::LINEAR,
             ..*layout
         };
@@ -81,7 +81,7 @@ impl HostPicture {
 }
 
 /// Where the planes go, one after the other, and how many bytes they are.
-pub(super) fn arrange(layout: &Layout) -> Result<(Planes, u32), Error> {
+pub(super) fn arrange(layout: &BufferDesc) -> Result<(Planes, u32), Error> {
     let format = FormatInfo::of(layout.fourcc).ok_or(Error::Format(layout.fourcc))?;
     let too_many = Error::TooManyBytes {
         size: u64::MAX,
@@ -118,7 +118,7 @@ mod tests {
     use crate::buffer::Fourcc;
 
     fn planes(width: u32, height: u32, fourcc: Fourcc) -> Vec<(u32, u32)> {
-        let (planes, size) = arrange(&Layout::linear(width, height, fourcc)).unwrap();
+        let (planes, size) = arrange(&BufferDesc::linear(width, height, fourcc)).unwrap();
         let end = planes.last().unwrap();
         assert!(size >= end.offset + end.stride);
         planes.iter().map(|p| (p.offset, p.stride)).collect()
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_picture_past_four_gigabytes_is_refused() {
-        let huge = Layout::linear(1 << 16, 1 << 16, Fourcc::XRGB8888);
+        let huge = BufferDesc::linear(1 << 16, 1 << 16, Fourcc::XRGB8888);
         assert!(matches!(
             arrange(&huge).unwrap_err(),
             Error::TooManyBytes { .. }

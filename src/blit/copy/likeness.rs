@@ -74,11 +74,11 @@ fn is_near(component: &Component, made: f32, wanted: f32) -> bool {
 mod tests {
     use super::*;
     use crate::blit::copy::host::arrange;
-    use crate::buffer::{Fourcc, Layout};
+    use crate::buffer::{BufferDesc, Fourcc};
 
     /// Where pictures whose bytes are like this, but for one, differ.
     fn difference(fourcc: Fourcc, byte: usize, add: u8) -> Option<Difference> {
-        let layout = Layout::linear(20, 10, fourcc);
+        let layout = BufferDesc::linear(20, 10, fourcc);
         let (planes, size) = arrange(&layout).unwrap();
         let picture = Picture {
             layout: &layout,

@@ -347,11 +347,11 @@ mod tests {
     use super::*;
     use crate::blit::copy::convert::{Codec, Model, Pixel};
     use crate::blit::scale::{Filter, Transform};
-    use crate::buffer::{Layout, Plane};
+    use crate::buffer::{BufferDesc, Plane};
 
     /// A picture in ordinary memory, its planes one after the other with gaps after rows.
     struct Memory {
-        layout: Layout,
+        layout: BufferDesc,
         planes: Vec<Plane>,
         bytes: Vec<u8>,
     }
@@ -372,7 +372,7 @@ mod tests {
             };
             let planes = info.planes.iter().map(plane).collect();
             Self {
-                layout: Layout::linear(width, height, fourcc),
+                layout: BufferDesc::linear(width, height, fourcc),
                 planes,
                 bytes: (0..end as usize).map(fill).collect(),
             }

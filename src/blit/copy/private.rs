@@ -3,13 +3,13 @@
 use super::allocators;
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf, Usage};
 use crate::blit::options::BlitDevice;
-use crate::buffer::{DmaBuf, Layout, Modifier};
+use crate::buffer::{BufferDesc, DmaBuf, Modifier};
 use crate::vk;
 
 /// What a private buffer is to be like.
 #[derive(Clone, Debug)]
 pub(in crate::blit) struct Model {
-    pub(in crate::blit) layout: Layout,
+    pub(in crate::blit) layout: BufferDesc,
     exporter: Option<String>,
     scattered: bool,
 }
@@ -17,7 +17,7 @@ pub(in crate::blit) struct Model {
 impl Model {
     pub(in crate::blit) fn of(buffer: &DmaBuf) -> Self {
         Self {
-            layout: *buffer.layout(),
+            layout: *buffer.desc(),
             exporter: exporter(buffer),
             scattered: buffer.objects().len() > 1,
         }
@@ -40,7 +40,7 @@ pub(in crate::blit) fn like(
     if model.scattered {
         return Err("its planes lie in several dma-bufs".to_owned());
     }
-    let Layout {
+    let BufferDesc {
         fourcc, modifier, ..
     } = model.layout;
     let mut request = Request::new(width, height, fourcc);
@@ -104,7 +104,7 @@ fn allocators<'a>(
     });
     let vulkan = vulkan.into_iter().map(|device| {
         let usage = vk::Use::Source;
-        Ok(Box::new(vk::Exporter::new(device, usage)) as Box<dyn Allocator>)
+        Ok(Box::new(vk::ImageAllocator::new(device, usage)) as Box<dyn Allocator>)
     });
     let system = std::iter::once_with(Udmabuf::open).map(move |opened| match opened {
         Ok(udmabuf) => Ok(boxed(udmabuf)),

@@ -5,20 +5,20 @@ use ash::vk;
 
 use crate::blit::Scaling;
 use crate::blit::damage::{MAX_RECTS, Rect, Rects};
-use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Layout, MAX_PLANES, Plane};
+use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, Fourcc, MAX_PLANES, Plane};
 use crate::vk::{Error, region};
 
 /// Where a picture's rows are, in whatever memory.
 #[derive(Clone, Copy)]
 pub(in crate::blit) struct Picture<'a> {
-    pub(in crate::blit) layout: &'a Layout,
+    pub(in crate::blit) layout: &'a BufferDesc,
     pub(in crate::blit) planes: &'a [Plane],
 }
 
 impl<'a> From<&'a DmaBuf> for Picture<'a> {
     fn from(buffer: &'a DmaBuf) -> Self {
         Self {
-            layout: buffer.layout(),
+            layout: buffer.desc(),
             planes: buffer.planes(),
         }
     }

@@ -10,7 +10,7 @@ use super::host::HostPicture;
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
 use crate::blit::strategy::{StagingSource, Strategy};
 use crate::blit::{BlitDevice, Failure};
-use crate::buffer::{DmaBuf, FormatInfo, Layout};
+use crate::buffer::{BufferDesc, DmaBuf, FormatInfo};
 use crate::vk;
 
 /// Frames between their two steps at a time: the first step of one is executed beside the second
@@ -26,7 +26,7 @@ const MOST_SPARE_BYTES: u64 = 256 << 20;
 pub(in crate::blit) struct StagingBuffer {
     strategy: Strategy,
     /// Of the pictures it is for.
-    layouts: [Layout; 2],
+    layouts: [BufferDesc; 2],
     pub(in crate::blit) memory: Memory,
 }
 
@@ -76,7 +76,7 @@ impl StagingBuffer {
 
     /// About how many bytes it is.
     fn bytes(&self) -> u64 {
-        let of = |layout: &Layout| {
+        let of = |layout: &BufferDesc| {
             let planes = FormatInfo::of(layout.fourcc).map_or(&[][..], |info| info.planes);
             let bytes = planes.iter().map(|plane| {
                 let row = plane.row_bytes(layout.width).unwrap_or(u32::MAX);
@@ -96,7 +96,7 @@ impl StagingBuffer {
 }
 
 fn shared(from: StagingSource, frame: &Frame, sides: &[BlitDevice; 2]) -> Result<DmaBuf, Failure> {
-    let layout = frame.source.layout();
+    let layout = frame.source.desc();
     let request = Request::new(layout.width, layout.height, layout.fourcc);
     let of_drm = |side: &BlitDevice| {
         let device = side.drm.as_ref().ok_or(Failure::NoStrategy)?;
@@ -125,7 +125,7 @@ fn host(
     frame: &Frame,
     [from, to]: [Option<&vk::Device>; 2],
 ) -> Result<[Option<Arc<HostPicture>>; 2], Failure> {
-    let [source, destination] = [frame.source.layout(), frame.destination.layout()];
+    let [source, destination] = [frame.source.desc(), frame.destination.desc()];
     let brought = from.map(|device| HostPicture::download(device, source));
     let taken = to.map(|device| HostPicture::upload(device, destination));
     let made = |host: Option<Result<HostPicture, _>>| {

@@ -183,7 +183,8 @@ impl Engine {
             return known;
         }
         let tried = SyncFile::signalled();
-        let tried = tried.and_then(|file| implicit::import(&frame.source, &file, Access::Read));
+        let tried =
+            tried.and_then(|file| implicit::import_sync_file(&frame.source, &file, Access::Read));
         match tried {
             Ok(()) => self.leaves_fences = Some(true),
             // There is nothing to try it with.
@@ -370,6 +371,6 @@ pub(in crate::blit) fn before_trials(sides: &[BlitDevice; 2]) -> Allowed {
 
 /// Leaves the sync file of a copy in the dma-bufs, for those who synchronise implicitly.
 pub(super) fn leave(frame: &Frame, file: &SyncFile) -> Result<(), sync::Error> {
-    implicit::import(&frame.source, file, Access::Read)?;
-    implicit::import(&frame.destination, file, Access::Write)
+    implicit::import_sync_file(&frame.source, file, Access::Read)?;
+    implicit::import_sync_file(&frame.destination, file, Access::Write)
 }

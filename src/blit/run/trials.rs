@@ -364,7 +364,7 @@ impl Bench {
         let Some(device) = self.gpu(end) else {
             return map_and_write(buffer, |plane, at, bytes| row(fourcc, plane, at, bytes));
         };
-        let mut host = HostPicture::upload(device, buffer.layout()).map_err(Failure::Vulkan)?;
+        let mut host = HostPicture::upload(device, buffer.desc()).map_err(Failure::Vulkan)?;
         for_each_row(&mut host, |plane, at, bytes| row(fourcc, plane, at, bytes));
         host.flush().map_err(Failure::Vulkan)?;
         let host = Arc::new(host);
@@ -412,7 +412,7 @@ impl Bench {
     /// The destination's picture, as its GPU sees it.
     fn read(&mut self, buffer: &DmaBuf) -> Result<HostPicture, Failure> {
         let device = self.copier.device(1)?;
-        let host = HostPicture::download(device, buffer.layout());
+        let host = HostPicture::download(device, buffer.desc());
         let host = Arc::new(host.map_err(Failure::Vulkan)?);
         let rects = [Rect::whole(buffer.width(), buffer.height())];
         let rects = rects.into_iter().collect();
@@ -449,7 +449,7 @@ impl Bench {
     fn made_by_cpu(&mut self, frame: &Frame) -> Result<HostPicture, Failure> {
         let device = self.copier.device(1)?;
         // The CPU reads both, which it does fast in memory for downloads.
-        let host = |buffer: &DmaBuf| HostPicture::download(device, buffer.layout());
+        let host = |buffer: &DmaBuf| HostPicture::download(device, buffer.desc());
         let mut source = host(&frame.source).map_err(Failure::Vulkan)?;
         let mut made = host(&frame.destination).map_err(Failure::Vulkan)?;
         let fourcc = frame.source.fourcc();

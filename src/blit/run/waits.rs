@@ -72,7 +72,7 @@ pub(in crate::blit) fn as_sync_files(
     }
     for (dma_buf, access) in of_dma_bufs(frame) {
         if !is_ready(dma_buf, event(access))? {
-            let file = implicit::export_fd(dma_buf, access).ok()?.into();
+            let file = implicit::export_sync_file_fd(dma_buf, access).ok()?.into();
             match access {
                 Access::Write | Access::ReadWrite if two_steps => inputs.second.push(file),
                 _ => inputs.first.push(file),

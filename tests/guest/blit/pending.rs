@@ -180,7 +180,7 @@ fn the_sync_file_of_a_pending_copy_is_in_the_dma_bufs() {
             let client = Client::new(&blitter, devices, 7);
             let copy = client.start(&blitter);
             let waits = |buffer: &DmaBuf, access| {
-                let file = implicit::export(buffer, access).unwrap();
+                let file = implicit::export_sync_file(buffer, access).unwrap();
                 is_pending(&file)
             };
             let [source, destination] = &client.buffers;

@@ -102,7 +102,7 @@ pub(super) fn pending(vgem: Option<&Device>) -> (SyncFile, Busy) {
             let vgem = vgem.unwrap();
             let buffer = buffer_on(vgem);
             let fence = vgem::Fence::attach(vgem, &buffer, Access::Write);
-            let file = implicit::export(&buffer, Access::Read).unwrap();
+            let file = implicit::export_sync_file(&buffer, Access::Read).unwrap();
             (file, Busy::Vgem(fence))
         }
     }

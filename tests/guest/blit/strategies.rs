@@ -3,7 +3,7 @@ use primeshare::blit::{
     BlitDevice, BlitInfo, Blitter, Error, Options, Outcome, StagingSource, Strategy,
 };
 use primeshare::buffer::PlaneFd;
-use primeshare::{Allocator, Device, DmaBuf, Fourcc, Layout, Request};
+use primeshare::{Allocator, BufferDesc, Device, DmaBuf, Fourcc, Request};
 
 use super::{
     EACH_WAY, PATIENCE, assert_shows, blit, blitter, blitter_by, forced, patient, read, settle,
@@ -34,7 +34,7 @@ fn with_wide_rows(width: u32, height: u32) -> DmaBuf {
         stride: wide.planes()[0].stride,
     };
     // One row less: the picture begins later in the memory.
-    let layout = Layout::linear(width, height - 1, Fourcc::XRGB8888);
+    let layout = BufferDesc::linear(width, height - 1, Fourcc::XRGB8888);
     DmaBuf::new(layout, [plane]).unwrap()
 }
 

@@ -206,7 +206,7 @@ fn a_fence_that_fails_is_waited_for_no_longer() {
             let after = match in_dma_buf {
                 false => vec![writer.as_fd()],
                 true => {
-                    implicit::import(&source, &writer, Access::Write).unwrap();
+                    implicit::import_sync_file(&source, &writer, Access::Write).unwrap();
                     Vec::new()
                 }
             };

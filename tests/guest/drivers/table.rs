@@ -10,7 +10,7 @@ use primeshare::gbm::Gbm;
 use primeshare::sync::{Mapping, SyncFile};
 use primeshare::vk::ash::vk::{BufferUsageFlags, ImageUsageFlags};
 use primeshare::vk::{
-    Device, Error, Exporter, Feature, Fence, Instance, Select, Semaphore, Validation,
+    Device, Error, Feature, Fence, ImageAllocator, Instance, Select, Semaphore, Validation,
 };
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
@@ -226,7 +226,7 @@ fn allocators(guest: &Guest, vulkan: &Device) -> Vec<(String, Allocate)> {
     }
     allocators.push(("udmabuf".to_owned(), by(Udmabuf::open().unwrap())));
     allocators.push(("dma-heap".to_owned(), by(DmaHeap::system().unwrap())));
-    let exporter = Exporter::new(vulkan, IMAGE_USAGE);
+    let exporter = ImageAllocator::new(vulkan, IMAGE_USAGE);
     let name = vulkan.physical().name().to_owned();
     let image: Allocate = Box::new(move |request| {
         let created = exporter.create_wait(request);

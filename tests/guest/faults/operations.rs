@@ -8,9 +8,9 @@ use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::buffer::BufferId;
 use primeshare::device;
 use primeshare::gbm::Gbm;
-use primeshare::gem::{Found, Object};
+use primeshare::gem::{ImportOrigin, Object};
 use primeshare::sync::{Access, BufferMapping, Mapping, Polled, SyncFile, implicit};
-use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, export, import};
+use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, export};
 
 use super::operation::{Needs, Operation};
 use super::world::{World, dup, plane};
@@ -138,10 +138,10 @@ impl World {
     fn sharing(&self) -> Vec<Operation<'_>> {
         use Needs::*;
         let (vgem, vkms) = (&self.vgem, &self.vkms);
-        let met = move |wanted| move |(_, found): &(Object, Found)| *found == wanted;
+        let met = move |wanted| move |(_, found): &(Object, ImportOrigin)| *found == wanted;
         let import = move |device: &Device, buffer| {
             let imported = device.import(buffer);
-            imported.map(move |imported| (imported.object().clone(), imported.found()))
+            imported.map(move |imported| (imported.object().clone(), imported.origin()))
         };
         vec![
             Operation::new(
@@ -163,7 +163,7 @@ impl World {
                 move || {
                     let plane = self.known.planes()[0];
                     let places = [(plane.offset, plane.stride)];
-                    export::export(&self.known_object, *self.known.layout(), places)
+                    export::export(&self.known_object, *self.known.desc(), places)
                 },
                 move |buffer| *buffer == self.known,
             ),
@@ -171,7 +171,7 @@ impl World {
                 "Device::import of a new buffer",
                 Memory,
                 move || import(vkms, &self.foreign),
-                met(Found::New),
+                met(ImportOrigin::New),
             ),
             Operation::new(
                 "Device::import of a new buffer, and drop",
@@ -183,13 +183,13 @@ impl World {
                 "Device::import of a known buffer",
                 Nothing,
                 move || import(vkms, &self.known),
-                met(Found::AlreadyImported),
+                met(ImportOrigin::AlreadyImported),
             ),
             Operation::new(
                 "Device::import at home",
                 Nothing,
                 move || import(vgem, &self.foreign),
-                met(Found::SelfImport),
+                met(ImportOrigin::SelfImport),
             ),
             Operation::new(
                 "Device::import of two dma-bufs",
@@ -201,19 +201,19 @@ impl World {
                 "Device::import_fd of a new buffer",
                 Memory,
                 move || vkms.import_fd(self.foreign.plane_fd(0).unwrap()),
-                met(Found::New),
+                met(ImportOrigin::New),
             ),
             Operation::new(
                 "Device::import_fd of a known buffer",
                 Nothing,
                 move || vkms.import_fd(self.known.plane_fd(0).unwrap()),
-                met(Found::AlreadyImported),
+                met(ImportOrigin::AlreadyImported),
             ),
             Operation::new(
                 "Device::import_fd at home",
                 Nothing,
                 move || vgem.import_fd(self.foreign.plane_fd(0).unwrap()),
-                met(Found::SelfImport),
+                met(ImportOrigin::SelfImport),
             ),
             Operation::new(
                 "Device::private_copy",
@@ -252,7 +252,7 @@ impl World {
                 "DmaBuf::new",
                 Nothing,
                 move || [dup(&self.luma.objects()[0]), dup(&self.chroma.objects()[0])],
-                move |fds| DmaBuf::new(*self.both.layout(), fds.map(plane)),
+                move |fds| DmaBuf::new(*self.both.desc(), fds.map(plane)),
                 move |buffer| *buffer == self.both,
             ),
         ]
@@ -263,22 +263,22 @@ impl World {
         use Needs::*;
         vec![
             Operation::with(
-                "export::send",
+                "DmaBuf::send",
                 Memory,
                 pair,
-                move |(ours, theirs)| export::send(&ours, &self.both).map(|()| theirs),
-                move |theirs| import::receive(theirs).is_ok_and(|buffer| buffer == self.both),
+                move |(ours, theirs)| self.both.send(&ours).map(|()| theirs),
+                move |theirs| DmaBuf::receive(theirs).is_ok_and(|buffer| buffer == self.both),
             ),
             // The kernel says that fds were lost, and not why.
             Operation::with(
-                "import::receive",
+                "DmaBuf::receive",
                 Fds,
                 move || {
                     let (ours, theirs) = pair();
-                    export::send(&ours, &self.both).unwrap();
+                    self.both.send(&ours).unwrap();
                     theirs
                 },
-                move |theirs| import::receive(&theirs),
+                move |theirs| DmaBuf::receive(&theirs),
                 move |buffer| *buffer == self.both,
             )
             .without_reason(),
@@ -328,7 +328,7 @@ impl World {
     fn fences(&self) -> Vec<Operation<'_>> {
         use Needs::*;
         let signalled = move |fence: &SyncFile| fence.is_signalled() == Ok(true);
-        let export = move |access| implicit::export(&self.both, access);
+        let export = move |access| implicit::export_sync_file(&self.both, access);
         vec![
             Operation::new("SyncFile::signalled", Both, SyncFile::signalled, signalled),
             Operation::with(
@@ -353,16 +353,16 @@ impl World {
                 move |()| true,
             ),
             Operation::new(
-                "implicit::export of two dma-bufs",
+                "implicit::export_sync_file of two dma-bufs",
                 Both,
                 move || export(Access::Write),
                 signalled,
             ),
             Operation::with(
-                "implicit::import into a new buffer",
+                "implicit::import_sync_file into a new buffer",
                 Memory,
                 move || (buffer_on(&self.vgem), SyncFile::signalled().unwrap()),
-                move |(buffer, fence)| implicit::import(&buffer, &fence, Access::Write),
+                move |(buffer, fence)| implicit::import_sync_file(&buffer, &fence, Access::Write),
                 move |()| true,
             ),
             Operation::new(

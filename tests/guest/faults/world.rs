@@ -8,7 +8,7 @@ use primeshare::buffer::PlaneFd;
 use primeshare::device::{self, Capabilities};
 use primeshare::gbm::Gbm;
 use primeshare::gem::Object;
-use primeshare::{Device, DmaBuf, Fourcc, Layout};
+use primeshare::{BufferDesc, Device, DmaBuf, Fourcc};
 
 use crate::support::{Guest, buffer_on, kernel_dma_bufs};
 
@@ -102,7 +102,7 @@ pub(super) fn plane(fd: OwnedFd) -> PlaneFd {
 
 /// NV12 with a dma-buf for each plane.
 fn two_planes(luma: &DmaBuf, chroma: &DmaBuf) -> Result<DmaBuf, primeshare::buffer::Error> {
-    let layout = Layout::linear(64, 64, Fourcc::NV12);
+    let layout = BufferDesc::linear(64, 64, Fourcc::NV12);
     let fds = [luma, chroma].map(|buffer| plane(dup(&buffer.objects()[0])));
     DmaBuf::new(layout, fds)
 }

@@ -18,7 +18,7 @@ impl Busy {
     pub(crate) fn new(vgem: &Device, buffer: &DmaBuf, access: Access) -> Self {
         match Timeline::if_there() {
             Some(timeline) => {
-                implicit::import(buffer, &timeline.fence(1), access).unwrap();
+                implicit::import_sync_file(buffer, &timeline.fence(1), access).unwrap();
                 Self::Timeline(timeline)
             }
             None => Self::Vgem(vgem::Fence::attach(vgem, buffer, access)),

@@ -147,7 +147,7 @@ fn in_between(device: &Device, test: impl FnOnce(&Syncobj, &SyncFile, Box<dyn Fn
     .unwrap();
     let buffer = buffer_on(&vgem);
     let held = vgem::Fence::attach(&vgem, &buffer, Access::Write);
-    let fence = implicit::export(&buffer, Access::Read).unwrap();
+    let fence = implicit::export_sync_file(&buffer, Access::Read).unwrap();
     let timeline = Syncobj::new(device).unwrap();
     test(&timeline, &fence, Box::new(|| held.signal()));
     assert!(fence.is_signalled().unwrap());
@@ -160,7 +160,7 @@ fn a_point_becomes_an_implicit_fence() {
             timeline.import_sync_file(5, fence).unwrap();
             let explicit = timeline.export_sync_file(5).unwrap();
             let buffer = super::udmabuf(primeshare::Fourcc::XRGB8888);
-            implicit::import(&buffer, &explicit, Access::Write).unwrap();
+            implicit::import_sync_file(&buffer, &explicit, Access::Write).unwrap();
             assert_eq!(super::waits(&buffer), (true, true));
             signal();
             assert_eq!(super::waits(&buffer), (false, false));

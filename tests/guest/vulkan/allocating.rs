@@ -1,10 +1,10 @@
 //! Buffers that Vulkan allocates.
 
 use primeshare::alloc;
-use primeshare::gem::Found;
+use primeshare::gem::ImportOrigin;
 use primeshare::sync::Mapping;
 use primeshare::vk::ash::vk;
-use primeshare::vk::{Error, Exporter, Use, initialize};
+use primeshare::vk::{Error, ImageAllocator, Use, initialize};
 use primeshare::{Allocator, Fourcc, Modifier, Request};
 
 use super::bytes::{Bytes, bytes_to_image, cpu_has, gradient, packed_size, run};
@@ -22,7 +22,7 @@ fn an_image_is_of_a_modifier_that_was_asked_for_and_its_buffer_says_which() {
             .create_image(100, 50, Fourcc::XRGB8888, &modifiers, usage)
             .unwrap();
         assert_eq!(buffer.modifier(), Modifier::LINEAR);
-        assert_eq!(image.layout(), buffer.layout());
+        assert_eq!(image.desc(), buffer.desc());
         // lavapipe makes it without close-on-exec.
         let flags = crate::kernel::flags(buffer.plane_fd(0).unwrap());
         assert_eq!(flags, (true, true));
@@ -37,7 +37,10 @@ fn an_image_is_of_a_modifier_that_was_asked_for_and_its_buffer_says_which() {
         bytes_to_image(&bytes, &image, &buffer);
         let mut mapping = Mapping::new(&buffer.objects()[0]).unwrap();
         assert!(cpu_has(&buffer, &mut mapping, &picture));
-        assert_eq!(guest.vkms().import(&buffer).unwrap().found(), Found::New);
+        assert_eq!(
+            guest.vkms().import(&buffer).unwrap().origin(),
+            ImportOrigin::New
+        );
         // The buffer keeps the memory without the image and the device.
         drop((image, bytes, vulkan));
         assert!(cpu_has(&buffer, &mut mapping, &picture));
@@ -71,7 +74,7 @@ fn what_vulkan_does_not_allocate_is_refused_with_the_reason() {
         ));
         let wide = create(1 << 20, 1, Fourcc::R8, &linear);
         assert!(matches!(wide, Error::TooLarge { .. }));
-        let exporter = Exporter::new(&vulkan, Use::Sampled);
+        let exporter = ImageAllocator::new(&vulkan, Use::Sampled);
         let tiled = Request {
             modifiers: vec![TILED],
             ..Request::new(64, 64, Fourcc::XRGB8888)
@@ -90,7 +93,7 @@ fn what_vulkan_does_not_allocate_is_refused_with_the_reason() {
 fn many_allocations_leave_nothing_behind() {
     in_guest(|guest| {
         let vulkan = guest.vulkan();
-        let exporter = Exporter::new(&vulkan, Use::Source);
+        let exporter = ImageAllocator::new(&vulkan, Use::Source);
         for _ in 0..200 {
             exporter
                 .allocate(&Request::new(64, 64, Fourcc::XRGB8888))

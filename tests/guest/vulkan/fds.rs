@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use primeshare::alloc::Dumb;
 use primeshare::buffer::{BufferId, PlaneFd};
 use primeshare::vk::ash::vk::BufferUsageFlags;
-use primeshare::vk::{Error, Exporter, Use};
-use primeshare::{Allocator, DmaBuf, ErrorKind, Fourcc, Layout, Modifier, Request};
+use primeshare::vk::{Error, ImageAllocator, Use};
+use primeshare::{Allocator, BufferDesc, DmaBuf, ErrorKind, Fourcc, Modifier, Request};
 
 use crate::child::{self, Child};
 use crate::faults::fds::with_room_for;
@@ -27,7 +27,7 @@ pub(super) fn read_only(guest: &Guest) -> DmaBuf {
         offset: 0,
         stride: dumb.pitch,
     };
-    DmaBuf::new(Layout::linear(64, 64, Fourcc::XRGB8888), [plane]).unwrap()
+    DmaBuf::new(BufferDesc::linear(64, 64, Fourcc::XRGB8888), [plane]).unwrap()
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_lack_of_fds_is_an_error_of_allocating_and_passes() {
 
 fn allocate_without_fds(guest: &Guest) {
     let vulkan = guest.vulkan();
-    let exporter = Exporter::new(&vulkan, Use::Source);
+    let exporter = ImageAllocator::new(&vulkan, Use::Source);
     let request = Request::new(64, 64, Fourcc::XRGB8888);
     let modifiers = [Modifier::LINEAR];
     let usage = BufferUsageFlags::TRANSFER_SRC;

@@ -23,7 +23,7 @@ impl Gate {
     pub(crate) fn new(vgem: &Device) -> (Self, SyncFile) {
         let buffer = buffer_on(vgem);
         let gate = Self(Busy::new(vgem, &buffer, Access::Write));
-        let file = implicit::export(&buffer, Access::Read).unwrap();
+        let file = implicit::export_sync_file(&buffer, Access::Read).unwrap();
         (gate, file)
     }
 

@@ -6,7 +6,7 @@ use primeshare::buffer::{Colour, FormatInfo};
 use primeshare::gbm::Gbm;
 use primeshare::sync::Mapping;
 use primeshare::vk::ash::vk;
-use primeshare::vk::{Device, Error, Exporter};
+use primeshare::vk::{Device, Error, ImageAllocator};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
 use super::bytes::{
@@ -61,7 +61,7 @@ fn by(allocator: impl Allocator + 'static) -> Allocate {
 }
 
 fn allocators(guest: &Guest, vulkan: &Device) -> Vec<(&'static str, Allocate)> {
-    let exporter = Exporter::new(vulkan, IMAGE_USAGE);
+    let exporter = ImageAllocator::new(vulkan, IMAGE_USAGE);
     let images: Allocate =
         Box::new(move |request| exporter.create_wait(request).map_err(|error| name(&error)));
     let device = vulkan.clone();

@@ -6,7 +6,7 @@ use primeshare::negotiate::Usage;
 use primeshare::sync::{Access, Mapping};
 use primeshare::vk::ash::vk;
 use primeshare::vk::{Device, Error, Feature, ImageOrBuffer, Transfer, Use, acquire, release};
-use primeshare::{Allocator, DmaBuf, Fourcc, Layout, Modifier, Request};
+use primeshare::{Allocator, BufferDesc, DmaBuf, Fourcc, Modifier, Request};
 
 use super::bytes::{Bytes, run};
 use crate::support::{PATIENCE, buffer_on, in_guest, of_two_dma_bufs};
@@ -16,7 +16,7 @@ const TILED: Modifier = Modifier(0x0100_0000_0000_0001);
 /// The first dma-buf of a buffer, described in another way.
 fn described(
     buffer: &DmaBuf,
-    layout: Layout,
+    layout: BufferDesc,
     planes: &[(u32, u32)],
 ) -> Result<DmaBuf, buffer::Error> {
     let plane = |&(offset, stride): &(u32, u32)| PlaneFd {
@@ -36,7 +36,7 @@ fn descriptions_that_do_not_fit_never_reach_vulkan() {
     in_guest(|guest| {
         let buffer = buffer_on(&guest.vgem());
         let size = buffer.objects()[0].size();
-        let linear = Layout::linear(64, 64, Fourcc::XRGB8888);
+        let linear = BufferDesc::linear(64, 64, Fourcc::XRGB8888);
         let refused = |layout, planes: &[(u32, u32)]| {
             described(&buffer, layout, planes).map(drop).unwrap_err()
         };
@@ -59,13 +59,13 @@ fn descriptions_that_do_not_fit_never_reach_vulkan() {
         let most = u64::from(u32::MAX);
         assert_eq!(past(u32::MAX, 256), most + 64 * 256);
         assert_eq!(past(u32::MAX, u32::MAX), most + 63 * most + 256);
-        let huge = Layout::linear(u32::MAX, u32::MAX, Fourcc::XRGB8888);
+        let huge = BufferDesc::linear(u32::MAX, u32::MAX, Fourcc::XRGB8888);
         assert!(matches!(
             refused(huge, &[(0, u32::MAX)]),
             buffer::Error::TooLarge { .. }
         ));
         assert_eq!(
-            refused(Layout::linear(64, 64, Fourcc::NV12), &[(0, 64)]),
+            refused(BufferDesc::linear(64, 64, Fourcc::NV12), &[(0, 64)]),
             buffer::Error::FormatPlaneCount {
                 fourcc: Fourcc::NV12,
                 expected: 2,
@@ -111,16 +111,16 @@ fn buffers_vulkan_cannot_take_are_refused_with_the_reason() {
         let vulkan = guest.vulkan();
         let device = vulkan.physical().name().to_owned();
         let buffer = buffer_on(&guest.vgem());
-        let linear = Layout::linear(64, 64, Fourcc::XRGB8888);
+        let linear = BufferDesc::linear(64, 64, Fourcc::XRGB8888);
         let described = |layout, planes: &[(u32, u32)]| {
             refused(&vulkan, &described(&buffer, layout, planes).unwrap())
         };
         let modifier = Modifier::INVALID;
-        let implicit = described(Layout { modifier, ..linear }, &[(0, 256)]);
+        let implicit = described(BufferDesc { modifier, ..linear }, &[(0, 256)]);
         assert_eq!(implicit, Error::ImplicitModifier);
         assert_eq!(
             described(
-                Layout {
+                BufferDesc {
                     modifier: TILED,
                     ..linear
                 },
@@ -133,10 +133,10 @@ fn buffers_vulkan_cannot_take_are_refused_with_the_reason() {
             }
         );
         let fourcc = Fourcc::new(b"ABCD");
-        let unknown = described(Layout { fourcc, ..linear }, &[(0, 256)]);
+        let unknown = described(BufferDesc { fourcc, ..linear }, &[(0, 256)]);
         assert_eq!(unknown, Error::Format(fourcc));
         let fourcc = Fourcc::ABGR1555;
-        let newer = described(Layout { fourcc, ..linear }, &[(0, 256)]);
+        let newer = described(BufferDesc { fourcc, ..linear }, &[(0, 256)]);
         assert_eq!(
             newer,
             Error::FormatExtension {
@@ -145,7 +145,7 @@ fn buffers_vulkan_cannot_take_are_refused_with_the_reason() {
             }
         );
         // Parts of a pixel more from row to row, and parts of a pixel from the start.
-        let small = Layout::linear(32, 32, Fourcc::XRGB8888);
+        let small = BufferDesc::linear(32, 32, Fourcc::XRGB8888);
         for (offset, stride) in [(0, 257), (0, 258), (1, 256), (2, 256)] {
             assert_eq!(
                 described(small, &[(offset, stride)]),
@@ -160,7 +160,7 @@ fn buffers_vulkan_cannot_take_are_refused_with_the_reason() {
         // Two rows that fit, but the driver counts the second one with its padding.
         let size = buffer.objects()[0].size();
         let stride = u32::try_from(size).unwrap() - 64;
-        let tight = described(Layout::linear(1, 2, Fourcc::XRGB8888), &[(0, stride)]);
+        let tight = described(BufferDesc::linear(1, 2, Fourcc::XRGB8888), &[(0, stride)]);
         assert!(matches!(
             tight,
             Error::TooSmall { needed, available } if needed > size && available == size
@@ -187,9 +187,9 @@ fn memory_that_is_not_rows_of_one_dma_buf_is_no_vk_buffer() {
         let vgem = guest.vgem();
         let buffer = buffer_on(&vgem);
         let usage = vk::BufferUsageFlags::TRANSFER_SRC;
-        let linear = Layout::linear(64, 64, Fourcc::XRGB8888);
+        let linear = BufferDesc::linear(64, 64, Fourcc::XRGB8888);
         let import = |modifier| {
-            let other = described(&buffer, Layout { modifier, ..linear }, &[(0, 256)]).unwrap();
+            let other = described(&buffer, BufferDesc { modifier, ..linear }, &[(0, 256)]).unwrap();
             vulkan.import_buffer(&other, usage).unwrap_err()
         };
         assert_eq!(import(TILED), Error::NotLinear(TILED));

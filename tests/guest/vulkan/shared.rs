@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::vk::{Error, Use};
-use primeshare::{Allocator, DmaBuf, Errno, ErrorKind, Fourcc, Layout, Request};
+use primeshare::{Allocator, BufferDesc, DmaBuf, Errno, ErrorKind, Fourcc, Request};
 
 use super::fds::read_only;
 use crate::support::{buffer_on, in_guest};
@@ -20,7 +20,7 @@ fn a_buffer_in_use_is_one_image_for_each_usage() {
             offset: 0,
             stride: buffer.planes()[0].stride,
         };
-        let received = DmaBuf::new(*buffer.layout(), [plane]).unwrap();
+        let received = DmaBuf::new(*buffer.desc(), [plane]).unwrap();
         let first = vulkan.image(&buffer, Use::Source).unwrap();
         let again = vulkan.image(&received, Use::Source).unwrap();
         assert!(Arc::ptr_eq(&first, &again));
@@ -146,7 +146,7 @@ fn another_layout_of_the_same_memory_is_another_image() {
             offset: 0,
             stride: buffer.planes()[0].stride,
         };
-        let half = DmaBuf::new(Layout::linear(64, 32, Fourcc::XRGB8888), [plane]).unwrap();
+        let half = DmaBuf::new(BufferDesc::linear(64, 32, Fourcc::XRGB8888), [plane]).unwrap();
         let images = [&buffer, &half].map(|b| vulkan.image(b, Use::Source).unwrap());
         assert_ne!(images[0].raw(), images[1].raw());
         assert_eq!(images[1].extent().height, 32);

@@ -4,7 +4,7 @@ use primeshare::alloc::Udmabuf;
 use primeshare::sync::Mapping;
 use primeshare::vk::ash::vk;
 use primeshare::vk::{
-    Colors, Device, Error, Image, ImageUsage, ImageView, Transfer, Use, YcbcrSampler, acquire,
+    Device, Error, Image, ImageUsage, ImageView, Transfer, Use, YcbcrColors, YcbcrSampler, acquire,
     release,
 };
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
@@ -290,9 +290,9 @@ fn ycbcr_pictures() -> [(Fourcc, Vec<Vec<u8>>); 6] {
 fn ycbcr_is_converted_when_sampled() {
     in_guest(|guest| {
         let vulkan = guest.vulkan();
-        let colors = Colors {
+        let colors = YcbcrColors {
             model: vk::SamplerYcbcrModelConversion::YCBCR_601,
-            ..Colors::default()
+            ..YcbcrColors::default()
         };
         for (fourcc, planes) in ycbcr_pictures() {
             let planes: Vec<&[u8]> = planes.iter().map(Vec::as_slice).collect();

@@ -188,7 +188,7 @@ fn a_texture_made_by_wgpu_is_read_by_drm_devices_and_by_another_wgpu_device() {
 
             for drm in [guest.vgem(), guest.vkms()] {
                 let import = drm.import(&buffer).unwrap();
-                assert_eq!(import.found(), primeshare::gem::Found::New);
+                assert_eq!(import.origin(), primeshare::gem::ImportOrigin::New);
             }
             assert!(cpu_reads(&buffer, 0) == places(width, height));
         }

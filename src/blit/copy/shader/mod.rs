@@ -19,7 +19,7 @@ pub(super) use parameters::Parameters;
 use crate::blit::copy::host::{Planes, arrange};
 use crate::blit::copy::record::Work;
 use crate::blit::copy::regions::Picture;
-use crate::buffer::{Layout, Modifier};
+use crate::buffer::{BufferDesc, Modifier};
 use crate::vk::{Bindings, Bound, Compute, Device, Error, LocalBuffer};
 
 /// The compiled `resample.comp`.
@@ -66,14 +66,14 @@ impl Shader {
 /// Where the planes of a picture go in a buffer of their own.
 #[derive(Debug)]
 struct Arranged {
-    layout: Layout,
+    layout: BufferDesc,
     planes: Planes,
     bytes: u64,
 }
 
 impl Arranged {
-    fn new(layout: &Layout) -> Result<Self, Error> {
-        let layout = Layout {
+    fn new(layout: &BufferDesc) -> Result<Self, Error> {
+        let layout = BufferDesc {
             modifier: Modifier::LINEAR,
             ..*layout
         };

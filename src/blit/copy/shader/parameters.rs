@@ -262,14 +262,14 @@ mod tests {
     use crate::blit::copy::host::arrange;
     use crate::blit::scale::{Filter, Transform};
     use crate::blit::ycbcr::YcbcrEncoding;
-    use crate::buffer::{FormatInfo, Fourcc, Layout};
+    use crate::buffer::{BufferDesc, FormatInfo, Fourcc};
 
     fn try_parameters(
         [from, to]: [(Fourcc, u32, u32); 2],
         scaling: Option<&Scaling>,
         rects: &[Rect],
     ) -> Result<Parameters, Error> {
-        let layout = |(fourcc, width, height)| Layout::linear(width, height, fourcc);
+        let layout = |(fourcc, width, height)| BufferDesc::linear(width, height, fourcc);
         let layouts = [layout(from), layout(to)];
         let planes = [
             arrange(&layouts[0]).unwrap().0,

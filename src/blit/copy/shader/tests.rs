@@ -12,7 +12,7 @@ use crate::blit::copy::resample::Scratch;
 use crate::blit::damage::{Rect, Rects};
 use crate::blit::scale::{Filter, Scaling, Transform};
 use crate::blit::ycbcr::{Matrix, Range, YcbcrEncoding};
-use crate::buffer::{Colour, FormatInfo, Fourcc, Layout};
+use crate::buffer::{BufferDesc, Colour, FormatInfo, Fourcc};
 use crate::vk::{Compute, Device, Instance, Select, Validation};
 
 use super::SPIRV;
@@ -88,9 +88,9 @@ impl Task {
         }
     }
 
-    fn layout(&self, end: usize) -> Layout {
+    fn layout(&self, end: usize) -> BufferDesc {
         let (width, height) = self.sizes[end];
-        Layout::linear(width, height, self.formats[end])
+        BufferDesc::linear(width, height, self.formats[end])
     }
 
     fn whole(&self) -> Rects {
