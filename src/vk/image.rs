@@ -192,7 +192,7 @@ impl Device {
     /// whole, as where its planes lie in several dma-bufs.
     ///
     /// As [`Self::import_image`] otherwise. [`Error::NoPlane`] for formats that have but one, and
-    /// past the last one. [`Image::layout`] has the whole's format.
+    /// past the last one. [`Image::desc`] has the whole's format.
     pub fn import_plane(
         &self,
         buffer: &DmaBuf,

@@ -64,6 +64,12 @@ pub(crate) enum Command {
         #[arg(long)]
         toolchain: Option<String>,
     },
+    /// Write the listing of the public interface, docs/interface.txt.
+    Interface {
+        /// Only say whether it is that of the interface as it is.
+        #[arg(long)]
+        check: bool,
+    },
     /// Compile the shader by which GPUs scale, turn and convert pictures; needs glslangValidator.
     Shaders {
         /// Only say whether the compiled one is of the source.

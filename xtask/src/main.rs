@@ -11,6 +11,7 @@ mod features;
 mod fuzz;
 mod guest;
 mod host;
+mod interface;
 mod jobs;
 mod libtest;
 mod matrix;
@@ -59,6 +60,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Drivers => matrix::run(matrix::DRIVERS),
         Command::Features { toolchain } => features::run(toolchain.as_deref()),
         Command::Fuzz { runs } => fuzz::run(runs),
+        Command::Interface { check } => interface::run(check),
         Command::Shaders { check } => shaders::run(check),
     }
 }

@@ -8,7 +8,9 @@ use anyhow::Result;
 
 use crate::guest::kind::{self, Kind};
 use crate::jobs::{self, Ended, Failure, Job};
-use crate::{cargo, features, guest, host, libtest, sanitize, shaders, shell, summary, targets};
+use crate::{
+    cargo, features, guest, host, interface, libtest, sanitize, shaders, shell, summary, targets,
+};
 
 /// What to run in the QEMU guest, whose processor is emulated in most places: what depends on drivers, and races
 /// between two CPUs. Not what needs the faults that only the other guests' kernels produce.
@@ -246,6 +248,7 @@ fn first(arguments: &[OsString]) -> Vec<Job> {
     if arguments.is_empty() {
         // Not with the workspace's other member, whose dependencies have features that the library must not rely on.
         let build = cargo_with(&["test", "--all-features", "--no-run"]);
+        jobs.push(interface::job());
         jobs.push(Job::new(BUILD, build));
         return jobs;
     }
