@@ -197,7 +197,10 @@ fn full(
     to: &DmaBuf,
 ) -> Result<()> {
     let own = ("own choice", Strategy::ALL.to_vec());
-    let forced = Strategy::ALL.map(|strategy| (strategy.name(), vec![strategy]));
+    let forced = Strategy::ALL
+        .iter()
+        .copied()
+        .map(|strategy| (strategy.name(), vec![strategy]));
     let mut baselines = [Vec::new(), Vec::new()];
     let mut rows = Vec::new();
     for (name, strategies) in forced.into_iter().chain([own]) {
@@ -284,7 +287,7 @@ fn damage(sides: &[BlitDevice; 2], from: &DmaBuf, to: &DmaBuf) -> Result<String>
 /// Allocations of a warm frame.
 fn allocations(sides: &[BlitDevice; 2], (from, to): &(DmaBuf, DmaBuf)) -> Result<String> {
     let mut lines = Vec::new();
-    for strategy in Strategy::ALL {
+    for &strategy in Strategy::ALL {
         let mut traffic = Traffic::new(sides, vec![strategy], from, to, None)?;
         let before = ALLOCATIONS.load(Ordering::Relaxed);
         traffic.run(100)?;

@@ -105,6 +105,7 @@ pub struct Options {
 
 /// When the source's GPU may import the destination ([`Strategy::Push`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Push {
     /// Never: destinations are shown on a screen, and must stay where they are.
     Never,
@@ -133,6 +134,7 @@ pub enum Push {
 /// On the program's device ([`Gpu::Host`]) all that the program submits would wait with a copy. There one
 /// is handed over when its fences are signalled, and has its sync file from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SyncFiles {
     /// From none. Nobody sees the end of a copy before the whole picture is there.
     Never,
@@ -152,7 +154,7 @@ impl Default for Options {
         Self {
             in_flight: 3,
             input_timeout: Duration::from_secs(10),
-            strategies: Strategy::ALL.to_vec(),
+            strategies: Strategy::LIST.to_vec(),
             environment: true,
             push: Push::default(),
             sync_files: SyncFiles::default(),
@@ -171,7 +173,7 @@ impl Options {
         let is_allowed = |strategy: &Strategy| {
             named.contains(strategy) && !(strategy.is_push() && self.push == Push::Never)
         };
-        let allowed: Allowed = Strategy::ALL.into_iter().filter(is_allowed).collect();
+        let allowed: Allowed = Strategy::LIST.into_iter().filter(is_allowed).collect();
         match allowed.is_empty() {
             true => Err(Error::NoStrategies),
             false => Ok(allowed),

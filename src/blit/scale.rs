@@ -77,6 +77,7 @@ impl Transform {
 
 /// What a pixel of the destination shows where pixels of the source do not fall on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Filter {
     /// The pixel whose centre is nearest.
     Nearest,

@@ -7,7 +7,7 @@ use super::strategy::Strategy;
 
 /// Latencies that are looked at: the last so many.
 const LATENCIES: usize = 512;
-const STRATEGIES: usize = Strategy::ALL.len();
+const STRATEGIES: usize = Strategy::LIST.len();
 
 /// What a [`Blitter`](super::Blitter) has done since it was made. Prints a table.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +51,7 @@ pub(super) struct Counts {
 }
 
 fn index(strategy: Strategy) -> usize {
-    let found = Strategy::ALL.iter().position(|of| *of == strategy);
+    let found = Strategy::LIST.iter().position(|of| *of == strategy);
     found.unwrap_or_default()
 }
 
@@ -95,7 +95,7 @@ impl Counts {
             let last = sorted.len().checked_sub(1)?;
             sorted.get(last * hundredths / 100).copied()
         };
-        let each = Strategy::ALL.into_iter().zip(self.each);
+        let each = Strategy::LIST.into_iter().zip(self.each);
         let used = each.filter(|(_, (frames, _, failures))| frames + failures > 0);
         Statistics {
             strategies: used

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 /// Which of the two devices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum End {
     /// The one whose buffer is read.
     Source,
@@ -17,6 +18,7 @@ pub enum End {
 
 /// Where memory that both devices import comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum StagingSource {
     /// A LINEAR buffer of the destination's device.
     Destination,
@@ -35,6 +37,7 @@ pub enum StagingSource {
 /// vkCmdBlitImage where RGB stays pixel for pixel, else by a compute shader, through memory of its own.
 /// With [`Self::HostMemory`] and [`Self::Cpu`] the CPU does. All make the same picture, but for rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Strategy {
     /// The destination's GPU imports the source as an image and reads it.
     Pull,
@@ -61,7 +64,10 @@ pub enum Strategy {
 
 impl Strategy {
     /// All of them, in order of trust.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: &[Self] = &Self::LIST;
+
+    /// As [`Self::ALL`], of a known length.
+    pub(super) const LIST: [Self; 10] = [
         Self::Pull,
         Self::PullBytes,
         Self::Staged(StagingSource::Destination),
@@ -124,14 +130,14 @@ impl fmt::Display for Strategy {
 pub struct UnknownStrategy(pub String);
 
 fn names() -> String {
-    Strategy::ALL.map(Strategy::name).join(", ")
+    Strategy::LIST.map(Strategy::name).join(", ")
 }
 
 impl FromStr for Strategy {
     type Err = UnknownStrategy;
 
     fn from_str(name: &str) -> Result<Self, UnknownStrategy> {
-        let found = Self::ALL.into_iter().find(|known| known.name() == name);
+        let found = Self::LIST.into_iter().find(|known| known.name() == name);
         found.ok_or_else(|| UnknownStrategy(name.to_owned()))
     }
 }
@@ -142,7 +148,7 @@ mod tests {
 
     #[test]
     fn every_strategy_is_found_by_its_name() {
-        for strategy in Strategy::ALL {
+        for strategy in Strategy::LIST {
             assert_eq!(strategy.name().parse(), Ok(strategy));
         }
         let unknown = "teleport".parse::<Strategy>().unwrap_err();

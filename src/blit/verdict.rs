@@ -31,6 +31,7 @@ pub enum Outcome {
 
 /// One line of a [`Verdict`].
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Attempt {
     /// What was tried.
     pub strategy: Strategy,
@@ -44,6 +45,7 @@ struct Rate(f64);
 /// Which strategies were tried between two devices for buffers of these formats and modifiers,
 /// what came of each, and which one is used. Prints one line for each.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Verdict {
     /// The device whose buffers are read.
     pub source: String,

@@ -2,6 +2,7 @@
 
 /// The weights of red, green and blue in luma.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Matrix {
     /// ITU-R BT.601: video of standard definition, JPEG.
     Bt601,
@@ -28,6 +29,7 @@ impl Matrix {
 
 /// Which numbers stand for black and white.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Range {
     /// Of 8 bits, 16 to 235 for luma and 16 to 240 for colour differences; of more bits, these
     /// times a power of two. Also called limited or video range.

@@ -8,6 +8,7 @@ use super::Fourcc;
 /// Most formats have blocks of one pixel. Formats that hold several pixels in one word, such as
 /// YUYV, or do not align pixels to bytes, such as NV15, have blocks of several pixels side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlaneInfo {
     /// Bytes of a block.
     pub block_bytes: u32,
@@ -57,6 +58,7 @@ pub enum Colour {
 ///
 /// The numbers are those of the kernel's `drm_fourcc.c` and `drm_fourcc.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FormatInfo {
     /// Its code.
     pub fourcc: Fourcc,

@@ -22,6 +22,7 @@ pub struct Agreement<'a> {
 
 /// A format, and who can allocate it with which modifiers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Choice {
     /// The format to allocate.
     pub fourcc: Fourcc,
@@ -89,6 +90,7 @@ impl fmt::Display for Agreement<'_> {
 
 /// Why something dropped out, or is a last resort.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Reason<'a> {
     /// The format. `None`: all.
     pub fourcc: Option<Fourcc>,
@@ -165,6 +167,7 @@ impl fmt::Display for Reason<'_> {
 /// There is nothing that all endpoints can use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{endpoints} can share no format and modifier{}", lines(reasons))]
+#[non_exhaustive]
 pub struct Nothing {
     /// The endpoints' names.
     pub endpoints: String,

@@ -50,6 +50,7 @@ pub struct Tranche {
 
 /// The bytes of a [`Feedback`], as its events carry them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Encoded {
     /// `format_table`: the contents of the fd.
     pub table: Vec<u8>,
@@ -61,6 +62,7 @@ pub struct Encoded {
 
 /// The bytes of a [`Tranche`], as its events carry them.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct EncodedTranche {
     /// `tranche_target_device`
     pub target_device: [u8; 8],

@@ -5,6 +5,7 @@ use crate::buffer::{FormatInfo, Fourcc};
 /// When an endpoint may take a buffer for one of the [twin](FormatInfo::opaque_twin) format, which
 /// has the same bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Substitute {
     /// Never.
     #[default]

@@ -17,6 +17,7 @@ use crate::sys::poll::{Event, add, epoll};
 /// Ready for an event loop: when the fd of [`AsFd`] is readable ask [`Self::is_signalled`], and
 /// where it says no, wait for the fd again.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Fence {
     /// A fence of its own.
     SyncFile(SyncFile),

@@ -17,6 +17,6 @@ pub use cpu::{Access, Mapping, MappingGuard};
 pub use deadline::Deadline;
 pub use error::Error;
 pub use fence::{Fence, Polled};
-pub use planes::{BufferAccess, BufferMapping, Plane, PlaneMut, Row, RowMut};
+pub use planes::{BufferAccess, BufferMapping, MappedPlane, MappedPlaneMut, Row, RowMut};
 pub use sync_file::{FenceInfo, Info, Status, SyncFile};
 pub use syncobj::{Stage, Syncobj, SyncobjSupport};

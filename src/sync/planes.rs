@@ -121,14 +121,14 @@ pub struct BufferAccess<'a> {
 impl BufferAccess<'_> {
     /// A plane, to read. [`Error::WriteOnly`] for access begun for writing only,
     /// [`Error::NoSuchPlane`] past the last.
-    pub fn plane(&self, plane: usize) -> Result<Plane<'_>, Error> {
+    pub fn plane(&self, plane: usize) -> Result<MappedPlane<'_>, Error> {
         self.access.check_reads()?;
         let place = self.place(plane)?;
         let memory = self.buffer.objects[place.object].memory();
         let region = place
             .length()
             .and_then(|length| memory.region(place.offset, length));
-        Ok(Plane {
+        Ok(MappedPlane {
             region: region.ok_or_else(|| beyond(&place, memory.length()))?,
             place,
         })
@@ -136,7 +136,7 @@ impl BufferAccess<'_> {
 
     /// A plane, to write. [`Error::ReadOnly`] for access begun for reading,
     /// [`Error::NoSuchPlane`] past the last.
-    pub fn plane_mut(&mut self, plane: usize) -> Result<PlaneMut<'_>, Error> {
+    pub fn plane_mut(&mut self, plane: usize) -> Result<MappedPlaneMut<'_>, Error> {
         self.access.check_writes()?;
         let place = self.place(plane)?;
         let memory = self.buffer.objects[place.object].memory_mut();
@@ -144,7 +144,7 @@ impl BufferAccess<'_> {
         let region = place
             .length()
             .and_then(|length| memory.region_mut(place.offset, length));
-        Ok(PlaneMut {
+        Ok(MappedPlaneMut {
             region: region.ok_or_else(|| beyond(&place, size))?,
             place,
         })
@@ -187,12 +187,12 @@ fn beyond(place: &Place, size: usize) -> Error {
 
 /// A plane of a buffer, to read, row by row.
 #[derive(Clone, Copy, Debug)]
-pub struct Plane<'a> {
+pub struct MappedPlane<'a> {
     region: Region<'a>,
     place: Place,
 }
 
-impl<'a> Plane<'a> {
+impl<'a> MappedPlane<'a> {
     /// How many rows it has.
     pub fn height(&self) -> usize {
         self.place.rows
@@ -224,15 +224,15 @@ impl<'a> Plane<'a> {
 
 /// A plane of a buffer, to write, row by row.
 #[derive(Debug)]
-pub struct PlaneMut<'a> {
+pub struct MappedPlaneMut<'a> {
     region: RegionMut<'a>,
     place: Place,
 }
 
-impl<'a> PlaneMut<'a> {
+impl<'a> MappedPlaneMut<'a> {
     /// The same plane, to read.
-    pub fn as_plane(&self) -> Plane<'_> {
-        Plane {
+    pub fn as_plane(&self) -> MappedPlane<'_> {
+        MappedPlane {
             region: self.region.as_region(),
             place: self.place,
         }

@@ -28,6 +28,7 @@ pub struct SyncFile(OwnedFd);
 
 /// What has become of a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Status {
     /// Not signalled yet.
     Pending,

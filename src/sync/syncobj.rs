@@ -20,6 +20,7 @@ const BINARY: u64 = 0;
 
 /// What a device has in the way of syncobjs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum SyncobjSupport {
     /// None, as vgem and vkms.
     None,
@@ -31,6 +32,7 @@ pub enum SyncobjSupport {
 
 /// Up to where to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Stage {
     /// The work is known: the point has a fence, which can be taken out as a sync_file.
     Submitted,

@@ -33,7 +33,9 @@ pub enum Feature {
 
 impl Feature {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: &[Self] = &Self::LIST;
+
+    const LIST: [Self; 9] = [
         Self::DmaBuf,
         Self::Import,
         Self::Modifiers,
@@ -145,7 +147,7 @@ impl Capabilities {
             missing
         };
         Self {
-            missing: Feature::ALL
+            missing: Feature::LIST
                 .into_iter()
                 .map(|feature| (feature, missing(feature)))
                 .filter(|(_, missing)| !missing.is_empty())
@@ -166,7 +168,7 @@ impl Capabilities {
 
     /// The extensions to enable for all that is there.
     pub(crate) fn extensions(&self, version: u32) -> Vec<&'static CStr> {
-        let there = Feature::ALL
+        let there = Feature::LIST
             .into_iter()
             .filter(|feature| self.has(*feature));
         let mut extensions: Vec<_> = there
@@ -183,7 +185,7 @@ impl Capabilities {
 impl fmt::Display for Capabilities {
     /// A line per feature.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for feature in Feature::ALL {
+        for feature in Feature::LIST {
             match self.missing(feature) {
                 [] => writeln!(f, "{feature}: yes")?,
                 missing => writeln!(f, "{feature}: no, lacks {}", missing.join(", "))?,

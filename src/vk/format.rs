@@ -17,6 +17,7 @@ use crate::buffer::Fourcc;
 /// The Vulkan format with the same bytes in memory as a DRM format, and how to see the same
 /// colours in it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ImageFormat {
     /// The format. Memory of DRM's formats without alpha is seen as one with alpha.
     pub format: vk::Format,

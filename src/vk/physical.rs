@@ -12,6 +12,7 @@ use crate::device::{self, NodeId};
 
 /// The DRM nodes of a Vulkan device (VK_EXT_physical_device_drm).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DrmNodes {
     /// `card*`.
     pub primary: Option<NodeId>,
@@ -42,6 +43,7 @@ struct Inner {
 /// Which Vulkan device to take: of all that are meant, the first that shares images, else the first
 /// that shares buffers, else the first.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum Select<'a> {
     /// One that drives this DRM device: by its numbers and bus if there is one, else as
     /// [`PhysicalDevice::may_drive`] says.

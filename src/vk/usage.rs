@@ -5,6 +5,7 @@ use ash::vk;
 /// How a queue uses an image or a buffer between [`acquire`](super::acquire) and
 /// [`release`](super::release).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Use {
     /// Copies are made from it.
     Source,

@@ -107,7 +107,7 @@ fn vulkan(device: &PhysicalDevice) -> Vulkan {
             .flatten()
             .map(|node| format!("{}:{}", node.major, node.minor))
             .collect(),
-        features: Feature::ALL.into_iter().map(feature).collect(),
+        features: Feature::ALL.iter().copied().map(feature).collect(),
     }
 }
 

@@ -270,7 +270,10 @@ fn show(report: &Report) -> Result<()> {
     )?;
     print::line("")?;
     // In two lines, to be narrow.
-    let strategies = Strategy::ALL.map(|strategy| strategy.name().replacen('-', "-\n", 1));
+    let strategies = Strategy::ALL
+        .iter()
+        .copied()
+        .map(|strategy| strategy.name().replacen('-', "-\n", 1));
     let head = ["from", "to", "import"].map(str::to_owned).into_iter();
     let mut table = print::table(&head.chain(strategies).collect::<Vec<_>>());
     for column in table.column_iter_mut().skip(3) {
@@ -294,7 +297,7 @@ fn show(report: &Report) -> Result<()> {
             (_, Some(why)) => number(why),
             (_, None) => "-".to_owned(),
         });
-        for strategy in Strategy::ALL {
+        for &strategy in Strategy::ALL {
             let mark = match pair.chosen == Some(strategy.name()) {
                 true => "*",
                 false => "",

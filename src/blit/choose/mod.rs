@@ -20,4 +20,4 @@ use arrayvec::ArrayVec;
 use super::strategy::Strategy;
 
 /// The strategies that may be used, in order of trust.
-pub(super) type Allowed = ArrayVec<Strategy, { Strategy::ALL.len() }>;
+pub(super) type Allowed = ArrayVec<Strategy, { Strategy::LIST.len() }>;

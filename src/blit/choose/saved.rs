@@ -96,7 +96,7 @@ impl Records {
                 continue;
             }
             let untried = || {
-                let plan: Plan = Strategy::ALL.into_iter().map(|of| (of, Ok(()))).collect();
+                let plan: Plan = Strategy::LIST.into_iter().map(|of| (of, Ok(()))).collect();
                 Record::new(plan, software)
             };
             let record = known.kinds.entry(kind).or_insert_with(untried);

@@ -896,7 +896,7 @@ impl Worker {
         loop {
             let lane = schedule::free_lane(self.0.queue().seen_from(job));
             let mut engine = self.0.engine();
-            let mut failures = ArrayVec::<Strategy, { Strategy::ALL.len() }>::new();
+            let mut failures = ArrayVec::<Strategy, { Strategy::LIST.len() }>::new();
             let made = engine.make(lane, &job.frame, |strategy| failures.push(strategy));
             let pair = engine.pair();
             let in_trial = made.is_err() && engine.is_in_trial(&job.frame);

@@ -31,7 +31,7 @@ fn only_what_has_changed_is_copied_by_every_strategy() {
             rect(60, 42, 9, 9),
             rect(30, 20, 31, 1),
         ];
-        for strategy in Strategy::ALL {
+        for &strategy in Strategy::ALL {
             let blitter = blitter(guest, &guest.vgem(), &guest.vkms(), &forced(strategy));
             write(&source, 1);
             write(&destination, 200);

@@ -102,7 +102,7 @@ fn without_vulkan_the_processor_copies_between_every_two_devices() {
     in_guest(|guest| {
         between_all(guest, [None, None], |verdict| {
             assert_eq!(verdict.chosen, Some(Strategy::Cpu), "{verdict}");
-            for strategy in Strategy::ALL {
+            for &strategy in Strategy::ALL {
                 let outcome = verdict.outcome(strategy).unwrap();
                 match strategy {
                     Strategy::Cpu => {

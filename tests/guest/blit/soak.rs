@@ -181,7 +181,7 @@ fn nothing_grows_while_every_strategy_copies_frame_after_frame() {
         let devices = [guest.vgem(), guest.vkms()];
         let gpus = two_gpus();
         let start = |strategy| Traffic::new(strategy, &devices, &gpus);
-        let mut traffic = Strategy::ALL.map(start);
+        let mut traffic: Vec<_> = Strategy::ALL.iter().copied().map(start).collect();
         let mut buffers = Buffers::new(devices.clone());
         let begun = Instant::now();
         let mut first: Option<(Held, Memory)> = None;

@@ -52,7 +52,7 @@ fn every_strategy_copies_bit_by_bit_however_far_rows_are_apart() {
         pairs.push((with_wide_rows(64, 33), tight()));
         pairs.push((tight(), with_wide_rows(64, 33)));
         let mut seed = 0;
-        for strategy in Strategy::ALL {
+        for &strategy in Strategy::ALL {
             let blitter = blitter(guest, &vgem, &vkms, &forced(strategy));
             for (from, to) in &pairs {
                 // Twice: the second time everything is there already.
@@ -227,7 +227,7 @@ fn on_one_gpu_it_is_a_plain_copy() {
         let blitter = Blitter::new(from, to, &Options::default()).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vgem));
         let verdict = settle(&blitter, &from, &to);
-        for strategy in Strategy::ALL {
+        for &strategy in Strategy::ALL {
             let offered = !matches!(verdict.outcome(strategy), Some(Outcome::NotOffered(_)));
             let wanted = [
                 Strategy::Pull,

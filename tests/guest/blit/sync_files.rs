@@ -40,7 +40,7 @@ fn a_copy_by_gpus_has_a_sync_file() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let by_cpu = [Strategy::Cpu, Strategy::HostMemory];
-        let by_gpus = Strategy::ALL.into_iter();
+        let by_gpus = Strategy::ALL.iter().copied();
         for strategy in by_gpus.filter(|strategy| !by_cpu.contains(strategy)) {
             let options = explicit(strategy);
             let (blitter, source, destination) = settled(guest, [&vgem, &vkms], &options);

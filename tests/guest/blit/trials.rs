@@ -134,7 +134,7 @@ fn what_is_known_is_shared_and_saved() {
         assert!(loaded.settled, "{loaded}");
         // Two of them may be so close that another one is chosen.
         assert!(loaded.chosen.is_some(), "{loaded}");
-        for strategy in Strategy::ALL {
+        for &strategy in Strategy::ALL {
             let works = |verdict: &Verdict| {
                 matches!(
                     verdict.outcome(strategy),

@@ -130,7 +130,7 @@ fn operations(guest: &Guest) -> Vec<Operation> {
     let instance = Instance::new(Validation::Off).unwrap();
     let physical = instance.select(&Select::Driver(super::chosen())).unwrap();
     let mut operations = Vec::new();
-    for feature in Feature::ALL {
+    for &feature in Feature::ALL {
         let outcome = match physical.capabilities().missing(feature) {
             [] => "yes".to_owned(),
             missing => format!("lacks {}", missing.join(", ")),
