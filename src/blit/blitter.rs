@@ -63,8 +63,9 @@ pub struct BlitInfo<'a> {
 /// holds back its own stream only. Until a completion is done, what the destination shows is undefined.
 ///
 /// What works is found out beside the copies, on private buffers like the real ones and on Vulkan devices
-/// that may be lost: nobody's buffer is imported or overwritten for it. Until it is known, frames are made
-/// through host memory or by the CPU. When a strategy fails later, the frame at hand is made by the next,
+/// that may be lost: nobody's buffer is overwritten for it, and none is imported. (With one exception: if no
+/// buffer like the source can be made, as of a camera's, the source itself is read.) Until it is known,
+/// frames are made through host memory or by the CPU. When a strategy fails later, the frame at hand is made by the next,
 /// so no frame is lost. All blitters between the same two devices share what they know. Nothing is kept
 /// alive by it but buffers under way and its own memory for staging, which is bounded.
 ///
@@ -81,18 +82,25 @@ pub struct Blitter {
     process: Owner,
 }
 
+/// The most copies under way at a time.
+const MOST_IN_FLIGHT: usize = 64;
+
 impl Blitter {
     /// Copies from buffers of one device to buffers of the other. Tries nothing yet, and makes no Vulkan
-    /// device before one is needed. [`Error::NoStrategies`] if the options leave none.
+    /// device before one is needed. [`Error::NoStrategies`] if the options leave none, [`Error::InFlight`] if they ask for no copy
+    /// at a time or for more than 64.
     pub fn new(
         source: BlitDevice,
         destination: BlitDevice,
         options: &Options,
     ) -> Result<Self, Error> {
-        let options = Options {
-            in_flight: options.in_flight.clamp(1, 64),
-            ..options.clone()
-        };
+        if !(1..=MOST_IN_FLIGHT).contains(&options.in_flight) {
+            return Err(Error::InFlight {
+                given: options.in_flight,
+                most: MOST_IN_FLIGHT,
+            });
+        }
+        let options = options.clone();
         let allowed = options.allowed()?;
         let sides = [source, destination];
         let pair = Pair::of(&sides);

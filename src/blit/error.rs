@@ -58,6 +58,14 @@ pub enum Error {
     /// The fences in the buffers could not be had or waited for.
     #[error("fences of the buffers: {0}")]
     Fences(sync::Error),
+    /// Copies at a time: none, or more than there may be.
+    #[error("{given} copies at a time were asked for; there may be 1 to {most}")]
+    InFlight {
+        /// What was asked for.
+        given: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// More fds to wait for than one copy takes.
     #[error("a copy waits for up to {most} fds, not {given}")]
     Waits {
@@ -157,6 +165,7 @@ impl Error {
             | Self::Format { .. }
             | Self::SameBuffer
             | Self::Scaling(_)
+            | Self::InFlight { .. }
             | Self::Waits { .. }
             | Self::Signals { .. }
             | Self::OtherProcess

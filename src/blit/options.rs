@@ -86,8 +86,8 @@ impl BlitDevice {
 /// How a [`Blitter`](super::Blitter) works.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Copies under way at a time: from one to 64, other numbers are clamped. An fd is kept for
-    /// each.
+    /// Copies under way at a time: from 1 to 64 ([`Error::InFlight`](super::Error::InFlight) for others).
+    /// An fd is kept for each.
     pub in_flight: usize,
     /// How long a copy waits for its fences before it fails, where the CPU waits for them.
     pub input_timeout: Duration,

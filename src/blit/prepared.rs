@@ -10,7 +10,7 @@ use super::copy::pixels::{Relation, relation};
 use crate::buffer::{DmaBuf, FormatInfo, MAX_PLANES};
 use crate::sync::{self, Access, Deadline, SyncFile, implicit};
 use crate::sys::poll::are_ready;
-use crate::vk::{self, Device, Image, ImageCopy, Use};
+use crate::vk::{self, Commands, Device, Image, Transfer, Use, acquire, ash, release};
 
 /// A copy from one shared buffer to another, prepared once and made as often as wanted.
 ///
@@ -21,7 +21,11 @@ use crate::vk::{self, Device, Image, ImageCopy, Use};
 /// [`Commands`](crate::vk::Commands) does.
 #[derive(Debug)]
 pub struct Blit {
-    copy: ImageCopy,
+    /// Before the images, which they use: fields are dropped in order.
+    slots: Vec<Commands>,
+    next: usize,
+    source: Image,
+    destination: Image,
     /// Source and destination, for their fences.
     buffers: [DmaBuf; 2],
 }
@@ -46,15 +50,27 @@ impl Blit {
         let destination = device
             .import_image(destination, Use::Destination)
             .map_err(Error::Destination)?;
+        let slot = |_| {
+            let mut commands = Commands::new(device)?;
+            // SAFETY: the images are of this device, and outlive the commands as fields.
+            unsafe {
+                commands.record(|raw, buffer| record(raw, buffer, &source, &destination))?;
+            }
+            Ok(commands)
+        };
+        let slots = (0..in_flight.max(1)).map(slot);
         Ok(Self {
-            copy: ImageCopy::new(device, source, destination, in_flight)?,
+            slots: slots.collect::<Result<_, vk::Error>>()?,
+            next: 0,
+            source,
+            destination,
             buffers,
         })
     }
 
     /// The imported images: source and destination.
     pub fn images(&self) -> (&Image, &Image) {
-        self.copy.images()
+        (&self.source, &self.destination)
     }
 
     /// Starts a copy and returns at once; the GPU waits for the fences in the buffers. [`Error::Busy`]
@@ -65,14 +81,18 @@ impl Blit {
     /// Linux 6.0). Then [`Self::wait_for_buffers`] first.
     pub fn submit(&mut self) -> Result<(), Error> {
         let pending = self.pending()?;
-        if !pending.is_empty() && !self.copy.takes_pending_sync_files() {
+        if !pending.is_empty() && !self.source.device().takes_pending_sync_files() {
             return Err(Error::Fenced);
         }
         let files = pending.into_iter().map(OwnedFd::from);
-        self.copy.submit(files).map_err(|error| match error {
-            vk::Error::Busy => Error::Busy(self.copy.slots()),
+        // SAFETY: the slot was recorded in `new`, and what it uses are fields of `self`.
+        let submitted = unsafe { self.slots[self.next].submit_behind(files) };
+        submitted.map_err(|error| match error {
+            vk::Error::Busy => Error::Busy(self.slots.len()),
             error => error.into(),
-        })
+        })?;
+        self.next = (self.next + 1) % self.slots.len();
+        Ok(())
     }
 
     /// The buffers' fences that are not signalled yet.
@@ -121,17 +141,64 @@ impl Blit {
 
     /// Whether all copies are made. Does not wait.
     pub fn is_done(&mut self) -> Result<bool, Error> {
-        Ok(self.copy.is_done()?)
+        for slot in &mut self.slots {
+            if !slot.is_done()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Waits until another copy can be submitted: for the oldest in flight, if all are.
     pub fn wait_for_slot(&mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
-        Ok(self.copy.wait_for_slot(deadline.into())?)
+        Ok(self.slots[self.next].wait(deadline)?)
     }
 
     /// Waits until all copies are made.
     pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
-        Ok(self.copy.wait(deadline.into())?)
+        let deadline = deadline.into();
+        // The newest first: a fence covers all that was submitted before it, so the others are
+        // found signalled, and waiting for them costs nothing.
+        let (newer, older) = self.slots.split_at_mut(self.next);
+        let newest_first = newer.iter_mut().rev().chain(older.iter_mut().rev());
+        for slot in newest_first {
+            slot.wait(deadline)?;
+        }
+        Ok(())
+    }
+}
+
+/// # Safety
+/// As for [`Commands::record`].
+unsafe fn record(
+    raw: &ash::Device,
+    commands: ash::vk::CommandBuffer,
+    source: &Image,
+    destination: &Image,
+) {
+    let transfers = [
+        Transfer::image(source, Use::Source),
+        Transfer::image(destination, Use::Destination),
+    ];
+    let whole = ash::vk::ImageSubresourceLayers::default()
+        .aspect_mask(ash::vk::ImageAspectFlags::COLOR)
+        .layer_count(1);
+    let region = ash::vk::ImageCopy::default()
+        .src_subresource(whole)
+        .dst_subresource(whole)
+        .extent(source.extent());
+    // SAFETY: the caller promises valid images, of one size, and commands.
+    unsafe {
+        acquire(commands, &transfers);
+        raw.cmd_copy_image(
+            commands,
+            source.raw(),
+            Use::Source.layout(),
+            destination.raw(),
+            Use::Destination.layout(),
+            &[region],
+        );
+        release(commands, &transfers);
     }
 }
 

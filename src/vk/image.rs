@@ -594,3 +594,46 @@ impl Drop for Image {
         });
     }
 }
+
+impl Image {
+    /// Whether this image can be blitted to the other: their formats and modifiers allow it.
+    ///
+    /// `queue`: VUID-vkCmdBlitImage-commandBuffer-cmdpool wants one for graphics. `filter`: linear ones
+    /// are not for all formats (VUID-vkCmdBlitImage-filter-02001).
+    pub(crate) fn require_blit(
+        &self,
+        destination: &Image,
+        queue: vk::QueueFlags,
+        filter: vk::Filter,
+    ) -> Result<(), Error> {
+        let mut read = vk::FormatFeatureFlags::BLIT_SRC;
+        if filter == vk::Filter::LINEAR {
+            read |= vk::FormatFeatureFlags::SAMPLED_IMAGE_FILTER_LINEAR;
+        }
+        let draws = queue.contains(vk::QueueFlags::GRAPHICS);
+        let ends = [
+            (self, read),
+            (destination, vk::FormatFeatureFlags::BLIT_DST),
+        ];
+        for (image, feature) in ends {
+            let modifier = image.desc().modifier;
+            let listed = query::modifiers(&image.device, image.format());
+            let able = listed.iter().any(|properties| {
+                properties.drm_format_modifier == modifier.0
+                    && properties
+                        .drm_format_modifier_tiling_features
+                        .contains(feature)
+            });
+            // Blits go by the components' names, which must then be the right ones.
+            let in_order = format_of(image.desc().fourcc).is_some_and(|f| f.in_order());
+            if !able || !in_order || !draws {
+                return Err(Error::Blit {
+                    device: image.device.physical().name().to_owned(),
+                    fourcc: image.desc().fourcc,
+                    modifier,
+                });
+            }
+        }
+        Ok(())
+    }
+}

@@ -29,7 +29,6 @@ mod cache;
 mod capabilities;
 mod commands;
 mod compute;
-mod copy;
 mod device;
 mod endpoint;
 mod error;
@@ -58,7 +57,6 @@ pub use buffer::{Buffer, ImageOrBuffer, copy_region};
 pub use capabilities::{Capabilities, Feature};
 pub use commands::Commands;
 pub(crate) use compute::{Bindings, Bound, Compute};
-pub(crate) use copy::ImageCopy;
 #[cfg(feature = "wgpu")]
 pub(crate) use device::require;
 pub use device::{Device, Host, HostQueue, QueueAccess, QueueWish};

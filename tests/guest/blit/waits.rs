@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use primeshare::blit::{BlitInfo, Blitter, Completion, Error, Failure, Options};
+use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Completion, Error, Failure, Options};
 use primeshare::sync::{Access, BufferMapping, Status, implicit};
 use primeshare::{DmaBuf, Errno};
 
@@ -304,6 +304,23 @@ fn a_fence_may_go_before_its_copy() {
             };
             last.wait(PATIENCE).unwrap();
             assert_shows(&destination, seed, "the last");
+        }
+    });
+}
+
+#[test]
+fn a_blitter_for_no_copy_at_a_time_or_for_too_many_is_refused() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        for given in [0, 65] {
+            let sides = [&vgem, &vkms].map(|device| BlitDevice::new(device, None));
+            let [from, to] = sides;
+            let options = Options {
+                in_flight: given,
+                ..patient()
+            };
+            let refused = Blitter::new(from, to, &options).unwrap_err();
+            assert_eq!(refused, Error::InFlight { given, most: 64 });
         }
     });
 }

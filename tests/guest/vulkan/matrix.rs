@@ -1,9 +1,9 @@
 //! Every allocator, format, size and way into Vulkan: bit-exact both ways, or refused for the
 //! reason that is expected. `cargo xtask matrix` prints it.
 
-use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
+use primeshare::alloc::{self, DmaHeap, Dumb, Udmabuf};
 use primeshare::buffer::{Colour, FormatInfo};
-use primeshare::gbm::Gbm;
+use primeshare::gbm::{self, Gbm};
 use primeshare::sync::Mapping;
 use primeshare::vk::ash::vk;
 use primeshare::vk::{Device, Error, ImageAllocator};
@@ -57,7 +57,11 @@ type Outcome = Result<(), String>;
 type Allocate = Box<dyn Fn(&Request) -> Result<DmaBuf, String>>;
 
 fn by(allocator: impl Allocator + 'static) -> Allocate {
-    Box::new(move |request| allocator.allocate(request).map_err(|error| name(&error)))
+    let reason = |error: alloc::Error| match error.of::<gbm::Error>() {
+        Some(of_gbm) => format!("gbm's {}", name(of_gbm)),
+        None => name(&error),
+    };
+    Box::new(move |request| allocator.allocate(request).map_err(reason))
 }
 
 fn allocators(guest: &Guest, vulkan: &Device) -> Vec<(&'static str, Allocate)> {
@@ -143,7 +147,7 @@ fn expected(
     let planar = info.planes.len() > 1;
     let refused = match (allocator, way) {
         // Mesa's software gbm makes no YCbCr.
-        ("gbm vkms", _) if info.colour == Colour::YCbCr => "no GbmCreate",
+        ("gbm vkms", _) if info.colour == Colour::YCbCr => "no gbm's Create",
         // There are no images of odd sizes with subsampled colours; bytes are bytes.
         ("vk image", _) if odd => "no OddSize",
         (_, As::Image) if odd => "OddSize",
