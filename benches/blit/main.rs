@@ -5,6 +5,7 @@
 
 #[path = "../sharing/bare.rs"]
 mod bare;
+mod calls;
 #[path = "../sharing/measure.rs"]
 mod measure;
 #[path = "../sharing/table.rs"]
@@ -18,7 +19,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use primeshare::alloc::Dumb;
 use primeshare::blit::{
-    Blit, BlitDevice, BlitInfo, Blitter, Completion, Damage, DamageBox, Options, Strategy,
+    Blit, BlitDevice, BlitInfo, Blitter, Completion, Damage, DamageBox, Options, Statistics,
+    Strategy, StrategyStatistics,
 };
 use primeshare::device::{self, NodeKind};
 use primeshare::sync::{Access, BufferMapping};
@@ -133,6 +135,16 @@ impl<'a> Traffic<'a> {
 }
 
 fn main() -> Result<()> {
+    if is_wanted("calls") {
+        // First: a traced process is forked, and this one has made no thread yet.
+        system_calls()?;
+    }
+    if !["others", "overhead", "damage", "full"]
+        .into_iter()
+        .any(is_wanted)
+    {
+        return Ok(());
+    }
     let (source, destination) = two_devices()?;
     let instance = Instance::new(Validation::Off)?;
     let gpu = |device: &Device| -> Result<vk::Device> {
@@ -178,7 +190,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// All parts, or those that are named: others, overhead, damage, full.
+/// All parts, or those that are named: calls, others, overhead, damage, full.
 fn is_wanted(part: &str) -> bool {
     let mut named = std::env::args()
         .skip(1)
@@ -284,6 +296,50 @@ fn damage(sides: &[BlitDevice; 2], from: &DmaBuf, to: &DmaBuf) -> Result<String>
     ))
 }
 
+/// The system calls of a warm frame, from the call of `Blitter::blit` to its return and to the frame's end.
+fn system_calls() -> Result<()> {
+    for strategy in [Strategy::Pull, Strategy::Cpu] {
+        for (what, size) in [("256x256", (256, 256)), ("1x1", (1, 1))] {
+            let frames = calls::of_frames(|| {
+                let (source, destination) = two_devices()?;
+                let instance = Instance::new(Validation::Off)?;
+                let physical = |device: &Device| {
+                    let own = instance.select(&Select::Drm(device));
+                    own.or_else(|_| instance.select(&Select::Software))
+                };
+                let sides = [
+                    BlitDevice::new(&source, Some(&physical(&source)?)),
+                    BlitDevice::new(&destination, Some(&physical(&destination)?)),
+                ];
+                let request = Request::new(size.0, size.1, Fourcc::XRGB8888);
+                let from = Dumb::new(&source).allocate(&request)?;
+                let to = Dumb::new(&destination).allocate(&request)?;
+                let mut traffic = Traffic::new(&sides, vec![strategy], &from, &to, None)?;
+                for _ in 0..5 {
+                    let info = traffic.info();
+                    let copy = calls::marked(|| traffic.blitter.blit(&from, &to, &info))?;
+                    calls::marked(|| copy.wait(PATIENCE))?;
+                    calls::marked(|| drop(copy));
+                }
+                traffic.fences.clear();
+                Ok(())
+            })?;
+            println!("system calls of a warm frame of {what} by {strategy}:");
+            let last = frames.len().checked_sub(3).context("no frame was traced")?;
+            for (part, frame) in ["blit", "wait", "drop"].iter().zip(&frames[last..]) {
+                for (whose, counts) in [("caller", &frame.caller), ("other threads", &frame.others)]
+                {
+                    for (call, count) in counts {
+                        let reason = calls::reason(call);
+                        println!("  {part}, {whose}: {count} {call} ({reason})");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Allocations of a warm frame.
 fn allocations(sides: &[BlitDevice; 2], (from, to): &(DmaBuf, DmaBuf)) -> Result<String> {
     let mut lines = Vec::new();
@@ -364,7 +420,7 @@ fn others(sides: &[BlitDevice; 2], gpu: &vk::Device, from: &DmaBuf, to: &DmaBuf)
         let times = interleaved(rounds, 1, &mut [&mut prepared, work])?;
         Ok(median(&times[0]) / median(&times[1]))
     };
-    let mut ratios = Vec::new();
+    let (mut ratios, mut used) = (Vec::new(), String::new());
     {
         // Another one, on a device of its own as the blitter's is: what of a ratio is chance.
         let device = vk::Device::new(gpu.physical())?;
@@ -380,7 +436,9 @@ fn others(sides: &[BlitDevice; 2], gpu: &vk::Device, from: &DmaBuf, to: &DmaBuf)
     }
     for strategies in [vec![Strategy::Pull], Strategy::ALL.to_vec()] {
         let mut traffic = Traffic::new(sides, strategies, from, to, None)?;
+        let before = traffic.blitter.statistics();
         ratios.push(against(&mut || traffic.run(FRAMES), ROUNDS)?);
+        used = frames_since(&before, &traffic.blitter.statistics());
     }
     let (mut read, mut write) = (BufferMapping::new(from)?, BufferMapping::new(to)?);
     let mut by_hand = || {
@@ -409,7 +467,7 @@ fn others(sides: &[BlitDevice; 2], gpu: &vk::Device, from: &DmaBuf, to: &DmaBuf)
     ratios.push(against(&mut import_each, 1)?);
     Ok(format!(
         "{}x{}: of a prepared Blit, another one reaches {:.2}, the blitter by pull {:.2}, by its own \
-         choice {:.2}; a CPU copy through mappings {:.2}, imports for each frame {:.3}",
+         choice {:.2} ({used}); a CPU copy through mappings {:.2}, imports for each frame {:.3}",
         from.width(),
         from.height(),
         ratios[0],
@@ -418,6 +476,18 @@ fn others(sides: &[BlitDevice; 2], gpu: &vk::Device, from: &DmaBuf, to: &DmaBuf)
         ratios[3],
         ratios[4],
     ))
+}
+
+/// By which strategies frames were made.
+fn frames_since(before: &Statistics, now: &Statistics) -> String {
+    let frames = |of: &StrategyStatistics| {
+        let known = before.strategies.iter().find(|b| b.strategy == of.strategy);
+        of.frames - known.map_or(0, |known| known.frames)
+    };
+    let each = now.strategies.iter().map(|of| (of.strategy, frames(of)));
+    let each = each.filter(|(_, frames)| *frames > 0);
+    let each: Vec<_> = each.map(|(of, frames)| format!("{of} {frames}")).collect();
+    each.join(", ")
 }
 
 /// Two devices of different drivers, where there are such.

@@ -182,7 +182,7 @@ impl Eq for WeakDmaBuf {}
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DmaBuf")
-            .field("layout", &self.layout)
+            .field("desc", &self.layout)
             .field("planes", &self.planes)
             .field("objects", &self.objects)
             .finish()

@@ -20,7 +20,7 @@
 #[cfg(feature = "blit")]
 use crate::blit::{
     Blit, BlitDevice, BlitInfo, Blitter, Completion, Push, Statistics, Strategy, Stream, SyncFiles,
-    Verdict,
+    Verdict, WhyNot,
 };
 use crate::buffer::{BufferId, PerBuffer, WeakPerBuffer};
 #[cfg(feature = "gbm")]

@@ -32,7 +32,7 @@ fn a_device_says_what_it_is_and_what_it_holds() {
 }
 
 #[test]
-fn a_buffer_says_its_layout_and_its_dma_bufs() {
+fn a_buffer_says_its_description_and_its_dma_bufs() {
     in_guest(|guest| {
         let buffer = buffer_on(&guest.vgem());
         let object = &buffer.objects()[0];
@@ -40,10 +40,10 @@ fn a_buffer_says_its_layout_and_its_dma_bufs() {
         assert_eq!(
             format!("{buffer:?}"),
             format!(
-                "DmaBuf {{ layout: BufferDesc {{ width: 64, height: 64, fourcc: Fourcc(XR24), \
+                "DmaBuf {{ desc: BufferDesc {{ width: 64, height: 64, fourcc: Fourcc(XR24), \
                  modifier: Modifier(LINEAR) }}, \
                  planes: [Plane {{ object: 0, offset: 0, stride: 256 }}], \
-                 objects: [Object {{ fd: OwnedFd {{ fd: {fd} }}, id: {:?}, size: {} }}] }}",
+                 objects: [PlaneObject {{ fd: OwnedFd {{ fd: {fd} }}, id: {:?}, size: {} }}] }}",
                 object.id(),
                 object.size()
             )

@@ -1,5 +1,5 @@
 use primeshare::alloc::{Allocator, Dumb};
-use primeshare::blit::{Options, Rect, Strategy};
+use primeshare::blit::{Options, Rect, StagingSource, Strategy};
 use primeshare::{DmaBuf, Fourcc, Request};
 
 use super::{blit, blitter, forced, read, write};
@@ -21,7 +21,7 @@ fn pictures(guest: &Guest) -> (DmaBuf, DmaBuf) {
 }
 
 #[test]
-fn only_what_has_changed_is_copied_by_every_strategy() {
+fn only_what_has_changed_is_copied_from_and_to_images_and_bytes() {
     in_guest(|guest| {
         let (source, destination) = pictures(guest);
         let changes = [
@@ -31,7 +31,13 @@ fn only_what_has_changed_is_copied_by_every_strategy() {
             rect(60, 42, 9, 9),
             rect(30, 20, 31, 1),
         ];
-        for &strategy in Strategy::ALL {
+        for strategy in [
+            Strategy::Pull,
+            Strategy::PushBytes,
+            Strategy::Staged(StagingSource::Udmabuf),
+            Strategy::HostMemory,
+            Strategy::Cpu,
+        ] {
             let blitter = blitter(guest, &guest.vgem(), &guest.vkms(), &forced(strategy));
             write(&source, 1);
             write(&destination, 200);

@@ -54,13 +54,11 @@ fn quarters(buffer: &DmaBuf) {
 }
 
 /// A strategy of each kind.
-const STRATEGIES: [Strategy; 7] = [
+const STRATEGIES: [Strategy; 5] = [
     Strategy::Cpu,
     Strategy::HostMemory,
-    Strategy::Pull,
     Strategy::PullBytes,
     Strategy::Push,
-    Strategy::PushBytes,
     Strategy::Staged(StagingSource::Udmabuf),
 ];
 /// Some by which a GPU makes the pixels: from and to images, and from and to plain bytes.
