@@ -8,7 +8,7 @@ use super::model::{A, B, Model, ModelKernel, assert_good, create, import};
 use super::shared::Arc;
 use super::table::Table;
 
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = if cfg!(miri) { 40 } else { 20_000 };
 
 type Work = fn(&Arc<Model>, usize);
 
