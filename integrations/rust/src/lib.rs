@@ -7,9 +7,16 @@
     feature = "drm",
     doc = "| [`drm_host`] | makes framebuffers and flips pages by the crate `drm` | `drm` |"
 )]
+#![cfg_attr(
+    feature = "loops",
+    doc = "| [`loops`] | waits in calloop, in epoll or in tokio | `loops` |"
+)]
 //!
-//! The library is built without its default features. The tests run on vgem and vkms, in the project's guests.
+//! The library is built without its default features, but for the copies that `loops` waits for. The tests run on vgem
+//! and vkms, in the project's guests.
 
 #[cfg(feature = "drm")]
 pub mod drm_host;
+#[cfg(feature = "loops")]
+pub mod loops;
 pub mod table;
