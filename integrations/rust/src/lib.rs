@@ -8,6 +8,10 @@
     doc = "| [`drm_host`] | makes framebuffers and flips pages by the crate `drm` | `drm` |"
 )]
 #![cfg_attr(
+    feature = "wayland",
+    doc = "| [`wayland`] | serves linux-dmabuf by the crate `wayland-server` | `wayland` |"
+)]
+#![cfg_attr(
     feature = "loops",
     doc = "| [`loops`] | waits in calloop, in epoll or in tokio | `loops` |"
 )]
@@ -20,3 +24,5 @@ pub mod drm_host;
 #[cfg(feature = "loops")]
 pub mod loops;
 pub mod table;
+#[cfg(feature = "wayland")]
+pub mod wayland;
