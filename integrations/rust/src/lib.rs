@@ -15,6 +15,10 @@
     feature = "loops",
     doc = "| [`loops`] | waits in calloop, in epoll or in tokio | `loops` |"
 )]
+#![cfg_attr(
+    feature = "smithay",
+    doc = "| [`smithay`] | is built on Smithay | `smithay` |"
+)]
 //!
 //! The library is built without its default features, but for the copies that `loops` waits for. The tests run on vgem
 //! and vkms, in the project's guests.
@@ -23,6 +27,8 @@
 pub mod drm_host;
 #[cfg(feature = "loops")]
 pub mod loops;
+#[cfg(feature = "smithay")]
+pub mod smithay;
 pub mod table;
 #[cfg(feature = "wayland")]
 pub mod wayland;
