@@ -1,0 +1,80 @@
+//! A host built on Smithay: its [`Dmabuf`] and the library's [`DmaBuf`], and its allocators.
+//!
+//! The two types name the same dma-bufs, so a buffer that goes there and back has the same
+//! [`BufferId`](primeshare::buffer::BufferId). A `Dmabuf` has an fd for each plane and a `DmaBuf` has one for each
+//! dma-buf: that many are duplicated, and no more. Smithay tells buffers apart by the `Dmabuf`, so make it once for each
+//! buffer and keep it, in a [`PerBuffer`](primeshare::buffer::PerBuffer) for example.
+//!
+//! This module is behind a feature that is off. Smithay depends on the crate `xkbcommon` whatever its features are, and
+//! that crate has programs linked with `-lxkbcommon`: they need `libxkbcommon-dev` to be linked, though nothing here calls
+//! it. `cargo check --features smithay` needs no system library.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use ::smithay::backend::allocator::dmabuf::{Dmabuf, DmabufFlags};
+use ::smithay::backend::allocator::{self, Buffer as _};
+use primeshare::alloc::{self, Request};
+use primeshare::buffer::{self, BufferDesc, PlaneRef, Usage};
+use primeshare::{Allocator, DmaBuf, Errno, ErrorKind, Fourcc, Modifier};
+
+/// Smithay's buffer of one of the library's. `InvalidInput`: its format or size is none of Smithay's.
+pub fn to_smithay(buffer: &DmaBuf) -> io::Result<Dmabuf> {
+    let [width, height] = [buffer.width(), buffer.height()].map(i32::try_from);
+    let (Ok(width), Ok(height), Ok(format)) = (width, height, buffer.fourcc().0.try_into()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let modifier = buffer.modifier().0.into();
+    let mut made = Dmabuf::builder((width, height), format, modifier, DmabufFlags::empty());
+    for (plane, index) in buffer.planes().iter().zip(0..) {
+        let object = &buffer.objects()[plane.object];
+        let fd = object.as_fd().try_clone_to_owned()?;
+        made.add_plane(fd, index, plane.offset, plane.stride);
+    }
+    made.build().ok_or(io::ErrorKind::InvalidInput.into())
+}
+
+/// The library's buffer of one of Smithay's, checked like any from outside. It has no place for a flipped picture
+/// ([`Dmabuf::y_inverted`]): that the host has to know.
+pub fn from_smithay(dmabuf: &Dmabuf) -> Result<DmaBuf, buffer::Error> {
+    let layout = BufferDesc {
+        width: dmabuf.width(),
+        height: dmabuf.height(),
+        fourcc: Fourcc(dmabuf.format().code as u32),
+        modifier: Modifier(dmabuf.format().modifier.into()),
+    };
+    let planes = dmabuf.handles().zip(dmabuf.offsets()).zip(dmabuf.strides());
+    let planes = planes.map(|((fd, offset), stride)| PlaneRef { fd, offset, stride });
+    DmaBuf::from_borrowed(layout, &planes.collect::<Vec<_>>())
+}
+
+/// Any allocator of the library, where Smithay wants one (for a `Swapchain`, a `DrmCompositor`).
+#[derive(Debug)]
+pub struct SmithayAllocator<A> {
+    /// The allocator.
+    pub allocator: A,
+    /// What the buffers are for: Smithay's request does not say.
+    pub usage: Usage,
+}
+
+impl<A: Allocator> allocator::Allocator for SmithayAllocator<A> {
+    type Buffer = Dmabuf;
+    type Error = alloc::Error;
+
+    fn create_buffer(
+        &mut self,
+        width: u32,
+        height: u32,
+        fourcc: allocator::Fourcc,
+        modifiers: &[allocator::Modifier],
+    ) -> Result<Dmabuf, alloc::Error> {
+        let request = Request {
+            modifiers: modifiers.iter().map(|&one| Modifier(one.into())).collect(),
+            usage: self.usage,
+            ..Request::new(width, height, Fourcc(fourcc as u32))
+        };
+        let (name, kind) = (self.allocator.name(), ErrorKind::Other);
+        to_smithay(&self.allocator.allocate(&request)?)
+            .map_err(|error| alloc::Error::of_allocator(name, kind, Errno::of(&error), error))
+    }
+}
