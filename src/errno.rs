@@ -22,9 +22,11 @@ impl Errno {
         self.0
     }
 
-    /// The number that an I/O error carries. Errors that the standard library makes itself carry none.
+    /// The number that an I/O error carries, also one that was made of an error of this library. Errors
+    /// that the standard library makes itself carry none.
     pub fn of(error: &io::Error) -> Option<Self> {
-        error.raw_os_error().map(Self)
+        let number = error.raw_os_error().map(Self);
+        number.or_else(|| crate::kind::errno_inside(error))
     }
 }
 

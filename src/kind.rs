@@ -29,10 +29,10 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// The kind of a failed system call whose arguments were checked before: EINVAL is a driver that
-    /// refuses. That a device was unplugged, errors say with a variant of their own; ENODEV alone is
-    /// also what drivers answer to memory that they do not import.
-    pub(crate) fn of(errno: Errno) -> Self {
+    /// The kind of a failed system call whose arguments were checked before: EINVAL is then a driver that
+    /// refuses. ENODEV is [`Self::Refused`], since drivers answer it to memory that they do not import. The
+    /// library's errors say with a variant of their own that a device was unplugged.
+    pub fn of(errno: Errno) -> Self {
         match errno {
             errno if crate::sys::is_transient(errno) => Self::Transient,
             Errno::ENOBUFS => Self::Transient,
@@ -81,6 +81,41 @@ macro_rules! into_io_error {
     };
 }
 pub(crate) use into_io_error;
+
+/// The errno of the library's error that an I/O error was made of.
+pub(crate) fn errno_inside(error: &io::Error) -> Option<Errno> {
+    let inner = error.get_ref()?;
+    macro_rules! find {
+        ($($(#[$feature:meta])? $error:path;)*) => {$(
+            $(#[$feature])?
+            if let Some(error) = inner.downcast_ref::<$error>() {
+                return error.errno();
+            }
+        )*};
+    }
+    find! {
+        crate::alloc::Error;
+        crate::buffer::Error;
+        crate::device::Error;
+        crate::export::Error;
+        crate::export::SendError;
+        crate::gem::Error;
+        crate::import::Error;
+        crate::import::ReceiveError;
+        crate::sync::Error;
+        #[cfg(feature = "gbm")]
+        crate::gbm::Error;
+        #[cfg(feature = "vulkan")]
+        crate::vk::Error;
+        #[cfg(feature = "blit")]
+        crate::blit::Error;
+        #[cfg(feature = "blit")]
+        crate::blit::Failure;
+        #[cfg(feature = "wgpu")]
+        crate::wgpu::Error;
+    }
+    None
+}
 
 #[cfg(test)]
 mod tests {
@@ -132,5 +167,6 @@ mod tests {
             errno: Errno::ENOMEM,
         });
         assert_eq!(io.kind(), io::ErrorKind::OutOfMemory);
+        assert_eq!(Errno::of(&io), Some(Errno::ENOMEM));
     }
 }

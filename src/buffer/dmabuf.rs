@@ -49,6 +49,15 @@ pub struct PlaneFd {
 }
 
 impl PlaneFd {
+    /// The same plane, whose fd stays here.
+    pub fn borrow(&self) -> PlaneRef<'_> {
+        PlaneRef {
+            fd: self.fd.as_fd(),
+            offset: self.offset,
+            stride: self.stride,
+        }
+    }
+
     /// Takes a plane from an interface that speaks of fds as numbers, such as C.
     ///
     /// # Safety
@@ -235,13 +244,19 @@ impl DmaBuf {
     }
 
     /// As [`Self::new`], for fds that stay the caller's. One fd of each distinct dma-buf is duplicated.
-    pub fn from_borrowed(layout: BufferDesc, planes: &[PlaneRef<'_>]) -> Result<Self, Error> {
-        if planes.len() > MAX_PLANES {
-            return Err(Error::PlaneCount(planes.len()));
+    pub fn from_borrowed<'fd>(
+        layout: BufferDesc,
+        planes: impl IntoIterator<Item = PlaneRef<'fd>>,
+    ) -> Result<Self, Error> {
+        let mut planes = planes.into_iter();
+        let given: ArrayVec<_, MAX_PLANES> = planes.by_ref().take(MAX_PLANES).collect();
+        let more = planes.count();
+        if more > 0 {
+            return Err(Error::PlaneCount(MAX_PLANES + more));
         }
         let mut objects = ArrayVec::<PlaneObject, MAX_PLANES>::new();
         let mut places = ArrayVec::<Plane, MAX_PLANES>::new();
-        for (plane, given) in planes.iter().enumerate() {
+        for (plane, given) in given.iter().enumerate() {
             let id = identify(plane, given.fd)?;
             let known = objects.iter().position(|known| known.id == id);
             let object = match known {
@@ -288,7 +303,7 @@ impl DmaBuf {
             })
         };
         let planes = planes.iter().map(plane).collect::<Result<Vec<_>, _>>()?;
-        Self::from_borrowed(layout, &planes)
+        Self::from_borrowed(layout, planes)
     }
 
     /// A reference that does not keep the buffer.

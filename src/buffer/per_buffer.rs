@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 
+use crate::ErrorKind;
+
 use super::{BufferDesc, BufferId, DmaBuf, MAX_PLANES};
 
 /// What makes two buffers the same: their memory and its layout.
@@ -32,6 +34,17 @@ pub enum Refusal<E> {
     Permanent(E),
     /// It may next time, as after a lack of memory: not remembered.
     Transient(E),
+}
+
+impl<E> Refusal<E> {
+    /// Transient if the error's kind says that the same may work later, else permanent. Every error of the
+    /// library says its kind; a host's own errnos have [`ErrorKind::of`].
+    pub fn of(kind: ErrorKind, error: E) -> Self {
+        match kind {
+            ErrorKind::Transient | ErrorKind::Busy | ErrorKind::TimedOut => Self::Transient(error),
+            _ => Self::Permanent(error),
+        }
+    }
 }
 
 /// How a table holds what was made of a buffer.

@@ -17,6 +17,12 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The fd could not be duplicated.
+    #[error("cannot duplicate the device fd: {errno}")]
+    Duplicate {
+        /// EMFILE …
+        errno: Errno,
+    },
     /// `fstat` failed.
     #[error("cannot stat the device fd: {errno}")]
     Stat {
@@ -117,6 +123,7 @@ impl Error {
             Self::NotDrm | Self::NoNode(_) | Self::WrongDevice { .. } => None,
             Self::Gem(error) => error.errno(),
             Self::Open { errno, .. }
+            | Self::Duplicate { errno }
             | Self::Stat { errno }
             | Self::Version { errno, .. }
             | Self::Compare { errno, .. }

@@ -48,6 +48,16 @@ impl Device {
         Self::build(file, node, |file, name| Ok(gem::handles_of_new(file, name)))
     }
 
+    /// As [`Self::private_copy`], for an fd that stays the program's: nothing is made on its file
+    /// description.
+    pub fn private_copy_of(fd: impl AsFd) -> Result<Self, Error> {
+        let dup = fd.as_fd().try_clone_to_owned();
+        let dup = dup.map_err(|error| Error::Duplicate {
+            errno: sys::errno(error),
+        })?;
+        Self::from_fd(dup)?.private_copy()
+    }
+
     /// Opens the node of this device again, whatever its path leads to by now.
     fn open_again(&self) -> Result<OwnedFd, Error> {
         let by_path = open_node(&self.node().path).and_then(|file| {

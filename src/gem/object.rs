@@ -32,6 +32,12 @@ impl Handle {
     }
 }
 
+impl From<Handle> for NonZeroU32 {
+    fn from(handle: Handle) -> Self {
+        handle.0
+    }
+}
+
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Handle({})", self.raw())

@@ -68,7 +68,8 @@ pub struct EncodedTranche {
     pub target_device: [u8; 8],
     /// `tranche_flags`
     pub flags: u32,
-    /// `tranche_formats`
+    /// `tranche_formats`. A message of Wayland has 4096 bytes: send more than 2000 pairs in several events, of an
+    /// even number of bytes each.
     pub formats: Vec<u8>,
 }
 

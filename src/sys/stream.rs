@@ -63,7 +63,11 @@ mod sse4_1 {
         let lines_end = head + (length - head) / LINE * LINE;
         let vectors_end = head + (length - head) / VECTOR * VECTOR;
         // Streaming loads may be served from a buffer that was filled before a device wrote.
-        _mm_mfence();
+        // SAFETY: it touches no memory of the program's.
+        #[allow(unused_unsafe, reason = "it is no unsafe function since Rust 1.94")]
+        unsafe {
+            _mm_mfence();
+        }
         // SAFETY: all offsets are up to `length`, as the caller promises; loads are of aligned
         // vectors.
         unsafe {

@@ -232,6 +232,14 @@ fn tests(name: impl Into<String>, kind: Kind, selection: &[&str]) -> Job {
     Job::new(name, tests).needs(BUILD).needs(preparation(kind))
 }
 
+/// The hosts in `integrations/rust`, in a guest.
+fn integrations(name: &str, kind: Kind) -> Job {
+    let mut tests = cargo_with(&["test", "--package=primeshare-integrations"]);
+    tests.env(kind::VARIABLE, kind.name());
+    jobs::limit(&mut tests);
+    Job::new(name, tests).needs(preparation(kind))
+}
+
 /// What says most in the shortest time, and what the rest needs: one after the other.
 fn first(arguments: &[OsString]) -> Vec<Job> {
     let format = cargo_with(&["fmt", "--all", "--check"]);
@@ -306,6 +314,12 @@ fn beside() -> Vec<Job> {
     jobs.extend(features::jobs());
     jobs.push(features::miri());
     jobs.push(shaders::job());
+    for (name, kind) in [
+        ("integrations", Kind::Current),
+        ("compatibility guest, integrations", Kind::Compat),
+    ] {
+        jobs.push(integrations(name, kind));
+    }
     jobs.extend(targets::jobs());
     for (part, elsewhere) in APART {
         let mut of_part = vec!["--test=guest", "--", part];

@@ -64,9 +64,8 @@ pub struct Framebuffers {
 impl Framebuffers {
     /// For the device that the host has open as `card`, and goes on using.
     pub fn new<F: AsFd>(card: &Card<F>) -> io::Result<Self> {
-        let device = Device::from_fd(card.as_fd().try_clone_to_owned()?)?;
         Ok(Self {
-            card: Arc::new(Card(device.private_copy()?)),
+            card: Arc::new(Card(Device::private_copy_of(card)?)),
             of_buffers: PerBuffer::new(),
             tried: AtomicUsize::new(0),
         })
@@ -85,10 +84,8 @@ impl Framebuffers {
     fn make(&self, buffer: &DmaBuf) -> Result<Framebuffer, Refusal<Refused>> {
         self.tried.fetch_add(1, Ordering::Relaxed);
         let imported = self.card.0.import(buffer);
-        let imported = imported.map_err(|error| match error.kind() {
-            ErrorKind::Transient => Refusal::Transient(Arc::new(error.into())),
-            _ => Refusal::Permanent(Arc::new(error.into())),
-        })?;
+        let imported =
+            imported.map_err(|error| Refusal::of(error.kind(), Arc::new(error.into())))?;
         let format = DrmFourcc::try_from(buffer.fourcc().0);
         let format =
             format.map_err(|error| Refusal::Permanent(Arc::new(io::Error::other(error))))?;
@@ -98,10 +95,8 @@ impl Framebuffers {
         };
         let described = Described(buffer, &imported, format);
         let handle = self.card.add_planar_framebuffer(&described, flags);
-        let handle = handle.map_err(|error| match Errno::of(&error) {
-            Some(Errno::EINTR | Errno::EAGAIN | Errno::ENOMEM) => Refusal::Transient(error.into()),
-            _ => Refusal::Permanent(error.into()),
-        })?;
+        let kind = |error: &io::Error| Errno::of(error).map_or(ErrorKind::Other, ErrorKind::of);
+        let handle = handle.map_err(|error| Refusal::of(kind(&error), error.into()))?;
         // A framebuffer keeps the memory, so `imported` may go, and with it the handles.
         Ok(Framebuffer {
             card: self.card.clone(),

@@ -45,7 +45,7 @@ pub fn from_smithay(dmabuf: &Dmabuf) -> Result<DmaBuf, buffer::Error> {
     };
     let planes = dmabuf.handles().zip(dmabuf.offsets()).zip(dmabuf.strides());
     let planes = planes.map(|((fd, offset), stride)| PlaneRef { fd, offset, stride });
-    DmaBuf::from_borrowed(layout, &planes.collect::<Vec<_>>())
+    DmaBuf::from_borrowed(layout, planes)
 }
 
 /// Any allocator of the library, where Smithay wants one (for a `Swapchain`, a `DrmCompositor`).

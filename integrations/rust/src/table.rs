@@ -52,8 +52,7 @@ impl Table {
     /// The table has a file description of its own, on which only this module's callers make ioctls with handles.
     /// Framebuffers and modes belong to the device, so `fd` can show what was made here.
     pub fn beside(fd: impl AsFd) -> io::Result<Self> {
-        let dup = fd.as_fd().try_clone_to_owned()?;
-        let device = Device::from_fd(dup)?.private_copy()?;
+        let device = Device::private_copy_of(fd)?;
         Ok(Self { device })
     }
 

@@ -117,7 +117,7 @@ fn a_refusal_is_remembered_for_as_long_as_the_buffer_lives() {
             offset: 0,
             stride: memory.planes()[0].stride,
         };
-        DmaBuf::from_borrowed(desc, &[plane]).unwrap()
+        DmaBuf::from_borrowed(desc, [plane]).unwrap()
     };
     let refused = tiled();
     for _ in 0..5 {

@@ -85,7 +85,7 @@ fn a_buffer_goes_there_and_back_with_its_identity() {
         fourcc: Fourcc(0x3030_3030),
         ..*buffer.desc()
     };
-    let unknown = DmaBuf::from_borrowed(desc, &[plane]).unwrap();
+    let unknown = DmaBuf::from_borrowed(desc, [plane]).unwrap();
     assert_eq!(
         to_smithay(&unknown).unwrap_err().kind(),
         std::io::ErrorKind::InvalidInput

@@ -92,7 +92,7 @@ impl Params {
             offset: plane.offset,
             stride: plane.stride,
         });
-        let buffer = DmaBuf::from_borrowed(desc, &planes.collect::<Vec<_>>())?;
+        let buffer = DmaBuf::from_borrowed(desc, planes)?;
         // A server that shows buffers keeps what it makes of the import, in a `PerBuffer`.
         let imported = server.device.import(&buffer);
         imported.map_err(|error| refused(Error::InvalidWlBuffer, error))?;
