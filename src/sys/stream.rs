@@ -64,7 +64,10 @@ mod sse4_1 {
         let vectors_end = head + (length - head) / VECTOR * VECTOR;
         // Streaming loads may be served from a buffer that was filled before a device wrote.
         // SAFETY: it touches no memory of the program's.
-        #[allow(unused_unsafe, reason = "it is no unsafe function since Rust 1.94")]
+        #[allow(
+            unused_unsafe,
+            reason = "newer versions of Rust have it as a safe function"
+        )]
         unsafe {
             _mm_mfence();
         }
