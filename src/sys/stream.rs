@@ -63,11 +63,11 @@ mod sse4_1 {
         let lines_end = head + (length - head) / LINE * LINE;
         let vectors_end = head + (length - head) / VECTOR * VECTOR;
         // Streaming loads may be served from a buffer that was filled before a device wrote.
-        // SAFETY: it touches no memory of the program's.
         #[allow(
             unused_unsafe,
             reason = "newer versions of Rust have it as a safe function"
         )]
+        // SAFETY: it touches no memory of the program's.
         unsafe {
             _mm_mfence();
         }
