@@ -93,10 +93,10 @@ impl Arranged {
     }
 }
 
-/// A buffer is used for smaller pictures, too, as they may come in turns with large ones. But not if it is
-/// more than so many times as large
+/// A buffer that is more than this many times as large as its picture is too large. It is used all the
+/// same, since small pictures may come in turns with large ones.
 const MOST_WASTE: u64 = 4;
-/// for so many pictures in a row.
+/// After this many pictures in a row for which a buffer was too large, a smaller one is made.
 const MOST_WASTED: u32 = 64;
 
 const USAGES: [vk::BufferUsageFlags; 2] = [
