@@ -80,13 +80,13 @@
 //! use std::os::fd::OwnedFd;
 //!
 //! use primeshare::buffer::{Error, PlaneFd};
-//! use primeshare::{DmaBuf, Fourcc, BufferDesc, Modifier};
+//! use primeshare::{BufferDesc, DmaBuf, Fourcc};
 //!
 //! fn of_client(fd: OwnedFd, width: u32, height: u32, stride: u32) -> Result<DmaBuf, Error> {
-//!     let layout = BufferDesc { width, height, fourcc: Fourcc::XRGB8888, modifier: Modifier::LINEAR };
+//!     let layout = BufferDesc::linear(width, height, Fourcc::XRGB8888);
 //!     let plane = PlaneFd { fd, offset: 0, stride };
 //!     DmaBuf::new(layout, [plane]).inspect_err(|error| {
-//!         eprintln!("for the client: code {} ({error})", error.linux_dmabuf_code());
+//!         eprintln!("for the client: {:?} ({error})", error.linux_dmabuf_answer());
 //!     })
 //! }
 //! ```

@@ -79,11 +79,9 @@ impl<'a> Traffic<'a> {
         // Linux's on the host, which allows 65530 for a process.
         // SAFETY: no preconditions.
         unsafe { libc::malloc_trim(0) };
-        let options = Options {
-            in_flight: IN_FLIGHT,
-            strategies,
-            ..Options::default()
-        };
+        let options = Options::default()
+            .in_flight(IN_FLIGHT)
+            .strategies(strategies);
         let mut traffic = Self {
             blitter: Blitter::new(sides[0].clone(), sides[1].clone(), &options)?,
             from,
@@ -105,13 +103,10 @@ impl<'a> Traffic<'a> {
     }
 
     fn info(&self) -> BlitInfo<'_> {
-        BlitInfo {
-            damage: match &self.damage {
-                None => Damage::Full,
-                Some(part) => Damage::Boxes(std::slice::from_ref(part)),
-            },
-            ..BlitInfo::default()
-        }
+        BlitInfo::default().damage(match &self.damage {
+            None => Damage::Full,
+            Some(part) => Damage::Boxes(std::slice::from_ref(part)),
+        })
     }
 
     fn run(&mut self, frames: u32) -> Result<()> {

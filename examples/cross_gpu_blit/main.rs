@@ -74,10 +74,7 @@ fn run(options: &Options) -> Result<bool> {
     let shared = destination.import(&from)?;
     let sides = [(&source, &gpus[0]), (&destination, &gpus[1])];
     let [a, b] = sides.map(|(device, gpu)| BlitDevice::new(device, Some(gpu)));
-    let settings = blit::Options {
-        in_flight: options.in_flight,
-        ..blit::Options::default()
-    };
+    let settings = blit::Options::default().in_flight(options.in_flight);
     let blitter = Blitter::new(a, b, &settings)?;
     // Everything that may work is tried on private buffers. A compositor would not wait for that.
     let all = BlitInfo::default();

@@ -8,7 +8,7 @@
 
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use primeshare::buffer::{FormatInfo, MAX_PLANES};
+use primeshare::buffer::{BufferFlags, FormatInfo, MAX_PLANES};
 use primeshare::fuzzing::{check, pack};
 use primeshare::negotiate::{Feedback, FormatTable, Tranche, TrancheFlags, parse_in_formats};
 use primeshare::vk::format_of;
@@ -40,15 +40,13 @@ fn fourcc(u: &mut Unstructured<'_>) -> Result<Fourcc> {
 }
 
 fn description(u: &mut Unstructured<'_>) -> Result<()> {
-    let layout = BufferDesc {
-        width: u.arbitrary()?,
-        height: u.arbitrary()?,
-        fourcc: fourcc(u)?,
-        modifier: match u.arbitrary::<bool>()? {
-            true => Modifier::LINEAR,
-            false => Modifier(u.arbitrary()?),
-        },
+    let (width, height, fourcc) = (u.arbitrary()?, u.arbitrary()?, fourcc(u)?);
+    let modifier = match u.arbitrary::<bool>()? {
+        true => Modifier::LINEAR,
+        false => Modifier(u.arbitrary()?),
     };
+    let flags = BufferFlags::from_bits_retain(u.int_in_range(0..=8)?);
+    let layout = BufferDesc::new(width, height, fourcc, modifier).with_flags(flags);
     let count = u.int_in_range(0..=MAX_PLANES + 1)?;
     let mut planes = Vec::new();
     for _ in 0..count {
@@ -161,14 +159,8 @@ fn feedback(bytes: &[u8]) {
     };
     assert_eq!(pairs.len() * 2, indices.len());
     assert!(pairs.iter().all(|pair| table.pairs().contains(pair)));
-    let feedback = Feedback {
-        main_device: Some(1),
-        tranches: vec![Tranche {
-            target_device: 2,
-            flags: TrancheFlags::SAMPLING,
-            pairs: pairs.clone(),
-        }],
-    };
+    let tranche = Tranche::new(2, TrancheFlags::SAMPLING, pairs.clone());
+    let feedback = Feedback::new([tranche]).main_device(1);
     let encoded = feedback.encode(6).expect("127 pairs are not too many");
     let again = FormatTable::parse(&encoded.table).expect("written here");
     assert_eq!(again.tranche(&encoded.tranches[0].formats), Ok(pairs));

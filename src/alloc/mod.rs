@@ -21,6 +21,7 @@ use crate::buffer::{DmaBuf, FormatInfo, Fourcc, Modifier};
 
 /// What to allocate.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Request {
     /// Width in pixels.
     pub width: u32,
@@ -45,6 +46,20 @@ impl Request {
             modifiers: vec![Modifier::LINEAR],
             usage: Usage::RENDER,
         }
+    }
+
+    /// In one of these layouts.
+    #[must_use]
+    pub fn modifiers(mut self, modifiers: impl IntoIterator<Item = Modifier>) -> Self {
+        self.modifiers = modifiers.into_iter().collect();
+        self
+    }
+
+    /// For this use.
+    #[must_use]
+    pub fn usage(mut self, usage: Usage) -> Self {
+        self.usage = usage;
+        self
     }
 
     fn linear_format(&self, allocator: &'static str) -> Result<&'static FormatInfo, Error> {

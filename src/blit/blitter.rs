@@ -21,6 +21,7 @@ use super::run::queue::{MOST_SIGNALS, Stream};
 use super::run::thread::Thread;
 use super::run::waits::MAX_WAITS;
 use super::run::worker::{self, Request, Shared};
+use super::upright::Asked;
 use super::verdict::{Verdict, imports};
 use super::{BlitDevice, Error, Options, Scaling, Statistics, YcbcrEncoding, check, check_sizes};
 use crate::buffer::{DmaBuf, FormatInfo};
@@ -35,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// dma-bufs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BlitInfo<'a> {
-    /// What of the source has changed. Pixels outside stay as they are in the destination, unless
+    /// What of the source has changed, from the picture's top left corner. Pixels outside stay as they are in the destination, unless
     /// there are more than sixteen boxes (they are merged) or the format shares colours between pixels.
     pub damage: Damage<'a>,
     /// What the copy begins after, besides the fences in the dma-bufs: fds that become readable, as sync
@@ -53,6 +54,50 @@ pub struct BlitInfo<'a> {
     /// Copies of one stream happen in their order. Without one, copies into one buffer do. What one copy
     /// writes and another reads is kept in order always.
     pub stream: Option<Stream>,
+}
+
+impl<'a> BlitInfo<'a> {
+    /// Of a source in which this has changed.
+    #[must_use]
+    pub fn damage(mut self, damage: Damage<'a>) -> Self {
+        self.damage = damage;
+        self
+    }
+
+    /// After these fds have become readable.
+    #[must_use]
+    pub fn after(mut self, after: &'a [BorrowedFd<'a>]) -> Self {
+        self.after = after;
+        self
+    }
+
+    /// With these syncobj points signalled at its end.
+    #[must_use]
+    pub fn signal(mut self, signal: &'a [(&'a Syncobj, u64)]) -> Self {
+        self.signal = signal;
+        self
+    }
+
+    /// With this part shown in that, turned and scaled.
+    #[must_use]
+    pub fn scaling(mut self, scaling: impl Into<Option<Scaling>>) -> Self {
+        self.scaling = scaling.into();
+        self
+    }
+
+    /// With this meaning of YCbCr numbers.
+    #[must_use]
+    pub fn encoding(mut self, encoding: YcbcrEncoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// In this stream.
+    #[must_use]
+    pub fn stream(mut self, stream: impl Into<Option<Stream>>) -> Self {
+        self.stream = stream.into();
+        self
+    }
 }
 
 /// Copies pictures from the buffers of one device to those of another, by the best way that works.
@@ -317,25 +362,27 @@ impl Drop for Blitter {
 /// Checks what was given.
 fn frame(source: &DmaBuf, destination: &DmaBuf, info: &BlitInfo<'_>) -> Result<Frame, Error> {
     check(source, destination)?;
+    let asked = Asked::in_memory(source, destination, info.damage, info.scaling)?;
+    let damage = asked.damage();
     let (from, to) = (source.fourcc(), destination.fourcc());
     if relation(from, to) == Relation::Different {
         return Err(Error::Format { from, to });
     }
     let size = |buffer: &DmaBuf| (buffer.width(), buffer.height());
     let (source_size, size) = (size(source), size(destination));
-    let rects = match &info.scaling {
+    let rects = match &asked.scaling {
         None => {
             check_sizes(source, destination)?;
             let (from, to) = (grid(source), grid(destination));
-            prepare(info.damage, size, (from.0.max(to.0), from.1.max(to.1)))
+            prepare(damage, size, (from.0.max(to.0), from.1.max(to.1)))
         }
         Some(scaling) => {
             scaling.check(source_size, size, method::grid(to))?;
-            let changed = match info.damage {
+            let changed = match damage {
                 Damage::Full => [scaling.destination].into_iter().collect(),
-                Damage::Boxes(_) => prepare(info.damage, source_size, (1, 1)),
+                Damage::Boxes(_) => prepare(damage, source_size, (1, 1)),
             };
-            let shown = changed.iter().map(|part| match info.damage {
+            let shown = changed.iter().map(|part| match damage {
                 Damage::Full => *part,
                 Damage::Boxes(_) => scaling.damaged(*part),
             });
@@ -343,8 +390,13 @@ fn frame(source: &DmaBuf, destination: &DmaBuf, info: &BlitInfo<'_>) -> Result<F
         }
     };
     let mut frame = Frame::new(source.clone(), destination.clone(), rects);
-    frame.scaling = info.scaling;
+    frame.scaling = asked.scaling;
     frame.encoding = info.encoding;
+    let fields = [source, destination].map(|buffer| buffer.flags().fields());
+    if fields[0] != fields[1] || (!fields[0].is_empty() && frame.is_resampled()) {
+        let (from, to) = (source.flags(), destination.flags());
+        return Err(Error::Flags { from, to });
+    }
     Ok(frame)
 }
 

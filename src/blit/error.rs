@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::strategy::Strategy;
-use crate::buffer::{BufferId, DmaBuf, Fourcc};
+use crate::buffer::{BufferFlags, BufferId, DmaBuf, Fourcc};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind, alloc, sync, vk};
 
@@ -34,6 +34,14 @@ pub enum Error {
     /// Formats of several planes are not copied yet.
     #[error("{0} has several planes, which are not copied")]
     Planar(Fourcc),
+    /// The pictures are of different fields, or interlaced and scaled, turned or converted.
+    #[error("a picture of {from} cannot be copied to one of {to} this way")]
+    Flags {
+        /// Flags of the source.
+        from: BufferFlags,
+        /// Flags of the destination.
+        to: BufferFlags,
+    },
     /// Source and destination share memory.
     #[error("source and destination are in the same dma-buf")]
     SameBuffer,
@@ -163,6 +171,7 @@ impl Error {
             Self::Planar(_) => ErrorKind::Unsupported,
             Self::Size { .. }
             | Self::Format { .. }
+            | Self::Flags { .. }
             | Self::SameBuffer
             | Self::Scaling(_)
             | Self::InFlight { .. }
@@ -247,6 +256,15 @@ pub(super) fn check_sizes(source: &DmaBuf, destination: &DmaBuf) -> Result<(), E
             width: destination.width(),
             height: destination.height(),
         }),
+    }
+}
+
+/// What copies that move rows as they lie in memory ask of two buffers.
+pub(super) fn check_flags(source: &DmaBuf, destination: &DmaBuf) -> Result<(), Error> {
+    let (from, to) = (source.flags(), destination.flags());
+    match from == to {
+        true => Ok(()),
+        false => Err(Error::Flags { from, to }),
     }
 }
 

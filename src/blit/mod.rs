@@ -45,6 +45,7 @@ mod run;
 mod scale;
 mod statistics;
 mod strategy;
+mod upright;
 mod verdict;
 mod ycbcr;
 
@@ -53,7 +54,7 @@ pub use choose::SavedError;
 pub use choose::plan::WhyNot;
 pub use damage::{Damage, DamageBox, Rect};
 pub use error::{Error, Failure};
-use error::{check, check_sizes};
+use error::{check, check_flags, check_sizes};
 pub use options::{BlitDevice, Gpu, Options, Push, SyncFiles};
 pub use prepared::Blit;
 pub use run::completion::Completion;

@@ -85,6 +85,7 @@ impl BlitDevice {
 
 /// How a [`Blitter`](super::Blitter) works.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Options {
     /// Copies under way at a time: from 1 to 64 ([`Error::InFlight`](super::Error::InFlight) for others).
     /// An fd is kept for each.
@@ -163,6 +164,48 @@ impl Default for Options {
 }
 
 impl Options {
+    /// With this many copies under way at a time.
+    #[must_use]
+    pub fn in_flight(mut self, in_flight: usize) -> Self {
+        self.in_flight = in_flight;
+        self
+    }
+
+    /// With this time for the fences that the CPU waits for.
+    #[must_use]
+    pub fn input_timeout(mut self, input_timeout: Duration) -> Self {
+        self.input_timeout = input_timeout;
+        self
+    }
+
+    /// With these strategies to choose from.
+    #[must_use]
+    pub fn strategies(mut self, strategies: impl IntoIterator<Item = Strategy>) -> Self {
+        self.strategies = strategies.into_iter().collect();
+        self
+    }
+
+    /// With or without a look at `PRIMESHARE_BLIT`.
+    #[must_use]
+    pub fn environment(mut self, environment: bool) -> Self {
+        self.environment = environment;
+        self
+    }
+
+    /// With this rule for imports of the destination by the source's GPU.
+    #[must_use]
+    pub fn push(mut self, push: Push) -> Self {
+        self.push = push;
+        self
+    }
+
+    /// With sync files from these GPUs.
+    #[must_use]
+    pub fn sync_files(mut self, sync_files: SyncFiles) -> Self {
+        self.sync_files = sync_files;
+        self
+    }
+
     /// The strategies that may be used. [`Error::NoStrategies`] where that is none.
     pub(super) fn allowed(&self) -> Result<Allowed, Error> {
         let forced = match self.environment {
@@ -214,11 +257,9 @@ mod tests {
 
     #[test]
     fn a_screens_buffer_is_never_pushed_into() {
-        let options = |strategies: &[Strategy], push| Options {
-            strategies: strategies.to_vec(),
-            environment: false,
-            push,
-            ..Options::default()
+        let options = |strategies: &[Strategy], push| {
+            let options = Options::default().environment(false).push(push);
+            options.strategies(strategies.iter().copied())
         };
         let both = [Strategy::Push, Strategy::Cpu];
         let allowed = |push| options(&both, push).allowed().unwrap();

@@ -43,6 +43,7 @@ impl Blit {
         in_flight: usize,
     ) -> Result<Self, Error> {
         check(source, destination)?;
+        super::check_flags(source, destination)?;
         let buffers = [source.clone(), destination.clone()];
         let source = device
             .import_image(source, Use::Source)

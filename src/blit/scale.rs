@@ -64,6 +64,26 @@ impl Transform {
         }
     }
 
+    /// The transform that does this one, then `next`.
+    pub fn then(self, next: Self) -> Self {
+        // Rotating, then flipping is flipping, then rotating the other way.
+        let (flips, turns) = (self.flips() != next.flips(), next.turns());
+        let turned = match next.flips() {
+            false => self.turns() + turns,
+            true => 4 - self.turns() + turns,
+        };
+        Self::ALL[turned % 4 + 4 * usize::from(flips)]
+    }
+
+    fn flips(self) -> bool {
+        self as usize >= 4
+    }
+
+    /// In steps of 90 degrees counter-clockwise.
+    fn turns(self) -> usize {
+        self as usize % 4
+    }
+
     /// Whether the source's columns and rows are passed from the last to the first.
     pub(super) fn mirrors(self) -> (bool, bool) {
         match self {
@@ -471,22 +491,41 @@ mod tests {
         }
     }
 
+    /// Where (x, y) of a square comes from.
+    fn from(transform: Transform, (x, y): (u32, u32)) -> (u32, u32) {
+        let square = Rect::whole(5, 5);
+        let [across, down] = scaling(square, square, transform, Filter::Nearest).axes();
+        let (a, b) = (across.tap(x).first, down.tap(y).first);
+        match transform.swaps_axes() {
+            true => (b, a),
+            false => (a, b),
+        }
+    }
+
+    const PLACES: [(u32, u32); 3] = [(0, 0), (1, 3), (4, 2)];
+
     #[test]
     fn the_inverse_undoes_a_transform() {
         for transform in Transform::ALL {
-            // Where (x, y) of a square comes from, for both transforms in turn.
-            let from = |transform: Transform, (x, y): (u32, u32)| {
-                let square = Rect::whole(5, 5);
-                let [across, down] = scaling(square, square, transform, Filter::Nearest).axes();
-                let (a, b) = (across.tap(x).first, down.tap(y).first);
-                if transform.swaps_axes() {
-                    (b, a)
-                } else {
-                    (a, b)
-                }
-            };
-            for at in [(0, 0), (1, 3), (4, 2)] {
+            for at in PLACES {
                 assert_eq!(from(transform, from(transform.inverse(), at)), at);
+            }
+            assert_eq!(transform.then(transform.inverse()), Transform::Normal);
+        }
+    }
+
+    #[test]
+    fn one_transform_does_what_two_in_turn_do() {
+        for first in Transform::ALL {
+            for second in Transform::ALL {
+                for at in PLACES {
+                    let in_turn = from(first, from(second, at));
+                    assert_eq!(
+                        from(first.then(second), at),
+                        in_turn,
+                        "{first:?}, {second:?}"
+                    );
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use super::layout::{self, Placed};
 use super::per_buffer::{Key, Watcher};
-use super::{BufferDesc, BufferId, Error, FormatInfo, Fourcc, MAX_PLANES, Modifier};
+use super::{BufferDesc, BufferFlags, BufferId, Error, FormatInfo, Fourcc, MAX_PLANES, Modifier};
 use crate::Errno;
 use crate::sys;
 use crate::sys::process::Owner;
@@ -394,7 +394,7 @@ impl DmaBuf {
         self.0.keep.as_deref()?.downcast_ref()
     }
 
-    /// Size, format and modifier.
+    /// Size, format, modifier and flags.
     pub fn desc(&self) -> &BufferDesc {
         &self.0.layout
     }
@@ -419,9 +419,28 @@ impl DmaBuf {
         self.0.layout.modifier
     }
 
+    /// How the rows make the picture.
+    pub fn flags(&self) -> BufferFlags {
+        self.0.layout.flags
+    }
+
     /// The memory planes, in order.
     pub fn planes(&self) -> &[Plane] {
         &self.0.planes
+    }
+
+    /// Offset of each plane in bytes, 0 past the last one: as `DRM_IOCTL_MODE_ADDFB2` and EGL take them.
+    pub fn offsets(&self) -> [u32; MAX_PLANES] {
+        self.of_planes(|plane| plane.offset)
+    }
+
+    /// Stride of each plane in bytes, 0 past the last one.
+    pub fn strides(&self) -> [u32; MAX_PLANES] {
+        self.of_planes(|plane| plane.stride)
+    }
+
+    fn of_planes(&self, value: impl Fn(&Plane) -> u32) -> [u32; MAX_PLANES] {
+        std::array::from_fn(|plane| self.planes().get(plane).map_or(0, &value))
     }
 
     /// The distinct dma-bufs the planes lie in.

@@ -22,6 +22,17 @@ pub enum Error {
         /// Height in pixels.
         height: u32,
     },
+    /// Width or height is below zero, as protocols with signed numbers can say it.
+    #[error("size {width}x{height} has a side below zero")]
+    Negative {
+        /// Width in pixels.
+        width: i32,
+        /// Height in pixels.
+        height: i32,
+    },
+    /// The description has flags whose meaning the library does not know.
+    #[error("flags {0:#x} are not known")]
+    UnknownFlags(u32),
     /// The size overflows the kernel's 32-bit pitch or the address space.
     #[error("{width}x{height} of {fourcc} is too large to describe")]
     TooLarge {
@@ -137,20 +148,18 @@ impl Error {
         }
     }
 
-    /// What a Wayland server answers to the client that sent the buffer: a value of
-    /// `zwp_linux_buffer_params_v1.error`. 3 `incomplete`, 5 `invalid_dimensions`, 6 `out_of_bounds`;
-    /// or 7 `invalid_wl_buffer` for what is no protocol error: `create` is answered by the event
-    /// `failed` then, and only `create_immed` by the code.
-    pub fn linux_dmabuf_code(&self) -> u32 {
+    /// What a Wayland server answers to the client that sent the buffer.
+    pub fn linux_dmabuf_answer(&self) -> LinuxDmabufAnswer {
         const INCOMPLETE: u32 = 3;
         const INVALID_DIMENSIONS: u32 = 5;
         const OUT_OF_BOUNDS: u32 = 6;
-        const INVALID_WL_BUFFER: u32 = 7;
-        match self {
+        let code = match self {
             Self::PlaneCount(_) | Self::FormatPlaneCount { .. } | Self::NoSuchObject { .. } => {
                 INCOMPLETE
             }
-            Self::Empty { .. } | Self::TooLarge { .. } => INVALID_DIMENSIONS,
+            Self::Empty { .. } | Self::Negative { .. } | Self::TooLarge { .. } => {
+                INVALID_DIMENSIONS
+            }
             Self::StrideTooSmall { .. }
             | Self::NoStride { .. }
             | Self::OutOfBounds { .. }
@@ -159,9 +168,28 @@ impl Error {
             | Self::Examine { .. }
             | Self::NotADmaBuf { .. }
             | Self::PlanesOverlap { .. }
-            | Self::Misaligned { .. } => INVALID_WL_BUFFER,
-        }
+            | Self::UnknownFlags(_)
+            | Self::Misaligned { .. } => return LinuxDmabufAnswer::Failed,
+        };
+        LinuxDmabufAnswer::ProtocolError(code)
     }
+}
+
+/// What a Wayland server answers to a client whose buffer was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LinuxDmabufAnswer {
+    /// The client broke the protocol: a value of `zwp_linux_buffer_params_v1.error`, which ends the
+    /// connection. 3 `incomplete`, 5 `invalid_dimensions`, 6 `out_of_bounds`.
+    ProtocolError(u32),
+    /// The server cannot use the buffer. `create` is answered by the event `failed`, and `create_immed` by
+    /// the same event or by the error [`Self::INVALID_WL_BUFFER`], as the server likes.
+    Failed,
+}
+
+impl LinuxDmabufAnswer {
+    /// `zwp_linux_buffer_params_v1.error.invalid_wl_buffer`
+    pub const INVALID_WL_BUFFER: u32 = 7;
 }
 
 into_io_error!(Error);

@@ -3,10 +3,11 @@
 use arrayvec::ArrayVec;
 
 use super::overlap::{Rows, overlap};
-use super::{Error, FormatInfo, Fourcc, MAX_PLANES, Modifier, Plane, PlaneInfo};
+use super::{BufferFlags, Error, FormatInfo, Fourcc, MAX_PLANES, Modifier, Plane, PlaneInfo};
 
-/// Size, format and modifier of a picture.
+/// Size, format, modifier and flags of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct BufferDesc {
     /// Width in pixels.
     pub width: u32,
@@ -16,17 +17,62 @@ pub struct BufferDesc {
     pub fourcc: Fourcc,
     /// Arrangement in memory.
     pub modifier: Modifier,
+    /// How the rows make the picture. Empty: from top to bottom, all at once.
+    pub flags: BufferFlags,
 }
 
 impl BufferDesc {
-    /// A LINEAR layout.
-    pub fn linear(width: u32, height: u32, fourcc: Fourcc) -> Self {
+    /// A picture without flags.
+    pub fn new(width: u32, height: u32, fourcc: Fourcc, modifier: Modifier) -> Self {
         Self {
             width,
             height,
             fourcc,
-            modifier: Modifier::LINEAR,
+            modifier,
+            flags: BufferFlags::empty(),
         }
+    }
+
+    /// A picture with LINEAR rows, without flags.
+    pub fn linear(width: u32, height: u32, fourcc: Fourcc) -> Self {
+        Self::new(width, height, fourcc, Modifier::LINEAR)
+    }
+
+    /// As [`Self::new`], with the signed sizes of Wayland and C. [`Error::Negative`] if one is below zero;
+    /// zero is refused where a buffer is made.
+    pub fn from_signed(
+        width: i32,
+        height: i32,
+        fourcc: Fourcc,
+        modifier: Modifier,
+    ) -> Result<Self, Error> {
+        let sides = u32::try_from(width).and_then(|w| Ok((w, u32::try_from(height)?)));
+        let (w, h) = sides.map_err(|_| Error::Negative { width, height })?;
+        Ok(Self::new(w, h, fourcc, modifier))
+    }
+
+    /// The same in another size, in pixels.
+    pub fn with_size(self, width: u32, height: u32) -> Self {
+        Self {
+            width,
+            height,
+            ..self
+        }
+    }
+
+    /// The same in another format.
+    pub fn with_fourcc(self, fourcc: Fourcc) -> Self {
+        Self { fourcc, ..self }
+    }
+
+    /// The same in another arrangement in memory.
+    pub fn with_modifier(self, modifier: Modifier) -> Self {
+        Self { modifier, ..self }
+    }
+
+    /// The same with these flags.
+    pub fn with_flags(self, flags: BufferFlags) -> Self {
+        Self { flags, ..self }
     }
 }
 
@@ -51,7 +97,12 @@ pub(crate) fn check(layout: &BufferDesc, planes: &[Placed]) -> Result<(), Error>
         height,
         fourcc,
         modifier,
+        flags,
     } = layout;
+    let unknown = flags - BufferFlags::known();
+    if !unknown.is_empty() {
+        return Err(Error::UnknownFlags(unknown.bits()));
+    }
     if width == 0 || height == 0 {
         return Err(Error::Empty { width, height });
     }
@@ -311,9 +362,24 @@ mod tests {
     const TILED: Modifier = Modifier(0x0100_0000_0000_0001);
 
     fn of_modifier(modifier: Modifier, fourcc: Fourcc) -> BufferDesc {
-        BufferDesc {
-            modifier,
-            ..BufferDesc::linear(64, 64, fourcc)
+        BufferDesc::new(64, 64, fourcc, modifier)
+    }
+
+    #[test]
+    fn flags_that_nobody_knows_and_signed_sizes_below_zero_are_refused() {
+        let layout = BufferDesc::linear(4, 4, Fourcc::XRGB8888);
+        let flagged = |bits| layout.with_flags(BufferFlags::from_bits_retain(bits));
+        let check = |bits| check(&flagged(bits), &[placed(0, 256, 4096)]);
+        assert_eq!(check(7), Ok(()));
+        assert_eq!(check(9), Err(Error::UnknownFlags(8)));
+        let signed =
+            |width, height| BufferDesc::from_signed(width, height, layout.fourcc, layout.modifier);
+        assert_eq!(signed(4, 4), Ok(layout));
+        for (width, height) in [(-1, 4), (4, i32::MIN)] {
+            assert_eq!(
+                signed(width, height),
+                Err(Error::Negative { width, height })
+            );
         }
     }
 

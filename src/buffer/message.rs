@@ -3,10 +3,10 @@
 
 use arrayvec::ArrayVec;
 
-use super::{BufferDesc, Fourcc, MAX_PLANES, Modifier};
+use super::{BufferDesc, BufferFlags, Fourcc, MAX_PLANES, Modifier};
 
-const MAGIC: [u8; 8] = *b"dma-buf\x01";
-const PLANES: usize = 32;
+const MAGIC: [u8; 8] = *b"dma-buf\x02";
+const PLANES: usize = 36;
 pub(crate) const LENGTH: usize = PLANES + 8 * MAX_PLANES;
 
 /// Why bytes from another process do not describe a buffer.
@@ -40,6 +40,7 @@ pub(crate) fn encode(layout: &BufferDesc, planes: &[(u32, u32)]) -> [u8; LENGTH]
     put(20, planes.len() as u32);
     put(24, layout.modifier.0 as u32);
     put(28, (layout.modifier.0 >> 32) as u32);
+    put(32, layout.flags.bits());
     for (&(offset, stride), at) in planes.iter().zip((PLANES..LENGTH).step_by(8)) {
         put(at, offset);
         put(at + 4, stride);
@@ -58,6 +59,7 @@ pub(crate) fn decode(bytes: &[u8; LENGTH]) -> Result<Description, Malformed> {
     let mut next = || words.next().unwrap_or_default();
     let (width, height, fourcc, count) = (next(), next(), Fourcc(next()), next());
     let modifier = Modifier(u64::from(next()) | u64::from(next()) << 32);
+    let flags = BufferFlags::from_bits_retain(next());
     let all: [(u32, u32); MAX_PLANES] = std::array::from_fn(|_| (next(), next()));
     let (planes, spare) = match count as usize {
         count @ 1..=MAX_PLANES => all.split_at(count),
@@ -71,6 +73,7 @@ pub(crate) fn decode(bytes: &[u8; LENGTH]) -> Result<Description, Malformed> {
         height,
         fourcc,
         modifier,
+        flags,
     };
     Ok((layout, planes.iter().copied().collect()))
 }
@@ -84,13 +87,14 @@ mod tests {
         height: 0x0807_0605,
         fourcc: Fourcc::NV12,
         modifier: Modifier(0x1817_1615_1413_1211),
+        flags: BufferFlags::from_bits_retain(0x1c1b_1a19),
     };
 
     #[test]
     fn every_byte_is_in_its_place() {
         let bytes = encode(&LAYOUT, &[(0x2423_2221, 0x2827_2625), (0x2c2b_2a29, 0)]);
         let mut expected = b"dma-buf\x01\x01\x02\x03\x04\x05\x06\x07\x08NV12\x02\0\0\0".to_vec();
-        expected.extend(0x11..=0x18);
+        expected.extend(0x11..=0x1c);
         expected.extend(0x21..=0x2c);
         expected.resize(LENGTH, 0);
         assert_eq!(bytes, *expected);
@@ -121,7 +125,7 @@ mod tests {
     #[test]
     fn what_is_no_message_is_refused_with_the_reason() {
         let mut bytes = encode(&LAYOUT, &[(1, 2)]);
-        bytes[7] = 2;
+        bytes[7] = 1;
         assert_eq!(decode(&bytes), Err(Malformed::Magic));
         for count in [0, 5, u32::MAX] {
             let mut bytes = encode(&LAYOUT, &[(1, 2)]);

@@ -2,6 +2,7 @@
 
 mod dmabuf;
 mod error;
+mod flags;
 mod format;
 mod fourcc;
 mod id;
@@ -13,7 +14,8 @@ mod per_buffer;
 mod usage;
 
 pub use dmabuf::{DmaBuf, Plane, PlaneFd, PlaneObject, PlaneRef, WeakDmaBuf};
-pub use error::Error;
+pub use error::{Error, LinuxDmabufAnswer};
+pub use flags::BufferFlags;
 pub use format::{Colour, FormatInfo, PlaneInfo};
 pub use fourcc::{Fourcc, UnknownFourcc};
 pub use id::BufferId;

@@ -85,7 +85,6 @@ struct Entry<H, E> {
 enum Known<H, E> {
     Nothing,
     Made(H),
-    /// Shared, because the lock is held when it is found, and a clone of `E` is the caller's code.
     Refused(Arc<E>),
 }
 
@@ -103,10 +102,6 @@ impl<H, E> Known<H, E> {
             Self::Refused(why) => Some(Err(why.clone())),
         }
     }
-}
-
-fn cloned<V, E: Clone>(answer: Answer<V, E>) -> Result<Arc<V>, E> {
-    answer.map_err(|why| E::clone(&why))
 }
 
 impl<H, E> Table<H, E> {
@@ -172,17 +167,16 @@ impl<H: Send + Sync + 'static, E: Send + Sync + 'static> Table<H, E> {
         self: &Arc<Self>,
         buffer: &DmaBuf,
         make: impl FnOnce() -> Result<V, Refusal<E>>,
-    ) -> Result<Arc<V>, E>
+    ) -> Answer<V, E>
     where
         H: Hold<V>,
-        E: Clone,
     {
         let key = buffer.key();
         if let Some(answer) = self.known(&key, buffer) {
-            return cloned(answer);
+            return answer;
         }
         let made = match make() {
-            Err(Refusal::Transient(why)) => return Err(why),
+            Err(Refusal::Transient(why)) => return Err(Arc::new(why)),
             Err(Refusal::Permanent(why)) => Err(Arc::new(why)),
             Ok(made) => Ok(Arc::new(made)),
         };
@@ -198,7 +192,7 @@ impl<H: Send + Sync + 'static, E: Send + Sync + 'static> Table<H, E> {
             drop(entries);
             // What was made for nothing is dropped without the lock, too.
             drop(made);
-            return cloned(answer);
+            return answer;
         }
         // What was known is of no use, and nothing of the caller's ends with it.
         entry.known = match &made {
@@ -206,7 +200,7 @@ impl<H: Send + Sync + 'static, E: Send + Sync + 'static> Table<H, E> {
             Err(why) => Known::Refused(why.clone()),
         };
         drop(entries);
-        cloned(made)
+        made
     }
 }
 
@@ -218,7 +212,7 @@ macro_rules! per_buffer {
         impl<V, E> $name<V, E>
         where
             V: Send + Sync + 'static,
-            E: Clone + Send + Sync + 'static,
+            E: Send + Sync + 'static,
         {
             /// An empty table.
             pub fn new() -> Self {
@@ -227,8 +221,8 @@ macro_rules! per_buffer {
 
             #[doc = $found]
             /// `None`: nothing is known.
-            pub fn get(&self, buffer: &DmaBuf) -> Option<Result<Arc<V>, E>> {
-                self.0.look_up(buffer).map(cloned)
+            pub fn get(&self, buffer: &DmaBuf) -> Option<Result<Arc<V>, Arc<E>>> {
+                self.0.look_up(buffer)
             }
 
             #[doc = $found]
@@ -240,7 +234,7 @@ macro_rules! per_buffer {
                 &self,
                 buffer: &DmaBuf,
                 make: impl FnOnce() -> Result<V, Refusal<E>>,
-            ) -> Result<Arc<V>, E> {
+            ) -> Result<Arc<V>, Arc<E>> {
                 self.0.get_or_make(buffer, make)
             }
 
@@ -269,7 +263,7 @@ macro_rules! per_buffer {
         impl<V, E> Default for $name<V, E>
         where
             V: Send + Sync + 'static,
-            E: Clone + Send + Sync + 'static,
+            E: Send + Sync + 'static,
         {
             fn default() -> Self {
                 Self::new()
@@ -295,8 +289,8 @@ per_buffer! {
     /// neither ever ends: a [`WeakDmaBuf`](super::WeakDmaBuf) may. That nothing can be made of a buffer is
     /// remembered too, and forgotten with the buffer. Thread-safe; clones share the entries.
     ///
-    /// Values and errors may hold other buffers and use the table: they are made, cloned and dropped
-    /// without its lock.
+    /// Values and errors may hold other buffers and use the table: they are made and dropped without its
+    /// lock.
     PerBuffer, Arc, "What was made of this buffer, or why nothing can be."
 }
 
@@ -309,7 +303,7 @@ per_buffer! {
     /// Thread-safe; clones share the entries. For what is used every frame and held by nobody in between,
     /// such as a framebuffer, take [`PerBuffer`].
     ///
-    /// Values and errors may hold other buffers and use the table: they are made, cloned and dropped
-    /// without its lock.
+    /// Values and errors may hold other buffers and use the table: they are made and dropped without its
+    /// lock.
     WeakPerBuffer, Weak, "What was made of this buffer and is still in use, or why nothing can be."
 }

@@ -55,18 +55,19 @@ impl DmaBuf {
     /// soon as this returns: the memory lives on in the message. Thread-safe.
     ///
     /// # The message
-    /// 64 bytes, and beside them an fd for each plane (SCM_RIGHTS), in their order and also where
+    /// 68 bytes, and beside them an fd for each plane (SCM_RIGHTS), in their order and also where
     /// planes share a dma-buf. Numbers are little-endian and of 4 bytes unless said otherwise.
     ///
     /// | byte | |
     /// | --- | --- |
-    /// | 0 | `dma-buf`, and the format's version in an eighth byte: 1 |
+    /// | 0 | `dma-buf`, and the format's version in an eighth byte: 2 |
     /// | 8 | width in pixels |
     /// | 12 | height in pixels |
     /// | 16 | format: a [`Fourcc`](crate::Fourcc) |
     /// | 20 | number of planes, 1 to 4 |
     /// | 24 | [`Modifier`](crate::Modifier), 8 bytes |
-    /// | 32 | offset and stride in bytes of each plane; zeroes after the last one |
+    /// | 32 | [`BufferFlags`](crate::buffer::BufferFlags) |
+    /// | 36 | offset and stride in bytes of each plane; zeroes after the last one |
     pub fn send(&self, socket: impl AsFd) -> Result<(), SendError> {
         let failed = |errno| SendError::Send { errno };
         let socket = socket.as_fd();

@@ -159,11 +159,8 @@ mod tests {
     const LINEAR: BufferObjectFlags = BufferObjectFlags::LINEAR;
 
     fn asked(modifiers: &[Modifier], usage: Usage) -> Vec<Attempt> {
-        attempts(&Request {
-            modifiers: modifiers.to_vec(),
-            usage,
-            ..Request::new(64, 64, Fourcc::XRGB8888)
-        })
+        let request = Request::new(64, 64, Fourcc::XRGB8888).modifiers(modifiers.iter().copied());
+        attempts(&request.usage(usage))
     }
 
     #[test]

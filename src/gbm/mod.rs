@@ -13,10 +13,7 @@
 //! let gpu = Device::open("/dev/dri/renderD128")?;
 //! let gbm = Gbm::new(&gpu)?;
 //! let tiled = Modifier(0x0100_0000_0000_0002);
-//! let request = Request {
-//!     modifiers: vec![tiled, Modifier::LINEAR],
-//!     ..Request::new(1920, 1080, Fourcc::XRGB8888)
-//! };
+//! let request = Request::new(1920, 1080, Fourcc::XRGB8888).modifiers([tiled, Modifier::LINEAR]);
 //! match gbm.allocate(&request) {
 //!     Ok(buffer) => println!("{} by {}", buffer.modifier(), gbm.backend()),
 //!     Err(error) => println!("{error}; gbm's own error: {:?}", error.of::<gbm::Error>()),
@@ -271,12 +268,7 @@ impl Allocator for Gbm {
             device: self.device.clone(),
             id,
         })?;
-        let layout = BufferDesc {
-            width: request.width,
-            height: request.height,
-            fourcc: request.fourcc,
-            modifier,
-        };
+        let layout = BufferDesc::new(request.width, request.height, request.fourcc, modifier);
         Ok(DmaBuf::new_keeping(layout, planes, Some(Box::new(living)))?)
     }
 }

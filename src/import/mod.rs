@@ -9,9 +9,9 @@ use std::os::fd::AsFd;
 
 use arrayvec::ArrayVec;
 
-use crate::buffer::{DmaBuf, MAX_PLANES};
+use crate::buffer::{DmaBuf, LinuxDmabufAnswer, MAX_PLANES};
 use crate::device::Device;
-use crate::gem::{self, ImportOrigin, Object};
+use crate::gem::{self, Handle, ImportOrigin, Object};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};
 
@@ -36,6 +36,12 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         self.cause.errno()
     }
+
+    /// What a Wayland server answers to the client that sent the buffer: that a device does not import it is
+    /// never the client's fault.
+    pub fn linux_dmabuf_answer(&self) -> LinuxDmabufAnswer {
+        LinuxDmabufAnswer::Failed
+    }
 }
 
 into_io_error!(Error);
@@ -56,6 +62,12 @@ impl Imported {
         self.planes
             .get(plane)
             .map(|&object| &self.objects[usize::from(object)].0)
+    }
+
+    /// The handle of each plane, `None` past the last one: as `DRM_IOCTL_MODE_ADDFB2` takes them. They are
+    /// valid on this device's file description, while this lives.
+    pub fn handles(&self) -> [Option<Handle>; MAX_PLANES] {
+        std::array::from_fn(|plane| self.plane(plane).map(Object::handle))
     }
 
     /// The objects, in the order of [`DmaBuf::objects`], and what the import met of each.

@@ -15,6 +15,7 @@ const MAX_ENTRIES: usize = 1 << 16;
 
 /// What a compositor tells a client: which formats and modifiers it takes, best first.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Feedback {
     /// Device number (`dev_t`) of the device that the compositor uses; for versions 4 and 5. From version 6
     /// on the tranches with [`TrancheFlags::SAMPLING`] say as much.
@@ -38,6 +39,7 @@ bitflags::bitflags! {
 
 /// Formats and modifiers that are liked equally well.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tranche {
     /// Device number (`dev_t`) of the device that will use buffers of this tranche. One device has several
     /// numbers: compare by [`key_of`](crate::device::key_of).
@@ -68,15 +70,39 @@ pub struct EncodedTranche {
     pub target_device: [u8; 8],
     /// `tranche_flags`
     pub flags: u32,
-    /// `tranche_formats`. A message of Wayland has 4096 bytes: send more than 2000 pairs in several events, of an
-    /// even number of bytes each.
+    /// The indices of all pairs, as bytes: what [`Self::events`] sends in pieces.
     pub formats: Vec<u8>,
+}
+
+impl EncodedTranche {
+    /// The arrays of the `tranche_formats` events, at least one. A message of Wayland has at most 4096 bytes
+    /// (libwayland's `WL_MAX_MESSAGE_SIZE`), so that a tranche of more than 2000 pairs takes several.
+    pub fn events(&self) -> impl Iterator<Item = &[u8]> {
+        const BYTES: usize = 4000;
+        let first = &self.formats[..self.formats.len().min(BYTES)];
+        std::iter::once(first).chain(self.formats[first.len()..].chunks(BYTES))
+    }
 }
 
 /// The version from which on tranches have flags for sampling, and there is no main device.
 const SAMPLING: u32 = 6;
 
 impl Feedback {
+    /// Tranches, best first, without a main device.
+    pub fn new(tranches: impl IntoIterator<Item = Tranche>) -> Self {
+        Self {
+            main_device: None,
+            tranches: tranches.into_iter().collect(),
+        }
+    }
+
+    /// With this main device (`dev_t`).
+    #[must_use]
+    pub fn main_device(mut self, device: u64) -> Self {
+        self.main_device = Some(device);
+        self
+    }
+
     /// The tranches as endpoints, best first: alternatives for
     /// [`negotiate_one_of`](super::negotiate_one_of). Each imports what it lists, on its own target
     /// device, to show it there, to sample it, or both, as its flags say; without flags to sample it.
@@ -155,6 +181,19 @@ impl Feedback {
 }
 
 impl Tranche {
+    /// What a device (`dev_t`) does with buffers of these formats and modifiers.
+    pub fn new(
+        target_device: u64,
+        flags: TrancheFlags,
+        pairs: impl IntoIterator<Item = (Fourcc, Modifier)>,
+    ) -> Self {
+        Self {
+            target_device,
+            flags,
+            pairs: pairs.into_iter().collect(),
+        }
+    }
+
     fn usage(&self) -> Usage {
         let mut usage = Usage::empty();
         usage.set(Usage::SCANOUT, self.flags.contains(TrancheFlags::SCANOUT));
@@ -324,7 +363,12 @@ mod tests {
                 pairs: pairs.clone().take(count).collect(),
             }],
         };
-        assert!(feedback(MAX_ENTRIES).encode(4).is_ok());
+        let encoded = feedback(MAX_ENTRIES).encode(4).unwrap();
+        let events: Vec<_> = encoded.tranches[0].events().collect();
+        assert!(events.iter().all(|event| event.len() <= 4000));
+        assert_eq!(events.concat(), encoded.tranches[0].formats);
+        let nothing = feedback(0).encode(4).unwrap();
+        assert_eq!(nothing.tranches[0].events().count(), 1);
         assert_eq!(
             feedback(MAX_ENTRIES + 1).encode(4),
             Err(Error::TableTooLong(MAX_ENTRIES + 1))

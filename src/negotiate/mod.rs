@@ -24,10 +24,7 @@
 //! let agreement = negotiate(&[&gbm, &plane], &Wanted::new(1920, 1080));
 //! let choice = agreement.best()?;
 //! assert_eq!((choice.allocator, choice.only_linear()), (0, true));
-//! let request = Request {
-//!     modifiers: choice.modifiers.clone(),
-//!     ..Request::new(1920, 1080, choice.fourcc)
-//! };
+//! let request = Request::new(1920, 1080, choice.fourcc).modifiers(choice.modifiers.clone());
 //! assert_eq!(request.modifiers, [Modifier::LINEAR]);
 //! println!("{agreement}");
 //! # let text = agreement.to_string();

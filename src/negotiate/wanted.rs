@@ -34,6 +34,7 @@ impl Substitute {
 
 /// What the buffer is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Wanted {
     /// Width in pixels.
     pub width: u32,
@@ -57,12 +58,14 @@ impl Wanted {
     }
 
     /// In one of these formats, best first.
+    #[must_use]
     pub fn in_formats(mut self, formats: impl IntoIterator<Item = Fourcc>) -> Self {
         self.formats = formats.into_iter().collect();
         self
     }
 
     /// With twins standing in.
+    #[must_use]
     pub fn substituting(mut self, substitute: Substitute) -> Self {
         self.substitute = substitute;
         self

@@ -30,12 +30,13 @@ impl Device {
         usage: impl Into<ImageUsage>,
     ) -> Result<Arc<Image>, Error> {
         let usage = usage.into();
-        self.images().of(usage).get_or_make(buffer, || {
+        let found = self.images().of(usage).get_or_make(buffer, || {
             self.import_image(buffer, usage)
                 .map_err(|error| match error.is_transient() {
                     true => Refusal::Transient(error),
                     false => Refusal::Permanent(error),
                 })
-        })
+        });
+        found.map_err(Arc::unwrap_or_clone)
     }
 }

@@ -25,8 +25,6 @@ pub enum Feature {
     AcquireUnmodified,
     /// Binary semaphores from and to sync files.
     SyncFdSemaphores,
-    /// Fences from and to sync files.
-    SyncFdFences,
     /// Timeline semaphores.
     Timeline,
 }
@@ -35,7 +33,7 @@ impl Feature {
     /// All of them.
     pub const ALL: &[Self] = &Self::LIST;
 
-    const LIST: [Self; 9] = [
+    const LIST: [Self; 8] = [
         Self::DmaBuf,
         Self::Import,
         Self::Modifiers,
@@ -43,7 +41,6 @@ impl Feature {
         Self::Ycbcr,
         Self::AcquireUnmodified,
         Self::SyncFdSemaphores,
-        Self::SyncFdFences,
         Self::Timeline,
     ];
     /// Those that sharing images does not work without.
@@ -69,7 +66,6 @@ impl Feature {
             Self::Ycbcr => Vec::new(),
             Self::AcquireUnmodified => vec![ext::external_memory_acquire_unmodified::NAME],
             Self::SyncFdSemaphores => vec![khr::external_semaphore_fd::NAME],
-            Self::SyncFdFences => vec![khr::external_fence_fd::NAME],
             Self::Timeline => Vec::from_iter(core_since(
                 vk::API_VERSION_1_2,
                 khr::timeline_semaphore::NAME,
@@ -88,7 +84,6 @@ impl fmt::Display for Feature {
             Self::Ycbcr => "YCbCr conversion",
             Self::AcquireUnmodified => "unmodified acquisition",
             Self::SyncFdSemaphores => "sync file semaphores",
-            Self::SyncFdFences => "sync file fences",
             Self::Timeline => "timeline semaphores",
         })
     }
@@ -107,7 +102,6 @@ pub(super) struct Brought<'a> {
     pub(super) timeline: bool,
     /// SYNC_FD can be imported and exported.
     pub(super) semaphore_fd: bool,
-    pub(super) fence_fd: bool,
 }
 
 /// What a device can do for sharing and, of what it cannot, what is missing for it.
@@ -138,9 +132,6 @@ impl Capabilities {
                         brought.semaphore_fd,
                         "import and export of SYNC_FD semaphores",
                     );
-                }
-                Feature::SyncFdFences => {
-                    need(brought.fence_fd, "import and export of SYNC_FD fences");
                 }
                 _ => {}
             }
@@ -206,8 +197,7 @@ mod tests {
             imports: true,
             ycbcr: true,
             timeline: true,
-            semaphore_fd: true,
-            fence_fd: false,
+            semaphore_fd: false,
         }
     }
 
@@ -222,7 +212,7 @@ mod tests {
         );
         assert!(
             some.to_string()
-                .contains("sync file fences: no, lacks import and export")
+                .contains("sync file semaphores: no, lacks import and export")
         );
     }
 

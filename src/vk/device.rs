@@ -60,7 +60,6 @@ enum Owner {
 pub(super) struct Functions {
     pub(super) memory_fd: khr::external_memory_fd::Device,
     pub(super) semaphore_fd: khr::external_semaphore_fd::Device,
-    pub(super) fence_fd: khr::external_fence_fd::Device,
     pub(super) modifier: ext::image_drm_format_modifier::Device,
     pub(super) timeline: khr::timeline_semaphore::DeviceFn,
 }
@@ -81,7 +80,6 @@ impl Functions {
         Self {
             memory_fd: khr::external_memory_fd::Device::new(instance, device),
             semaphore_fd: khr::external_semaphore_fd::Device::new(instance, device),
-            fence_fd: khr::external_fence_fd::Device::new(instance, device),
             modifier: ext::image_drm_format_modifier::Device::new(instance, device),
             timeline,
         }
@@ -284,7 +282,6 @@ impl Device {
             ycbcr: host.ycbcr,
             timeline: host.timeline,
             semaphore_fd: offered.has(Feature::SyncFdSemaphores),
-            fence_fd: offered.has(Feature::SyncFdFences),
         });
         Self::build(
             physical,

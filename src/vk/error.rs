@@ -618,8 +618,6 @@ pub enum Call {
     GetImageDrmFormatModifierProperties,
     ImportSemaphoreFd,
     GetSemaphoreFd,
-    ImportFenceFd,
-    GetFenceFd,
     WaitSemaphores,
     SignalSemaphore,
     GetSemaphoreCounterValue,

@@ -39,12 +39,7 @@ impl Device {
         }
         let usage = usage.into();
         let pixels = Pixels::from(known(self, fourcc)?);
-        let asked = BufferDesc {
-            width,
-            height,
-            fourcc,
-            modifier: Modifier::INVALID,
-        };
+        let asked = BufferDesc::new(width, height, fourcc, Modifier::INVALID);
         if width == 0 || height == 0 {
             return Err(crate::buffer::Error::Empty { width, height }.into());
         }

@@ -68,7 +68,7 @@ pub use instance::{Instance, Validation};
 pub(crate) use local::LocalBuffer;
 pub use ownership::{Transfer, acquire, release};
 pub use physical::{DrmNodes, PhysicalDevice, Select};
-pub use semaphore::{Fence, Point, Semaphore, Timeline};
+pub use semaphore::{Point, Semaphore, Timeline};
 pub use staging::Staging;
 pub(crate) use unfinished::DEADLINE;
 pub use usage::{ImageUsage, Use};

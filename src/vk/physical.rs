@@ -175,7 +175,6 @@ impl PhysicalDevice {
             ycbcr: ycbcr.sampler_ycbcr_conversion == vk::TRUE,
             timeline: timeline.timeline_semaphore == vk::TRUE,
             semaphore_fd: semaphore_fd(raw, handle),
-            fence_fd: fence_fd(raw, handle),
         });
         Ok(Self(Arc::new(Inner {
             instance: instance.clone(),
@@ -332,17 +331,6 @@ fn semaphore_fd(instance: &ash::Instance, device: vk::PhysicalDevice) -> bool {
     answer.external_semaphore_features.contains(
         vk::ExternalSemaphoreFeatureFlags::IMPORTABLE
             | vk::ExternalSemaphoreFeatureFlags::EXPORTABLE,
-    )
-}
-
-fn fence_fd(instance: &ash::Instance, device: vk::PhysicalDevice) -> bool {
-    let info = vk::PhysicalDeviceExternalFenceInfo::default()
-        .handle_type(vk::ExternalFenceHandleTypeFlags::SYNC_FD);
-    let mut answer = vk::ExternalFenceProperties::default();
-    // SAFETY: the device is of version 1.1.
-    unsafe { instance.get_physical_device_external_fence_properties(device, &info, &mut answer) };
-    answer.external_fence_features.contains(
-        vk::ExternalFenceFeatureFlags::IMPORTABLE | vk::ExternalFenceFeatureFlags::EXPORTABLE,
     )
 }
 

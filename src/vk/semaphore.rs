@@ -1,4 +1,4 @@
-//! Semaphores and fences that come from, and go as, sync files; and timelines.
+//! Semaphores that come from, and go as, sync files; and timelines.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use crate::sys::{self, poll, sync_file};
 
 const SEMAPHORE_FD: vk::ExternalSemaphoreHandleTypeFlags =
     vk::ExternalSemaphoreHandleTypeFlags::SYNC_FD;
-const FENCE_FD: vk::ExternalFenceHandleTypeFlags = vk::ExternalFenceHandleTypeFlags::SYNC_FD;
 
 /// A binary semaphore. Cheap to clone; destroyed with the last clone, which submissions keep.
 #[derive(Clone, Debug)]
@@ -210,98 +209,6 @@ impl Point {
 
     pub(super) fn is_timeline(&self) -> bool {
         matches!(self, Self::Timeline(..))
-    }
-}
-
-/// A fence. Destroyed on drop; the submission it was given to must be done by then.
-#[derive(Debug)]
-pub struct Fence {
-    device: Device,
-    raw: vk::Fence,
-}
-
-impl Fence {
-    /// An unsignalled fence, whose signal can be exported.
-    pub fn new(device: &Device) -> Result<Self, Error> {
-        device.require(Feature::SyncFdFences)?;
-        let mut export = vk::ExportFenceCreateInfo::default().handle_types(FENCE_FD);
-        let info = vk::FenceCreateInfo::default().push_next(&mut export);
-        // SAFETY: `info` lives until the call returns.
-        let raw = unsafe { device.raw().create_fence(&info, None) }
-            .map_err(device.failed(Call::CreateFence))?;
-        Ok(Self {
-            device: device.clone(),
-            raw,
-        })
-    }
-
-    /// A fence that is signalled when the sync file is; `None` is signalled already.
-    ///
-    pub fn from_sync_file(device: &Device, file: Option<SyncFile>) -> Result<Self, Error> {
-        let file = file.map(OwnedFd::from);
-        let fence = Self::new(device)?;
-        // VUID-VkImportFenceFdInfoKHR-handleType-07306: the temporary kind only.
-        let info = vk::ImportFenceFdInfoKHR::default()
-            .fence(fence.raw)
-            .flags(vk::FenceImportFlags::TEMPORARY)
-            .handle_type(FENCE_FD)
-            .fd(number(&file));
-        // SAFETY: the fence is new; the fd is ours to give, or -1.
-        unsafe { device.functions().fence_fd.import_fence_fd(&info) }
-            .map_err(device.failed(Call::ImportFenceFd))?;
-        given(file);
-        Ok(fence)
-    }
-
-    /// The sync file of the fence's pending signal; `None` where that has happened already and
-    /// the driver says so by -1. The fence is unsignalled afterwards.
-    ///
-    /// # Safety
-    /// The fence is signalled, or a submission that signals it has been made
-    /// (VUID-VkFenceGetFdInfoKHR-handleType-01454).
-    pub unsafe fn export(&self) -> Result<Option<SyncFile>, Error> {
-        let device = &self.device;
-        let info = vk::FenceGetFdInfoKHR::default()
-            .fence(self.raw)
-            .handle_type(FENCE_FD);
-        // SAFETY: as the caller promises.
-        let fd = unsafe { device.functions().fence_fd.get_fence_fd(&info) }
-            .map_err(device.failed(Call::GetFenceFd))?;
-        taken(device, fd)
-    }
-
-    /// Whether it is signalled. Does not wait.
-    pub fn is_signalled(&self) -> Result<bool, Error> {
-        // SAFETY: the fence is alive.
-        unsafe { self.device.raw().get_fence_status(self.raw) }
-            .map_err(self.device.failed(Call::GetFenceStatus))
-    }
-
-    /// Waits until it is signalled.
-    pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<(), Error> {
-        let timeout = left(deadline.into());
-        // SAFETY: the fence is alive.
-        unsafe {
-            self.device
-                .raw()
-                .wait_for_fences(&[self.raw], true, nanoseconds(timeout))
-        }
-        .map_err(|result| self.device.waited(Call::WaitForFences, timeout, result))
-    }
-
-    /// The ash handle.
-    pub fn raw(&self) -> vk::Fence {
-        self.raw
-    }
-}
-
-impl Drop for Fence {
-    fn drop(&mut self) {
-        let handle = self.raw;
-        self.device.destroy(move |raw| {
-            // SAFETY: nothing uses it any more, as the type's contract says.
-            unsafe { raw.destroy_fence(handle, None) }
-        });
     }
 }
 

@@ -97,8 +97,7 @@ impl Device {
     /// [`Self::vulkan`]'s capabilities, and by the operations that need it: [`vk::Error::Missing`].
     ///
     /// wgpu by itself enables all that images need where it is there, but for
-    /// VK_EXT_queue_family_foreign, and neither VK_KHR_external_semaphore_fd nor
-    /// VK_KHR_external_fence_fd. A host that wants to share adds them with wgpu-hal's
+    /// VK_EXT_queue_family_foreign and VK_KHR_external_semaphore_fd. A host that wants to share adds them with wgpu-hal's
     /// `Adapter::open_with_callback`, as [`Self::open`] does.
     pub fn wrap(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self, Error> {
         // SAFETY: nothing is destroyed through them.

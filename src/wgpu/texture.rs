@@ -94,13 +94,14 @@ impl Device {
         used: impl Into<TextureUse>,
     ) -> Result<Arc<Texture>, Error> {
         let used = used.into();
-        self.textures().of(used).get_or_make(buffer, || {
+        let found = self.textures().of(used).get_or_make(buffer, || {
             self.import(buffer, used)
                 .map_err(|error| match error.is_transient() {
                     true => Refusal::Transient(error),
                     false => Refusal::Permanent(error),
                 })
-        })
+        });
+        found.map_err(Arc::unwrap_or_clone)
     }
 
     /// Allocates a texture that can be shared, in whichever of the request's layouts the driver
@@ -113,12 +114,13 @@ impl Device {
         request: &Request,
         used: impl Into<TextureUse>,
     ) -> Result<(Texture, DmaBuf), Error> {
-        let asked = BufferDesc {
-            width: request.width,
-            height: request.height,
-            fourcc: request.fourcc,
-            modifier: Modifier::INVALID,
-        };
+        let &Request {
+            width,
+            height,
+            fourcc,
+            ..
+        } = request;
+        let asked = BufferDesc::new(width, height, fourcc, Modifier::INVALID);
         let plan = self.plan(&asked, used.into())?;
         let (image, buffer) = self.vulkan().create_image(
             request.width,

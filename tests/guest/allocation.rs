@@ -129,10 +129,9 @@ fn gbm_gives_only_modifiers_that_were_asked_for() {
         let gbm = Gbm::new(&guest.vkms()).unwrap();
         let tiled = Modifier(0x0100_0000_0000_0001);
         let allocate = |modifiers: &[Modifier]| {
-            gbm.allocate(&Request {
-                modifiers: modifiers.to_vec(),
-                ..Request::new(64, 64, Fourcc::XRGB8888)
-            })
+            gbm.allocate(
+                &Request::new(64, 64, Fourcc::XRGB8888).modifiers(modifiers.iter().copied()),
+            )
         };
         let linear = allocate(&[tiled, Modifier::LINEAR]).unwrap();
         assert_eq!(linear.modifier(), Modifier::LINEAR);
@@ -303,10 +302,10 @@ fn impossible_requests_are_refused_with_the_reason() {
                 matches!(huge, Error::Layout(_)) || is_gbms(&huge),
                 "{name}: {huge}"
             );
-            let tiled = allocate(&Request {
-                modifiers: vec![Modifier(0x0100_0000_0000_0001)],
-                ..Request::new(64, 64, Fourcc::XRGB8888)
-            });
+            let tiled = allocate(
+                &Request::new(64, 64, Fourcc::XRGB8888)
+                    .modifiers([Modifier(0x0100_0000_0000_0001)]),
+            );
             assert!(
                 matches!(tiled, Error::Modifiers { .. }) || is_gbms(&tiled),
                 "{name}: {tiled}"

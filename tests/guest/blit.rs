@@ -3,6 +3,7 @@
 mod damage;
 mod event_loops;
 mod failures;
+mod flags;
 mod pairs;
 mod pending;
 mod readers;
@@ -30,17 +31,11 @@ use crate::support::{Guest, PATIENCE, give_back_memory};
 
 /// The default, but for the time: fences that the test signals come in time on any machine.
 pub(crate) fn patient() -> Options {
-    Options {
-        input_timeout: PATIENCE,
-        ..Options::default()
-    }
+    Options::default().input_timeout(PATIENCE)
 }
 
 pub(crate) fn forced(strategy: Strategy) -> Options {
-    Options {
-        strategies: vec![strategy],
-        ..patient()
-    }
+    patient().strategies([strategy])
 }
 
 /// One strategy of each way through the engine: by one GPU, by two, by host memory, by the CPU.
@@ -84,10 +79,7 @@ pub(crate) fn blitter_by(
 
 /// A copy of everything, after these fences.
 pub(crate) fn after_fences<'a>(after: &'a [BorrowedFd<'a>]) -> BlitInfo<'a> {
-    BlitInfo {
-        after,
-        ..BlitInfo::default()
-    }
+    BlitInfo::default().after(after)
 }
 
 /// One copy from beginning to end; of everything where no rectangles are given.
@@ -99,14 +91,12 @@ pub(crate) fn blit(
     after: &[BorrowedFd<'_>],
 ) -> Result<(), Failure> {
     let boxes: Vec<DamageBox> = damage.iter().map(|rect| (*rect).into()).collect();
-    let info = BlitInfo {
-        damage: match damage {
+    let info = BlitInfo::default()
+        .damage(match damage {
             [] => Damage::Full,
             _ => Damage::Boxes(&boxes),
-        },
-        after,
-        ..BlitInfo::default()
-    };
+        })
+        .after(after);
     let copy = blitter.blit(source, destination, &info).unwrap();
     copy.wait(PATIENCE)
 }

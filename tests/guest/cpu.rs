@@ -176,10 +176,7 @@ fn only_buffers_with_known_rows_have_rows() {
                 offset: 0,
                 stride: 256,
             };
-            let layout = BufferDesc {
-                modifier,
-                ..BufferDesc::linear(64, 64, fourcc)
-            };
+            let layout = BufferDesc::linear(64, 64, fourcc).with_modifier(modifier);
             let buffer = DmaBuf::new(layout, [plane]).unwrap();
             let refused = BufferMapping::new(&buffer).unwrap_err();
             assert_eq!(refused, Error::RowsUnknown { fourcc, modifier });

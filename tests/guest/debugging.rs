@@ -41,7 +41,7 @@ fn a_buffer_says_its_description_and_its_dma_bufs() {
             format!("{buffer:?}"),
             format!(
                 "DmaBuf {{ desc: BufferDesc {{ width: 64, height: 64, fourcc: Fourcc(XR24), \
-                 modifier: Modifier(LINEAR) }}, \
+                 modifier: Modifier(LINEAR), flags: BufferFlags(0x0) }}, \
                  planes: [Plane {{ object: 0, offset: 0, stride: 256 }}], \
                  objects: [PlaneObject {{ fd: OwnedFd {{ fd: {fd} }}, id: {:?}, size: {} }}] }}",
                 object.id(),

@@ -62,11 +62,7 @@ fn request() -> Request {
 }
 
 fn with(modifiers: &[Modifier], usage: Usage) -> Request {
-    Request {
-        modifiers: modifiers.to_vec(),
-        usage,
-        ..request()
-    }
+    request().modifiers(modifiers.iter().copied()).usage(usage)
 }
 
 /// Each keeps what is written to it.

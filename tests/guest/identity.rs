@@ -255,36 +255,16 @@ fn buffers_are_equal_by_memory_and_layout() {
     in_guest(|guest| {
         let vgem = guest.vgem();
         let (one, other) = (buffer_on(&vgem), buffer_on(&vgem));
-        let tiled = BufferDesc {
-            modifier: Modifier(0x0100_0000_0000_0001),
-            ..BufferDesc::linear(32, 32, Fourcc::XRGB8888)
-        };
+        let tiled = BufferDesc::linear(32, 32, Fourcc::XRGB8888)
+            .with_modifier(Modifier(0x0100_0000_0000_0001));
         let planes = [(&one, 0, 128), (&other, 64, 128)];
         let description = described(tiled, &planes);
         // Anything that is another makes another buffer ...
         let others = [
-            described(BufferDesc { width: 31, ..tiled }, &planes),
-            described(
-                BufferDesc {
-                    height: 31,
-                    ..tiled
-                },
-                &planes,
-            ),
-            described(
-                BufferDesc {
-                    fourcc: Fourcc::ARGB8888,
-                    ..tiled
-                },
-                &planes,
-            ),
-            described(
-                BufferDesc {
-                    modifier: Modifier::INVALID,
-                    ..tiled
-                },
-                &planes,
-            ),
+            described(tiled.with_size(31, tiled.height), &planes),
+            described(tiled.with_size(tiled.width, 31), &planes),
+            described(tiled.with_fourcc(Fourcc::ARGB8888), &planes),
+            described(tiled.with_modifier(Modifier::INVALID), &planes),
             described(tiled, &[(&one, 0, 128), (&other, 65, 128)]),
             described(tiled, &[(&one, 0, 128), (&other, 64, 129)]),
             described(tiled, &[(&one, 0, 128), (&one, 64, 128)]),

@@ -75,10 +75,7 @@ fn what_is_agreed_on_with_a_plane_can_be_allocated() {
         let agreement = negotiate(&[&plane, &gbm], &Wanted::new(640, 480));
         let choice = agreement.best().unwrap();
         assert_eq!(agreement.allocator(choice).unwrap().name, "gbm");
-        let request = Request {
-            modifiers: choice.modifiers.clone(),
-            ..Request::new(640, 480, choice.fourcc)
-        };
+        let request = Request::new(640, 480, choice.fourcc).modifiers(choice.modifiers.clone());
         let buffer = Gbm::new(&vkms).unwrap().allocate(&request).unwrap();
         assert_eq!(buffer.fourcc(), Fourcc::XRGB8888);
         assert_eq!(buffer.modifier(), Modifier::LINEAR);
@@ -103,10 +100,7 @@ fn what_all_agree_on_is_allocated_by_one_and_imported_by_the_others() {
         for choice in &agreement.choices {
             // vkms knows nothing else.
             assert!(choice.only_linear());
-            let request = Request {
-                modifiers: choice.modifiers.clone(),
-                ..Request::new(64, 64, choice.fourcc)
-            };
+            let request = Request::new(64, 64, choice.fourcc).modifiers(choice.modifiers.clone());
             let allocator = agreement.allocator(choice).unwrap();
             let made = match allocator.name == gpu.name {
                 true => ImageAllocator::new(&vulkan, Use::Destination).allocate(&request),

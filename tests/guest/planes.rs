@@ -11,10 +11,8 @@ use crate::support::{buffer_on, in_guest, of_two_dma_bufs};
 /// A buffer of up to four planes, each in the dma-buf of another buffer, of a layout that nobody
 /// knows and that may have any number of them.
 pub(crate) fn of_planes_in<'a>(buffers: impl IntoIterator<Item = &'a DmaBuf>) -> DmaBuf {
-    let layout = BufferDesc {
-        modifier: Modifier(0x0100_0000_0000_0001),
-        ..BufferDesc::linear(64, 64, Fourcc::XRGB8888)
-    };
+    let layout =
+        BufferDesc::linear(64, 64, Fourcc::XRGB8888).with_modifier(Modifier(0x0100_0000_0000_0001));
     let plane = |(number, buffer): (u32, &DmaBuf)| PlaneFd {
         fd: buffer.objects()[0].as_fd().try_clone_to_owned().unwrap(),
         offset: number * 1024,

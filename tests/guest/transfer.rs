@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use primeshare::buffer::{self, PlaneFd};
+use primeshare::buffer::{self, BufferFlags, PlaneFd};
 use primeshare::export::{self, SendError};
 use primeshare::gem::ImportOrigin;
 use primeshare::import::{Malformed, ReceiveError};
@@ -64,10 +64,9 @@ fn buffers(guest: &Guest) -> Vec<DmaBuf> {
         stride: 1234,
     };
     // Of a layout that nobody knows, in four planes of three dma-bufs.
-    let unknown = BufferDesc {
-        modifier: Modifier(0x0123_4567_89ab_cdef),
-        ..BufferDesc::linear(u32::MAX, 7, Fourcc(0xfedc_ba98))
-    };
+    let modifier = Modifier(0x0123_4567_89ab_cdef);
+    let unknown = BufferDesc::new(u32::MAX, 7, Fourcc(0xfedc_ba98), modifier)
+        .with_flags(BufferFlags::Y_INVERT | BufferFlags::INTERLACED);
     let four = DmaBuf::new(unknown, [&luma, &chroma, &luma, &one].map(plane)).unwrap();
     vec![
         one,
@@ -399,10 +398,7 @@ fn descriptions_that_do_not_fit_their_dma_bufs_are_refused() {
         };
         assert_eq!(refused(huge, &[(0, u32::MAX)]), too_large.into());
         // Of a layout that is not known only that it has its stride and as many of them as rows.
-        let tiled = BufferDesc {
-            modifier: Modifier(0x0100_0000_0000_0001),
-            ..linear
-        };
+        let tiled = linear.with_modifier(Modifier(0x0100_0000_0000_0001));
         let outside = buffer::Error::OutOfBounds {
             plane: 0,
             end: size + 64,

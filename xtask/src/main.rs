@@ -19,6 +19,7 @@ mod progress;
 mod repository;
 mod runner;
 mod sanitize;
+mod semver;
 mod shaders;
 mod shell;
 mod soak;

@@ -9,7 +9,8 @@ use anyhow::Result;
 use crate::guest::kind::{self, Kind};
 use crate::jobs::{self, Ended, Failure, Job};
 use crate::{
-    cargo, features, guest, host, interface, libtest, sanitize, shaders, shell, summary, targets,
+    cargo, features, guest, host, interface, libtest, sanitize, semver, shaders, shell, summary,
+    targets,
 };
 
 /// What to run in the QEMU guest, whose processor is emulated in most places: what depends on drivers, and races
@@ -313,6 +314,7 @@ fn beside() -> Vec<Job> {
     ];
     jobs.extend(features::jobs());
     jobs.push(features::miri());
+    jobs.push(semver::job());
     jobs.push(shaders::job());
     for (name, kind) in [
         ("integrations", Kind::Current),

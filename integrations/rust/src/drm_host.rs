@@ -14,7 +14,7 @@ use drm::buffer::{DrmFourcc, DrmModifier, Handle, PlanarBuffer};
 use drm::control::{Device as _, FbCmd2Flags, framebuffer};
 use primeshare::buffer::{PerBuffer, Refusal};
 use primeshare::import::Imported;
-use primeshare::{Device, DmaBuf, Errno, ErrorKind};
+use primeshare::{Device, DmaBuf, Errno, ErrorKind, gem};
 
 /// A file description as the crate `drm` wants it: the host's own, or the library's.
 #[derive(Debug)]
@@ -50,14 +50,11 @@ impl Drop for Framebuffer {
     }
 }
 
-/// Why a buffer has no framebuffer. An `io::Error` cannot be cloned, and a refusal that is remembered is.
-pub type Refused = Arc<io::Error>;
-
 /// The framebuffers of a device: one for each buffer, for as long as the buffer lives.
 #[derive(Debug)]
 pub struct Framebuffers {
     card: Arc<Card<Device>>,
-    of_buffers: PerBuffer<Framebuffer, Refused>,
+    of_buffers: PerBuffer<Framebuffer, io::Error>,
     tried: AtomicUsize,
 }
 
@@ -72,7 +69,7 @@ impl Framebuffers {
     }
 
     /// The framebuffer of a buffer. Only the first call for each buffer asks the device, also if it is refused.
-    pub fn get(&self, buffer: &DmaBuf) -> Result<Arc<Framebuffer>, Refused> {
+    pub fn get(&self, buffer: &DmaBuf) -> Result<Arc<Framebuffer>, Arc<io::Error>> {
         self.of_buffers.get_or_make(buffer, || self.make(buffer))
     }
 
@@ -81,14 +78,12 @@ impl Framebuffers {
         self.tried.load(Ordering::Relaxed)
     }
 
-    fn make(&self, buffer: &DmaBuf) -> Result<Framebuffer, Refusal<Refused>> {
+    fn make(&self, buffer: &DmaBuf) -> Result<Framebuffer, Refusal<io::Error>> {
         self.tried.fetch_add(1, Ordering::Relaxed);
         let imported = self.card.0.import(buffer);
-        let imported =
-            imported.map_err(|error| Refusal::of(error.kind(), Arc::new(error.into())))?;
+        let imported = imported.map_err(|error| Refusal::of(error.kind(), error.into()))?;
         let format = DrmFourcc::try_from(buffer.fourcc().0);
-        let format =
-            format.map_err(|error| Refusal::Permanent(Arc::new(io::Error::other(error))))?;
+        let format = format.map_err(|error| Refusal::Permanent(io::Error::other(error)))?;
         let flags = match buffer.modifier().is_explicit() {
             true => FbCmd2Flags::MODIFIERS,
             false => FbCmd2Flags::empty(),
@@ -96,7 +91,7 @@ impl Framebuffers {
         let described = Described(buffer, &imported, format);
         let handle = self.card.add_planar_framebuffer(&described, flags);
         let kind = |error: &io::Error| Errno::of(error).map_or(ErrorKind::Other, ErrorKind::of);
-        let handle = handle.map_err(|error| Refusal::of(kind(&error), error.into()))?;
+        let handle = handle.map_err(|error| Refusal::of(kind(&error), error))?;
         // A framebuffer keeps the memory, so `imported` may go, and with it the handles.
         Ok(Framebuffer {
             card: self.card.clone(),
@@ -125,15 +120,15 @@ impl PlanarBuffer for Described<'_> {
     }
 
     fn pitches(&self) -> [u32; 4] {
-        std::array::from_fn(|plane| self.0.planes().get(plane).map_or(0, |plane| plane.stride))
+        self.0.strides()
     }
 
     fn handles(&self) -> [Option<Handle>; 4] {
-        let raw = |plane| self.1.plane(plane).map(|object| object.handle().raw());
-        std::array::from_fn(|plane| raw(plane).and_then(NonZeroU32::new).map(Handle::from))
+        let of_drm = |handle: gem::Handle| NonZeroU32::new(handle.raw()).map(Handle::from);
+        self.1.handles().map(|handle| handle.and_then(of_drm))
     }
 
     fn offsets(&self) -> [u32; 4] {
-        std::array::from_fn(|plane| self.0.planes().get(plane).map_or(0, |plane| plane.offset))
+        self.0.offsets()
     }
 }

@@ -37,12 +37,12 @@ pub fn to_smithay(buffer: &DmaBuf) -> io::Result<Dmabuf> {
 /// The library's buffer of one of Smithay's, checked like any from outside. It has no place for a flipped picture
 /// ([`Dmabuf::y_inverted`]): that the host has to know.
 pub fn from_smithay(dmabuf: &Dmabuf) -> Result<DmaBuf, buffer::Error> {
-    let layout = BufferDesc {
-        width: dmabuf.width(),
-        height: dmabuf.height(),
-        fourcc: Fourcc(dmabuf.format().code as u32),
-        modifier: Modifier(dmabuf.format().modifier.into()),
-    };
+    let layout = BufferDesc::new(
+        dmabuf.width(),
+        dmabuf.height(),
+        Fourcc(dmabuf.format().code as u32),
+        Modifier(dmabuf.format().modifier.into()),
+    );
     let planes = dmabuf.handles().zip(dmabuf.offsets()).zip(dmabuf.strides());
     let planes = planes.map(|((fd, offset), stride)| PlaneRef { fd, offset, stride });
     DmaBuf::from_borrowed(layout, planes)
@@ -68,11 +68,9 @@ impl<A: Allocator> allocator::Allocator for SmithayAllocator<A> {
         fourcc: allocator::Fourcc,
         modifiers: &[allocator::Modifier],
     ) -> Result<Dmabuf, alloc::Error> {
-        let request = Request {
-            modifiers: modifiers.iter().map(|&one| Modifier(one.into())).collect(),
-            usage: self.usage,
-            ..Request::new(width, height, Fourcc(fourcc as u32))
-        };
+        let request = Request::new(width, height, Fourcc(fourcc as u32))
+            .modifiers(modifiers.iter().map(|&one| Modifier(one.into())))
+            .usage(self.usage);
         let (name, kind) = (self.allocator.name(), ErrorKind::Other);
         to_smithay(&self.allocator.allocate(&request)?)
             .map_err(|error| alloc::Error::of_allocator(name, kind, Errno::of(&error), error))

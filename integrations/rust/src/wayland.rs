@@ -68,8 +68,7 @@ impl Server {
         for tranche in &encoded.tranches {
             to.tranche_target_device(tranche.target_device.to_vec());
             to.tranche_flags(TrancheFlags::from_bits_retain(tranche.flags));
-            // A message of Wayland has 4096 bytes at most.
-            for indices in tranche.formats.chunks(2048) {
+            for indices in tranche.events() {
                 to.tranche_formats(indices.to_vec());
             }
             to.tranche_done();

@@ -11,7 +11,7 @@ use common::{PATIENCE, device};
 use drm::control::{Device as _, Event, Mode, PageFlipFlags, connector, crtc};
 use primeshare::alloc::Dumb;
 use primeshare::buffer::PlaneRef;
-use primeshare::{Allocator, BufferDesc, DmaBuf, Errno, Fourcc, Modifier, Request};
+use primeshare::{Allocator, DmaBuf, Errno, Fourcc, Modifier, Request};
 use primeshare_integrations::drm_host::{Card, Framebuffers};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -107,10 +107,7 @@ fn a_refusal_is_remembered_for_as_long_as_the_buffer_lives() {
     let framebuffers = Framebuffers::new(&card).unwrap();
     let memory = buffer(64, 64);
     // Tiles of a GPU by Intel, which vkms cannot show.
-    let desc = BufferDesc {
-        modifier: Modifier(0x0100_0000_0000_0001),
-        ..*memory.desc()
-    };
+    let desc = memory.desc().with_modifier(Modifier(0x0100_0000_0000_0001));
     let tiled = || {
         let plane = PlaneRef {
             fd: memory.plane_fd(0).unwrap(),

@@ -65,20 +65,15 @@ impl Copies {
         let [from, to] = devices
             .each_ref()
             .map(|device| BlitDevice::new(device, None));
-        let options = Options {
-            input_timeout: PATIENCE,
-            ..Options::default()
-        };
+        let options = Options::default().input_timeout(PATIENCE);
         let blitter = Blitter::new(from, to, &options).unwrap();
         Self(blitter, devices.each_ref().map(buffer_on))
     }
 
     /// A copy that begins when the fence is signalled.
     fn after(&self, fence: &SyncFile) -> Completion {
-        let info = BlitInfo {
-            after: &[fence.as_fd()],
-            ..BlitInfo::default()
-        };
+        let after = [fence.as_fd()];
+        let info = BlitInfo::default().after(&after);
         let [from, to] = &self.1;
         self.0.blit(from, to, &info).unwrap()
     }

@@ -6,7 +6,7 @@ mod common;
 use common::{buffer_on, device};
 use primeshare::alloc::{Dumb, Usage};
 use primeshare::buffer::PlaneRef;
-use primeshare::{Allocator as _, BufferDesc, DmaBuf, Fourcc, Request};
+use primeshare::{Allocator as _, DmaBuf, Fourcc, Request};
 use primeshare_integrations::smithay::{SmithayAllocator, from_smithay, to_smithay};
 use smithay::backend::allocator::{self, Allocator as _, Buffer as _};
 
@@ -81,10 +81,7 @@ fn a_buffer_goes_there_and_back_with_its_identity() {
         offset: 0,
         stride: 256,
     };
-    let desc = BufferDesc {
-        fourcc: Fourcc(0x3030_3030),
-        ..*buffer.desc()
-    };
+    let desc = buffer.desc().with_fourcc(Fourcc(0x3030_3030));
     let unknown = DmaBuf::from_borrowed(desc, [plane]).unwrap();
     assert_eq!(
         to_smithay(&unknown).unwrap_err().kind(),

@@ -258,18 +258,9 @@ const LINEAR: [(Fourcc, Modifier); 2] = [
 ];
 
 fn offer(device: u64) -> Feedback {
-    let tranche = |flags, pairs: &[_]| Tranche {
-        target_device: device,
-        flags,
-        pairs: pairs.to_vec(),
-    };
-    Feedback {
-        main_device: Some(device),
-        tranches: vec![
-            tranche(TrancheFlags::SCANOUT, &LINEAR[..1]),
-            tranche(TrancheFlags::SAMPLING, &LINEAR),
-        ],
-    }
+    let shown = Tranche::new(device, TrancheFlags::SCANOUT, LINEAR[..1].iter().copied());
+    let sampled = Tranche::new(device, TrancheFlags::SAMPLING, LINEAR);
+    Feedback::new([shown, sampled]).main_device(device)
 }
 
 fn buffer() -> DmaBuf {
@@ -389,10 +380,9 @@ fn feedback_is_read_as_it_was_written() {
         let tranches = client
             .tranches
             .iter()
-            .map(|(target_device, flags, indices)| Tranche {
-                target_device: *target_device,
-                flags: TrancheFlags::from_bits(*flags).unwrap(),
-                pairs: table.tranche(indices).unwrap(),
+            .map(|(target_device, flags, indices)| {
+                let flags = TrancheFlags::from_bits(*flags).unwrap();
+                Tranche::new(*target_device, flags, table.tranche(indices).unwrap())
             });
         let mut offered = offer(device);
         if version < 6 {

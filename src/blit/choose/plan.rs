@@ -182,12 +182,7 @@ mod tests {
     const TILED: Modifier = Modifier(0x0100_0000_0000_0001);
 
     fn layout(fourcc: Fourcc, modifier: Modifier) -> BufferDesc {
-        BufferDesc {
-            width: 64,
-            height: 64,
-            fourcc,
-            modifier,
-        }
+        BufferDesc::new(64, 64, fourcc, modifier)
     }
 
     fn facts(layout: &BufferDesc) -> Facts<'_> {

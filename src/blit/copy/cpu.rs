@@ -144,7 +144,7 @@ fn writing<R>(
 }
 
 fn maps_of(mapped: &Mapped, buffer: &DmaBuf) -> Result<Arc<Mutex<Vec<Mapping>>>, Failure> {
-    mapped.get_or_make(buffer, || {
+    let found = mapped.get_or_make(buffer, || {
         // What was exported without DRM_RDWR can be read all the same.
         let map = |object| match Mapping::of_object(buffer, object) {
             Err(sync::Error::Map {
@@ -157,7 +157,8 @@ fn maps_of(mapped: &Mapped, buffer: &DmaBuf) -> Result<Arc<Mutex<Vec<Mapping>>>,
         let maps = maps.collect::<Result<_, _>>();
         maps.map(Mutex::new)
             .map_err(|error| Refusal::Transient(Failure::Cpu(error)))
-    })
+    });
+    found.map_err(Arc::unwrap_or_clone)
 }
 
 fn lock(maps: &Mutex<Vec<Mapping>>) -> MutexGuard<'_, Vec<Mapping>> {

@@ -378,7 +378,9 @@ impl CopyQueue {
                 image.map_err(Refusal::Transient)
             };
             let image = self.images[which].get_or_make(buffer, import);
-            image.map(|image| Imported::Image(Arc::clone(&image)))
+            image
+                .map(|image| Imported::Image(Arc::clone(&image)))
+                .map_err(Arc::unwrap_or_clone)
         };
         let bytes = || {
             let import = || {
@@ -388,6 +390,7 @@ impl CopyQueue {
             self.bytes[which]
                 .get_or_make(buffer, import)
                 .map(Imported::Bytes)
+                .map_err(Arc::unwrap_or_clone)
         };
         match shape {
             Shape::Image => image(),

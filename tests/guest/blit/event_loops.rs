@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::Signal;
-use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options, Strategy, SyncFiles};
+use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Strategy, SyncFiles};
 use primeshare::{Device, DmaBuf};
 
 use super::{PATIENCE, blitter, forced, patient, settle};
@@ -90,10 +90,7 @@ fn the_sync_file_of_a_copy_goes_with_its_fence() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
-        let options = Options {
-            sync_files: SyncFiles::Always,
-            ..forced(Strategy::Pull)
-        };
+        let options = forced(Strategy::Pull).sync_files(SyncFiles::Always);
         let blitter = blitter(guest, &vgem, &vkms, &options);
         settle(&blitter, &source, &destination);
         copy_by_events(&blitter, [&source, &destination], |events, fence| {

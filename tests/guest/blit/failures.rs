@@ -320,10 +320,7 @@ fn a_driver_that_fails_at_the_thousandth_frame_loses_none() {
             BlitDevice::new(&vgem, None),
             BlitDevice::new(&vkms, Some(&gpu)),
         );
-        let options = Options {
-            strategies: vec![Strategy::Pull, Strategy::PullBytes],
-            ..Options::default()
-        };
+        let options = Options::default().strategies([Strategy::Pull, Strategy::PullBytes]);
         let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
         for frame in 0..1100_u32 {
@@ -394,11 +391,9 @@ fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
         let sources = [(); 4].map(|()| buffer_on(&vgem));
         let destinations = [(); 4].map(|()| buffer_on(&vkms));
         for (gpus, strategies) in turns(guest) {
-            let options = Options {
-                in_flight: 4,
-                strategies: strategies.clone(),
-                ..Options::default()
-            };
+            let options = Options::default()
+                .in_flight(4)
+                .strategies(strategies.clone());
             let sides = (
                 BlitDevice::new(&vgem, gpus[0].as_ref()),
                 BlitDevice::new(&vkms, gpus[1].as_ref()),
@@ -500,11 +495,9 @@ fn one_gpu_writes_the_staging_memory_while_the_other_reads_the_frame_before() {
             // All are there before the first begins.
             let start = |index: usize| {
                 let after = [wait.as_fd()];
-                let info = BlitInfo {
-                    after: if index == 0 { &after[..] } else { &[] },
-                    stream: Some(stream),
-                    ..BlitInfo::default()
-                };
+                let info = BlitInfo::default()
+                    .after(if index == 0 { &after[..] } else { &[] })
+                    .stream(stream);
                 let (from, to) = (&sources[index], &destinations[index]);
                 blitter.blit(from, to, &info).unwrap()
             };
@@ -538,12 +531,10 @@ fn an_execution_that_fails_is_made_again_with_those_behind_it() {
             .filter(|(_, strategies)| strategies.len() == 2)
             .flat_map(|turn| both.map(|sync_files| (turn.clone(), sync_files)));
         for (round, ((gpus, strategies), sync_files)) in rounds.enumerate() {
-            let options = Options {
-                in_flight: 4,
-                strategies: strategies.clone(),
-                sync_files,
-                ..Options::default()
-            };
+            let options = Options::default()
+                .in_flight(4)
+                .strategies(strategies.clone())
+                .sync_files(sync_files);
             let sides = (
                 BlitDevice::new(&vgem, gpus[0].as_ref()),
                 BlitDevice::new(&vkms, gpus[1].as_ref()),
@@ -589,11 +580,9 @@ fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         fail_after(-1, 0);
         let gpu = gpu(guest, with_late_failures);
-        let options = Options {
-            strategies: vec![Strategy::Pull, Strategy::PullBytes],
-            sync_files: SyncFiles::Always,
-            ..Options::default()
-        };
+        let options = Options::default()
+            .strategies([Strategy::Pull, Strategy::PullBytes])
+            .sync_files(SyncFiles::Always);
         let sides = (
             BlitDevice::new(&vgem, None),
             BlitDevice::new(&vkms, Some(&gpu)),
@@ -622,10 +611,7 @@ fn a_second_gpu_that_refuses_the_first_ones_sync_file_is_given_the_picture_later
         fail_after(-1, 0);
         let gpus = [(); 2].map(|()| gpu(guest, with_late_failures));
         let strategy = Strategy::Staged(StagingSource::DmaHeap);
-        let options = Options {
-            sync_files: SyncFiles::Always,
-            ..forced(strategy)
-        };
+        let options = forced(strategy).sync_files(SyncFiles::Always);
         let blitter = blitter_by(&gpus, &vkms, &vgem, &options);
         let (from, to) = (buffer_on(&vkms), buffer_on(&vgem));
         settle(&blitter, &from, &to);
@@ -658,10 +644,7 @@ fn nobody_waits_for_the_gpu_to_start_a_copy() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         fail_after(-1, 0);
         let gpu = gpu(guest, with_late_failures);
-        let options = Options {
-            strategies: vec![Strategy::Pull],
-            ..Options::default()
-        };
+        let options = Options::default().strategies([Strategy::Pull]);
         let sides = (
             BlitDevice::new(&vgem, None),
             BlitDevice::new(&vkms, Some(&gpu)),

@@ -23,10 +23,7 @@ fn between_all(guest: &Guest, vulkan: [Option<vk::PhysicalDevice>; 2], check: im
             // Software Vulkan does not care whose memory it is, and takes its time where the processor
             // is emulated: one strategy of each way will do there.
             let options = match guest.in_qemu() && vulkan[0].is_some() {
-                true => Options {
-                    strategies: EACH_WAY.to_vec(),
-                    ..Options::default()
-                },
+                true => Options::default().strategies(EACH_WAY.iter().copied()),
                 false => Options::default(),
             };
             let blitter = blitter(sides, &options);

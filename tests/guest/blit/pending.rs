@@ -34,10 +34,7 @@ fn blitter(hardware: &Hardware<'_>, devices: [&Device; 2], options: &Options) ->
         }
         false => ([None, Some(hardware.gpu())], SyncFiles::Hardware),
     };
-    let options = Options {
-        sync_files,
-        ..options.clone()
-    };
+    let options = options.clone().sync_files(sync_files);
     let source = BlitDevice::new(devices[0], gpus[0].as_ref());
     let destination = BlitDevice::new(devices[1], gpus[1].as_ref());
     Blitter::new(source, destination, &options).unwrap()
@@ -95,10 +92,7 @@ impl Client {
     /// A copy behind the fence.
     fn start(&self, blitter: &Blitter) -> Completion {
         let after = [self.fence.0.as_fd()];
-        let info = BlitInfo {
-            stream: Some(self.stream),
-            ..after_fences(&after)
-        };
+        let info = after_fences(&after).stream(self.stream);
         blitter
             .blit(&self.buffers[0], &self.buffers[1], &info)
             .unwrap()
@@ -210,10 +204,7 @@ fn a_copy_that_waits_for_nothing_stays_behind_one_of_its_stream_that_does() {
             let before = peek(&others[1]);
             let first = client.start(&blitter);
             // Of another source into another destination, and into the first one's.
-            let behind = BlitInfo {
-                stream: Some(client.stream),
-                ..BlitInfo::default()
-            };
+            let behind = BlitInfo::default().stream(client.stream);
             let second = blitter.blit(&others[0], &others[1], &behind).unwrap();
             let third = blitter.blit(&others[0], &client.buffers[1], &behind);
             let third = third.unwrap();
@@ -282,10 +273,7 @@ fn copies_of_one_stream_arrive_in_their_order_beside_one_that_is_stuck() {
         let hardware = Hardware::new(guest);
         let devices = [&vgem, &vkms];
         for strategy in GPUS {
-            let options = Options {
-                in_flight: 4,
-                ..forced(strategy)
-            };
+            let options = forced(strategy).in_flight(4);
             let (blitter, [_, destination]) = settled(&hardware, devices, &options);
             let client = Client::new(&blitter, devices, 7);
             let never = client.start(&blitter);
@@ -317,10 +305,7 @@ fn with_more_stuck_streams_than_lanes_the_others_get_their_pictures() {
         let hardware = Hardware::new(guest);
         let devices = [&vgem, &vkms];
         for strategy in GPUS {
-            let options = Options {
-                in_flight: 8,
-                ..forced(strategy)
-            };
+            let options = forced(strategy).in_flight(8);
             let (blitter, free) = settled(&hardware, devices, &options);
             let clients = [1, 2, 3, 4, 5].map(|seed| Client::new(&blitter, devices, seed));
             let mut copies = Vec::new();
@@ -349,25 +334,16 @@ fn what_follows_a_copy_behind_a_stuck_one_holds_back_nobody_else() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let hardware = Hardware::new(guest);
         let devices = [&vgem, &vkms];
-        let options = Options {
-            in_flight: 8,
-            ..forced(Strategy::Pull)
-        };
+        let options = forced(Strategy::Pull).in_flight(8);
         let (blitter, free) = settled(&hardware, devices, &options);
         let client = Client::new(&blitter, devices, 7);
         let never = client.start(&blitter);
         let shared = devices.map(buffer_on);
         write(&shared[0], 8);
-        let behind = BlitInfo {
-            stream: Some(client.stream),
-            ..BlitInfo::default()
-        };
+        let behind = BlitInfo::default().stream(client.stream);
         let second = blitter.blit(&shared[0], &shared[1], &behind).unwrap();
         // Of another stream, and into the second one's destination.
-        let other = BlitInfo {
-            stream: Some(blitter.stream()),
-            ..BlitInfo::default()
-        };
+        let other = BlitInfo::default().stream(blitter.stream());
         let third = blitter.blit(&free[0], &shared[1], &other).unwrap();
         for seed in 20..25 {
             let buffers = devices.map(buffer_on);
@@ -432,10 +408,8 @@ fn a_point_is_signalled_when_the_pending_copy_is_done() {
         let (blitter, _) = settled(&hardware, [&vgem, &vkms], &forced(Strategy::Pull));
         let client = Client::new(&blitter, [&vgem, &vkms], 7);
         let after = [client.fence.0.as_fd()];
-        let info = BlitInfo {
-            signal: &[(&syncobj, 3)],
-            ..after_fences(&after)
-        };
+        let points = [(&syncobj, 3)];
+        let info = after_fences(&after).signal(&points);
         let [source, destination] = &client.buffers;
         let copy = blitter.blit(source, destination, &info).unwrap();
         let has_come = |stage| syncobj.has_come(3, stage).unwrap();
@@ -462,11 +436,9 @@ fn a_device_that_is_lost_with_pending_copies_loses_no_frame() {
             [Strategy::Pull, Strategy::PullBytes],
             staged.map(Strategy::Staged),
         ] {
-            let options = Options {
-                in_flight: 8,
-                strategies: strategies.to_vec(),
-                ..patient()
-            };
+            let options = patient()
+                .in_flight(8)
+                .strategies(strategies.iter().copied());
             // Somebody else's, with something to do just then.
             let others = vk::Device::new(&hardware.gpu()).unwrap();
             let (blitter, free) = settled(&hardware, devices, &options);
@@ -475,10 +447,7 @@ fn a_device_that_is_lost_with_pending_copies_loses_no_frame() {
             assert!(first.sync_file().is_some(), "with the GPU");
             let behind = devices.map(buffer_on);
             write(&behind[0], 8);
-            let info = BlitInfo {
-                stream: Some(client.stream),
-                ..BlitInfo::default()
-            };
+            let info = BlitInfo::default().stream(client.stream);
             let second = blitter.blit(&behind[0], &behind[1], &info).unwrap();
             let before = [&client.buffers[1], &behind[1]].map(peek);
             assert!(hardware.on_rings() > 0, "{options:?}");
@@ -509,20 +478,15 @@ fn a_second_step_that_waits_after_its_first_was_lost_holds_back_nobody() {
         let hardware = Hardware::new(guest);
         let devices = [&vkms, &vgem];
         let staged = [StagingSource::DmaHeap, StagingSource::Destination];
-        let options = Options {
-            in_flight: 8,
-            strategies: staged.map(Strategy::Staged).to_vec(),
-            ..patient()
-        };
+        let options = patient()
+            .in_flight(8)
+            .strategies(staged.map(Strategy::Staged).iter().copied());
         let (blitter, free) = settled_in_two_lanes(&hardware, devices, &options);
         let [one, other] = [(); 2].map(|()| devices.map(buffer_on));
         for stream in [None, Some(blitter.stream())] {
             let start = |[source, destination]: &[DmaBuf; 2], seed| {
                 write(source, seed);
-                let info = BlitInfo {
-                    stream,
-                    ..BlitInfo::default()
-                };
+                let info = BlitInfo::default().stream(stream);
                 blitter.blit(source, destination, &info).unwrap()
             };
             // Together, so that there is memory for two.
@@ -581,11 +545,9 @@ fn play(blitter: &Blitter, devices: [&Device; 2], seed: u64, signal: &Sender<(Bu
         write(source, number);
         let (file, busy) = pending(vgem);
         let after = [file.as_fd()];
-        let info = BlitInfo {
-            stream,
-            after: if random.below(4) == 0 { &[] } else { &after },
-            ..BlitInfo::default()
-        };
+        let info = BlitInfo::default()
+            .stream(stream)
+            .after(if random.below(4) == 0 { &[] } else { &after });
         let copy = blitter.blit(source, &destination, &info).unwrap();
         signal.send((busy, random.below(8))).unwrap();
         if let Some(before) = before.take() {
@@ -616,11 +578,9 @@ fn streams_with_fences_of_all_lengths_get_their_pictures_while_devices_are_lost(
             [Strategy::Pull, Strategy::PullBytes],
             staged.map(Strategy::Staged),
         ] {
-            let options = Options {
-                in_flight: 16,
-                strategies: strategies.to_vec(),
-                ..patient()
-            };
+            let options = patient()
+                .in_flight(16)
+                .strategies(strategies.iter().copied());
             let blitter = blitter(&hardware, devices, &options);
             let free = devices.map(buffer_on);
             settle_on(&blitter, &free);
@@ -722,11 +682,9 @@ fn what_waits_for_a_fence_for_too_long_ends_with_an_error_and_holds_back_nobody(
         let devices = [&vgem, &vkms];
         let held = Held::settled();
         let input_timeout = Duration::from_secs(1);
-        let options = Options {
-            in_flight: 8,
-            input_timeout,
-            ..forced(Strategy::Pull)
-        };
+        let options = forced(Strategy::Pull)
+            .in_flight(8)
+            .input_timeout(input_timeout);
         let blitter = blitter(&hardware, devices, &options);
         let free = devices.map(buffer_on);
         settle_on(&blitter, &free);
@@ -735,10 +693,7 @@ fn what_waits_for_a_fence_for_too_long_ends_with_an_error_and_holds_back_nobody(
         assert_eq!(hardware.on_rings(), 1);
         let others = devices.map(buffer_on);
         write(&others[0], 8);
-        let info = BlitInfo {
-            stream: Some(clients[0].stream),
-            ..BlitInfo::default()
-        };
+        let info = BlitInfo::default().stream(clients[0].stream);
         let behind = blitter.blit(&others[0], &others[1], &info).unwrap();
         // The blitter's thread waits for this one, to the deadline.
         assert_eq!(waits.wait(PATIENCE), Err(Failure::Deadline(input_timeout)));

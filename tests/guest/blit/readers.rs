@@ -104,13 +104,10 @@ fn show(blitter: &Blitter, pairs: &[(DmaBuf, DmaBuf)], frames: u32) {
             };
             paint(source, shown, painted, 0xff00_0000 | (number * 0x01_0307));
             let boxes: Vec<DamageBox> = damage.iter().map(|rect| (*rect).into()).collect();
-            let info = BlitInfo {
-                damage: match damage {
-                    [] => Damage::Full,
-                    _ => Damage::Boxes(&boxes),
-                },
-                ..BlitInfo::default()
-            };
+            let info = BlitInfo::default().damage(match damage {
+                [] => Damage::Full,
+                _ => Damage::Boxes(&boxes),
+            });
             let fence = blitter.blit(source, destination, &info).unwrap();
             start.send((fence, shown.clone())).unwrap();
         }

@@ -2,8 +2,8 @@
 
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::blit::{
-    BlitDevice, BlitInfo, Blitter, Damage, DamageBox, Error, Failure, Filter, Options, Outcome,
-    Rect, Scaling, ScalingError, StagingSource, Strategy, SyncFiles, Transform,
+    BlitDevice, BlitInfo, Blitter, Damage, DamageBox, Error, Failure, Filter, Outcome, Rect,
+    Scaling, ScalingError, StagingSource, Strategy, SyncFiles, Transform,
 };
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::vk::ash::vk;
@@ -20,7 +20,7 @@ fn picture(device: &Device, (width, height): (u32, u32), fourcc: Fourcc) -> DmaB
 }
 
 /// Fills every plane with rows of bytes.
-fn fill(buffer: &DmaBuf, byte: impl Fn(usize, usize, usize) -> u8) {
+pub(super) fn fill(buffer: &DmaBuf, byte: impl Fn(usize, usize, usize) -> u8) {
     let mut map = BufferMapping::new(buffer).unwrap();
     let mut access = map.begin_wait(Access::Write, PATIENCE).unwrap();
     for plane in 0..buffer.planes().len() {
@@ -166,15 +166,12 @@ fn pictures_are_scaled_and_turned_by_every_strategy() {
                         width: 80,
                         height: 40,
                     };
-                    let info = BlitInfo {
-                        scaling: Some(Scaling {
-                            source: Rect::whole(32, 16),
-                            destination,
-                            transform,
-                            filter,
-                        }),
-                        ..BlitInfo::default()
-                    };
+                    let info = BlitInfo::default().scaling(Scaling {
+                        source: Rect::whole(32, 16),
+                        destination,
+                        transform,
+                        filter,
+                    });
                     let copy = blitter.blit(&from, &to, &info).unwrap();
                     copy.wait(PATIENCE)
                         .unwrap_or_else(|failure| panic!("{what}: {failure}"));
@@ -224,10 +221,7 @@ fn gpus_convert_formats_as_the_cpu_does() {
         drop(by_cpu);
         for strategy in BY_GPU {
             // Of two steps the GPUs are given both at once.
-            let options = Options {
-                sync_files: SyncFiles::Always,
-                ..forced(strategy)
-            };
+            let options = forced(strategy).sync_files(SyncFiles::Always);
             let blitter = blitter_by(&gpus, &vgem, &vkms, &options);
             for (from, to, wanted) in &buffers {
                 let what = format!("{strategy}, {} to {}", from.fourcc(), to.fourcc());
@@ -256,14 +250,13 @@ fn gpus_turn_scale_and_crop_as_the_cpu_does() {
             width,
             height,
         };
-        let info = |transform, filter| BlitInfo {
-            scaling: Some(Scaling {
+        let info = |transform, filter| {
+            BlitInfo::default().scaling(Scaling {
                 source: rect(3, 5, 33, 21),
                 destination: rect(8, 4, 40, 26),
                 transform,
                 filter,
-            }),
-            ..BlitInfo::default()
+            })
         };
         let all = Transform::ALL.into_iter().flat_map(|transform| {
             [Filter::Nearest, Filter::Linear].map(|filter| (transform, filter))
@@ -307,18 +300,12 @@ fn trials_look_at_pictures_that_are_scaled_turned_and_converted() {
         let gpus = two_gpus(guest);
         let from = picture(&vgem, (64, 32), Fourcc::XRGB8888);
         let to = picture(&vkms, (32, 64), Fourcc::NV12);
-        let info = BlitInfo {
-            scaling: Some(Scaling {
-                transform: Transform::Rotate270,
-                ..Scaling::whole((64, 32), (32, 64))
-            }),
-            ..BlitInfo::default()
-        };
+        let info = BlitInfo::default().scaling(Scaling {
+            transform: Transform::Rotate270,
+            ..Scaling::whole((64, 32), (32, 64))
+        });
         fill_mixed(&from, 0);
-        let options = Options {
-            strategies: STRATEGIES.to_vec(),
-            ..patient()
-        };
+        let options = patient().strategies(STRATEGIES.iter().copied());
         let blitter = blitter_by(&gpus, &vgem, &vkms, &options);
         make(&blitter, &from, &to, &info).unwrap();
         let verdict = blitter.settle_wait(&from, &to, &info, PATIENCE).unwrap();
@@ -340,10 +327,7 @@ fn a_shader_that_is_not_made_or_makes_nothing_is_a_reason_and_costs_no_frame() {
         let to = picture(&vkms, (64, 32), Fourcc::XRGB8888);
         let info = BlitInfo::default();
         fill(&from, |_, _, _| 128);
-        let options = Options {
-            strategies: vec![Strategy::PullBytes, Strategy::Cpu],
-            ..patient()
-        };
+        let options = patient().strategies([Strategy::PullBytes, Strategy::Cpu]);
         let outcome = |lookup| {
             let gpu = gpu(guest, lookup);
             let sides = (
@@ -396,14 +380,8 @@ fn gpus_make_the_part_that_changed_and_nothing_else() {
             transform: Transform::Flipped270,
             ..Scaling::whole((40, 30), (60, 80))
         });
-        let whole = BlitInfo {
-            scaling,
-            ..BlitInfo::default()
-        };
-        let partly = BlitInfo {
-            damage: Damage::Boxes(&part),
-            ..whole
-        };
+        let whole = BlitInfo::default().scaling(scaling);
+        let partly = whole.damage(Damage::Boxes(&part));
         for strategy in BY_GPU {
             let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
             for (from, to) in [
@@ -506,10 +484,7 @@ fn a_part_that_changed_is_shown_where_it_belongs() {
             let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
             fill(&from, |_, _, _| 10);
             let scaling = Some(Scaling::whole((32, 32), (64, 64)));
-            let all = BlitInfo {
-                scaling,
-                ..BlitInfo::default()
-            };
+            let all = BlitInfo::default().scaling(scaling);
             let wait = |info: &BlitInfo<'_>| {
                 let copy = blitter.blit(&from, &to, info).unwrap();
                 copy.wait(PATIENCE).unwrap();
@@ -526,11 +501,11 @@ fn a_part_that_changed_is_shown_where_it_belongs() {
                 x2: 12,
                 y2: 8,
             }];
-            wait(&BlitInfo {
-                damage: Damage::Boxes(&part),
-                scaling,
-                ..BlitInfo::default()
-            });
+            wait(
+                &BlitInfo::default()
+                    .damage(Damage::Boxes(&part))
+                    .scaling(scaling),
+            );
             let rows = read(&to);
             assert_eq!(pixel(&rows, 19, 11), [200; 3], "{strategy}");
             assert_eq!(pixel(&rows, 40, 40), [10; 3], "{strategy}");
@@ -547,10 +522,7 @@ fn boxes_that_do_not_fit_are_refused() {
         let from = picture(&vgem, (32, 32), Fourcc::XRGB8888);
         let to = picture(&vkms, (64, 64), Fourcc::XRGB8888);
         let refused = |scaling| {
-            let info = BlitInfo {
-                scaling: Some(scaling),
-                ..BlitInfo::default()
-            };
+            let info = BlitInfo::default().scaling(scaling);
             blitter.blit(&from, &to, &info).unwrap_err()
         };
         let outside = refused(Scaling::whole((33, 32), (64, 64)));

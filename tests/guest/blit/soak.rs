@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use primeshare::alloc::Dumb;
-use primeshare::blit::{BlitInfo, Blitter, Completion, Damage, DamageBox, Options, Strategy};
+use primeshare::blit::{BlitInfo, Blitter, Completion, Damage, DamageBox, Strategy};
 use primeshare::vk::{self, Instance, Select, Validation};
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
 
@@ -72,10 +72,7 @@ struct Traffic {
 
 impl Traffic {
     fn new(strategy: Strategy, devices: &[Device; 2], gpus: &[vk::PhysicalDevice; 2]) -> Self {
-        let options = Options {
-            in_flight: IN_FLIGHT,
-            ..forced(strategy)
-        };
+        let options = forced(strategy).in_flight(IN_FLIGHT);
         Self {
             strategy,
             blitter: blitter_by(gpus, &devices[0], &devices[1], &options),
@@ -105,10 +102,7 @@ impl Traffic {
                 0 => Damage::Boxes(&DAMAGE),
                 _ => Damage::Full,
             };
-            let info = BlitInfo {
-                damage,
-                ..BlitInfo::default()
-            };
+            let info = BlitInfo::default().damage(damage);
             if self.in_flight.len() == IN_FLIGHT {
                 self.wait_for_oldest();
             }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use primeshare::blit::{BlitInfo, Blitter, Error, Options, Strategy};
+use primeshare::blit::{BlitInfo, Blitter, Error, Strategy};
 use primeshare::sync::{Stage, Syncobj, SyncobjSupport};
 
 use super::{PATIENCE, after_fences, assert_shows, blit, blitter_by, forced, patient, settle};
@@ -54,14 +54,8 @@ fn copies_of_one_stream_happen_in_their_order_whatever_their_buffers() {
         let stream = Some(blitter.stream());
         let (reader, writer) = std::io::pipe().unwrap();
         let after = [reader.as_fd()];
-        let held = BlitInfo {
-            stream,
-            ..after_fences(&after)
-        };
-        let behind = BlitInfo {
-            stream,
-            ..BlitInfo::default()
-        };
+        let held = after_fences(&after).stream(stream);
+        let behind = BlitInfo::default().stream(stream);
         let first = blitter.blit(&one, &one_to, &held).unwrap();
         let second = blitter.blit(&other, &other_to, &behind).unwrap();
         assert!(second.wait(Duration::from_millis(50)).is_err());
@@ -89,19 +83,14 @@ fn a_syncobj_point_is_signalled_when_the_copy_is_done() {
             return;
         };
         let gpus = two_gpus(guest);
-        let options = Options {
-            in_flight: 1,
-            ..patient()
-        };
+        let options = patient().in_flight(1);
         let blitter = blitter_by(&gpus, &vgem, &vkms, &options);
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
         let syncobj = Syncobj::new(&device).unwrap();
         let (reader, writer) = std::io::pipe().unwrap();
         let after = [reader.as_fd()];
-        let info = BlitInfo {
-            signal: &[(&syncobj, 7)],
-            ..after_fences(&after)
-        };
+        let points = [(&syncobj, 7)];
+        let info = after_fences(&after).signal(&points);
         let copy = blitter.blit(&from, &to, &info).unwrap();
         assert!(copy.wait(Duration::from_millis(20)).is_err());
         // A copy that is refused signals nothing.
@@ -112,10 +101,7 @@ fn a_syncobj_point_is_signalled_when_the_copy_is_done() {
         copy.wait(PATIENCE).unwrap();
         assert!(syncobj.has_come(7, Stage::Signalled).unwrap());
         let points = [(); 5].map(|()| (&syncobj, 8));
-        let info = BlitInfo {
-            signal: &points,
-            ..BlitInfo::default()
-        };
+        let info = BlitInfo::default().signal(&points);
         let refused = blitter.blit(&from, &to, &info).unwrap_err();
         assert!(matches!(refused, Error::Signals { given: 5, .. }));
     });

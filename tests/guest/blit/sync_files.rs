@@ -18,10 +18,7 @@ use crate::fences::sw_sync;
 use crate::support::{Guest, buffer_on, in_guest};
 
 fn explicit(strategy: Strategy) -> Options {
-    Options {
-        sync_files: SyncFiles::Always,
-        ..forced(strategy)
-    }
+    forced(strategy).sync_files(SyncFiles::Always)
 }
 
 /// A blitter that has settled on a strategy, and buffers that it has copied between.
@@ -64,10 +61,7 @@ fn what_no_gpu_copies_has_none_and_arrives_all_the_same() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let pull = forced(Strategy::Pull);
-        let processors = Options {
-            sync_files: SyncFiles::Hardware,
-            ..pull.clone()
-        };
+        let processors = pull.clone().sync_files(SyncFiles::Hardware);
         let ways = [Strategy::Cpu, Strategy::HostMemory].map(explicit);
         let ways = ways.into_iter().chain([processors, pull]);
         for (round, options) in ways.enumerate() {

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use nix::sys::stat::fstat;
 use primeshare::DmaBuf;
 use primeshare::blit::{
-    BlitDevice, BlitInfo, Blitter, Failure, Options, Outcome, Push, SavedError, Strategy, Verdict,
+    BlitDevice, BlitInfo, Blitter, Failure, Outcome, Push, SavedError, Strategy, Verdict,
 };
 use primeshare::vk::{self, Commands};
 
@@ -28,10 +28,7 @@ fn trials_import_nobodys_buffer_and_neither_does_a_verdict() {
         fail_after(-1, 0);
         let gpus = [(); 2].map(|()| gpu(guest, with_late_failures));
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
-        let options = Options {
-            push: Push::Freely,
-            ..patient()
-        };
+        let options = patient().push(Push::Freely);
         let blitter = blitter_by(&gpus, &vgem, &vkms, &options);
         imported();
         let info = BlitInfo::default();
@@ -92,10 +89,7 @@ fn what_loses_its_device_in_a_trial_is_given_up_and_the_next_is_not_condemned() 
             BlitDevice::new(&vgem, None),
             BlitDevice::new(&vkms, Some(&gpu)),
         );
-        let options = Options {
-            strategies: vec![Strategy::Pull, Strategy::PullBytes, Strategy::Cpu],
-            ..patient()
-        };
+        let options = patient().strategies([Strategy::Pull, Strategy::PullBytes, Strategy::Cpu]);
         let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
         let verdict = settle(&blitter, &from, &to);

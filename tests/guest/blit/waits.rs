@@ -141,10 +141,7 @@ fn a_fence_that_never_comes_is_an_error_in_time_and_the_next_copy_works() {
         }
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let input_timeout = Duration::from_millis(200);
-        let options = Options {
-            input_timeout,
-            ..Options::default()
-        };
+        let options = Options::default().input_timeout(input_timeout);
         let blitter = blitter(guest, &vgem, &vkms, &options);
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
         let (other, next) = (buffer_on(&vgem), buffer_on(&vkms));
@@ -228,10 +225,7 @@ fn a_fence_that_fails_is_waited_for_no_longer() {
 fn no_more_copies_are_taken_than_may_be_in_flight() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let options = Options {
-            in_flight: 2,
-            ..patient()
-        };
+        let options = patient().in_flight(2);
         let blitter = blitter(guest, &vgem, &vkms, &options);
         let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
         let (reader, mut writer) = std::io::pipe().unwrap();
@@ -315,10 +309,7 @@ fn a_blitter_for_no_copy_at_a_time_or_for_too_many_is_refused() {
         for given in [0, 65] {
             let sides = [&vgem, &vkms].map(|device| BlitDevice::new(device, None));
             let [from, to] = sides;
-            let options = Options {
-                in_flight: given,
-                ..patient()
-            };
+            let options = patient().in_flight(given);
             let refused = Blitter::new(from, to, &options).unwrap_err();
             assert_eq!(refused, Error::InFlight { given, most: 64 });
         }

@@ -10,7 +10,7 @@ use primeshare::gbm::Gbm;
 use primeshare::sync::{Mapping, SyncFile};
 use primeshare::vk::ash::vk::{BufferUsageFlags, ImageUsageFlags};
 use primeshare::vk::{
-    Device, Error, Feature, Fence, ImageAllocator, Instance, Select, Semaphore, Validation,
+    Device, Error, Feature, ImageAllocator, Instance, Select, Semaphore, Validation,
 };
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
@@ -158,15 +158,9 @@ fn operations(guest: &Guest) -> Vec<Operation> {
         add(&mut operations, &name, shared);
     }
     let name = device.physical().name().to_owned();
-    let by = device.clone();
     add(&mut operations, "a semaphore of a sync file", move || {
         let signalled = SyncFile::signalled().unwrap();
-        outcome(Semaphore::from_sync_file(&by, Some(signalled)), &name)
-    });
-    let name = device.physical().name().to_owned();
-    add(&mut operations, "a fence of a sync file", move || {
-        let signalled = SyncFile::signalled().unwrap();
-        outcome(Fence::from_sync_file(&device, Some(signalled)), &name)
+        outcome(Semaphore::from_sync_file(&device, Some(signalled)), &name)
     });
     operations
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use primeshare::alloc::{Allocator, Dumb, Request, Usage};
 use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options};
-use primeshare::device::{enumerate, key_of};
+use primeshare::device::{Node, enumerate, key_of};
 use primeshare::gbm::Gbm;
 use primeshare::negotiate::{self, Feedback, Tranche, TrancheFlags, Wanted, negotiate};
 use primeshare::sync::{Access, implicit};
@@ -116,16 +116,8 @@ fn a_gpu_is_one_device_to_vulkan_to_gbm_and_to_whoever_has_either_node() {
         assert_eq!((venus.device, gbm.device), (key, key));
         let nodes = enumerate().unwrap().into_iter();
         let own = nodes.filter(|node| node.bus == gpu.node().bus);
-        let told = Feedback {
-            main_device: Some(gpu.node().id.dev_t()),
-            tranches: own
-                .map(|node| Tranche {
-                    target_device: node.id.dev_t(),
-                    flags: TrancheFlags::SAMPLING,
-                    pairs: pairs.to_vec(),
-                })
-                .collect(),
-        };
+        let tranche = |node: Node| Tranche::new(node.id.dev_t(), TrancheFlags::SAMPLING, pairs);
+        let told = Feedback::new(own.map(tranche)).main_device(gpu.node().id.dev_t());
         assert_eq!(told.tranches.len(), 2, "a primary and a render node");
         for tranche in told.endpoints("compositor", |number| key_of(number).ok()) {
             let agreement = negotiate(&[&gbm, &tranche], &Wanted::new(SIZE, SIZE));

@@ -75,10 +75,7 @@ fn what_vulkan_does_not_allocate_is_refused_with_the_reason() {
         let wide = create(1 << 20, 1, Fourcc::R8, &linear);
         assert!(matches!(wide, Error::TooLarge { .. }));
         let exporter = ImageAllocator::new(&vulkan, Use::Sampled);
-        let tiled = Request {
-            modifiers: vec![TILED],
-            ..Request::new(64, 64, Fourcc::XRGB8888)
-        };
+        let tiled = Request::new(64, 64, Fourcc::XRGB8888).modifiers([TILED]);
         assert_eq!(
             exporter.allocate(&tiled).unwrap_err(),
             alloc::Error::Modifiers {

@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::MFdFlags;
 use primeshare::Device;
 use primeshare::sync::{self, Access, SyncFile, implicit};
-use primeshare::vk::{self, Commands, Error, Fence, Point, Semaphore, Timeline};
+use primeshare::vk::{self, Commands, Error, Point, Semaphore, Timeline};
 
 use crate::fences::busy::Busy;
 use crate::support::{Guest, PATIENCE, buffer_on, in_guest};
@@ -97,12 +97,6 @@ fn no_sync_file_is_a_signal_that_has_been() {
         // SAFETY: the commands use nothing, and the semaphore is signalled.
         unsafe { commands.submit_with(&[Point::Binary(semaphore)], &[]) }.unwrap();
         commands.wait(PATIENCE).unwrap();
-        assert!(
-            Fence::from_sync_file(&vulkan, None)
-                .unwrap()
-                .is_signalled()
-                .unwrap()
-        );
     });
 }
 
@@ -176,39 +170,6 @@ fn what_is_no_sync_file_is_refused_and_closed_once() {
             let refused = SyncFile::new(file).unwrap_err();
             assert_eq!(refused, sync::Error::NotASyncFile, "{what}");
         });
-    });
-}
-
-#[test]
-fn fences_come_from_sync_files_and_become_some() {
-    in_guest(|guest| {
-        let vulkan = guest.vulkan();
-        let (gate, file) = Gate::new(&guest.vgem());
-        let fence = Fence::from_sync_file(&vulkan, Some(file)).unwrap();
-        assert!(!fence.is_signalled().unwrap());
-        assert!(matches!(
-            fence.wait(Duration::from_millis(1)),
-            Err(Error::Timeout {
-                milliseconds: 1,
-                ..
-            })
-        ));
-        gate.open();
-        fence.wait(PATIENCE).unwrap();
-
-        let fence = Fence::new(&vulkan).unwrap();
-        // SAFETY: nothing is submitted but the fence, which outlives it.
-        let file = unsafe {
-            let submit = |queue| vulkan.raw().queue_submit(queue, &[], fence.raw());
-            vulkan.with_queue(submit).unwrap().unwrap();
-            fence.export().unwrap()
-        };
-        // SAFETY: idle, so that what the fence was for is over.
-        unsafe { vulkan.raw().device_wait_idle() }.unwrap();
-        // The kernel may say so a moment later.
-        if let Some(file) = file {
-            file.wait(PATIENCE).unwrap();
-        }
     });
 }
 

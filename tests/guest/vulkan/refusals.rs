@@ -116,16 +116,10 @@ fn buffers_vulkan_cannot_take_are_refused_with_the_reason() {
             refused(&vulkan, &described(&buffer, layout, planes).unwrap())
         };
         let modifier = Modifier::INVALID;
-        let implicit = described(BufferDesc { modifier, ..linear }, &[(0, 256)]);
+        let implicit = described(linear.with_modifier(modifier), &[(0, 256)]);
         assert_eq!(implicit, Error::ImplicitModifier);
         assert_eq!(
-            described(
-                BufferDesc {
-                    modifier: TILED,
-                    ..linear
-                },
-                &[(0, 256)]
-            ),
+            described(linear.with_modifier(TILED), &[(0, 256)]),
             Error::Modifier {
                 device: device.clone(),
                 fourcc: Fourcc::XRGB8888,
@@ -133,10 +127,10 @@ fn buffers_vulkan_cannot_take_are_refused_with_the_reason() {
             }
         );
         let fourcc = Fourcc::new(b"ABCD");
-        let unknown = described(BufferDesc { fourcc, ..linear }, &[(0, 256)]);
+        let unknown = described(linear.with_fourcc(fourcc), &[(0, 256)]);
         assert_eq!(unknown, Error::Format(fourcc));
         let fourcc = Fourcc::ABGR1555;
-        let newer = described(BufferDesc { fourcc, ..linear }, &[(0, 256)]);
+        let newer = described(linear.with_fourcc(fourcc), &[(0, 256)]);
         assert_eq!(
             newer,
             Error::FormatExtension {
@@ -189,7 +183,7 @@ fn memory_that_is_not_rows_of_one_dma_buf_is_no_vk_buffer() {
         let usage = vk::BufferUsageFlags::TRANSFER_SRC;
         let linear = BufferDesc::linear(64, 64, Fourcc::XRGB8888);
         let import = |modifier| {
-            let other = described(&buffer, BufferDesc { modifier, ..linear }, &[(0, 256)]).unwrap();
+            let other = described(&buffer, linear.with_modifier(modifier), &[(0, 256)]).unwrap();
             vulkan.import_buffer(&other, usage).unwrap_err()
         };
         assert_eq!(import(TILED), Error::NotLinear(TILED));

@@ -3,7 +3,7 @@
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::vk::{self, Feature};
 use primeshare::wgpu::{Error, physical};
-use primeshare::{Allocator, BufferDesc, Modifier};
+use primeshare::{Allocator, Modifier};
 
 use super::*;
 use crate::support::buffer_on;
@@ -89,10 +89,7 @@ fn textures_that_wgpu_does_not_have_are_refused_with_the_reason() {
             }
         );
         let fd = || buffer.plane_fd(0).unwrap().try_clone_to_owned().unwrap();
-        let implicit = BufferDesc {
-            modifier: Modifier::INVALID,
-            ..*buffer.desc()
-        };
+        let implicit = buffer.desc().with_modifier(Modifier::INVALID);
         let plane = primeshare::buffer::PlaneFd {
             fd: fd(),
             offset: 0,

@@ -2,14 +2,14 @@
 //!
 //! The protocol's own rules are here: planes that are given twice, formats that were not offered. What a buffer may be
 //! is the library's matter: [`DmaBuf::from_borrowed`] checks it, and
-//! [`linux_dmabuf_code`](buffer::Error::linux_dmabuf_code) says what the client is told.
+//! [`linux_dmabuf_answer`](buffer::Error::linux_dmabuf_answer) says what the client is told.
 
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
 
-use primeshare::buffer::{self, MAX_PLANES, PlaneFd, PlaneRef};
+use primeshare::buffer::{self, BufferFlags, LinuxDmabufAnswer, MAX_PLANES, PlaneFd, PlaneRef};
 use primeshare::negotiate::FormatTable;
-use primeshare::{BufferDesc, DmaBuf, Fourcc, Modifier};
+use primeshare::{BufferDesc, DmaBuf, Fourcc, Modifier, import};
 use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_buffer_params_v1::{
     Error, Request, ZwpLinuxBufferParamsV1,
 };
@@ -30,16 +30,25 @@ impl Default for Params {
     }
 }
 
-/// The code and the reason that a client is told instead of being given a buffer.
-struct Refused(u32, String);
+/// What a client is told instead of being given a buffer, and why.
+struct Refused(LinuxDmabufAnswer, String);
 
 fn refused(code: Error, why: impl ToString) -> Refused {
-    Refused(code.into(), why.to_string())
+    Refused(
+        LinuxDmabufAnswer::ProtocolError(code.into()),
+        why.to_string(),
+    )
 }
 
 impl From<buffer::Error> for Refused {
     fn from(error: buffer::Error) -> Self {
-        Self(error.linux_dmabuf_code(), error.to_string())
+        Self(error.linux_dmabuf_answer(), error.to_string())
+    }
+}
+
+impl From<import::Error> for Refused {
+    fn from(error: import::Error) -> Self {
+        Self(error.linux_dmabuf_answer(), error.to_string())
     }
 }
 
@@ -77,16 +86,8 @@ impl Params {
         if !is_one || !server.offered.contains(&(fourcc, modifier)) {
             return Err(refused(Error::InvalidFormat, "it was not offered"));
         }
-        if flags != 0 {
-            return Err(refused(Error::InvalidWlBuffer, "flags"));
-        }
-        let desc = BufferDesc {
-            // Negative sizes are refused as empty ones.
-            width: size.0.try_into().unwrap_or(0),
-            height: size.1.try_into().unwrap_or(0),
-            fourcc,
-            modifier,
-        };
+        let desc = BufferDesc::from_signed(size.0, size.1, fourcc, modifier)?
+            .with_flags(BufferFlags::from_bits_retain(flags));
         let planes = planes.iter().map(|(plane, _)| PlaneRef {
             fd: plane.fd.as_fd(),
             offset: plane.offset,
@@ -94,8 +95,7 @@ impl Params {
         });
         let buffer = DmaBuf::from_borrowed(desc, planes)?;
         // A server that shows buffers keeps what it makes of the import, in a `PerBuffer`.
-        let imported = server.device.import(&buffer);
-        imported.map_err(|error| refused(Error::InvalidWlBuffer, error))?;
+        server.device.import(&buffer)?;
         server.buffers.retain(|known| !known.is_gone());
         server.buffers.push(buffer.downgrade());
         Ok(buffer)
@@ -127,8 +127,7 @@ impl Dispatch<ZwpLinuxBufferParamsV1, Params> for Server {
                             // If it fails, the client is gone.
                             let _ = made.map(|made| resource.created(&made));
                         }
-                        // Perhaps no fault of the client's.
-                        Err(Refused(code, _)) if code == u32::from(Error::InvalidWlBuffer) => resource.failed(),
+                        Err(Refused(LinuxDmabufAnswer::Failed, _)) => resource.failed(),
                         Err(refused) => return Err(refused),
                     }
                 }
@@ -143,7 +142,11 @@ impl Dispatch<ZwpLinuxBufferParamsV1, Params> for Server {
             }
             Ok(())
         };
-        if let Err(Refused(code, why)) = answer() {
+        if let Err(Refused(answer, why)) = answer() {
+            let code = match answer {
+                LinuxDmabufAnswer::ProtocolError(code) => code,
+                _ => LinuxDmabufAnswer::INVALID_WL_BUFFER,
+            };
             resource.post_error(code, why);
         }
     }
