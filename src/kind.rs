@@ -105,6 +105,8 @@ pub(crate) fn errno_inside(error: &io::Error) -> Option<Errno> {
         crate::sync::Error;
         #[cfg(feature = "gbm")]
         crate::gbm::Error;
+        #[cfg(feature = "kms")]
+        crate::kms::Error;
         #[cfg(feature = "vulkan")]
         crate::vk::Error;
         #[cfg(feature = "blit")]

@@ -186,6 +186,8 @@ pub mod gem;
 pub mod guide;
 pub mod import;
 mod kind;
+#[cfg(feature = "kms")]
+pub mod kms;
 pub mod negotiate;
 pub mod sync;
 mod sys;

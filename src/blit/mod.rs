@@ -52,7 +52,7 @@ mod ycbcr;
 pub use blitter::{BlitInfo, Blitter};
 pub use choose::SavedError;
 pub use choose::plan::WhyNot;
-pub use damage::{Damage, DamageBox, Rect};
+pub use crate::buffer::{Damage, DamageBox, Rect};
 pub use error::{Error, Failure};
 use error::{check, check_flags, check_sizes};
 pub use options::{BlitDevice, Gpu, Options, Push, SyncFiles};

@@ -1,5 +1,6 @@
 //! The device-independent description of a shared buffer: [`DmaBuf`] and its parts.
 
+mod damage;
 mod dmabuf;
 mod error;
 mod flags;
@@ -13,6 +14,7 @@ mod overlap;
 mod per_buffer;
 mod usage;
 
+pub use damage::{Damage, DamageBox, Rect};
 pub use dmabuf::{DmaBuf, Plane, PlaneFd, PlaneObject, PlaneRef, WeakDmaBuf};
 pub use error::{Error, LinuxDmabufAnswer};
 pub use flags::BufferFlags;

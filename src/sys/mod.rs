@@ -10,6 +10,8 @@ pub(crate) mod dma_buf;
 pub(crate) mod dma_heap;
 pub(crate) mod drm;
 pub(crate) mod file;
+#[cfg(feature = "kms")]
+pub(crate) mod kms;
 pub(crate) mod map;
 pub(crate) mod poll;
 pub(crate) mod process;

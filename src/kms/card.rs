@@ -1,0 +1,217 @@
+//! The program's place at a device that has screens.
+
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use drm_ffi::drm_sys;
+
+use super::{Connector, ConnectorId, CrtcId, Error, Framebuffers, Operation, Screens, failed};
+use crate::Errno;
+use crate::device::{self, Device};
+use crate::sys::{self, kms, poll};
+
+/// A device that has screens, by the program's own fd: whoever is DRM master on it says what they show.
+///
+/// Opening the device, becoming master and giving that up stay the program's, or its session manager's (libseat,
+/// logind) or its lessor's. While the program is not the master, what changes a screen fails with
+/// [`Error::NotMaster`], and nothing is tried by the library itself.
+///
+/// Framebuffers are made on a private file description ([`Device::private_copy`]), so that the program may use its fd
+/// for gbm, PRIME or Smithay.
+///
+/// [`AsFd`] gives the fd to wait at: it is readable when there are [events](Self::read_events). Clones share
+/// everything. Thread-safe.
+#[derive(Clone)]
+pub struct Card(Arc<Inner>);
+
+struct Inner {
+    /// A dup of the program's.
+    master: OwnedFd,
+    framebuffers: Framebuffers,
+    is_atomic: bool,
+}
+
+/// A frame that is on the screen now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageFlip {
+    /// Whose screen.
+    pub crtc: CrtcId,
+    /// The number of the vertical blank since when it is shown.
+    pub sequence: u32,
+    /// When that was, by `CLOCK_MONOTONIC`.
+    pub time: Duration,
+}
+
+impl Card {
+    /// For the fd that the program has open. It is borrowed, and a dup is kept.
+    ///
+    /// Sets the client capabilities UNIVERSAL_PLANES and, if the driver has it, ATOMIC on the program's file description:
+    /// its own code sees all planes, and properties of atomic commits, from then on.
+    pub fn new(master: impl AsFd) -> Result<Self, Error> {
+        let master = master.as_fd();
+        let device = Device::private_copy_of(master)?;
+        let is_atomic = {
+            let set = |cap| kms::set_client_cap(master, cap);
+            let failed = failed(&device, Operation::SetClientCap);
+            set(kms::UNIVERSAL_PLANES).map_err(&failed)?;
+            match set(kms::ATOMIC) {
+                Ok(()) => true,
+                Err(Errno::EOPNOTSUPP | Errno::EINVAL) => false,
+                Err(errno) => return Err(failed(errno)),
+            }
+        };
+        let dup = master.try_clone_to_owned();
+        let dup = dup.map_err(|error| device::Error::Duplicate {
+            errno: sys::errno(error),
+        });
+        Ok(Self(Arc::new(Inner {
+            master: dup?,
+            framebuffers: Framebuffers::new(&device)?,
+            is_atomic,
+        })))
+    }
+
+    /// The library's file description of the device.
+    pub fn device(&self) -> &Device {
+        self.0.framebuffers.device()
+    }
+
+    /// The framebuffers of the device.
+    pub fn framebuffers(&self) -> &Framebuffers {
+        &self.0.framebuffers
+    }
+
+    /// Whether what a screen shows is set by atomic commits: tested beforehand, several planes at once, with fences.
+    /// Else it is one picture for each screen, by the older calls.
+    pub fn is_atomic(&self) -> bool {
+        self.0.is_atomic
+    }
+
+    /// Makes writeback connectors visible on the program's file description (`DRM_CLIENT_CAP_WRITEBACK_CONNECTORS`):
+    /// they write into memory what a CRTC shows. The program's own code sees them from then on too.
+    pub fn show_writeback(&self) -> Result<(), Error> {
+        let set = kms::set_client_cap(self.as_fd(), kms::WRITEBACK_CONNECTORS);
+        set.map_err(failed(self.device(), Operation::SetClientCap))
+    }
+
+    /// All connectors, CRTCs and planes. Some hundred system calls: to be asked at the start, and when something was
+    /// plugged in.
+    ///
+    /// `probe`: the screens are asked, which takes up to a second each and needs DRM master. Else the kernel says what
+    /// it knew last.
+    pub fn screens(&self, probe: bool) -> Result<Screens, Error> {
+        Screens::read(self, probe)
+    }
+
+    /// One connector anew.
+    pub fn connector(&self, id: ConnectorId, probe: bool) -> Result<Connector, Error> {
+        Connector::read(self, id.0, probe)
+    }
+
+    /// The page flips that have happened since the last call, in order; none if there were none. Does not wait.
+    ///
+    /// Give each to the [`Output`](super::Output) of its CRTC. A program that reads the events of its fd by itself does
+    /// the same with those, and does not call this.
+    pub fn read_events(&self) -> Result<Vec<PageFlip>, Error> {
+        let failed = |errno| match errno {
+            Errno::ENODEV => Error::Lost {
+                device: self.device().to_string(),
+            },
+            errno => Error::Events {
+                device: self.device().to_string(),
+                errno,
+            },
+        };
+        let mut flips = Vec::new();
+        // The fd may be of the blocking kind.
+        let is_readable = || poll::wait(self.as_fd(), poll::Event::In, Some(Duration::ZERO));
+        while is_readable().map_err(failed)? {
+            let mut bytes = [0; 1024];
+            let read = sys::uninterrupted(|| nix::unistd::read(self.as_fd(), &mut bytes));
+            match read {
+                Ok(0) | Err(Errno::EAGAIN) => break,
+                Ok(length) => flips.extend(page_flips(&bytes[..length])),
+                Err(errno) => return Err(failed(errno)),
+            }
+        }
+        Ok(flips)
+    }
+}
+
+/// `struct drm_event` and `struct drm_event_vblank` of `include/uapi/drm/drm.h`, in the host's order.
+fn page_flips(mut bytes: &[u8]) -> Vec<PageFlip> {
+    let word = |bytes: &[u8], at: usize| -> Option<u32> {
+        let bytes = bytes.get(at..at + 4)?;
+        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
+    };
+    let mut flips = Vec::new();
+    while let (Some(kind), Some(length)) = (word(bytes, 0), word(bytes, 4)) {
+        let length = length as usize;
+        if length < 8 || length > bytes.len() {
+            break;
+        }
+        let event = &bytes[..length];
+        let fields = [16, 20, 24, 28].map(|at| word(event, at));
+        if let [Some(seconds), Some(micros), Some(sequence), Some(crtc)] = fields
+            && kind == drm_sys::DRM_EVENT_FLIP_COMPLETE
+        {
+            flips.push(PageFlip {
+                crtc: CrtcId(crtc),
+                sequence,
+                time: Duration::new(seconds.into(), micros % 1_000_000 * 1000),
+            });
+        }
+        bytes = &bytes[length..];
+    }
+    flips
+}
+
+impl AsFd for Card {
+    /// The program's file description.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.master.as_fd()
+    }
+}
+
+impl fmt::Debug for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Card")
+            .field("device", &self.device().to_string())
+            .field("fd", &self.0.master.as_raw_fd())
+            .field("is_atomic", &self.0.is_atomic)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Card {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.device().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: u32, words: [u32; 6]) -> Vec<u8> {
+        let words = [kind, 32].into_iter().chain(words);
+        words.flat_map(u32::to_ne_bytes).collect()
+    }
+
+    #[test]
+    fn page_flips_are_found_among_other_events() {
+        let flip = event(2, [0, 0, 7, 500_000, 3, 41]);
+        let bytes = [event(1, [0; 6]), flip.clone(), flip[..20].to_vec()].concat();
+        let expected = PageFlip {
+            crtc: CrtcId(41),
+            sequence: 3,
+            time: Duration::from_millis(7500),
+        };
+        assert_eq!(page_flips(&bytes), [expected]);
+        let mut endless = flip;
+        endless[4..8].fill(0);
+        assert_eq!(page_flips(&endless), []);
+    }
+}

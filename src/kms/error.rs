@@ -1,0 +1,247 @@
+//! Why something could not be shown.
+
+use crate::buffer::{self, BufferFlags, Fourcc, Modifier};
+use crate::kind::into_io_error;
+use crate::{Errno, ErrorKind, device, import};
+
+/// Why something could not be shown, or a device's screens not be asked about.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The device was unplugged.
+    #[error("{device} is gone")]
+    Lost {
+        /// The device.
+        device: String,
+    },
+    /// The program is not the device's DRM master, or no longer: another one has its screens now.
+    #[error("{device}: {operation}: not the DRM master")]
+    NotMaster {
+        /// The device.
+        device: String,
+        /// What was tried.
+        operation: Operation,
+    },
+    /// The kernel or the driver refused.
+    #[error("{device}: {operation}: {errno}")]
+    Kernel {
+        /// The device.
+        device: String,
+        /// What was tried.
+        operation: Operation,
+        /// The reason. An atomic commit that the driver cannot do is EINVAL, ERANGE or ENOSPC.
+        errno: Errno,
+    },
+    /// The device fd could not be duplicated, or no file description of the library's own be had.
+    #[error(transparent)]
+    Device(#[from] device::Error),
+    /// The buffer cannot be imported.
+    #[error(transparent)]
+    Import(#[from] import::Error),
+    /// Offsets or strides are no whole pixels.
+    #[error(transparent)]
+    Buffer(#[from] buffer::Error),
+    /// The picture is larger or smaller than the device has framebuffers.
+    #[error("{width}x{height} is no size of a framebuffer: {device} has {min:?} to {max:?}")]
+    FramebufferSize {
+        /// The device.
+        device: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// The smallest width and height in pixels.
+        min: (u32, u32),
+        /// The largest width and height in pixels.
+        max: (u32, u32),
+    },
+    /// Nobody knows of an implicit layout whether the display controller understands it.
+    #[error("the buffer's layout is implicit")]
+    ImplicitLayout,
+    /// The device takes no modifiers, and the buffer has one.
+    #[error("{device} has no framebuffers with modifiers, the buffer is {modifier}")]
+    NoModifiers {
+        /// The device.
+        device: String,
+        /// The buffer's.
+        modifier: Modifier,
+    },
+    /// A framebuffer has no such flags.
+    #[error("framebuffers cannot be {0}")]
+    Flags(BufferFlags),
+    /// The format that was asked for has not the same bytes as the buffer's.
+    #[error("a buffer of {from} cannot be shown as {to}")]
+    Format {
+        /// The buffer's.
+        from: Fourcc,
+        /// What was asked for.
+        to: Fourcc,
+    },
+    /// There is no such object on the device, or no longer.
+    #[error("{device} has no {kind} {id}")]
+    NoObject {
+        /// The device.
+        device: String,
+        /// `connector`, `CRTC`, `plane`, `property` or `framebuffer`.
+        kind: &'static str,
+        /// Its number.
+        id: u32,
+    },
+    /// An object lacks a property without which it cannot be used.
+    #[error("{device}: {object} has no property {name}")]
+    NoProperty {
+        /// The device.
+        device: String,
+        /// The object.
+        object: u32,
+        /// The property.
+        name: &'static str,
+    },
+    /// Nothing is plugged in, or it has no mode.
+    #[error("{connector} shows nothing: {reason}")]
+    NotConnected {
+        /// The connector.
+        connector: String,
+        /// What is missing.
+        reason: &'static str,
+    },
+    /// All CRTCs that the connector can be fed by, or all planes of them, are in use.
+    #[error("{connector}: no {what} is free")]
+    NoneFree {
+        /// The connector.
+        connector: String,
+        /// `CRTC` or `primary plane`.
+        what: &'static str,
+    },
+    /// The frame before has not been shown yet.
+    #[error("the frame before is still pending")]
+    Pending,
+    /// All buffers of the swapchain are in use.
+    #[error("all {0} buffers are in use")]
+    NoBuffer(usize),
+    /// A device without atomic commits shows one whole picture per screen and no more.
+    #[error("{device} has no atomic commits, which {what} needs")]
+    NotAtomic {
+        /// The device.
+        device: String,
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// Events or a fence could not be read.
+    #[error("cannot read events of {device}: {errno}")]
+    Events {
+        /// The device.
+        device: String,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+}
+
+/// What was asked of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// DRM_IOCTL_MODE_GETRESOURCES
+    GetResources,
+    /// DRM_IOCTL_MODE_GETCONNECTOR
+    GetConnector,
+    /// DRM_IOCTL_MODE_GETENCODER
+    GetEncoder,
+    /// DRM_IOCTL_MODE_GETPLANE
+    GetPlane,
+    /// DRM_IOCTL_MODE_GETCRTC
+    GetCrtc,
+    /// DRM_IOCTL_MODE_OBJ_GETPROPERTIES, GETPROPERTY and GETPROPBLOB
+    GetProperties,
+    /// DRM_IOCTL_SET_CLIENT_CAP
+    SetClientCap,
+    /// DRM_IOCTL_GET_CAP
+    GetCap,
+    /// DRM_IOCTL_MODE_ADDFB2
+    AddFramebuffer,
+    /// DRM_IOCTL_MODE_GETFB2
+    GetFramebuffer,
+    /// DRM_IOCTL_MODE_CREATEPROPBLOB
+    CreateBlob,
+    /// DRM_IOCTL_MODE_ATOMIC
+    Commit,
+    /// DRM_IOCTL_MODE_ATOMIC with DRM_MODE_ATOMIC_TEST_ONLY
+    Test,
+    /// DRM_IOCTL_MODE_SETCRTC
+    SetCrtc,
+    /// DRM_IOCTL_MODE_PAGE_FLIP
+    PageFlip,
+}
+
+impl Operation {
+    /// Whether only the device's master may do it.
+    pub(super) fn needs_master(self) -> bool {
+        matches!(
+            self,
+            Self::Commit | Self::Test | Self::SetCrtc | Self::PageFlip
+        )
+    }
+}
+
+impl std::fmt::Display for Operation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::GetResources => "MODE_GETRESOURCES",
+            Self::GetConnector => "MODE_GETCONNECTOR",
+            Self::GetEncoder => "MODE_GETENCODER",
+            Self::GetPlane => "MODE_GETPLANE",
+            Self::GetCrtc => "MODE_GETCRTC",
+            Self::GetProperties => "MODE_OBJ_GETPROPERTIES",
+            Self::SetClientCap => "SET_CLIENT_CAP",
+            Self::GetCap => "GET_CAP",
+            Self::AddFramebuffer => "MODE_ADDFB2",
+            Self::GetFramebuffer => "MODE_GETFB2",
+            Self::CreateBlob => "MODE_CREATEPROPBLOB",
+            Self::Commit => "MODE_ATOMIC",
+            Self::Test => "MODE_ATOMIC (test only)",
+            Self::SetCrtc => "MODE_SETCRTC",
+            Self::PageFlip => "MODE_PAGE_FLIP",
+        })
+    }
+}
+
+impl Error {
+    /// What can be done about it. [`ErrorKind::Busy`]: the screen belongs to somebody else, or a frame is
+    /// pending: try again when that has changed.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Lost { .. } => ErrorKind::Lost,
+            Self::NotMaster { .. } | Self::Pending | Self::NoBuffer(_) => ErrorKind::Busy,
+            Self::Kernel { errno, .. } => match *errno {
+                // What the hardware cannot do, at least not beside what it does already.
+                Errno::ERANGE | Errno::ENOSPC => ErrorKind::Refused,
+                errno => ErrorKind::of(errno),
+            },
+            Self::Events { errno, .. } => ErrorKind::of(*errno),
+            Self::Device(error) => error.kind(),
+            Self::Import(error) => error.kind(),
+            Self::Buffer(error) => error.kind(),
+            Self::FramebufferSize { .. } | Self::ImplicitLayout | Self::Flags(_) => {
+                ErrorKind::Refused
+            }
+            Self::Format { .. } => ErrorKind::Invalid,
+            Self::NoModifiers { .. } => ErrorKind::Refused,
+            Self::NoObject { .. } => ErrorKind::Invalid,
+            Self::NoProperty { .. } | Self::NotAtomic { .. } => ErrorKind::Unsupported,
+            Self::NotConnected { .. } | Self::NoneFree { .. } => ErrorKind::Busy,
+        }
+    }
+
+    /// The kernel's number, where a system call failed.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Kernel { errno, .. } | Self::Events { errno, .. } => Some(*errno),
+            Self::Device(error) => error.errno(),
+            Self::Import(error) => error.errno(),
+            Self::Buffer(error) => error.errno(),
+            _ => None,
+        }
+    }
+}
+
+into_io_error!(Error);

@@ -1,0 +1,53 @@
+//! From a shared buffer to a screen.
+//!
+//! The program owns the DRM master fd, the mode and the policy. The library owns framebuffers, checks, buffers and
+//! fences. Each part can be taken alone:
+//!
+//! - [`Framebuffers`]: a framebuffer for each buffer, kept with the buffer.
+//! - [`Card`]: the program's fd, and what the device has: connectors, CRTCs, planes with their formats.
+
+//! - [`Swapchain`]: buffers that take turns, with their age and damage.
+//! - [`Presenter`]: shows a frame of any device, as it is if the screen takes it, else copied.
+//! - [`capture`]: what a screen shows, as a [`DmaBuf`](crate::DmaBuf) or written into one.
+
+mod card;
+mod error;
+mod framebuffer;
+mod layer;
+mod output;
+mod property;
+mod saved;
+mod screen;
+
+pub use card::{Card, PageFlip};
+pub use error::{Error, Operation};
+pub use framebuffer::{Framebuffer, FramebufferOptions, Framebuffers};
+pub use layer::{Layer, Position};
+pub use output::{CommitOptions, Output, OutputConfig};
+pub use property::{Properties, Property};
+pub use screen::{
+    Connector, ConnectorId, Crtc, CrtcId, Mode, Plane, PlaneId, PlaneKind, Screens, Status,
+};
+
+use crate::Errno;
+use crate::device::Device;
+use crate::gem;
+use std::os::fd::AsFd;
+
+/// Says of a failed ioctl what it was, on which device, and whether the device or the master's place is gone.
+fn failed(device: &Device, operation: Operation) -> impl Fn(Errno) -> Error + '_ {
+    move |errno| match errno {
+        Errno::ENODEV if gem::is_lost(device.as_fd()) => Error::Lost {
+            device: device.to_string(),
+        },
+        Errno::EACCES | Errno::EPERM if operation.needs_master() => Error::NotMaster {
+            device: device.to_string(),
+            operation,
+        },
+        errno => Error::Kernel {
+            device: device.to_string(),
+            operation,
+            errno,
+        },
+    }
+}
