@@ -49,10 +49,10 @@ mod upright;
 mod verdict;
 mod ycbcr;
 
+pub use crate::buffer::{Damage, DamageBox, Rect};
 pub use blitter::{BlitInfo, Blitter};
 pub use choose::SavedError;
 pub use choose::plan::WhyNot;
-pub use crate::buffer::{Damage, DamageBox, Rect};
 pub use error::{Error, Failure};
 use error::{check, check_flags, check_sizes};
 pub use options::{BlitDevice, Gpu, Options, Push, SyncFiles};

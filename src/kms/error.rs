@@ -2,7 +2,7 @@
 
 use crate::buffer::{self, BufferFlags, Fourcc, Modifier};
 use crate::kind::into_io_error;
-use crate::{Errno, ErrorKind, device, import};
+use crate::{Errno, ErrorKind, alloc, device, gem, import};
 
 /// Why something could not be shown, or a device's screens not be asked about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum Error {
     /// The buffer cannot be imported.
     #[error(transparent)]
     Import(#[from] import::Error),
+    /// A handle could not be exported or taken over.
+    #[error(transparent)]
+    Gem(#[from] gem::Error),
     /// Offsets or strides are no whole pixels.
     #[error(transparent)]
     Buffer(#[from] buffer::Error),
@@ -116,6 +119,9 @@ pub enum Error {
     /// The frame before has not been shown yet.
     #[error("the frame before is still pending")]
     Pending,
+    /// A buffer for the screen could not be allocated.
+    #[error(transparent)]
+    Allocate(alloc::Error),
     /// All buffers of the swapchain are in use.
     #[error("all {0} buffers are in use")]
     NoBuffer(usize),
@@ -221,6 +227,8 @@ impl Error {
             Self::Device(error) => error.kind(),
             Self::Import(error) => error.kind(),
             Self::Buffer(error) => error.kind(),
+            Self::Gem(error) => error.kind(),
+            Self::Allocate(error) => error.kind(),
             Self::FramebufferSize { .. } | Self::ImplicitLayout | Self::Flags(_) => {
                 ErrorKind::Refused
             }
@@ -239,6 +247,8 @@ impl Error {
             Self::Device(error) => error.errno(),
             Self::Import(error) => error.errno(),
             Self::Buffer(error) => error.errno(),
+            Self::Gem(error) => error.errno(),
+            Self::Allocate(error) => error.errno(),
             _ => None,
         }
     }

@@ -110,7 +110,11 @@ impl Framebuffers {
         options: FramebufferOptions,
     ) -> Result<Arc<Framebuffer>, Arc<Error>> {
         let table = {
-            let mut tables = self.0.of_buffers.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut tables = self
+                .0
+                .of_buffers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             tables.entry(options).or_default().clone()
         };
         table.get_or_make(buffer, || {
@@ -125,14 +129,22 @@ impl Framebuffers {
 
     /// Forgets what is known of a buffer. Its framebuffer ends when nobody shows it any more.
     pub fn forget(&self, buffer: &DmaBuf) {
-        let tables = self.0.of_buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = self
+            .0
+            .of_buffers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let tables: Vec<_> = tables.values().cloned().collect();
         tables.iter().for_each(|table| table.forget(buffer));
     }
 
     /// Buffers of which something is known or was.
     pub fn len(&self) -> usize {
-        let tables = self.0.of_buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables = self
+            .0
+            .of_buffers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         tables.values().map(PerBuffer::len).sum()
     }
 
@@ -209,9 +221,17 @@ fn shown_as(own: Fourcc, wanted: Option<Fourcc>) -> Result<Fourcc, Error> {
     };
     let info = FormatInfo::of(own);
     let twins = info.map(|info| [info.opaque_twin(), info.alpha_twin()]);
-    match twins.into_iter().flatten().flatten().any(|twin| twin == wanted) {
+    match twins
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|twin| twin == wanted)
+    {
         true => Ok(wanted),
-        false => Err(Error::Format { from: own, to: wanted }),
+        false => Err(Error::Format {
+            from: own,
+            to: wanted,
+        }),
     }
 }
 
@@ -232,7 +252,9 @@ fn command(buffer: &DmaBuf, imported: &Imported, shape: &Shape) -> drm_mode_fb_c
         height: buffer.height(),
         pixel_format: shape.format.0,
         flags,
-        handles: imported.handles().map(|handle| handle.map_or(0, |handle| handle.raw())),
+        handles: imported
+            .handles()
+            .map(|handle| handle.map_or(0, |handle| handle.raw())),
         pitches: buffer.strides(),
         offsets: buffer.offsets(),
         modifier: modifiers,
@@ -265,7 +287,11 @@ impl Drop for Framebuffer {
         match kms::close_fb(self.device.as_fd(), self.id) {
             // Unplugged: the kernel ends it with the file description. Gone: the device was reset.
             Ok(()) | Err(Errno::ENODEV | Errno::ENOENT) => {}
-            Err(errno) => log::error!("{}: cannot close framebuffer {}: {errno}", self.device, self.id),
+            Err(errno) => log::error!(
+                "{}: cannot close framebuffer {}: {errno}",
+                self.device,
+                self.id
+            ),
         }
     }
 }
@@ -273,7 +299,11 @@ impl Drop for Framebuffer {
 impl fmt::Debug for Framebuffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (width, height) = self.size;
-        write!(f, "framebuffer {} of {}, {width}x{height} {}", self.id, self.device, self.format)
+        write!(
+            f,
+            "framebuffer {} of {}, {width}x{height} {}",
+            self.id, self.device, self.format
+        )
     }
 }
 

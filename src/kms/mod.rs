@@ -10,6 +10,7 @@
 //! - [`Presenter`]: shows a frame of any device, as it is if the screen takes it, else copied.
 //! - [`capture`]: what a screen shows, as a [`DmaBuf`](crate::DmaBuf) or written into one.
 
+pub mod capture;
 mod card;
 mod error;
 mod framebuffer;
@@ -18,6 +19,7 @@ mod output;
 mod property;
 mod saved;
 mod screen;
+mod swapchain;
 
 pub use card::{Card, PageFlip};
 pub use error::{Error, Operation};
@@ -28,6 +30,7 @@ pub use property::{Properties, Property};
 pub use screen::{
     Connector, ConnectorId, Crtc, CrtcId, Mode, Plane, PlaneId, PlaneKind, Screens, Status,
 };
+pub use swapchain::{Swapchain, SwapchainBuffer};
 
 use crate::Errno;
 use crate::device::Device;

@@ -179,7 +179,13 @@ impl PlaneIds {
         })
     }
 
-    fn set(&self, request: &mut Atomic, crtc: CrtcId, framebuffer: &Framebuffer, layer: &Layer<'_>) {
+    fn set(
+        &self,
+        request: &mut Atomic,
+        crtc: CrtcId,
+        framebuffer: &Framebuffer,
+        layer: &Layer<'_>,
+    ) {
         request.object(self.plane.0);
         request.set(self.framebuffer, framebuffer.id().into());
         request.set(self.crtc, crtc.0.into());
@@ -299,7 +305,9 @@ impl Output {
         })?;
         let planes = match card.is_atomic() {
             true => {
-                let planes = screens.planes_of(crtc).map(|plane| PlaneIds::of(card, plane));
+                let planes = screens
+                    .planes_of(crtc)
+                    .map(|plane| PlaneIds::of(card, plane));
                 planes.collect::<Result<_, _>>()?
             }
             false => Vec::new(),
@@ -414,12 +422,15 @@ impl Output {
             false => self.commit_legacy(layers, &framebuffers, options)?,
         };
         let mut pending = std::mem::take(&mut self.spare);
-        let shown = layers.iter().zip(framebuffers).map(|(layer, framebuffer)| Shown {
-            plane: layer.plane.unwrap_or(self.primary),
-            _framebuffer: framebuffer,
-            _buffer: layer.buffer.clone(),
-            _keep: layer.keep.clone(),
-        });
+        let shown = layers
+            .iter()
+            .zip(framebuffers)
+            .map(|(layer, framebuffer)| Shown {
+                plane: layer.plane.unwrap_or(self.primary),
+                _framebuffer: framebuffer,
+                _buffer: layer.buffer.clone(),
+                _keep: layer.keep.clone(),
+            });
         pending.extend(shown);
         self.pending = Some(pending);
         self.is_off = false;
@@ -466,7 +477,8 @@ impl Output {
                 None => Blob::new(&self.card, &mut self.mode.bytes())?,
             };
             self.request.object(self.connector.id.0);
-            self.request.set(self.ids.crtc_of_connector, self.crtc.id.0.into());
+            self.request
+                .set(self.ids.crtc_of_connector, self.crtc.id.0.into());
             self.request.object(self.crtc.id.0);
             self.request.set(self.ids.active, 1);
             self.request.set(self.ids.mode, blob.id.into());
@@ -482,7 +494,8 @@ impl Output {
                 name: "OUT_FENCE_PTR",
             };
             let property = self.ids.out_fence.ok_or_else(lacks)?;
-            self.request.set(property, std::ptr::from_mut(pointer) as u64);
+            self.request
+                .set(property, std::ptr::from_mut(pointer) as u64);
         }
         if let (Some(enabled), Some(id)) = (options.variable_refresh, self.ids.variable_refresh) {
             self.request.set(id, enabled.into());
@@ -514,7 +527,9 @@ impl Output {
                 && !boxes.is_empty()
             {
                 // As `struct drm_mode_rect`: four numbers of 32 bits.
-                let numbers = boxes.iter().flat_map(|part| [part.x1, part.y1, part.x2, part.y2]);
+                let numbers = boxes
+                    .iter()
+                    .flat_map(|part| [part.x1, part.y1, part.x2, part.y2]);
                 let mut bytes: Vec<u8> = numbers.flat_map(i32::to_ne_bytes).collect();
                 let blob = Blob::new(&self.card, &mut bytes)?;
                 self.request.set(id, blob.id.into());
@@ -522,7 +537,9 @@ impl Output {
             }
         }
         let is_used = |plane: PlaneId| {
-            let mut used = layers.iter().map(|layer| layer.plane.unwrap_or(self.primary));
+            let mut used = layers
+                .iter()
+                .map(|layer| layer.plane.unwrap_or(self.primary));
             used.any(|used| used == plane)
         };
         for ids in self.planes.iter().filter(|ids| !is_used(ids.plane)) {
@@ -557,16 +574,7 @@ impl Output {
             crate::Errno::EBUSY => Error::Pending,
             errno => failed(self.card.device(), Operation::Commit)(errno),
         })?;
-        if fence < 0 {
-            return Ok(None);
-        }
-        // SAFETY: the commit succeeded, so this is a new fd that nobody else knows.
-        let fence = unsafe { OwnedFd::from_raw_fd(fence) };
-        let fence = SyncFile::new(fence).map_err(|error| Error::Events {
-            device: self.card.to_string(),
-            errno: error.errno().unwrap_or(crate::Errno::EINVAL),
-        });
-        fence.map(Some)
+        out_fence(&self.card, fence)
     }
 
     /// What a device without atomic commits can show.
@@ -644,7 +652,9 @@ impl Output {
                         ids.clear(&mut self.request);
                     }
                 }
-                let off = self.request.commit(self.card.as_fd(), kms::ALLOW_MODESET, 0);
+                let off = self
+                    .request
+                    .commit(self.card.as_fd(), kms::ALLOW_MODESET, 0);
                 off.map_err(failed(device, Operation::Commit))?;
             }
             false => {
@@ -686,6 +696,20 @@ impl Output {
     }
 }
 
+/// The sync file that a commit has put where OUT_FENCE_PTR points; -1 if it was not asked to.
+pub(super) fn out_fence(card: &Card, fd: i32) -> Result<Option<SyncFile>, Error> {
+    if fd < 0 {
+        return Ok(None);
+    }
+    // SAFETY: the commit has succeeded, so this is a new fd that nobody else knows.
+    let fence = SyncFile::new(unsafe { OwnedFd::from_raw_fd(fd) });
+    let fence = fence.map_err(|error| Error::Events {
+        device: card.to_string(),
+        errno: error.errno().unwrap_or(crate::Errno::EINVAL),
+    });
+    fence.map(Some)
+}
+
 /// Framebuffers of a frame. Screens have a dozen planes at most.
 type Framebuffers = arrayvec::ArrayVec<Arc<Framebuffer>, 32>;
 
@@ -709,8 +733,10 @@ fn free_crtc<'a>(screens: &'a Screens, connector: &Connector) -> Result<&'a Crtc
         crtc.properties.value("ACTIVE").unwrap_or(0) == 0 && !screens.connectors.iter().any(feeds)
     };
     let found = possible().find(|crtc| u64::from(crtc.id.0) == own);
-    found.or_else(|| possible().find(is_free)).ok_or_else(|| Error::NoneFree {
-        connector: connector.name.clone(),
-        what: "CRTC",
-    })
+    found
+        .or_else(|| possible().find(is_free))
+        .ok_or_else(|| Error::NoneFree {
+            connector: connector.name.clone(),
+            what: "CRTC",
+        })
 }

@@ -47,7 +47,11 @@ impl Properties {
                 values: said.enums,
             })
         };
-        known.into_iter().map(property).collect::<Result<_, _>>().map(Self)
+        known
+            .into_iter()
+            .map(property)
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// The property with this name.

@@ -64,7 +64,9 @@ impl Saved {
         let of = |properties: &super::Properties, names: &[&str]| {
             let known = names.iter().filter_map(|name| properties.get(name));
             let known = known.filter(|property| !property.is_immutable);
-            known.map(|property| (property.id, property.value)).collect::<Vec<_>>()
+            known
+                .map(|property| (property.id, property.value))
+                .collect::<Vec<_>>()
         };
         let shows = |plane: &&Plane| {
             plane.properties.value("CRTC_ID") == Some(crtc.id.0.into())
@@ -75,7 +77,9 @@ impl Saved {
             connector: (connector.id.0, of(&connector.properties, &["CRTC_ID"])),
             crtc: (crtc.id.0, of(&crtc.properties, &["ACTIVE", "VRR_ENABLED"])),
             mode: (mode.id, bytes),
-            planes: planes.map(|plane| (plane.id, of(&plane.properties, &OF_PLANES))).collect(),
+            planes: planes
+                .map(|plane| (plane.id, of(&plane.properties, &OF_PLANES)))
+                .collect(),
         })
     }
 
@@ -102,7 +106,9 @@ impl Saved {
                 let planes = planes.into_iter().map(|(plane, values)| (plane.0, values));
                 for (object, values) in [connector, crtc.clone()].into_iter().chain(planes) {
                     request.object(object);
-                    values.iter().for_each(|(id, value)| request.set(*id, *value));
+                    values
+                        .iter()
+                        .for_each(|(id, value)| request.set(*id, *value));
                 }
                 request.object(crtc.0);
                 request.set(mode, blob.id.into());

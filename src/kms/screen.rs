@@ -232,7 +232,9 @@ impl Plane {
         };
         let implicit = || {
             let formats = said.formats.iter();
-            formats.map(|&format| (Fourcc(format), Modifier::INVALID)).collect()
+            formats
+                .map(|&format| (Fourcc(format), Modifier::INVALID))
+                .collect()
         };
         let kind = match properties.value("type") {
             Some(1) => PlaneKind::Primary,
@@ -252,7 +254,8 @@ impl Plane {
     /// Whether it takes buffers of this format and modifier. LINEAR buffers are taken where the driver has no
     /// modifiers, since its implicit layout is LINEAR for memory of other devices.
     pub fn takes(&self, fourcc: Fourcc, modifier: Modifier) -> bool {
-        let is_implicit = |known: Modifier| known == Modifier::INVALID && modifier == Modifier::LINEAR;
+        let is_implicit =
+            |known: Modifier| known == Modifier::INVALID && modifier == Modifier::LINEAR;
         let mut pairs = self.formats.iter();
         pairs.any(|&(format, known)| format == fourcc && (known == modifier || is_implicit(known)))
     }
@@ -264,9 +267,9 @@ impl Plane {
         let pairs = self.formats.iter().map(|&pair| {
             let (fourcc, modifier) = pair;
             // Without modifiers, what any device draws in rows is what the controller reads.
-            [(fourcc, modifier)].into_iter().chain(
-                (modifier == Modifier::INVALID).then_some((fourcc, Modifier::LINEAR)),
-            )
+            [(fourcc, modifier)]
+                .into_iter()
+                .chain((modifier == Modifier::INVALID).then_some((fourcc, Modifier::LINEAR)))
         });
         let formats: FormatSet = pairs.flatten().collect();
         Ok(Endpoint::plane(name, key, formats))
@@ -293,8 +296,17 @@ impl Screens {
         };
         let planes = kms::planes(fd).map_err(failed(device, Operation::GetPlane))?;
         Ok(Self {
-            connectors: known.connectors.iter().filter_map(connector).collect::<Result<_, _>>()?,
-            crtcs: known.crtcs.iter().enumerate().map(crtc).collect::<Result<_, _>>()?,
+            connectors: known
+                .connectors
+                .iter()
+                .filter_map(connector)
+                .collect::<Result<_, _>>()?,
+            crtcs: known
+                .crtcs
+                .iter()
+                .enumerate()
+                .map(crtc)
+                .collect::<Result<_, _>>()?,
             planes: planes
                 .into_iter()
                 .map(|id| Plane::read(card, id))
@@ -320,15 +332,35 @@ impl Screens {
     /// The planes that a CRTC can show.
     pub fn planes_of(&self, crtc: &Crtc) -> impl Iterator<Item = &Plane> {
         let bit = 1 << crtc.index;
-        self.planes.iter().filter(move |plane| plane.possible_crtcs & bit != 0)
+        self.planes
+            .iter()
+            .filter(move |plane| plane.possible_crtcs & bit != 0)
     }
 }
 
 /// As the kernel names it in sysfs (`drm_connector_enum_list`).
 fn type_name(kind: u32) -> &'static str {
     const NAMES: [&str; 21] = [
-        "Unknown", "VGA", "DVI-I", "DVI-D", "DVI-A", "Composite", "SVIDEO", "LVDS", "Component",
-        "DIN", "DP", "HDMI-A", "HDMI-B", "TV", "eDP", "Virtual", "DSI", "DPI", "Writeback", "SPI",
+        "Unknown",
+        "VGA",
+        "DVI-I",
+        "DVI-D",
+        "DVI-A",
+        "Composite",
+        "SVIDEO",
+        "LVDS",
+        "Component",
+        "DIN",
+        "DP",
+        "HDMI-A",
+        "HDMI-B",
+        "TV",
+        "eDP",
+        "Virtual",
+        "DSI",
+        "DPI",
+        "Writeback",
+        "SPI",
         "USB",
     ];
     NAMES.get(kind as usize).copied().unwrap_or("Unknown")

@@ -60,7 +60,12 @@ pub(crate) struct Resources {
 }
 
 nix::ioctl_readwrite!(mode_getresources, b'd', 0xa0, drm_sys::drm_mode_card_res);
-nix::ioctl_readwrite!(mode_getplaneresources, b'd', 0xb5, drm_sys::drm_mode_get_plane_res);
+nix::ioctl_readwrite!(
+    mode_getplaneresources,
+    b'd',
+    0xb5,
+    drm_sys::drm_mode_get_plane_res
+);
 nix::ioctl_readwrite!(mode_closefb, b'd', 0xd0, drm_sys::drm_mode_closefb);
 nix::ioctl_readwrite!(mode_atomic, b'd', 0xbc, drm_sys::drm_mode_atomic);
 
@@ -134,11 +139,7 @@ pub(crate) struct Connector {
 }
 
 /// `probe`: the screen is asked, which takes up to a second; else the kernel says what it knows.
-pub(crate) fn connector(
-    device: BorrowedFd<'_>,
-    id: u32,
-    probe: bool,
-) -> Result<Connector, Errno> {
+pub(crate) fn connector(device: BorrowedFd<'_>, id: u32, probe: bool) -> Result<Connector, Errno> {
     let (mut modes, mut encoders) = (Vec::new(), Vec::new());
     let info = retry(|| {
         let lists = (Some(&mut modes), Some(&mut encoders));
@@ -191,13 +192,20 @@ pub(crate) fn property(device: BorrowedFd<'_>, id: u32) -> Result<Property, Errn
         name: text(&info.name),
         flags: info.flags,
         values,
-        enums: enums.iter().map(|one| (text(&one.name), one.value)).collect(),
+        enums: enums
+            .iter()
+            .map(|one| (text(&one.name), one.value))
+            .collect(),
     })
 }
 
 /// A C string in an array of fixed size.
 pub(crate) fn text(bytes: &[std::ffi::c_char]) -> String {
-    let bytes: Vec<u8> = bytes.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
+    let bytes: Vec<u8> = bytes
+        .iter()
+        .map(|&c| c as u8)
+        .take_while(|&c| c != 0)
+        .collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -223,7 +231,10 @@ pub(crate) fn destroy_blob(device: BorrowedFd<'_>, id: u32) -> Result<(), Errno>
 /// DRM_IOCTL_MODE_ADDFB2.
 pub(crate) fn add_fb2(device: BorrowedFd<'_>, fb: &drm_mode_fb_cmd2) -> Result<u32, Errno> {
     let added = retry(|| {
-        let (size, planes) = ((fb.width, fb.height), (&fb.handles, &fb.pitches, &fb.offsets));
+        let (size, planes) = (
+            (fb.width, fb.height),
+            (&fb.handles, &fb.pitches, &fb.offsets),
+        );
         let format = (fb.pixel_format, &fb.modifier, fb.flags);
         let (handles, pitches, offsets) = planes;
         mode::add_fb2(

@@ -23,6 +23,8 @@ mod handles;
 mod handover;
 mod identity;
 mod kernel;
+#[cfg(feature = "kms")]
+mod kms;
 mod memory;
 mod negotiation;
 mod peer;

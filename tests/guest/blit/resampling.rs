@@ -173,8 +173,10 @@ fn pictures_are_scaled_and_turned_by_every_strategy() {
                         filter,
                     });
                     let copy = blitter.blit(&from, &to, &info).unwrap();
-                    copy.wait(PATIENCE)
-                        .unwrap_or_else(|failure| panic!("{what}: {failure}"));
+                    copy.wait(PATIENCE).unwrap_or_else(|failure| {
+                        let verdict = blitter.settle_wait(&from, &to, &info, PATIENCE);
+                        panic!("{what}: {failure}\n{verdict:?}")
+                    });
                     let rows = read(&to);
                     let places = [(15, 25), (85, 25), (15, 55), (85, 55)];
                     for (place, quarter) in places.into_iter().zip(turned(transform)) {

@@ -15,6 +15,8 @@ pub(crate) fn add(root: &Path, name: &str) -> Result<()> {
     for part in [
         "",
         "planes/plane",
+        "planes/overlay",
+        "planes/cursor",
         "crtcs/crtc",
         "encoders/encoder",
         "connectors/connector",
@@ -23,9 +25,14 @@ pub(crate) fn add(root: &Path, name: &str) -> Result<()> {
         fs::create_dir(&directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
     }
-    write(&device.join("planes/plane/type"), "1")?;
+    for (plane, kind) in [("plane", "1"), ("overlay", "0"), ("cursor", "2")] {
+        write(&device.join("planes").join(plane).join("type"), kind)?;
+    }
+    write(&device.join("crtcs/crtc/writeback"), "1")?;
     let links = [
         ("planes/plane/possible_crtcs", "crtcs/crtc"),
+        ("planes/overlay/possible_crtcs", "crtcs/crtc"),
+        ("planes/cursor/possible_crtcs", "crtcs/crtc"),
         ("encoders/encoder/possible_crtcs", "crtcs/crtc"),
         ("connectors/connector/possible_encoders", "encoders/encoder"),
     ];

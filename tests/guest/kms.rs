@@ -1,0 +1,129 @@
+//! Screens: framebuffers, planes, page flips, and what is on the screen afterwards.
+
+mod framebuffers;
+mod outputs;
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use primeshare::alloc::{Allocator, Dumb};
+use primeshare::kms::capture::{self, Writeback};
+use primeshare::kms::{Card, Connector, Crtc, Output, OutputConfig, Screens, Status};
+use primeshare::sync::{Access, BufferMapping};
+use primeshare::{Device, DmaBuf, Fourcc, Request};
+
+use crate::support::PATIENCE;
+
+/// The program's side: an fd of its own, by which it is the device's master.
+pub(crate) struct Program {
+    pub(crate) master: File,
+    pub(crate) card: Card,
+    pub(crate) screens: Screens,
+}
+
+impl Program {
+    pub(crate) fn on(device: &Device) -> Self {
+        let path = &device.node().path;
+        let master = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        let card = Card::new(&master).unwrap();
+        card.show_writeback().unwrap();
+        let screens = card.screens(true).unwrap();
+        Self {
+            master,
+            card,
+            screens,
+        }
+    }
+
+    pub(crate) fn connector(&self) -> &Connector {
+        let mut connectors = self.screens.connectors.iter();
+        let is_screen = |connector: &&Connector| {
+            !connector.is_writeback && connector.status == Status::Connected
+        };
+        connectors.find(is_screen).expect("a screen is plugged in")
+    }
+
+    pub(crate) fn output(&self) -> Output {
+        let config = OutputConfig::new(self.connector().id);
+        Output::new(&self.card, &self.screens, &config).unwrap()
+    }
+
+    pub(crate) fn crtc(&self, output: &Output) -> &Crtc {
+        self.screens.crtc(output.crtc()).unwrap()
+    }
+
+    /// Waits for the page flip of the output.
+    pub(crate) fn wait_for_flip(&self, output: &mut Output) {
+        let end = Instant::now() + PATIENCE;
+        while output.is_pending() {
+            assert!(Instant::now() < end, "no page flip came");
+            wait_readable(&self.card, Duration::from_secs(1));
+            for flip in self.card.read_events().unwrap() {
+                assert!(output.page_flip(&flip));
+            }
+        }
+    }
+
+    /// What the screen shows, by the writeback connector.
+    pub(crate) fn picture(&self, output: &Output) -> Vec<[u8; 3]> {
+        let connector = self
+            .screens
+            .connectors
+            .iter()
+            .find(|connector| connector.is_writeback);
+        let connector = connector.expect("vkms has a writeback connector");
+        let mut writeback = Writeback::new(&self.card, connector, self.crtc(output)).unwrap();
+        assert!(writeback.formats().contains(&Fourcc::XRGB8888));
+        let (width, height) = output.mode().size();
+        let request = Request::new(width, height, Fourcc::XRGB8888);
+        let buffer = Dumb::new(self.card.device()).allocate(&request).unwrap();
+        fill(&buffer, |_, _| [9, 9, 9]);
+        writeback.write(&buffer).unwrap().wait(PATIENCE).unwrap();
+        pixels(&buffer)
+    }
+
+    /// The dma-buf on the output's primary plane.
+    pub(crate) fn on_screen(&self, output: &Output) -> Option<DmaBuf> {
+        capture::on_plane(&self.card, output.primary()).unwrap()
+    }
+}
+
+pub(crate) fn wait_readable(fd: impl AsFd, time: Duration) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::try_from(time).unwrap()).unwrap();
+}
+
+/// Blue, green and red of each pixel, by column and row.
+pub(crate) fn fill(buffer: &DmaBuf, pixel: impl Fn(u32, u32) -> [u8; 3]) {
+    let mut map = BufferMapping::new(buffer).unwrap();
+    let mut access = map.begin_wait(Access::Write, PATIENCE).unwrap();
+    for (y, mut row) in access.plane_mut(0).unwrap().into_rows().enumerate() {
+        let pixels = (0..buffer.width()).flat_map(|x| {
+            let [b, g, r] = pixel(x, y as u32);
+            [b, g, r, 255]
+        });
+        row.write(0, &pixels.collect::<Vec<u8>>()).unwrap();
+    }
+    access.end().unwrap();
+}
+
+/// Blue, green and red of each pixel of a buffer, row by row.
+pub(crate) fn pixels(buffer: &DmaBuf) -> Vec<[u8; 3]> {
+    let rows = crate::blit::read(buffer);
+    let pixels = rows.iter().flat_map(|row| row.chunks(4));
+    pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect()
+}
+
+/// A picture in which every pixel is of its own.
+pub(crate) fn marked(seed: u32) -> impl Fn(u32, u32) -> [u8; 3] {
+    move |x, y| {
+        let mixed = (x ^ y << 12 ^ seed << 24).wrapping_mul(0x9e37_79b1);
+        [mixed as u8, (mixed >> 8) as u8, (mixed >> 16) as u8]
+    }
+}

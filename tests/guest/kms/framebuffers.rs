@@ -1,0 +1,144 @@
+//! Framebuffers: what is refused, and what is kept.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use primeshare::alloc::{Allocator, Dumb};
+use primeshare::buffer::{BufferFlags, PlaneRef};
+use primeshare::kms::{Error, FramebufferOptions, Framebuffers, Operation};
+use primeshare::{BufferDesc, Device, DmaBuf, ErrorKind, Fourcc, Modifier, Request, buffer};
+
+use crate::support::{buffer_on, in_guest};
+
+fn get(framebuffers: &Framebuffers, buffer: &DmaBuf) -> Result<u32, Error> {
+    let options = FramebufferOptions::default();
+    let framebuffer = framebuffers.get(buffer, options);
+    framebuffer
+        .map(|framebuffer| framebuffer.id())
+        .map_err(Arc::unwrap_or_clone)
+}
+
+/// The memory of a buffer, described otherwise.
+fn described(buffer: &DmaBuf, desc: BufferDesc, offset: u32, stride: u32) -> DmaBuf {
+    let plane = PlaneRef {
+        fd: buffer.objects()[0].as_fd(),
+        offset,
+        stride,
+    };
+    DmaBuf::from_borrowed(desc, [plane]).unwrap()
+}
+
+#[test]
+fn a_buffer_has_one_framebuffer_on_a_device_for_as_long_as_it_lives() {
+    in_guest(|guest| {
+        let device = guest.vkms();
+        let framebuffers = Framebuffers::new(&device).unwrap();
+        let buffer = buffer_on(&guest.vgem());
+        let id = get(&framebuffers, &buffer).unwrap();
+        assert_eq!(get(&framebuffers, &buffer.clone()), Ok(id));
+        let opaque = FramebufferOptions::default().format(Fourcc::ARGB8888);
+        let other = framebuffers.get(&buffer, opaque).unwrap();
+        assert_ne!(other.id(), id);
+        assert_eq!(other.format(), Fourcc::ARGB8888);
+        assert_eq!(framebuffers.len(), 2);
+        let exists = |id| {
+            use drm::control::Device as _;
+            let known = Kms(&device).resource_handles().unwrap();
+            let mut known = known.framebuffers().iter().copied();
+            known.any(|framebuffer| u32::from(framebuffer) == id)
+        };
+        assert!(exists(id));
+        drop(buffer);
+        assert!(!exists(id));
+        assert!(exists(other.id()), "somebody has it");
+        assert!(framebuffers.is_empty());
+    });
+}
+
+struct Kms<'a>(&'a Device);
+
+impl AsFd for Kms<'_> {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl drm::Device for Kms<'_> {}
+impl drm::control::Device for Kms<'_> {}
+
+#[test]
+fn what_is_no_framebuffer_is_refused_with_the_reason_and_asked_once() {
+    in_guest(|guest| {
+        let device = guest.vkms();
+        let framebuffers = Framebuffers::new(&device).unwrap();
+        let request = Request::new(64, 64, Fourcc::XRGB8888);
+        let buffer = Dumb::new(&guest.vgem()).allocate(&request).unwrap();
+        let desc = *buffer.desc();
+        let refused = |buffer: &DmaBuf| {
+            let error = get(&framebuffers, buffer).unwrap_err();
+            assert_eq!(get(&framebuffers, buffer), Err(error.clone()));
+            error
+        };
+        // The kernel takes both of vkms.
+        let odd = described(&buffer, desc, 0, 258);
+        assert!(matches!(
+            refused(&odd),
+            Error::Buffer(buffer::Error::Misaligned { .. })
+        ));
+        let odd = described(&buffer, desc, 2, 256);
+        assert!(matches!(
+            refused(&odd),
+            Error::Buffer(buffer::Error::Misaligned { .. })
+        ));
+        let upside_down = described(&buffer, desc.with_flags(BufferFlags::Y_INVERT), 0, 256);
+        assert_eq!(refused(&upside_down), Error::Flags(BufferFlags::Y_INVERT));
+        let implicit = described(&buffer, desc.with_modifier(Modifier::INVALID), 0, 256);
+        assert_eq!(refused(&implicit), Error::ImplicitLayout);
+        let own = FramebufferOptions::default().implicit();
+        assert!(framebuffers.get(&implicit, own).is_ok());
+        let as_other = FramebufferOptions::default().format(Fourcc::RGB565);
+        let (from, to) = (Fourcc::XRGB8888, Fourcc::RGB565);
+        let other = framebuffers.get(&buffer, as_other).unwrap_err();
+        assert_eq!(*other, Error::Format { from, to });
+        let tiled = described(
+            &buffer,
+            desc.with_modifier(Modifier(0x0100_0000_0000_0001)),
+            0,
+            256,
+        );
+        let error = refused(&tiled);
+        assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+        let is_of_kernel =
+            |operation| matches!(error, Error::Kernel { operation: o, .. } if o == operation);
+        assert!(is_of_kernel(Operation::AddFramebuffer));
+    });
+}
+
+#[test]
+fn a_framebuffer_that_is_too_large_is_refused_before_the_kernel_is_asked() {
+    in_guest(|guest| {
+        let framebuffers = Framebuffers::new(&guest.vkms()).unwrap();
+        let request = Request::new(20_000, 4, Fourcc::XRGB8888);
+        let buffer = Dumb::new(&guest.vgem()).allocate(&request).unwrap();
+        let error = get(&framebuffers, &buffer).unwrap_err();
+        assert!(
+            matches!(error, Error::FramebufferSize { width: 20_000, .. }),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn two_hundred_buffers_come_and_go_with_their_framebuffers() {
+    in_guest(|guest| {
+        let (vgem, device) = (guest.vgem(), guest.vkms());
+        let framebuffers = Framebuffers::new(&device).unwrap();
+        for _ in 0..200 {
+            let buffer = buffer_on(&vgem);
+            let id = get(&framebuffers, &buffer).unwrap();
+            assert_eq!(get(&framebuffers, &buffer), Ok(id));
+        }
+        assert!(framebuffers.is_empty());
+        assert_eq!(device.stats().handles, 0, "{device:?}");
+    });
+}

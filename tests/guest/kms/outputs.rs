@@ -1,0 +1,220 @@
+//! Pictures reach the screen, and nothing else does.
+
+use primeshare::alloc::{Allocator, Dumb, Udmabuf};
+use primeshare::kms::{CommitOptions, Error, Layer, PlaneKind, Position};
+use primeshare::{Device, DmaBuf, Fourcc, Request};
+
+use super::{Program, fill, marked, pixels};
+use crate::support::{Guest, in_guest};
+
+fn request(size: (u32, u32)) -> Request {
+    Request::new(size.0, size.1, Fourcc::XRGB8888)
+}
+
+/// Pairs of who makes a buffer and who shows it.
+fn shown_on(guest: &Guest, size: (u32, u32)) -> Vec<(String, DmaBuf, Device)> {
+    let (vgem, vkms) = (guest.vgem(), guest.vkms());
+    let mut pairs = Vec::new();
+    let mut add = |name: &str, buffer: DmaBuf, device: &Device| {
+        pairs.push((format!("{name} on {device}"), buffer, device.clone()));
+    };
+    let dumb = |device: &Device| Dumb::new(device).allocate(&request(size)).unwrap();
+    add("vgem's", dumb(&vgem), &vkms);
+    add("its own", dumb(&vkms), &vkms);
+    add(
+        "a udmabuf",
+        Udmabuf::open().unwrap().allocate(&request(size)).unwrap(),
+        &vkms,
+    );
+    if guest.has_third() {
+        add("the first vkms'", dumb(&vkms), &guest.third());
+    }
+    pairs
+}
+
+#[test]
+fn the_screen_shows_the_pixels_of_any_devices_buffer_and_the_buffer_itself() {
+    in_guest(|guest| {
+        let size = Program::on(&guest.vkms()).output().mode().size();
+        for (name, buffer, device) in shown_on(guest, size) {
+            let program = Program::on(&device);
+            let mut output = program.output();
+            fill(&buffer, marked(1));
+            let layers = [Layer::new(&buffer)];
+            output.test(&layers).unwrap();
+            output.commit(&layers, CommitOptions::default()).unwrap();
+            program.wait_for_flip(&mut output);
+            assert!(program.picture(&output) == pixels(&buffer), "{name}");
+            let shown = program.on_screen(&output).expect("something is shown");
+            assert_eq!(shown.id(), buffer.id(), "{name}");
+            assert_eq!(shown.desc(), buffer.desc(), "{name}");
+            drop(shown);
+            output.restore_wait().unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_frame_before_is_let_go_of_when_the_next_is_shown() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let program = Program::on(&vkms);
+        let mut output = program.output();
+        let size = output.mode().size();
+        let dumb = Dumb::new(program.card.device());
+        let frames = [1, 2, 3].map(|seed| {
+            let buffer = dumb.allocate(&request(size)).unwrap();
+            fill(&buffer, marked(seed));
+            buffer
+        });
+        for _ in 0..3 {
+            for frame in &frames {
+                output
+                    .commit(&[Layer::new(frame)], CommitOptions::default())
+                    .unwrap();
+                let again = output.commit(&[Layer::new(frame)], CommitOptions::default());
+                assert_eq!(again.unwrap_err(), Error::Pending);
+                program.wait_for_flip(&mut output);
+                assert!(program.picture(&output) == pixels(frame));
+            }
+        }
+        // One for each, however often they were shown.
+        assert_eq!(program.card.framebuffers().len(), frames.len());
+        drop(frames);
+    });
+}
+
+#[test]
+fn an_overlay_and_a_cursor_lie_on_top_and_go_again() {
+    in_guest(|guest| {
+        let vkms = guest.third();
+        let program = Program::on(&vkms);
+        let mut output = program.output();
+        let crtc = program.crtc(&output);
+        let kinds = [PlaneKind::Overlay, PlaneKind::Cursor];
+        let planes = program
+            .screens
+            .planes_of(crtc)
+            .filter(|plane| kinds.contains(&plane.kind));
+        let planes: Vec<_> = planes.map(|plane| plane.id).collect();
+        let (width, height) = output.mode().size();
+        let dumb = Dumb::new(program.card.device());
+        let below = dumb.allocate(&request((width, height))).unwrap();
+        fill(&below, marked(1));
+        let small = dumb.allocate(&request((64, 64))).unwrap();
+        fill(&small, marked(2));
+        let show = |output: &mut _, layers: &[Layer<'_>]| {
+            let output: &mut primeshare::kms::Output = output;
+            output.test(layers).unwrap();
+            output.commit(layers, CommitOptions::default()).unwrap();
+            program.wait_for_flip(output);
+            program.picture(output)
+        };
+        for plane in planes {
+            let place = Position {
+                x: 100,
+                y: 50,
+                width: 64,
+                height: 64,
+            };
+            let on_top = Layer::new(&small).plane(plane).position(place);
+            let shown = show(&mut output, &[Layer::new(&below), on_top]);
+            let (below, small) = (pixels(&below), pixels(&small));
+            for y in 0..height {
+                for x in 0..width {
+                    let pixel = shown[(y * width + x) as usize];
+                    let inside = (100..164).contains(&x) && (50..114).contains(&y);
+                    let expected = match inside {
+                        true => small[((y - 50) * 64 + x - 100) as usize],
+                        false => below[(y * width + x) as usize],
+                    };
+                    assert_eq!(pixel, expected, "plane {plane} at {x},{y}");
+                }
+            }
+        }
+        let alone = show(&mut output, &[Layer::new(&below)]);
+        assert!(alone == pixels(&below), "the cursor has gone");
+    });
+}
+
+#[test]
+fn a_screen_shows_again_what_it_showed_before() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let program = Program::on(&vkms);
+        let mut before = program.output();
+        let size = before.mode().size();
+        let dumb = Dumb::new(program.card.device());
+        let buffers = [1, 2].map(|seed| {
+            let buffer = dumb.allocate(&request(size)).unwrap();
+            fill(&buffer, marked(seed));
+            buffer
+        });
+        let show = |output: &mut primeshare::kms::Output, buffer: &DmaBuf| {
+            output
+                .commit(&[Layer::new(buffer)], CommitOptions::default())
+                .unwrap();
+            program.wait_for_flip(output);
+        };
+        show(&mut before, &buffers[0]);
+        let other = Program {
+            screens: program.card.screens(false).unwrap(),
+            card: program.card.clone(),
+            master: program.master.try_clone().unwrap(),
+        };
+        let mut output = other.output();
+        show(&mut output, &buffers[1]);
+        assert!(program.picture(&output) == pixels(&buffers[1]));
+        output.restore_wait().unwrap();
+        assert!(program.picture(&before) == pixels(&buffers[0]));
+        before.restore_wait().unwrap();
+        let off = program.card.screens(false).unwrap();
+        assert!(
+            off.crtcs
+                .iter()
+                .all(|crtc| crtc.properties.get("ACTIVE").unwrap().value == 0)
+        );
+    });
+}
+
+#[test]
+fn who_is_not_the_master_is_told_so() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let first = Program::on(&vkms);
+        let second = Program::on(&vkms);
+        let mut output = second.output();
+        let dumb = Dumb::new(second.card.device());
+        let buffer = dumb.allocate(&request(output.mode().size())).unwrap();
+        let layers = [Layer::new(&buffer)];
+        let refused = output
+            .commit(&layers, CommitOptions::default())
+            .unwrap_err();
+        assert!(matches!(refused, Error::NotMaster { .. }), "{refused}");
+        assert!(matches!(output.test(&layers), Err(Error::NotMaster { .. })));
+        drop(first);
+    });
+}
+
+#[test]
+fn an_out_fence_is_signalled_when_the_frame_is_shown() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let program = Program::on(&vkms);
+        let mut output = program.output();
+        let dumb = Dumb::new(program.card.device());
+        let buffer = dumb.allocate(&request(output.mode().size())).unwrap();
+        let layers = [Layer::new(&buffer)];
+        let fence = output
+            .commit(&layers, CommitOptions::default().out_fence())
+            .unwrap();
+        fence
+            .expect("one was asked for")
+            .wait(crate::support::PATIENCE)
+            .unwrap();
+        program.wait_for_flip(&mut output);
+        let none = output.commit(&layers, CommitOptions::default()).unwrap();
+        assert!(none.is_none());
+        program.wait_for_flip(&mut output);
+    });
+}
