@@ -122,6 +122,10 @@ pub enum Error {
     /// A buffer for the screen could not be allocated.
     #[error(transparent)]
     Allocate(alloc::Error),
+    /// A frame cannot be copied for the screen.
+    #[cfg(feature = "blit")]
+    #[error("the frame cannot be copied for the screen: {0}")]
+    Blit(crate::blit::Error),
     /// All buffers of the swapchain are in use.
     #[error("all {0} buffers are in use")]
     NoBuffer(usize),
@@ -229,6 +233,8 @@ impl Error {
             Self::Buffer(error) => error.kind(),
             Self::Gem(error) => error.kind(),
             Self::Allocate(error) => error.kind(),
+            #[cfg(feature = "blit")]
+            Self::Blit(error) => error.kind(),
             Self::FramebufferSize { .. } | Self::ImplicitLayout | Self::Flags(_) => {
                 ErrorKind::Refused
             }
@@ -249,6 +255,8 @@ impl Error {
             Self::Buffer(error) => error.errno(),
             Self::Gem(error) => error.errno(),
             Self::Allocate(error) => error.errno(),
+            #[cfg(feature = "blit")]
+            Self::Blit(error) => error.errno(),
             _ => None,
         }
     }

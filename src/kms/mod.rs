@@ -7,7 +7,7 @@
 //! - [`Card`]: the program's fd, and what the device has: connectors, CRTCs, planes with their formats.
 
 //! - [`Swapchain`]: buffers that take turns, with their age and damage.
-//! - [`Presenter`]: shows a frame of any device, as it is if the screen takes it, else copied.
+//! - `Presenter` (with the feature `blit`): shows a frame of any device, as it is if the screen takes it, else copied.
 //! - [`capture`]: what a screen shows, as a [`DmaBuf`](crate::DmaBuf) or written into one.
 
 pub mod capture;
@@ -16,6 +16,8 @@ mod error;
 mod framebuffer;
 mod layer;
 mod output;
+#[cfg(feature = "blit")]
+mod presenter;
 mod property;
 mod saved;
 mod screen;
@@ -26,6 +28,8 @@ pub use error::{Error, Operation};
 pub use framebuffer::{Framebuffer, FramebufferOptions, Framebuffers};
 pub use layer::{Layer, Position};
 pub use output::{CommitOptions, Output, OutputConfig};
+#[cfg(feature = "blit")]
+pub use presenter::{Dropped, Event, PresentInfo, Presenter, Way};
 pub use property::{Properties, Property};
 pub use screen::{
     Connector, ConnectorId, Crtc, CrtcId, Mode, Plane, PlaneId, PlaneKind, Screens, Status,

@@ -381,6 +381,12 @@ impl Output {
         }
     }
 
+    /// Whether frames can bring a fence that the display controller waits for (`IN_FENCE_FD` of the primary plane).
+    pub fn takes_fences(&self) -> bool {
+        let mut planes = self.planes.iter();
+        planes.any(|ids| ids.plane == self.primary && ids.fence.is_some())
+    }
+
     /// Whether a frame was handed over and is not on the screen yet.
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()

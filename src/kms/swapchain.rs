@@ -106,10 +106,17 @@ impl Swapchain {
     /// Counts a frame that was handed to the screen in this buffer, with what differs from the frame before.
     pub fn presented(&mut self, buffer: &mut SwapchainBuffer, damage: Damage<'_>) {
         buffer.is_presented = true;
-        self.frames += 1;
-        if let Some(slot) = self.slots.get_mut(buffer.index) {
+        self.passed(damage);
+        let is_it = |slot: &&mut Slot| Arc::ptr_eq(&slot.users, &buffer.users);
+        // Not after `replace`.
+        if let Some(slot) = self.slots.get_mut(buffer.index).filter(is_it) {
             slot.frame = Some(self.frames);
         }
+    }
+
+    /// Counts a frame that was shown from a buffer of somebody else's, with what differs from the frame before.
+    pub fn passed(&mut self, damage: Damage<'_>) {
+        self.frames += 1;
         let (width, height) = (self.request.width, self.request.height);
         let all = DamageBox {
             x1: 0,

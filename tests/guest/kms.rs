@@ -2,6 +2,7 @@
 
 mod framebuffers;
 mod outputs;
+mod presenting;
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;

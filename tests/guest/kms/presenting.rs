@@ -1,0 +1,223 @@
+//! Frames of any device on a screen: as they are, or copied.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use primeshare::alloc::{Allocator, Dumb};
+use primeshare::blit::{BlitDevice, Blitter, Options};
+use primeshare::buffer::{Damage, DamageBox};
+use primeshare::kms::{Dropped, Event, PresentInfo, Presenter, Swapchain, Way};
+use primeshare::{Device, DmaBuf, Fourcc, Request};
+
+use super::{Program, fill, marked, pixels, wait_readable};
+use crate::vulkan::fences::Gate;
+use crate::support::{Guest, PATIENCE, in_guest};
+
+/// The program with its loop.
+pub(crate) struct Loop {
+    program: Program,
+    pub(crate) presenter: Presenter,
+}
+
+impl Loop {
+    pub(crate) fn new(guest: &Guest, source: &Device, screen: &Device) -> Self {
+        let program = Program::on(screen);
+        let output = program.output();
+        let gpu = guest.physical();
+        let sides = (
+            BlitDevice::new(source, Some(&gpu)),
+            BlitDevice::new(program.card.device(), Some(&gpu)),
+        );
+        let blitter = Blitter::new(sides.0, sides.1, &Options::default()).unwrap();
+        let (width, height) = output.mode().size();
+        let request = Request::new(width, height, Fourcc::XRGB8888);
+        let swapchain = Swapchain::new(Dumb::new(program.card.device()), request, 3);
+        Self {
+            program,
+            presenter: Presenter::new(output, blitter, swapchain).unwrap(),
+        }
+    }
+
+    pub(crate) fn size(&self) -> (u32, u32) {
+        self.presenter.output().mode().size()
+    }
+
+    /// Events until there is one.
+    pub(crate) fn events(&mut self) -> Vec<Event> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            for flip in self.program.card.read_events().unwrap() {
+                assert!(self.presenter.page_flip(&flip));
+            }
+            let events = self.presenter.dispatch();
+            if !events.is_empty() {
+                return events;
+            }
+            assert!(Instant::now() < end, "nothing came of the frame");
+            self.wait();
+        }
+    }
+
+    fn wait(&self) {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let fds = [self.program.card.as_fd(), self.presenter.as_fd()];
+        let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        poll(&mut fds, PollTimeout::from(1000_u16)).unwrap();
+    }
+
+    /// Presents a frame and waits until it is shown.
+    pub(crate) fn show(&mut self, frame: &DmaBuf, info: &PresentInfo<'_>) -> Way {
+        let number = self.presenter.present(frame, info).unwrap();
+        match &self.events()[..] {
+            [Event::Shown { frame, way, .. }] if *frame == number => way.clone(),
+            events => panic!("{events:?}"),
+        }
+    }
+
+    pub(crate) fn picture(&self) -> Vec<[u8; 3]> {
+        self.program.picture(self.presenter.output())
+    }
+}
+
+fn frame(device: &Device, (width, height): (u32, u32), fourcc: Fourcc) -> DmaBuf {
+    let request = Request::new(width, height, fourcc);
+    Dumb::new(device).allocate(&request).unwrap()
+}
+
+#[test]
+fn a_frame_that_the_screen_takes_is_shown_as_it_is_and_another_is_copied() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::new(guest, &vgem, &vkms);
+        let (width, height) = program.size();
+        let taken = frame(&vgem, (width, height), Fourcc::XRGB8888);
+        fill(&taken, marked(1));
+        // vkms does not scale.
+        let other = frame(&vgem, (width / 2, height / 2), Fourcc::XRGB8888);
+        fill(&other, |_, _| [10, 20, 30]);
+        for _ in 0..3 {
+            assert_eq!(program.show(&taken, &PresentInfo::default()), Way::Direct);
+            let shown = program
+                .program
+                .on_screen(program.presenter.output())
+                .unwrap();
+            assert_eq!(shown.id(), taken.id());
+            assert!(program.picture() == pixels(&taken));
+            let way = program.show(&other, &PresentInfo::default());
+            assert!(matches!(way, Way::Copied(_)), "{way:?}");
+            assert!(program.picture().iter().all(|pixel| *pixel == [10, 20, 30]));
+        }
+    });
+}
+
+#[test]
+fn a_copied_frame_has_all_that_changed_since_its_buffer_was_shown() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::new(guest, &vgem, &vkms);
+        let (width, height) = program.size();
+        // Of the screen's size, and yet copied: the plane does not list the format.
+        let other = frame(&vgem, (width, height), Fourcc::XRGB8888);
+        let small = frame(&vgem, (width / 2, height / 2), Fourcc::XRGB8888);
+        fill(&small, |_, _| [0; 3]);
+        fill(&other, |_, _| [0; 3]);
+        program.show(&small, &PresentInfo::default());
+        let mut expected = vec![[0; 3]; (width * height) as usize];
+        for step in 0..12_u32 {
+            let at = (8 * step, 4 * step);
+            let color = [step as u8 + 1; 3];
+            let boxes = [DamageBox {
+                x1: at.0 as i32,
+                y1: at.1 as i32,
+                x2: at.0 as i32 + 8,
+                y2: at.1 as i32 + 4,
+            }];
+            let inside = |x: u32, y: u32, scale: u32| {
+                (at.0 * scale..(at.0 + 8) * scale).contains(&x)
+                    && (at.1 * scale..(at.1 + 4) * scale).contains(&y)
+            };
+            let before = pixels(&small);
+            fill(&small, |x, y| match inside(x, y, 1) {
+                true => color,
+                false => before[(y * width / 2 + x) as usize],
+            });
+            let info = PresentInfo::default().damage(Damage::Boxes(&boxes));
+            assert!(matches!(program.show(&small, &info), Way::Copied(_)));
+            for y in 0..height {
+                for x in 0..width {
+                    if inside(x, y, 2) {
+                        expected[(y * width + x) as usize] = color;
+                    }
+                }
+            }
+            let shown = program.picture();
+            // Scaled pixels beside a change are mixed; those in the middle of one are not.
+            for y in (1..height).step_by(4) {
+                for x in (1..width).step_by(8) {
+                    let at = ((y + 1) * width + x + 2) as usize;
+                    assert_eq!(shown[at], expected[at], "step {step}: {x},{y}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_frame_waits_for_its_fence_and_nothing_else_does() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::new(guest, &vgem, &vkms);
+        let size = program.size();
+        let halves = (size.0 / 2, size.1 / 2);
+        for (size, is_direct) in [(size, true), (halves, false)] {
+            let [before, after] = [1, 2].map(|seed| {
+                let frame = frame(&vgem, size, Fourcc::XRGB8888);
+                fill(&frame, |_, _| [seed; 3]);
+                frame
+            });
+            program.show(&before, &PresentInfo::default());
+            let (gate, fence) = Gate::new(&vgem);
+            let info = PresentInfo::default().fence(fence.as_fd());
+            program.presenter.present(&after, &info).unwrap();
+            assert!(!program.presenter.is_ready());
+            wait_readable(&program.presenter, Duration::from_millis(20));
+            assert!(program.presenter.dispatch().is_empty());
+            assert!(program.picture().iter().all(|pixel| *pixel == [1; 3]));
+            gate.open();
+            match &program.events()[..] {
+                [Event::Shown { way, .. }] => assert_eq!(*way == Way::Direct, is_direct),
+                events => panic!("{events:?}"),
+            }
+            assert!(program.picture().iter().all(|pixel| *pixel == [2; 3]));
+        }
+    });
+}
+
+#[test]
+fn a_frame_whose_fence_does_not_come_is_left_out_at_its_deadline() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::new(guest, &vgem, &vkms);
+        let size = program.size();
+        let [before, after] = [1, 2].map(|seed| {
+            let frame = frame(&vgem, size, Fourcc::XRGB8888);
+            fill(&frame, |_, _| [seed; 3]);
+            frame
+        });
+        program.show(&before, &PresentInfo::default());
+        let (gate, fence) = Gate::new(&vgem);
+        let deadline = Instant::now() + Duration::from_millis(30);
+        let info = PresentInfo::default()
+            .fence(fence.as_fd())
+            .deadline(deadline);
+        let late = program.presenter.present(&after, &info).unwrap();
+        match &program.events()[..] {
+            [Event::Dropped { frame, why }] => assert_eq!((*frame, why), (late, &Dropped::Late)),
+            events => panic!("{events:?}"),
+        }
+        assert!(program.picture().iter().all(|pixel| *pixel == [1; 3]));
+        assert_eq!(program.show(&after, &PresentInfo::default()), Way::Direct);
+        assert!(program.picture().iter().all(|pixel| *pixel == [2; 3]));
+        gate.open();
+    });
+}
