@@ -38,6 +38,8 @@ const AT_ONCE: usize = 2;
 const TIME: Duration = Duration::from_millis(50);
 /// How long a trial may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same of Vulkan devices that are the CPU, which may have other things to do: a shader is compiled there.
+const SOFTWARE_PATIENCE: Duration = Duration::from_secs(60);
 /// What is done in vain need not be done fast.
 const NICE: i32 = 10;
 
@@ -213,8 +215,12 @@ struct Pair {
 impl Bench {
     fn new(sides: &[BlitDevice; 2]) -> Self {
         let sides = sides.clone();
+        let patience = match sides.iter().any(BlitDevice::is_software) {
+            true => SOFTWARE_PATIENCE,
+            false => PATIENCE,
+        };
         Self {
-            copier: Copier::new(sides, For::Trials, AT_ONCE, PATIENCE, SyncFiles::Never),
+            copier: Copier::new(sides, For::Trials, AT_ONCE, patience, SyncFiles::Never),
             scratch: Vec::new(),
         }
     }
