@@ -3,6 +3,7 @@
 mod framebuffers;
 mod outputs;
 mod presenting;
+mod robust;
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd;
@@ -10,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::kms::capture::{self, Writeback};
-use primeshare::kms::{Card, Connector, Crtc, Output, OutputConfig, Screens, Status};
+use primeshare::kms::{Card, Connector, Crtc, Mode, Output, OutputConfig, Screens, Status};
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::{Device, DmaBuf, Fourcc, Request};
 
+use crate::blit::read;
 use crate::support::PATIENCE;
 
 /// The program's side: an fd of its own, by which it is the device's master.
@@ -49,8 +51,12 @@ impl Program {
         connectors.find(is_screen).expect("a screen is plugged in")
     }
 
+    /// In the smallest mode, so that pictures are looked at soon.
     pub(crate) fn output(&self) -> Output {
-        let config = OutputConfig::new(self.connector().id);
+        let connector = self.connector();
+        let pixels = |mode: &&Mode| mode.size().0 * mode.size().1;
+        let smallest = connector.modes.iter().min_by_key(pixels).unwrap();
+        let config = OutputConfig::new(connector.id).mode(*smallest);
         Output::new(&self.card, &self.screens, &config).unwrap()
     }
 
@@ -70,28 +76,68 @@ impl Program {
         }
     }
 
-    /// What the screen shows, by the writeback connector.
-    pub(crate) fn picture(&self, output: &Output) -> Vec<[u8; 3]> {
+    /// The writeback connector of the output's CRTC.
+    pub(crate) fn writeback(&self, output: &Output) -> Recorder {
         let connector = self
             .screens
             .connectors
             .iter()
             .find(|connector| connector.is_writeback);
         let connector = connector.expect("vkms has a writeback connector");
-        let mut writeback = Writeback::new(&self.card, connector, self.crtc(output)).unwrap();
+        let writeback = Writeback::new(&self.card, connector, self.crtc(output)).unwrap();
         assert!(writeback.formats().contains(&Fourcc::XRGB8888));
         let (width, height) = output.mode().size();
         let request = Request::new(width, height, Fourcc::XRGB8888);
-        let buffer = Dumb::new(self.card.device()).allocate(&request).unwrap();
-        fill(&buffer, |_, _| [9, 9, 9]);
-        writeback.write(&buffer).unwrap().wait(PATIENCE).unwrap();
-        pixels(&buffer)
+        Recorder {
+            buffer: Dumb::new(self.card.device()).allocate(&request).unwrap(),
+            writeback,
+        }
+    }
+
+    /// What the screen shows, row by row.
+    pub(crate) fn picture(&self, output: &Output) -> Vec<Vec<u8>> {
+        self.writeback(output).picture()
     }
 
     /// The dma-buf on the output's primary plane.
     pub(crate) fn on_screen(&self, output: &Output) -> Option<DmaBuf> {
         capture::on_plane(&self.card, output.primary()).unwrap()
     }
+}
+
+/// Writes down what a screen shows.
+pub(crate) struct Recorder {
+    writeback: Writeback,
+    buffer: DmaBuf,
+}
+
+impl Recorder {
+    pub(crate) fn picture(&mut self) -> Vec<Vec<u8>> {
+        self.writeback
+            .write(&self.buffer)
+            .unwrap()
+            .wait(PATIENCE)
+            .unwrap();
+        read(&self.buffer)
+    }
+}
+
+/// Fails unless the screen's rows are the buffer's.
+pub(crate) fn assert_shown(rows: &[Vec<u8>], buffer: &DmaBuf, what: &str) {
+    let expected = read(buffer);
+    assert_eq!(rows.len(), expected.len(), "{what}");
+    let first = rows
+        .iter()
+        .zip(&expected)
+        .position(|(shown, expected)| shown != expected);
+    assert_eq!(first, None, "{what}: the first row that differs");
+}
+
+/// Fails unless all pixels are of this colour: blue, green, red.
+pub(crate) fn assert_all(rows: &[Vec<u8>], [b, g, r]: [u8; 3]) {
+    let row = [b, g, r, 255].repeat(rows[0].len() / 4);
+    let first = rows.iter().position(|shown| *shown != row);
+    assert_eq!(first, None, "the first row that is not all {b} {g} {r}");
 }
 
 pub(crate) fn wait_readable(fd: impl AsFd, time: Duration) {
@@ -114,11 +160,15 @@ pub(crate) fn fill(buffer: &DmaBuf, pixel: impl Fn(u32, u32) -> [u8; 3]) {
     access.end().unwrap();
 }
 
-/// Blue, green and red of each pixel of a buffer, row by row.
-pub(crate) fn pixels(buffer: &DmaBuf) -> Vec<[u8; 3]> {
-    let rows = crate::blit::read(buffer);
-    let pixels = rows.iter().flat_map(|row| row.chunks(4));
-    pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect()
+/// Fills a buffer with one colour: blue, green, red.
+pub(crate) fn paint(buffer: &DmaBuf, [b, g, r]: [u8; 3]) {
+    let mut map = BufferMapping::new(buffer).unwrap();
+    let mut access = map.begin_wait(Access::Write, PATIENCE).unwrap();
+    let bytes = [b, g, r, 255].repeat(buffer.width() as usize);
+    for mut row in access.plane_mut(0).unwrap().into_rows() {
+        row.write(0, &bytes).unwrap();
+    }
+    access.end().unwrap();
 }
 
 /// A picture in which every pixel is of its own.

@@ -1,11 +1,16 @@
 //! Pictures reach the screen, and nothing else does.
 
+use std::os::fd::AsFd;
+use std::time::Duration;
+
 use primeshare::alloc::{Allocator, Dumb, Udmabuf};
 use primeshare::kms::{CommitOptions, Error, Layer, PlaneKind, Position};
 use primeshare::{Device, DmaBuf, Fourcc, Request};
 
-use super::{Program, fill, marked, pixels};
+use super::{Program, assert_shown, fill, marked, wait_readable};
+use crate::blit::read;
 use crate::support::{Guest, in_guest};
+use crate::vulkan::fences::Gate;
 
 fn request(size: (u32, u32)) -> Request {
     Request::new(size.0, size.1, Fourcc::XRGB8888)
@@ -44,7 +49,7 @@ fn the_screen_shows_the_pixels_of_any_devices_buffer_and_the_buffer_itself() {
             output.test(&layers).unwrap();
             output.commit(&layers, CommitOptions::default()).unwrap();
             program.wait_for_flip(&mut output);
-            assert!(program.picture(&output) == pixels(&buffer), "{name}");
+            assert_shown(&program.picture(&output), &buffer, &name);
             let shown = program.on_screen(&output).expect("something is shown");
             assert_eq!(shown.id(), buffer.id(), "{name}");
             assert_eq!(shown.desc(), buffer.desc(), "{name}");
@@ -75,7 +80,7 @@ fn the_frame_before_is_let_go_of_when_the_next_is_shown() {
                 let again = output.commit(&[Layer::new(frame)], CommitOptions::default());
                 assert_eq!(again.unwrap_err(), Error::Pending);
                 program.wait_for_flip(&mut output);
-                assert!(program.picture(&output) == pixels(frame));
+                assert_shown(&program.picture(&output), frame, "the frame");
             }
         }
         // One for each, however often they were shown.
@@ -97,9 +102,8 @@ fn an_overlay_and_a_cursor_lie_on_top_and_go_again() {
             .planes_of(crtc)
             .filter(|plane| kinds.contains(&plane.kind));
         let planes: Vec<_> = planes.map(|plane| plane.id).collect();
-        let (width, height) = output.mode().size();
         let dumb = Dumb::new(program.card.device());
-        let below = dumb.allocate(&request((width, height))).unwrap();
+        let below = dumb.allocate(&request(output.mode().size())).unwrap();
         fill(&below, marked(1));
         let small = dumb.allocate(&request((64, 64))).unwrap();
         fill(&small, marked(2));
@@ -119,21 +123,14 @@ fn an_overlay_and_a_cursor_lie_on_top_and_go_again() {
             };
             let on_top = Layer::new(&small).plane(plane).position(place);
             let shown = show(&mut output, &[Layer::new(&below), on_top]);
-            let (below, small) = (pixels(&below), pixels(&small));
-            for y in 0..height {
-                for x in 0..width {
-                    let pixel = shown[(y * width + x) as usize];
-                    let inside = (100..164).contains(&x) && (50..114).contains(&y);
-                    let expected = match inside {
-                        true => small[((y - 50) * 64 + x - 100) as usize],
-                        false => below[(y * width + x) as usize],
-                    };
-                    assert_eq!(pixel, expected, "plane {plane} at {x},{y}");
-                }
+            let mut expected = read(&below);
+            for (y, row) in read(&small).into_iter().enumerate() {
+                expected[50 + y][400..400 + 256].copy_from_slice(&row);
             }
+            assert!(shown == expected, "plane {plane}");
         }
         let alone = show(&mut output, &[Layer::new(&below)]);
-        assert!(alone == pixels(&below), "the cursor has gone");
+        assert_shown(&alone, &below, "the cursor has gone");
     });
 }
 
@@ -164,9 +161,9 @@ fn a_screen_shows_again_what_it_showed_before() {
         };
         let mut output = other.output();
         show(&mut output, &buffers[1]);
-        assert!(program.picture(&output) == pixels(&buffers[1]));
+        assert_shown(&program.picture(&output), &buffers[1], "the second");
         output.restore_wait().unwrap();
-        assert!(program.picture(&before) == pixels(&buffers[0]));
+        assert_shown(&program.picture(&before), &buffers[0], "the first");
         before.restore_wait().unwrap();
         let off = program.card.screens(false).unwrap();
         assert!(
@@ -216,5 +213,77 @@ fn an_out_fence_is_signalled_when_the_frame_is_shown() {
         let none = output.commit(&layers, CommitOptions::default()).unwrap();
         assert!(none.is_none());
         program.wait_for_flip(&mut output);
+    });
+}
+
+#[test]
+fn the_screen_waits_for_a_fence_and_the_program_does_not() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let program = Program::on(&vkms);
+        let mut output = program.output();
+        let dumb = Dumb::new(program.card.device());
+        let frames = [1, 2].map(|seed| {
+            let buffer = dumb.allocate(&request(output.mode().size())).unwrap();
+            fill(&buffer, marked(seed));
+            buffer
+        });
+        output
+            .commit(&[Layer::new(&frames[0])], CommitOptions::default())
+            .unwrap();
+        program.wait_for_flip(&mut output);
+        let (gate, fence) = Gate::new(&vgem);
+        let layer = Layer::new(&frames[1]).fence(fence.as_fd());
+        output.commit(&[layer], CommitOptions::default()).unwrap();
+        wait_readable(&program.card, Duration::from_millis(50));
+        assert!(program.card.read_events().unwrap().is_empty());
+        assert_eq!(
+            program.on_screen(&output).map(|shown| shown.id()),
+            Some(frames[1].id())
+        );
+        gate.open();
+        program.wait_for_flip(&mut output);
+        assert_shown(&program.picture(&output), &frames[1], "the second");
+    });
+}
+
+/// As the kernel's `crc32_le` from zero on.
+fn crc32(bytes: impl Iterator<Item = u8>) -> u32 {
+    bytes.fold(0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 }
+        })
+    })
+}
+
+#[test]
+fn the_kernels_checksum_of_the_screen_is_that_of_the_picture() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let program = Program::on(&vkms);
+        let mut output = program.output();
+        let dumb = Dumb::new(program.card.device());
+        let buffer = dumb.allocate(&request(output.mode().size())).unwrap();
+        fill(&buffer, marked(5));
+        let layers = [Layer::new(&buffer)];
+        output.commit(&layers, CommitOptions::default()).unwrap();
+        program.wait_for_flip(&mut output);
+        let minor = vkms.node().id.minor;
+        let directory = format!("/sys/kernel/debug/dri/{minor}/crtc-0/crc");
+        std::fs::write(format!("{directory}/control"), "auto").unwrap();
+        let mut data = std::fs::File::open(format!("{directory}/data")).unwrap();
+        let mut line = [0; 64];
+        let length = std::io::Read::read(&mut data, &mut line).unwrap();
+        let line = std::str::from_utf8(&line[..length]).unwrap();
+        let crc = line
+            .trim_end_matches(['\0', '\n'])
+            .split_whitespace()
+            .last()
+            .unwrap();
+        // vkms sums alpha, red, green and blue of 16 bits each, row by row.
+        let pixels = read(&buffer).into_iter().flatten().collect::<Vec<u8>>();
+        let words = pixels.chunks(4).flat_map(|p| [255, p[2], p[1], p[0]]);
+        let expected = crc32(words.flat_map(|byte| [byte, byte]));
+        assert_eq!(crc, format!("0x{expected:08x}"), "{line}");
     });
 }
