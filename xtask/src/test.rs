@@ -29,6 +29,7 @@ const IN_QEMU: &[&str] = &[
     "fences::",
     "cpu::",
     "blit::pairs::",
+    "kms::",
     "tool::",
 ];
 
@@ -67,6 +68,7 @@ const APART: &[(&str, &[&str])] = &[
     ("blit::strategies::", &[]),
     ("blit::readers::", &[]),
     ("blit::waits::", &[]),
+    ("kms::", &[]),
     ("vulkan::", &[]),
     ("wgpu::", &["wgpu::sharing::"]),
     ("wgpu::sharing::", &[]),

@@ -36,6 +36,10 @@ fn a_buffer_has_one_framebuffer_on_a_device_for_as_long_as_it_lives() {
         let buffer = buffer_on(&guest.vgem());
         let id = get(&framebuffers, &buffer).unwrap();
         assert_eq!(get(&framebuffers, &buffer.clone()), Ok(id));
+        if guest.in_qemu() {
+            println!("left out: cirrus shows no format with alpha");
+            return;
+        }
         let opaque = FramebufferOptions::default().format(Fourcc::ARGB8888);
         let other = framebuffers.get(&buffer, opaque).unwrap();
         assert_ne!(other.id(), id);

@@ -7,7 +7,7 @@ use primeshare::alloc::{Allocator, Dumb, Udmabuf};
 use primeshare::kms::{CommitOptions, Error, Layer, PlaneKind, Position};
 use primeshare::{Device, DmaBuf, Fourcc, Request};
 
-use super::{Program, assert_shown, fill, marked, wait_readable};
+use super::{Program, assert_shown, can_clone, fill, marked, wait_readable};
 use crate::blit::read;
 use crate::support::{Guest, in_guest};
 use crate::vulkan::fences::Gate;
@@ -92,6 +92,10 @@ fn the_frame_before_is_let_go_of_when_the_next_is_shown() {
 #[test]
 fn an_overlay_and_a_cursor_lie_on_top_and_go_again() {
     in_guest(|guest| {
+        if !can_clone() || guest.in_qemu() {
+            println!("left out: nothing says what this guest's screens show of several planes");
+            return;
+        }
         let vkms = guest.third();
         let program = Program::on(&vkms);
         let mut output = program.output();
@@ -259,6 +263,10 @@ fn crc32(bytes: impl Iterator<Item = u8>) -> u32 {
 #[test]
 fn the_kernels_checksum_of_the_screen_is_that_of_the_picture() {
     in_guest(|guest| {
+        if guest.in_qemu() {
+            println!("left out: only vkms has checksums");
+            return;
+        }
         let vkms = guest.vkms();
         let program = Program::on(&vkms);
         let mut output = program.output();

@@ -2,13 +2,15 @@
 
 use std::os::fd::AsFd;
 
+use primeshare::alloc::{Allocator, Dumb};
 use primeshare::kms::{CommitOptions, Error, FramebufferOptions, Layer, PresentInfo, Way};
-use primeshare::{Device, DmaBuf, Errno, ErrorKind, Fourcc};
+use primeshare::{Device, DmaBuf, Errno, ErrorKind, Fourcc, Request};
 
 use super::presenting::{Loop, frame};
 use super::{Program, assert_shown, fill, marked};
 use crate::faults::fds::with_room_for;
 use crate::support::{in_guest, scale};
+use crate::unplug::Slot;
 use crate::vkms::{Vkms, can_be_plugged};
 
 fn of_size(device: &Device, size: (u32, u32), seed: u32) -> DmaBuf {
@@ -42,6 +44,38 @@ fn a_screen_that_is_unplugged_in_the_middle_of_a_flip_leaves_nothing_behind() {
                 Ok(_) | Err(Error::Pending | Error::Lost { .. }) => {}
                 // vkms answers on (other drivers say ENODEV), but takes no connector that is gone.
                 Err(error) => assert_eq!(error.errno(), Some(Errno::EINVAL), "{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn a_pci_screen_that_is_unplugged_in_the_middle_of_a_flip_is_lost_and_leaves_nothing_behind() {
+    in_guest(|guest| {
+        for slot in Slot::all(guest) {
+            for _ in 0..scale(2, 34) {
+                let device = slot.open();
+                let program = Program::on(&device);
+                let mut output = program.output();
+                let dumb = Dumb::new(program.card.device());
+                let (width, height) = output.mode().size();
+                let request = Request::new(width, height, Fourcc::XRGB8888);
+                let frame = dumb.allocate(&request).unwrap();
+                output
+                    .commit(&[Layer::new(&frame)], CommitOptions::default())
+                    .unwrap();
+                slot.remove();
+                let layers = [Layer::new(&frame)];
+                match output.commit(&layers, CommitOptions::default()) {
+                    Err(Error::Pending | Error::Lost { .. }) => {}
+                    other => panic!("{device}: {other:?}"),
+                }
+                assert!(
+                    matches!(output.test(&layers), Err(Error::Lost { .. })),
+                    "{device}"
+                );
+                drop((output, frame, dumb, program, device));
+                slot.rescan();
             }
         }
     });
