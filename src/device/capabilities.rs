@@ -20,6 +20,9 @@ pub struct Capabilities {
     /// It imports memory that is not a device's own (from udmabuf). `None` where the machine has
     /// none to offer.
     pub import: Option<bool>,
+    /// It imports memory whose pages do not follow each other, as that of most GPUs. Display controllers without an
+    /// IOMMU do not. `None` if it imports nothing, or the machine has no such memory to offer.
+    pub import_scattered: Option<bool>,
 }
 
 pub(super) fn probe(device: &Device) -> Result<Capabilities, Error> {
@@ -29,20 +32,28 @@ pub(super) fn probe(device: &Device) -> Result<Capabilities, Error> {
         Some((object, _)) => Some(answer(object.export())?.is_some()),
         None => None,
     };
-    let import = match system_memory() {
-        Ok((fd, id)) => Some(answer(handles.import(fd.as_fd(), id))?.is_some()),
-        Err(errno) if sys::is_transient(errno) => {
-            return Err(Error::Probe {
-                device: device.to_string(),
-                errno,
-            });
-        }
-        Err(_) => None,
+    let imports = |memory: Result<(OwnedFd, BufferId), Errno>| match memory {
+        Ok((fd, id)) => Ok(Some(answer(handles.import(fd.as_fd(), id))?.is_some())),
+        Err(errno) if sys::is_transient(errno) => Err(Error::Probe {
+            device: device.to_string(),
+            errno,
+        }),
+        Err(_) => Ok(None),
+    };
+    let import = imports(system_memory())?;
+    let import_scattered = match import {
+        // Whichever order the two pages have in memory, one of the buffers is not contiguous.
+        Some(true) => match [imports(two_pages([0, 1]))?, imports(two_pages([1, 0]))?] {
+            [Some(one), Some(other)] => Some(one && other),
+            _ => None,
+        },
+        _ => None,
     };
     Ok(Capabilities {
         dumb: dumb.is_some(),
         export,
         import,
+        import_scattered,
     })
 }
 
@@ -65,6 +76,14 @@ fn system_memory() -> Result<(OwnedFd, BufferId), Errno> {
     let size = udmabuf::page_size();
     let memory = udmabuf::memory(size)?;
     let fd = udmabuf::create(udmabuf::open()?.as_fd(), memory.as_fd(), size)?;
+    let id = BufferId::of(&fd)?;
+    Ok((fd, id))
+}
+
+/// A dma-buf of two pages of one memory, in this order.
+fn two_pages(pages: [u64; 2]) -> Result<(OwnedFd, BufferId), Errno> {
+    let memory = udmabuf::memory(2 * udmabuf::page_size())?;
+    let fd = udmabuf::create_of_pages(udmabuf::open()?.as_fd(), memory.as_fd(), pages)?;
     let id = BufferId::of(&fd)?;
     Ok((fd, id))
 }

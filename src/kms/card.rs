@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use drm_ffi::drm_sys;
@@ -31,6 +31,8 @@ struct Inner {
     master: OwnedFd,
     framebuffers: Framebuffers,
     is_atomic: bool,
+    /// Found out when it is asked for.
+    needs_contiguous: OnceLock<bool>,
 }
 
 /// A frame that is on the screen now.
@@ -70,6 +72,7 @@ impl Card {
             master: dup?,
             framebuffers: Framebuffers::new(&device)?,
             is_atomic,
+            needs_contiguous: OnceLock::new(),
         })))
     }
 
@@ -87,6 +90,17 @@ impl Card {
     /// Else it is one picture for each screen, by the older calls.
     pub fn is_atomic(&self) -> bool {
         self.0.is_atomic
+    }
+
+    /// Whether the device takes only memory whose pages follow each other: a display controller without an IOMMU. Found
+    /// out by imports of small buffers, once.
+    pub fn needs_contiguous(&self) -> Result<bool, Error> {
+        if let Some(known) = self.0.needs_contiguous.get() {
+            return Ok(*known);
+        }
+        let can = self.device().capabilities()?;
+        let needs = can.import_scattered == Some(false);
+        Ok(*self.0.needs_contiguous.get_or_init(|| needs))
     }
 
     /// Makes writeback connectors visible on the program's file description (`DRM_CLIENT_CAP_WRITEBACK_CONNECTORS`):

@@ -5,11 +5,13 @@
 //!
 //! - [`Framebuffers`]: a framebuffer for each buffer, kept with the buffer.
 //! - [`Card`]: the program's fd, and what the device has: connectors, CRTCs, planes with their formats.
-
+//! - [`Output`]: a connector that is fed by a CRTC: test, commit, page flips. What is shown is kept alive.
+//! - [`assign`](fn@assign): which layers go on planes of their own.
 //! - [`Swapchain`]: buffers that take turns, with their age and damage.
 //! - `Presenter` (with the feature `blit`): shows a frame of any device, as it is if the screen takes it, else copied.
 //! - [`capture`]: what a screen shows, as a [`DmaBuf`](crate::DmaBuf) or written into one.
 
+mod assign;
 pub mod capture;
 mod card;
 mod error;
@@ -23,6 +25,7 @@ mod saved;
 mod screen;
 mod swapchain;
 
+pub use assign::{Assignment, Candidate, assign};
 pub use card::{Card, PageFlip};
 pub use error::{Error, Operation};
 pub use framebuffer::{Framebuffer, FramebufferOptions, Framebuffers};

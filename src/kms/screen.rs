@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 
 use super::{Card, Error, Operation, Properties, failed};
 use crate::buffer::{Fourcc, Modifier};
-use crate::device::Device;
 use crate::negotiate::{Endpoint, FormatSet, parse_in_formats};
 use crate::sys::kms::{self, drm_mode_modeinfo};
 
@@ -261,7 +260,11 @@ impl Plane {
     }
 
     /// As a party of a negotiation ([`negotiate`](mod@crate::negotiate)): it shows buffers on this device.
-    pub fn endpoint(&self, device: &Device) -> Result<Endpoint, Error> {
+    ///
+    /// What allocates for it should know whether its memory is contiguous, where that is
+    /// [needed](Endpoint::needs_contiguous).
+    pub fn endpoint(&self, card: &Card) -> Result<Endpoint, Error> {
+        let device = card.device();
         let key = device.key().map_err(Error::Device)?;
         let name = format!("{device}, plane {}", self.id);
         let pairs = self.formats.iter().map(|&pair| {
@@ -272,7 +275,9 @@ impl Plane {
                 .chain((modifier == Modifier::INVALID).then_some((fourcc, Modifier::LINEAR)))
         });
         let formats: FormatSet = pairs.flatten().collect();
-        Ok(Endpoint::plane(name, key, formats))
+        let mut endpoint = Endpoint::plane(name, key, formats);
+        endpoint.needs_contiguous = card.needs_contiguous()?;
+        Ok(endpoint)
     }
 }
 

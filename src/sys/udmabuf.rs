@@ -63,3 +63,54 @@ pub(crate) fn create(
     // SAFETY: on success the ioctl returns a new fd that nobody else knows.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// `struct udmabuf_create_list` with two items.
+#[repr(C)]
+pub(crate) struct CreateTwo {
+    flags: u32,
+    count: u32,
+    items: [Item; 2],
+}
+
+#[repr(C)]
+struct Item {
+    memfd: u32,
+    padding: u32,
+    offset: u64,
+    size: u64,
+}
+
+/// What `UDMABUF_CREATE_LIST` says of its size: the structure without its items.
+#[repr(C)]
+pub(crate) struct ListHeader {
+    flags: u32,
+    count: u32,
+}
+
+nix::ioctl_write_ptr!(ioctl_create_list, b'u', 0x43, ListHeader);
+
+/// `UDMABUF_CREATE_LIST`: a dma-buf of two pages of a memfd, in this order.
+pub(crate) fn create_of_pages(
+    udmabuf: BorrowedFd<'_>,
+    memfd: BorrowedFd<'_>,
+    pages: [u64; 2],
+) -> Result<OwnedFd, Errno> {
+    let size = page_size();
+    let item = |page: u64| Item {
+        memfd: memfd.as_raw_fd() as u32,
+        padding: 0,
+        offset: page * size,
+        size,
+    };
+    let arg = CreateTwo {
+        flags: FLAGS_CLOEXEC,
+        count: 2,
+        items: pages.map(item),
+    };
+    let header = std::ptr::from_ref(&arg).cast::<ListHeader>();
+    // SAFETY: both fds are open for the call; the kernel reads the header and as many items as it counts, and `arg`,
+    // which has them all, outlives the call.
+    let fd = super::uninterrupted(|| unsafe { ioctl_create_list(udmabuf.as_raw_fd(), header) })?;
+    // SAFETY: on success the ioctl returns a new fd that nobody else knows.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

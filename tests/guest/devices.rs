@@ -146,6 +146,7 @@ fn capabilities_are_found_by_trying() {
         let can = guest.vgem().capabilities().unwrap();
         assert!(can.dumb);
         assert_eq!((can.export, can.import), (Some(true), Some(true)));
+        assert_eq!(can.import_scattered, Some(true));
         let nodes = device::enumerate().unwrap();
         let render = nodes.iter().find(|n| n.kind == NodeKind::Render).unwrap();
         let can = Device::open(&render.path).unwrap().capabilities().unwrap();

@@ -176,6 +176,7 @@ fn a_device_that_refuses_says_that_it_cannot_import() {
             assert_eq!((can.dumb, can.export), (true, Some(true)), "{device}");
             let imports = refusal("udmabuf", device.driver()).is_none();
             assert_eq!(can.import, Some(imports), "{device}");
+            assert_eq!(can.import_scattered, imports.then_some(true), "{device}");
         }
     });
 }

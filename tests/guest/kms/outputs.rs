@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use primeshare::alloc::{Allocator, Dumb, Udmabuf};
-use primeshare::kms::{CommitOptions, Error, Layer, PlaneKind, Position};
-use primeshare::{Device, DmaBuf, Fourcc, Request};
+use primeshare::kms::{Candidate, CommitOptions, Error, Layer, PlaneKind, Position, assign};
+use primeshare::{Device, DmaBuf, Fourcc, Modifier, Request};
 
 use super::{Program, assert_shown, can_clone, fill, marked, wait_readable};
 use crate::blit::read;
@@ -135,6 +135,58 @@ fn an_overlay_and_a_cursor_lie_on_top_and_go_again() {
         }
         let alone = show(&mut output, &[Layer::new(&below)]);
         assert_shown(&alone, &below, "the cursor has gone");
+    });
+}
+
+#[test]
+fn layers_find_the_planes_that_the_kernel_lets_them_have() {
+    in_guest(|guest| {
+        if guest.is_compat() || guest.in_qemu() {
+            println!("left out: this guest's screens have no overlay planes");
+            return;
+        }
+        let vkms = guest.third();
+        let program = Program::on(&vkms);
+        let mut output = program.output();
+        let planes: Vec<_> = program.screens.planes_of(program.crtc(&output)).collect();
+        assert_eq!(planes.len(), 3);
+        let dumb = Dumb::new(program.card.device());
+        let (width, height) = output.mode().size();
+        let buffers = [(width, height), (64, 64), (64, 64), (64, 64)]
+            .map(|size| dumb.allocate(&request(size)).unwrap());
+        let place = |index: usize| Position {
+            x: [0, 10, 100, 300][index],
+            y: 0,
+            width: buffers[index].width(),
+            height: buffers[index].height(),
+        };
+        let candidate =
+            |index: usize| Candidate::new(Fourcc::XRGB8888, Modifier::LINEAR, place(index));
+        let picture = dumb.allocate(&request((width, height))).unwrap();
+        let mut tests = 0;
+        let mut find = |count: usize| {
+            let candidates: Vec<_> = (0..count).map(candidate).collect();
+            let primary = output.primary();
+            assign(&candidates, &planes, primary, 50, |now| {
+                tests += 1;
+                let on_planes = now.planes.iter().enumerate();
+                let on_planes = on_planes.filter_map(|(index, plane)| {
+                    let layer = Layer::new(&buffers[index]).plane((*plane)?);
+                    Some(layer.position(place(index)))
+                });
+                let composed = now.is_composed.then(|| Layer::new(&picture));
+                let layers: Vec<_> = composed.into_iter().chain(on_planes).collect();
+                output.test(&layers).is_ok()
+            })
+        };
+        let three = find(3);
+        assert!(!three.is_composed, "{three:?}");
+        assert!(three.planes.iter().all(Option::is_some), "{three:?}");
+        // The largest is drawn, and with it what has no plane left.
+        let four = find(4);
+        assert!(four.is_composed, "{four:?}");
+        assert_eq!(four.planes.iter().flatten().count(), 2, "{four:?}");
+        assert!(tests > 3, "the kernel was asked");
     });
 }
 
