@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use drm_ffi::drm_sys;
+use nix::fcntl::OFlag;
 
 use super::{Connector, ConnectorId, CrtcId, Error, Framebuffers, Operation, Screens, failed};
 use crate::Errno;
@@ -31,6 +33,8 @@ struct Inner {
     master: OwnedFd,
     framebuffers: Framebuffers,
     is_atomic: bool,
+    /// Reading events would wait for one.
+    may_block: bool,
     /// Found out when it is asked for.
     needs_contiguous: OnceLock<bool>,
 }
@@ -64,6 +68,9 @@ impl Card {
                 Err(errno) => return Err(failed(errno)),
             }
         };
+        let flags = nix::fcntl::fcntl(master, nix::fcntl::FcntlArg::F_GETFL);
+        let flags = flags.map_err(|error| failed(&device, Operation::GetCap)(sys::errno(error)))?;
+        let may_block = !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK);
         let dup = master.try_clone_to_owned();
         let dup = dup.map_err(|error| device::Error::Duplicate {
             errno: sys::errno(error),
@@ -72,6 +79,7 @@ impl Card {
             master: dup?,
             framebuffers: Framebuffers::new(&device)?,
             is_atomic,
+            may_block,
             needs_contiguous: OnceLock::new(),
         })))
     }
@@ -124,11 +132,12 @@ impl Card {
         Connector::read(self, id.0, probe)
     }
 
-    /// The page flips that have happened since the last call, in order; none if there were none. Does not wait.
+    /// Page flips that have happened, in order; none if there were none. Does not wait. What does not fit comes with the
+    /// next call: the fd stays readable.
     ///
     /// Give each to the [`Output`](super::Output) of its CRTC. A program that reads the events of its fd by itself does
     /// the same with those, and does not call this.
-    pub fn read_events(&self) -> Result<Vec<PageFlip>, Error> {
+    pub fn read_events(&self) -> Result<PageFlips, Error> {
         let failed = |errno| match errno {
             Errno::ENODEV => Error::Lost {
                 device: self.device().to_string(),
@@ -138,29 +147,51 @@ impl Card {
                 errno,
             },
         };
-        let mut flips = Vec::new();
-        // The fd may be of the blocking kind.
+        let mut bytes = [0; BYTES];
         let is_readable = || poll::wait(self.as_fd(), poll::Event::In, Some(Duration::ZERO));
-        while is_readable().map_err(failed)? {
-            let mut bytes = [0; 1024];
-            let read = sys::uninterrupted(|| nix::unistd::read(self.as_fd(), &mut bytes));
-            match read {
-                Ok(0) | Err(Errno::EAGAIN) => break,
-                Ok(length) => flips.extend(page_flips(&bytes[..length])),
-                Err(errno) => return Err(failed(errno)),
-            }
+        if self.0.may_block && !is_readable().map_err(failed)? {
+            return Ok(PageFlips::default());
         }
-        Ok(flips)
+        match sys::uninterrupted(|| nix::unistd::read(self.as_fd(), &mut bytes)) {
+            Ok(length) => Ok(page_flips(&bytes[..length])),
+            Err(Errno::EAGAIN) => Ok(PageFlips::default()),
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+}
+
+/// What one read takes, and how many events that are at most.
+const BYTES: usize = 1024;
+const MOST: usize = BYTES / 32;
+
+/// Page flips, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageFlips(ArrayVec<PageFlip, MOST>);
+
+impl std::ops::Deref for PageFlips {
+    type Target = [PageFlip];
+
+    fn deref(&self) -> &[PageFlip] {
+        &self.0
+    }
+}
+
+impl IntoIterator for PageFlips {
+    type Item = PageFlip;
+    type IntoIter = arrayvec::IntoIter<PageFlip, MOST>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
 /// `struct drm_event` and `struct drm_event_vblank` of `include/uapi/drm/drm.h`, in the host's order.
-fn page_flips(mut bytes: &[u8]) -> Vec<PageFlip> {
+fn page_flips(mut bytes: &[u8]) -> PageFlips {
     let word = |bytes: &[u8], at: usize| -> Option<u32> {
         let bytes = bytes.get(at..at + 4)?;
         Some(u32::from_ne_bytes(bytes.try_into().ok()?))
     };
-    let mut flips = Vec::new();
+    let mut flips = ArrayVec::new();
     while let (Some(kind), Some(length)) = (word(bytes, 0), word(bytes, 4)) {
         let length = length as usize;
         if length < 8 || length > bytes.len() {
@@ -170,6 +201,7 @@ fn page_flips(mut bytes: &[u8]) -> Vec<PageFlip> {
         let fields = [16, 20, 24, 28].map(|at| word(event, at));
         if let [Some(seconds), Some(micros), Some(sequence), Some(crtc)] = fields
             && kind == drm_sys::DRM_EVENT_FLIP_COMPLETE
+            && !flips.is_full()
         {
             flips.push(PageFlip {
                 crtc: CrtcId(crtc),
@@ -179,7 +211,7 @@ fn page_flips(mut bytes: &[u8]) -> Vec<PageFlip> {
         }
         bytes = &bytes[length..];
     }
-    flips
+    PageFlips(flips)
 }
 
 impl AsFd for Card {
@@ -223,9 +255,9 @@ mod tests {
             sequence: 3,
             time: Duration::from_millis(7500),
         };
-        assert_eq!(page_flips(&bytes), [expected]);
+        assert_eq!(page_flips(&bytes)[..], [expected]);
         let mut endless = flip;
         endless[4..8].fill(0);
-        assert_eq!(page_flips(&endless), []);
+        assert!(page_flips(&endless).is_empty());
     }
 }

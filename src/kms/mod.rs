@@ -26,7 +26,7 @@ mod screen;
 mod swapchain;
 
 pub use assign::{Assignment, Candidate, assign};
-pub use card::{Card, PageFlip};
+pub use card::{Card, PageFlip, PageFlips};
 pub use error::{Error, Operation};
 pub use framebuffer::{Framebuffer, FramebufferOptions, Framebuffers};
 pub use layer::{Layer, Position};

@@ -416,9 +416,9 @@ impl Presenter {
 
     /// Goes on with the frame that waits, and says what became of frames. To be called when the fd is readable, and
     /// after [`Self::page_flip`].
-    pub fn dispatch(&mut self) -> Vec<Event> {
+    pub fn dispatch(&mut self) -> impl ExactSizeIterator<Item = Event> + '_ {
         self.advance();
-        std::mem::take(&mut self.events)
+        self.events.drain(..)
     }
 
     /// Tells it that a frame is on the screen; `false` if the event is of another screen.
