@@ -7,9 +7,7 @@ use std::sync::PoisonError;
 use rustc_hash::FxHashMap;
 
 use super::Handle;
-use super::kernel::Kernel;
 use super::shared::{Arc, Mutex, MutexGuard, Weak};
-use super::table::Lease;
 use crate::buffer::BufferId;
 
 #[cfg(not(loom))]
@@ -24,22 +22,22 @@ const SHARDS: usize = 2;
 /// nobody who asks for a known buffer waits for an ioctl about another. Written only with the
 /// table's lock held, which is always taken before a part's.
 ///
-/// An entry is good while its handle is open: until GEM_CLOSE the kernel holds the dma-buf that
-/// belongs to a handle (`drm_prime_add_buf_handle`), so the identity is not given to another.
-pub(super) struct Index<K: Kernel> {
-    shards: Box<[Shard<K>]>,
+/// An entry is valid while its handle is open: until GEM_CLOSE the kernel holds the dma-buf that
+/// belongs to a handle (`drm_prime_add_buf_handle`), so no other dma-buf gets the same identity.
+pub(super) struct Index<L> {
+    shards: Box<[Shard<L>]>,
 }
 
 /// On cache lines of its own; two, since processors fetch them in pairs.
 #[repr(align(128))]
-struct Shard<K: Kernel>(Mutex<Known<K>>);
+struct Shard<L>(Mutex<Known<L>>);
 
-struct Known<K: Kernel> {
-    entries: FxHashMap<BufferId, (Handle, Weak<Lease<K>>)>,
+struct Known<L> {
+    entries: FxHashMap<BufferId, (Handle, Weak<L>)>,
     hits: u64,
 }
 
-impl<K: Kernel> Index<K> {
+impl<L> Index<L> {
     pub(super) fn new() -> Self {
         let empty = || Known {
             entries: FxHashMap::default(),
@@ -51,13 +49,14 @@ impl<K: Kernel> Index<K> {
         }
     }
 
-    /// The kernel counts inodes up, so neighbours in time are in different parts.
-    fn shard(&self, id: BufferId) -> MutexGuard<'_, Known<K>> {
+    /// The shard of a dma-buf. The kernel counts inodes up, so dma-bufs made one after the other are in
+    /// different shards.
+    fn shard(&self, id: BufferId) -> MutexGuard<'_, Known<L>> {
         lock(&self.shards[id.inode() as usize % SHARDS])
     }
 
-    /// A user of this dma-buf's handle, where it has any. A hit.
-    pub(super) fn living(&self, id: BufferId) -> Option<Arc<Lease<K>>> {
+    /// The lease of this dma-buf's handle, if the handle has users. Counts as a hit.
+    pub(super) fn get_live(&self, id: BufferId) -> Option<Arc<L>> {
         let mut known = self.shard(id);
         let lease = known.entries.get(&id)?.1.upgrade()?;
         known.hits += 1;
@@ -68,13 +67,13 @@ impl<K: Kernel> Index<K> {
         self.shard(id).entries.get(&id).map(|(handle, _)| *handle)
     }
 
-    /// From now on the dma-buf is known by this handle, whatever other it has.
-    pub(super) fn put(&self, id: BufferId, handle: Handle, lease: Weak<Lease<K>>) {
+    /// Makes the dma-buf known by this handle, even if it was known by another.
+    pub(super) fn insert(&self, id: BufferId, handle: Handle, lease: Weak<L>) {
         self.shard(id).entries.insert(id, (handle, lease));
     }
 
-    /// The handle has a new lease. Where the dma-buf is known by another handle, it stays so.
-    pub(super) fn renew(&self, id: BufferId, handle: Handle, lease: Weak<Lease<K>>) {
+    /// Replaces the lease of the handle, unless the dma-buf is known by another handle.
+    pub(super) fn update(&self, id: BufferId, handle: Handle, lease: Weak<L>) {
         if let Some(entry) = self.shard(id).entries.get_mut(&id)
             && entry.0 == handle
         {
@@ -101,7 +100,7 @@ impl<K: Kernel> Index<K> {
     }
 }
 
-/// A part is consistent between any two statements that can panic, so a poisoned lock is used on.
-fn lock<K: Kernel>(shard: &Shard<K>) -> MutexGuard<'_, Known<K>> {
+/// A shard is consistent between any two statements that can panic, so a poisoned lock is used on.
+fn lock<L>(shard: &Shard<L>) -> MutexGuard<'_, Known<L>> {
     shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -119,7 +119,7 @@ impl fmt::Debug for Held {
 /// and what refers to the old one neither exports nor closes any more.
 pub(crate) struct Table<K: Kernel> {
     kernel: K,
-    index: Index<K>,
+    index: Index<Lease<K>>,
     state: Mutex<State<K>>,
 }
 
@@ -231,7 +231,7 @@ impl<K: Kernel> Table<K> {
 
     /// The lease of a dma-buf that is in use here. No system call, and not the table's lock.
     pub(super) fn hit(this: &Arc<Self>, id: BufferId) -> Option<(Arc<Lease<K>>, ImportOrigin)> {
-        let lease = this.index.living(id)?;
+        let lease = this.index.get_live(id)?;
         let found = lease.origin.found();
         Some((lease, found))
     }
@@ -340,7 +340,7 @@ impl<K: Kernel> Table<K> {
             None => Self::insert(this, &mut state, handle, Origin::Adopted),
         };
         if let Some(id) = id
-            && this.index.living(id).is_none()
+            && this.index.get_live(id).is_none()
         {
             this.identify(&mut state, handle, id);
         } else if let Some(entry) = state.entries.get_mut(&handle) {
@@ -468,7 +468,7 @@ impl<K: Kernel> Table<K> {
     fn identify(&self, state: &mut State<K>, handle: Handle, id: BufferId) {
         if let Some(entry) = state.entries.get_mut(&handle) {
             entry.id = Some(id);
-            self.index.put(id, handle, entry.lease.clone());
+            self.index.insert(id, handle, entry.lease.clone());
         }
     }
 
@@ -493,7 +493,7 @@ impl<K: Kernel> Table<K> {
             entry.lease = Arc::downgrade(&lease);
             entry.serial = lease.serial;
             if let Some(id) = entry.id {
-                this.index.renew(id, handle, entry.lease.clone());
+                this.index.update(id, handle, entry.lease.clone());
             }
             lease
         });

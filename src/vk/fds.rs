@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use ash::vk;
 
-use super::image::DMA_BUF;
+use super::external::DMA_BUF;
 use super::{Call, Device, Error};
 use crate::sys::{self, file, udmabuf};
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use ash::vk;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
-use super::image::DMA_BUF;
+use super::external::DMA_BUF;
 use super::{Call, Device, Error, fds, query, quirks};
 use crate::Errno;
 use crate::buffer::{DmaBuf, PlaneObject};

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ash::vk;
 use rustc_hash::FxHashMap;
 
-use super::image::DMA_BUF;
+use super::external::DMA_BUF;
 use super::{Call, Device, Error, ImageUsage};
 use crate::buffer::Modifier;
 use crate::sys;

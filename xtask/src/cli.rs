@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::guest::kind::Kind;
-use crate::{bench, repository};
+use crate::repository;
+
+/// The names of the benchmarks.
+pub(crate) const BENCHMARKS: [&str; 3] = ["sharing", "negotiation", "blit"];
 
 /// Development tasks of primeshare.
 #[derive(Parser)]
@@ -41,8 +44,8 @@ pub(crate) enum Command {
     Demo,
     /// Run the benchmarks in the guest.
     Bench {
-        /// One of them, instead of all.
-        #[arg(value_parser = bench::ALL)]
+        /// Run this benchmark only, instead of all.
+        #[arg(value_parser = BENCHMARKS)]
         name: Option<String>,
         /// Passed on to them.
         #[arg(last = true)]

@@ -91,7 +91,10 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     if kind.in_qemu() {
         let emulator =
             Emulator::new(emulator.get_or_make(force && kind == Kind::Gpu, emulator::make)?);
-        guest.accelerator = Some(accelerator::choose(kind, &emulator, &guest.kernel)?);
+        guest.accelerator = Some(accelerator::choose(
+            kind,
+            &qemu::trial(&emulator, &guest.kernel),
+        )?);
         guest.emulator = Some(emulator);
     }
     Ok(guest)

@@ -10,8 +10,9 @@ use arrayvec::ArrayVec;
 
 use super::cpu::{Destination, Maps, Source};
 use super::frame::Frame;
-use super::gpu::{CopyQueue, Ends, Place, Shape, Submitted, Work};
+use super::gpu::{CopyQueue, Submitted, Work};
 use super::host::HostPicture;
+use super::place::{Ends, Place, Shape};
 use super::staging::{Memory, StagingBuffer, StagingPool};
 use crate::blit::Failure;
 use crate::blit::choose::Allowed;

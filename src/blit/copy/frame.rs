@@ -1,8 +1,8 @@
 //! What is to be copied.
 
 use super::pixels::{Relation, relation};
-use crate::blit::copy::gpu::{Ends, Place, Shape};
 use crate::blit::copy::method::grid;
+use crate::blit::copy::place::{Ends, Place, Shape};
 use crate::blit::damage::{Rect, Rects, snap};
 use crate::blit::{Scaling, YcbcrEncoding};
 use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, PlaneObject};

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use ash::vk;
 
+use super::place::{Ends, Place, Shape};
 use super::record::{Form, Recorder, Way, way};
 use super::shader::{Scratch, Shader};
 use crate::blit::copy::host::HostPicture;
 pub(in crate::blit) use crate::blit::copy::record::Work;
-use crate::blit::copy::regions::Picture;
 use crate::blit::damage::{Rects, snap};
-use crate::buffer::{BufferDesc, DmaBuf, Modifier, PerBuffer, Refusal};
+use crate::buffer::{BufferDesc, Modifier, PerBuffer, Refusal};
 use crate::vk::{
     Buffer, Commands, DEADLINE, Device, Error, Image, Transfer, Use, acquire, release,
 };
@@ -21,36 +21,7 @@ use crate::vk::{
 /// The shortest wait for a GPU at a time.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// What a buffer is imported as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::blit) enum Shape {
-    Image,
-    Bytes,
-    /// An image or, where that is refused, bytes.
-    Either,
-}
-
-/// One end of a copy.
-#[derive(Clone, Copy)]
-pub(in crate::blit) enum Place<'a> {
-    Buffer(&'a DmaBuf, Shape),
-    /// Memory of the GPU's own device.
-    Host(&'a Arc<HostPicture>),
-}
-
-impl<'a> Place<'a> {
-    fn picture(self) -> Picture<'a> {
-        match self {
-            Self::Buffer(buffer, _) => buffer.into(),
-            Self::Host(host) => host.picture(),
-        }
-    }
-}
-
-/// From where to where.
-pub(in crate::blit) type Ends<'a> = [Place<'a>; 2];
-
-/// A GPU that takes part, with all it keeps from frame to frame.
+/// A queue of a GPU that copies, with all that it keeps from frame to frame.
 ///
 /// Images and buffers live as long as the buffers they are of, so that a frame imports nothing.
 /// What is being executed is kept by its slot, whatever becomes of its buffers.

@@ -17,6 +17,7 @@ mod memory;
 pub(super) mod method;
 pub(super) mod pattern;
 pub(super) mod pixels;
+pub(super) mod place;
 pub(super) mod private;
 mod record;
 pub(super) mod regions;

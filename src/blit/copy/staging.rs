@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::allocators;
 use super::frame::Frame;
-use super::gpu::{Place, Shape};
 use super::host::HostPicture;
+use super::place::{Place, Shape};
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
 use crate::blit::strategy::{StagingSource, Strategy};
 use crate::blit::{BlitDevice, Failure};

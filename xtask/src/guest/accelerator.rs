@@ -10,10 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::emulator::Emulator;
 use super::kernel::stock;
 use super::kind::Kind;
-use super::qemu;
 use crate::cache::Entry;
 use crate::progress::{Log, Step};
 
@@ -54,8 +52,9 @@ impl Accelerator {
     }
 }
 
-/// The better one of those that work with this kernel.
-pub(super) fn choose(kind: Kind, emulator: &Emulator, kernel: &Path) -> Result<Accelerator> {
+/// KVM if it works with the guest's kernel, else emulation. `machine` is the QEMU command that boots this kernel
+/// by KVM.
+pub(super) fn choose(kind: Kind, machine: &Command) -> Result<Accelerator> {
     if let Some(asked) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         return Accelerator::named(&asked.to_string_lossy());
     }
@@ -67,9 +66,8 @@ pub(super) fn choose(kind: Kind, emulator: &Emulator, kernel: &Path) -> Result<A
     if kvm.is_err() {
         return Ok(Accelerator::Emulation);
     }
-    let machine = qemu::trial(emulator, kernel);
     let verdict = Entry::new("kvm", &[&format!("{machine:?}"), &host()?])?;
-    let verdict = verdict.get_or_make(false, |at, log| try_out(&machine, at, log))?;
+    let verdict = verdict.get_or_make(false, |at, log| try_out(machine, at, log))?;
     let verdict = fs::read_to_string(verdict.join("accelerator"))?;
     Accelerator::named(&verdict)
 }

@@ -10,8 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::job::Job;
 use super::paths::Way;
-use super::tree::{self, belongs_to_guest};
-use super::visible::share;
+use super::tree::{self, belongs_to_guest, share};
 
 /// The environment variable that asks for directories, as `--share` does, separated by colons.
 pub(super) const SHARE: &str = "PRIMESHARE_GUEST_SHARE";

@@ -64,6 +64,14 @@ pub(crate) fn belongs_to_guest(path: &Path) -> bool {
         || taken.iter().any(|prefix| path.starts_with(prefix)) && !is_source(path)
 }
 
+/// Adds a directory of the host to those that the guest shares, unless it is inside one of them or the guest's own.
+pub(super) fn share(shared: &mut Vec<PathBuf>, directory: &Path) {
+    if !belongs_to_guest(directory) && !shared.iter().any(|other| directory.starts_with(other)) {
+        shared.retain(|other| !other.starts_with(directory));
+        shared.push(directory.to_path_buf());
+    }
+}
+
 /// Builds the tree at `at` for the job.
 pub(crate) fn build(job: &Job, at: &Path) -> Result<()> {
     mount_at("tmpfs", "tmpfs", at, MsFlags::empty(), "mode=755")?;
@@ -249,5 +257,16 @@ mod tests {
         ] {
             assert!(!belongs_to_guest(Path::new(path)), "{path}");
         }
+    }
+
+    #[test]
+    fn inner_directories_are_not_shared_twice() {
+        let mut shared = Vec::new();
+        for path in ["/project/a", "/project/a/target", "/tmp", "/project/ab"] {
+            share(&mut shared, Path::new(path));
+        }
+        assert_eq!(shared, [Path::new("/project/a"), Path::new("/project/ab")]);
+        share(&mut shared, Path::new("/project"));
+        assert_eq!(shared, [Path::new("/project")]);
     }
 }

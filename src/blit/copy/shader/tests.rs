@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::blit::copy::convert::Codec;
-use crate::blit::copy::gpu::{CopyQueue, Place, Work};
+use crate::blit::copy::gpu::{CopyQueue, Work};
 use crate::blit::copy::host::HostPicture;
 use crate::blit::copy::memory::{Readable, Writable};
 use crate::blit::copy::method::{Method, grid};
+use crate::blit::copy::place::Place;
 use crate::blit::copy::resample::Scratch;
 use crate::blit::damage::{Rect, Rects};
 use crate::blit::scale::{Filter, Scaling, Transform};
