@@ -1,8 +1,8 @@
 //! The DMA_BUF_IOCTL_SYNC calls that a thread makes, seen by `seccomp(2)`, and told apart from
 //! those of the same thread that go through.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use primeshare::Errno;
@@ -33,18 +33,36 @@ static ANSWERS: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
 /// The statics are one test's at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs `work` in a thread of its own, and gives the SYNC calls it made. The first of them get the
-/// `answers` (`None`: the kernel's own).
+/// Answers that are armed. On drop the kernel answers again.
+struct Answers;
+
+impl Answers {
+    fn arm(answers: &[Option<Errno>]) -> Self {
+        for (answer, errno) in ANSWERS.iter().zip(answers) {
+            answer.store(errno.map_or(0, Errno::raw), Ordering::SeqCst);
+        }
+        Self
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for answer in &ANSWERS {
+            answer.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Runs `work` in a thread of its own, and gives the SYNC calls it made. The first calls get the
+/// `answers` (`None`: the kernel's own answer).
 pub(super) fn of<R: Send>(
     answers: &[Option<Errno>],
     work: impl FnOnce() -> R + Send,
 ) -> (R, Vec<Call>) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap();
+    // A test that failed leaves nothing behind in the statics, so its poison says nothing.
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     COUNT.store(0, Ordering::SeqCst);
-    for (number, answer) in ANSWERS.iter().enumerate() {
-        let errno = answers.get(number).copied().flatten();
-        answer.store(errno.map_or(0, |errno| errno.raw()), Ordering::SeqCst);
-    }
+    let _armed = Answers::arm(answers);
     let result = thread::scope(|scope| {
         let traced = scope.spawn(move || {
             trace();

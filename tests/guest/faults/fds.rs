@@ -11,7 +11,12 @@ pub(crate) fn with_room_for<R>(fds: usize, work: impl FnOnce() -> R) -> R {
         .collect();
     let first_beyond = fill[fds].as_raw_fd();
     drop(fill);
-    let _restore = Restore(set_limit(first_beyond as libc::rlim_t));
+    below(first_beyond as libc::rlim_t, work)
+}
+
+/// Runs `work` while new fds get numbers below `limit` only. The limit is undone also if `work` panics.
+pub(crate) fn below<R>(limit: libc::rlim_t, work: impl FnOnce() -> R) -> R {
+    let _restore = Restore(set_limit(limit));
     work()
 }
 
