@@ -18,7 +18,7 @@ use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
 use crate::fences::busy::Busy;
-use crate::support::{PATIENCE, buffer_on, in_guest};
+use crate::support::{PATIENCE, buffer_on, in_guest, left_out};
 use memory::FailNth;
 use operation::{Attempt, Needs, Operation, Outcome};
 use world::World;
@@ -108,7 +108,7 @@ fn sweep<'a>(
     let mut problems = Vec::new();
     for operation in world.operations() {
         if operation.starts_mesa && world.mesa_leaks {
-            println!("{}: left out, Mesa leaks", operation.name);
+            left_out(&format!("a newer Mesa than 25.0, for {}", operation.name));
             continue;
         }
         // Pages of programs and caches that come with the first use are no part of it.

@@ -3,6 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -193,6 +194,25 @@ impl Guest {
         drivers::say(&chosen);
         chosen
     }
+}
+
+/// Whether the running test has what it needs in this guest. If it has not, says that it is left out:
+/// libtest counts it among those that passed, and `cargo xtask test` counts these lines.
+pub(crate) fn can_run(has_it: bool, needs: &str) -> bool {
+    if !has_it {
+        left_out(needs);
+    }
+    has_it
+}
+
+/// Says that the running test leaves something out, and what it would need.
+pub(crate) fn left_out(needs: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Past libtest, which does not show what a test prints that passes. libtest may have begun a line. All is
+    // written at once, since other threads write there, too.
+    let line = format!("\nleft out: {test}: needs {needs}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Gives back what drivers have freed: each page counts as a mapping of User-Mode Linux's on the host,

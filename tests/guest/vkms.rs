@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use primeshare::device::{self, Node, NodeKind};
 
+use crate::support::can_run;
+
 const CONFIGFS: &str = "/sys/kernel/config/vkms";
 
 /// A vkms device of our own. Unplugged and removed on drop.
@@ -19,10 +21,7 @@ pub(crate) struct Vkms {
 /// nothing else there can be unplugged.
 pub(crate) fn can_be_plugged() -> bool {
     let can = Path::new(CONFIGFS).exists();
-    if !can {
-        println!("not run: this kernel has no vkms devices that can be unplugged");
-    }
-    can
+    can_run(can, "vkms devices that can be unplugged")
 }
 
 impl Vkms {

@@ -73,6 +73,8 @@ pub(crate) fn limit(command: &mut Command) {
 pub(crate) struct Ended {
     pub(crate) name: String,
     pub(crate) took: Duration,
+    /// What its tests left out, in words. Empty for a job that was run in full view, whose output is not kept.
+    pub(crate) left_out: Vec<String>,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -104,6 +106,7 @@ pub(crate) fn show(
     Ended {
         name,
         took,
+        left_out: Vec::new(),
         failure,
     }
 }
@@ -156,11 +159,16 @@ fn one(
     let took = start.elapsed();
     let output = String::from_utf8_lossy(&output);
     eprintln!("\n== {name}, {}\n{output}", seconds(took));
-    let failure = failure(&command, status, &output);
+    let left_out = libtest::left_out(&output).into_iter();
+    let left_out = left_out.map(|(what, tests)| match tests {
+        1 => format!("1 test of {name} (needs {what})"),
+        _ => format!("{tests} tests of {name} (need {what})"),
+    });
     Ended {
-        name,
         took,
-        failure,
+        left_out: left_out.collect(),
+        failure: failure(&command, status, &output),
+        name,
     }
 }
 
@@ -260,6 +268,13 @@ mod tests {
                 .only_tests
                 .is_some_and(|line| line.ends_with("-- --exact a::b"))
         );
+    }
+
+    #[test]
+    fn what_tests_leave_out_is_said() {
+        let script = "printf 'left out: a: needs luck\\nleft out: b: needs luck\\n'";
+        let ended = run(vec![job("tests", script)], 1).remove(0);
+        assert_eq!(ended.left_out, ["2 tests of tests (need luck)"]);
     }
 
     #[test]

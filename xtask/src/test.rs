@@ -162,6 +162,7 @@ fn prepare(kind: Kind) -> Ended {
     Ended {
         name: preparation(kind),
         took: start.elapsed(),
+        left_out: Vec::new(),
         failure,
     }
 }
@@ -199,6 +200,7 @@ fn check_filters() -> Ended {
     Ended {
         name: FILTERS.to_owned(),
         took: start.elapsed(),
+        left_out: Vec::new(),
         failure: (!reasons.is_empty()).then(|| Failure {
             code: 1,
             reasons,
@@ -364,6 +366,7 @@ mod tests {
         Ended {
             name: name.to_owned(),
             took: Duration::ZERO,
+            left_out: Vec::new(),
             failure,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::vtest::Server;
 use super::{Environment, VENUS, environment};
 use crate::child::{Child, Ending};
-use crate::support::in_guest;
+use crate::support::{can_run, in_guest};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -58,7 +58,7 @@ fn pass(environment: &Environment, left_out: &[&[&str]]) {
 #[test]
 fn venus_on_virtio_gpu_passes_what_needs_no_foreign_memory() {
     in_guest(|guest| {
-        if guest.has_gpu() {
+        if can_run(guest.has_gpu(), "the guest gpu") {
             let venus = environment("venus", &[VENUS]);
             pass(&venus, &[WITH_FOREIGN_MEMORY, WITH_PENDING_SYNC_FILES]);
         }
@@ -68,7 +68,7 @@ fn venus_on_virtio_gpu_passes_what_needs_no_foreign_memory() {
 #[test]
 fn venus_by_vtest_passes_what_needs_neither_foreign_memory_nor_sync_files() {
     in_guest(|guest| {
-        if guest.has_third() {
+        if can_run(guest.has_third(), "the guest current") {
             let server = Server::start();
             let mut venus = environment("venus", &[VENUS]);
             venus.extend(server.environment());

@@ -16,7 +16,7 @@ use super::{VENUS, environment};
 use crate::child::{self, Child};
 use crate::fences::busy::Busy;
 use crate::gl::{SIZE, picture};
-use crate::support::{Guest, buffer_on, in_guest, without_checks};
+use crate::support::{Guest, buffer_on, can_run, in_guest, without_checks};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -26,7 +26,7 @@ fn by_venus(name: &str, test: impl FnOnce(&Guest)) {
         return without_checks(test);
     }
     in_guest(|guest| {
-        if guest.has_gpu() {
+        if can_run(guest.has_gpu(), "the guest gpu") {
             let name = format!("drivers::venus::{name}");
             Child::start(&name, &environment("venus", &[VENUS])).assert_success(PATIENCE);
         }

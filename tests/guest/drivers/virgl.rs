@@ -10,7 +10,7 @@ use primeshare::{DmaBuf, Fourcc};
 
 use crate::child::{self, Child};
 use crate::gl::{SIZE, gl, picture};
-use crate::support::{Guest, in_guest, without_checks};
+use crate::support::{Guest, can_run, in_guest, without_checks};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -27,7 +27,7 @@ fn while_the_gpu_draws(name: &str, test: impl FnOnce(&Guest, &DmaBuf)) {
         });
     }
     in_guest(|guest| {
-        if guest.has_gpu() {
+        if can_run(guest.has_gpu(), "the guest gpu") {
             let name = format!("drivers::virgl::{name}");
             Child::start(&name, &[]).assert_success(PATIENCE);
         }

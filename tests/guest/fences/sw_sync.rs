@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use primeshare::sync::SyncFile;
 
+use crate::support::can_run;
+
 const PATH: &str = "/sys/kernel/debug/sync/sw_sync";
 
 #[repr(C)]
@@ -58,8 +60,5 @@ impl Timeline {
 /// Whether the kernel has them. Debian's own has not.
 pub(crate) fn is_there() -> bool {
     let in_qemu = std::env::var_os("PRIMESHARE_GUEST").is_some_and(|machine| machine == "qemu");
-    if in_qemu {
-        println!("not run: Debian's own kernel has no sw_sync");
-    }
-    !in_qemu
+    can_run(!in_qemu, "sw_sync, which Debian's own kernel lacks")
 }
