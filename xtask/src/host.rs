@@ -82,6 +82,9 @@ const LIBRARY: &[Need] = &[
     need(Sign::PkgConfig("gbm"), "libgbm-dev"),
 ];
 
+/// To link a program with Smithay, which depends on libxkbcommon whatever its features are.
+const SMITHAY: &[Need] = &[need(Sign::PkgConfig("xkbcommon"), "libxkbcommon-dev")];
+
 /// Makes sure that the guest can be built here.
 pub(crate) fn prepare_to_build_guest(kind: Kind) -> Result<()> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
@@ -108,6 +111,11 @@ pub(crate) fn prepare_to_compile() -> Result<()> {
 /// Makes sure that the library can be built here.
 pub(crate) fn prepare_for_library() -> Result<()> {
     provide(&LIBRARY.iter().collect::<Vec<_>>())
+}
+
+/// Makes sure that the hosts in `integrations/rust` can be built here, with all their features.
+pub(crate) fn prepare_for_integrations() -> Result<()> {
+    provide(&LIBRARY.iter().chain(SMITHAY).collect::<Vec<_>>())
 }
 
 fn is_root() -> bool {

@@ -87,7 +87,10 @@ const FILTERS: &str = "filters";
 /// Prepares the machine, then checks everything that can be checked; the exit status of the first that fails.
 pub(crate) fn run(all: bool, arguments: &[OsString]) -> Result<u8> {
     let started = Instant::now();
-    host::prepare_for_library()?;
+    match arguments.is_empty() {
+        true => host::prepare_for_integrations()?,
+        false => host::prepare_for_library()?,
+    }
     let mut course = Course::default();
     course.ended.extend(Kind::ALL.map(prepare));
     for job in first(arguments) {
@@ -236,7 +239,8 @@ fn tests(name: impl Into<String>, kind: Kind, selection: &[&str]) -> Job {
 
 /// The hosts in `integrations/rust`, in a guest.
 fn integrations(name: &str, kind: Kind) -> Job {
-    let mut tests = cargo_with(&["test", "--package=primeshare-integrations"]);
+    let package = "--package=primeshare-integrations";
+    let mut tests = cargo_with(&["test", package, "--all-features"]);
     tests.env(kind::VARIABLE, kind.name());
     jobs::limit(&mut tests);
     Job::new(name, tests).needs(preparation(kind))
