@@ -18,12 +18,12 @@ static TABLES: Mutex<Vec<Weak<Table<File>>>> = Mutex::new(Vec::new());
 /// An error is one of asking, such as EMFILE: two tables for one file description would close
 /// each other's handles, so none is made on a guess.
 pub(crate) fn handles_of(file: OwnedFd, name: String) -> Result<Handles, Errno> {
-    // Outlives the lock: one of these may by now be the last user of its table, and closing a
-    // device is no work for under a lock.
-    let mut living = Vec::new();
+    // Dropped after the unlock: one of these may by now be the last user of its table, and a device should
+    // not be closed under this lock.
+    let mut live = Vec::new();
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-    living.extend(tables.iter().filter_map(Weak::upgrade).map(Handles));
-    for table in &living {
+    live.extend(tables.iter().filter_map(Weak::upgrade).map(Handles));
+    for table in &live {
         if same(table.as_fd(), file.as_fd())? {
             return Ok(table.clone());
         }

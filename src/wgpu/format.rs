@@ -80,7 +80,7 @@ pub(super) fn image_usage(usages: TextureUsages) -> ImageUsageFlags {
 /// released: the same for both, and one that the texture is made for, as its layout must be
 /// (VUID-VkImageMemoryBarrier-oldLayout-01208 to -01213).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Parked {
+pub(super) struct IdleState {
     /// wgpu's name for it.
     pub(super) state: TextureUses,
     /// Vulkan's: the same layout, stages and accesses (`derive_image_layout` and
@@ -88,11 +88,11 @@ pub(super) struct Parked {
     pub(super) used: Use,
 }
 
-/// The first that the texture is made for. `None` without any use.
-pub(super) fn parked(usages: TextureUsages) -> Option<Parked> {
+/// The first such state that the texture is made for. `None` without any use.
+pub(super) fn idle_state(usages: TextureUsages) -> Option<IdleState> {
     let mut uses = USES.iter();
     let (_, state, used) = uses.find(|(usage, ..)| usages.contains(*usage))?;
-    Some(Parked {
+    Some(IdleState {
         state: *state,
         used: *used,
     })
@@ -105,15 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parked_textures_have_the_layout_that_wgpu_thinks_they_have() {
+    fn idle_textures_have_the_layout_that_wgpu_thinks_they_have() {
         for (usage, state, used) in USES {
-            assert_eq!(parked(usage), Some(Parked { state, used }));
+            assert_eq!(idle_state(usage), Some(IdleState { state, used }));
             let layout = conv::derive_image_layout(state, T::Bgra8Unorm);
             assert_eq!(layout, used.layout(), "{state:?}");
             let all = TextureUses::STORAGE_READ_ONLY | TextureUses::STORAGE_WRITE_ONLY | state;
             assert!(conv::map_texture_usage(all).contains(image_usage(usage)));
         }
-        assert_eq!(parked(TextureUsages::empty()), None);
+        assert_eq!(idle_state(TextureUsages::empty()), None);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use wgpu::hal::api::Vulkan;
 use wgpu::{Extent3d, Features, TextureFormat, TextureUsages};
 
-use super::format::{self, Parked, format_of};
+use super::format::{self, IdleState, format_of};
 use super::scopes::catch;
 use super::{Device, Error};
 use crate::alloc::Request;
@@ -54,7 +54,7 @@ pub struct Texture {
     texture: wgpu::Texture,
     /// Also kept by wgpu's texture.
     pub(super) image: Arc<Image>,
-    pub(super) parked: Parked,
+    pub(super) idle: IdleState,
     acquired: AtomicBool,
 }
 
@@ -149,8 +149,8 @@ impl Device {
             let allowed = format.guaranteed_format_features(enabled).allowed_usages;
             refused |= used.usages - allowed;
         }
-        let parked = format::parked(used.usages).filter(|_| refused.is_empty());
-        let parked = parked.ok_or(Error::Usages {
+        let idle = format::idle_state(used.usages).filter(|_| refused.is_empty());
+        let idle = idle.ok_or(Error::Usages {
             format,
             usages: refused,
         })?;
@@ -174,12 +174,12 @@ impl Device {
                 planes: format.is_multi_planar_format(),
                 ..usage
             },
-            parked,
+            idle,
         })
     }
 
     fn wrap_image(&self, image: Image, plan: &Plan) -> Result<Texture, Error> {
-        let Plan { parked, .. } = *plan;
+        let Plan { idle, .. } = *plan;
         let size = Extent3d {
             width: image.extent().width,
             height: image.extent().height,
@@ -203,7 +203,7 @@ impl Device {
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
             format: plan.format,
-            usage: parked.state,
+            usage: idle.state,
             memory_flags: wgpu::hal::MemoryFlags::empty(),
             view_formats: view_formats.clone(),
         };
@@ -227,13 +227,13 @@ impl Device {
                     wgpu::hal::vulkan::TextureMemory::External,
                 );
                 self.device()
-                    .create_texture_from_hal::<Vulkan>(texture, &descriptor, parked.state)
+                    .create_texture_from_hal::<Vulkan>(texture, &descriptor, idle.state)
             })
         })?;
         Ok(Texture {
             texture,
             image,
-            parked,
+            idle,
             acquired: AtomicBool::new(false),
         })
     }
@@ -246,7 +246,7 @@ struct Plan {
     twin: Option<TextureFormat>,
     usages: TextureUsages,
     usage: ImageUsage,
-    parked: Parked,
+    idle: IdleState,
 }
 
 impl Texture {
@@ -275,8 +275,8 @@ impl Texture {
         self.acquired.load(Ordering::Acquire)
     }
 
-    /// Changes hands, or is in those already.
-    pub(super) fn turn(&self, acquired: bool) -> Result<(), Error> {
+    /// Marks the texture as acquired or released. An error if it is so already.
+    pub(super) fn set_acquired(&self, acquired: bool) -> Result<(), Error> {
         let was = self.acquired.swap(acquired, Ordering::AcqRel);
         match (was == acquired, acquired) {
             (false, _) => Ok(()),

@@ -26,14 +26,14 @@ impl Device {
             .into_iter()
             .map(|file| Semaphore::from_sync_file(self.vulkan(), Some(file)))
             .collect::<Result<Vec<_>, _>>()?;
-        let turning = Turning::all(self, textures, true)?;
+        let pending = PendingTransfer::all(self, textures, true)?;
         let transfers = transfers(textures);
         // SAFETY: the images are of this device and its queue family.
         let barriers = self.record(|commands| unsafe { vk::acquire(commands, &transfers) })?;
-        // No barriers, but so that wgpu knows of the use and keeps the images until it is over.
-        let known = self.park(textures)?;
+        // This makes no barriers. By it, wgpu knows of the use, and keeps the images until it is over.
+        let known = self.bring_to_idle(textures)?;
         self.submit_after(waits, [barriers, known])?;
-        turning.done();
+        pending.done();
         Ok(())
     }
 
@@ -78,29 +78,29 @@ impl Device {
         // SAFETY: the image is new, and of this device and its queue family.
         let barriers =
             self.record(|commands| unsafe { vk::initialize(commands, &texture.image) })?;
-        let known = self.park(&[texture])?;
+        let known = self.bring_to_idle(&[texture])?;
         self.submit([barriers, known]).map(drop)
     }
 
     fn hand_back(&self, textures: &[&Texture]) -> Result<wgpu::SubmissionIndex, Error> {
-        let turning = Turning::all(self, textures, false)?;
+        let pending = PendingTransfer::all(self, textures, false)?;
         let transfers = transfers(textures);
-        let parked = self.park(textures)?;
+        let idle = self.bring_to_idle(textures)?;
         // SAFETY: as for acquisition.
         let barriers = self.record(|commands| unsafe { vk::release(commands, &transfers) })?;
-        let index = self.submit([parked, barriers])?;
-        turning.done();
+        let index = self.submit([idle, barriers])?;
+        pending.done();
         Ok(index)
     }
 
-    /// A command buffer by wgpu that brings the textures into the state they are parked in.
-    fn park(&self, textures: &[&Texture]) -> Result<CommandBuffer, Error> {
+    /// A command buffer by wgpu that brings the textures into their idle state.
+    fn bring_to_idle(&self, textures: &[&Texture]) -> Result<CommandBuffer, Error> {
         catch(self.device(), || {
             let mut encoder = self.encoder();
             let transitions = textures.iter().map(|texture| TextureTransition {
                 texture: texture.get(),
                 selector: None,
-                state: texture.parked.state,
+                state: texture.idle.state,
             });
             encoder.transition_resources(iter::empty(), transitions);
             Ok(encoder.finish())
@@ -189,19 +189,19 @@ impl Device {
 }
 
 fn transfers<'a>(textures: &[&'a Texture]) -> Vec<Transfer<'a>> {
-    let transfer = |texture: &&'a Texture| Transfer::image(&texture.image, texture.parked.used);
+    let transfer = |texture: &&'a Texture| Transfer::image(&texture.image, texture.idle.used);
     textures.iter().map(transfer).collect()
 }
 
 /// Textures that are changing hands, and go back unless it is [`done`](Self::done).
-struct Turning<'a> {
+struct PendingTransfer<'a> {
     turned: Vec<&'a Texture>,
     acquired: bool,
 }
 
-impl<'a> Turning<'a> {
+impl<'a> PendingTransfer<'a> {
     fn all(device: &Device, textures: &[&'a Texture], acquired: bool) -> Result<Self, Error> {
-        let mut turning = Self {
+        let mut pending = Self {
             turned: Vec::with_capacity(textures.len()),
             acquired,
         };
@@ -210,10 +210,10 @@ impl<'a> Turning<'a> {
             if texture.image.device().raw().handle() != here {
                 return Err(Error::OtherDevice);
             }
-            texture.turn(acquired)?;
-            turning.turned.push(texture);
+            texture.set_acquired(acquired)?;
+            pending.turned.push(texture);
         }
-        Ok(turning)
+        Ok(pending)
     }
 
     fn done(mut self) {
@@ -221,11 +221,11 @@ impl<'a> Turning<'a> {
     }
 }
 
-impl Drop for Turning<'_> {
+impl Drop for PendingTransfer<'_> {
     fn drop(&mut self) {
         for texture in &self.turned {
-            // Cannot be there already: nobody turned it meanwhile.
-            let _ = texture.turn(!self.acquired);
+            // This cannot fail: nobody else has changed it meanwhile.
+            let _ = texture.set_acquired(!self.acquired);
         }
     }
 }

@@ -19,15 +19,15 @@ use crate::buffer::{BufferId, DmaBuf, Fourcc, Modifier};
 
 /// Kinds of pairs that are remembered; more are forgotten all together.
 const MAX_KINDS: usize = 64;
-/// Pairs of buffers with failures that are remembered; more are forgotten all together.
-const MAX_ODD: usize = 256;
-/// Transient failures in a row from which on a pair of buffers is not tried every frame.
+/// How many failing pairs of buffers are remembered. If there are more, all are forgotten.
+const MAX_FAILING_PAIRS: usize = 256;
+/// After this many transient failures in a row, a pair of buffers is no longer tried with every frame.
 const TRANSIENT_LIMIT: u32 = 3;
-/// Pairs of buffers in a row that a strategy fails with, from which on it has failed for their kind.
-const ODD_LIMIT: u32 = 3;
-/// After so long a pair of buffers that failed is tried again; doubled with every failure.
-const ODD_RETRY: Duration = Duration::from_secs(5);
-/// After so long a strategy that failed is tried again; doubled with every failure.
+/// After failures with this many pairs of buffers in a row, a strategy counts as failed for their kind.
+const FAILING_PAIRS_LIMIT: u32 = 3;
+/// When a pair of buffers that failed is tried again. Doubled with every failure.
+const PAIR_RETRY: Duration = Duration::from_secs(5);
+/// When a strategy that failed is tried again. Doubled with every failure.
 const RETRY: Duration = Duration::from_secs(60);
 /// Pairs of buffers that a strategy is known to have imported.
 const WARM: usize = 16;
@@ -93,10 +93,10 @@ pub(super) struct Entry {
     on_cpu: bool,
     pub(super) state: State,
     drift: Drift,
-    /// Pairs of buffers in a row that failed.
-    odd_pairs: u32,
-    /// The last pairs of buffers that it made frames of. The first frame of a pair imports, and touches
-    /// fresh pages: it says nothing of the others.
+    /// With how many pairs of buffers in a row the strategy failed.
+    failing_pairs: u32,
+    /// The pairs of buffers that the strategy made frames of last. The first frame of a pair is not timed,
+    /// since it has to import, and touches fresh pages.
     warm: ArrayVec<(BufferId, BufferId), WARM>,
 }
 
@@ -130,7 +130,7 @@ impl Entry {
             on_cpu,
             state,
             drift: Drift::default(),
-            odd_pairs: 0,
+            failing_pairs: 0,
             warm: ArrayVec::new(),
         }
     }
@@ -161,7 +161,7 @@ impl Entry {
             State::Works { stale, .. } => *stale,
             State::Failed { why, at, times } => {
                 let base = match why.is_transient() {
-                    true => ODD_RETRY,
+                    true => PAIR_RETRY,
                     false => RETRY,
                 };
                 now.saturating_duration_since(*at) >= backoff(base, *times)
@@ -189,8 +189,8 @@ fn backoff(base: Duration, times: u32) -> Duration {
 
 /// Failures of one strategy with one pair of buffers.
 #[derive(Clone, Copy, Debug)]
-struct Odd {
-    /// Transient ones in a row; a permanent one counts as many as it takes.
+struct PairFailures {
+    /// Transient failures in a row. A permanent failure raises this to the limit at once.
     times: u32,
     at: Instant,
 }
@@ -205,16 +205,16 @@ fn pair(frame: &Frame, strategy: Strategy) -> Pair {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) kinds: FxHashMap<Kind, Record>,
-    odd: FxHashMap<Pair, Odd>,
+    pair_failures: FxHashMap<Pair, PairFailures>,
 }
 
 impl Known {
-    /// Whether a pair of buffers is not to be tried now, because it failed lately.
-    fn is_odd(&self, pair: &Pair, now: Instant) -> bool {
-        self.odd.get(pair).is_some_and(|odd| {
-            let late = odd.times.saturating_sub(TRANSIENT_LIMIT) + 1;
-            odd.times >= TRANSIENT_LIMIT
-                && now.saturating_duration_since(odd.at) < backoff(ODD_RETRY, late)
+    /// Whether a pair of buffers must not be tried now, because it failed lately.
+    fn failed_lately(&self, pair: &Pair, now: Instant) -> bool {
+        self.pair_failures.get(pair).is_some_and(|failures| {
+            let late = failures.times.saturating_sub(TRANSIENT_LIMIT) + 1;
+            failures.times >= TRANSIENT_LIMIT
+                && now.saturating_duration_since(failures.at) < backoff(PAIR_RETRY, late)
         })
     }
 }
@@ -270,7 +270,7 @@ impl Records {
     /// Has all that works tried and timed again, and what has failed tried again.
     pub(in crate::blit) fn expire(&self) {
         let mut known = self.lock();
-        known.odd.clear();
+        known.pair_failures.clear();
         for record in known.kinds.values_mut() {
             record.expire();
         }
@@ -339,7 +339,7 @@ impl Records {
             Tried::Works { verified, cost } => {
                 log::debug!("blit by {strategy} works");
                 entry.drift = Drift::default();
-                entry.odd_pairs = 0;
+                entry.failing_pairs = 0;
                 entry.state = State::Works {
                     verified,
                     promised: cost.clone(),
@@ -375,8 +375,8 @@ impl Records {
         now: Instant,
     ) {
         let mut known = self.lock();
-        if !known.odd.is_empty() {
-            known.odd.remove(&pair(frame, strategy));
+        if !known.pair_failures.is_empty() {
+            known.pair_failures.remove(&pair(frame, strategy));
         }
         let Some(record) = known.kinds.get_mut(&Kind::of(frame)) else {
             return;
@@ -384,7 +384,7 @@ impl Records {
         let Some(entry) = record.entry(strategy) else {
             return;
         };
-        entry.odd_pairs = 0;
+        entry.failing_pairs = 0;
         if !matches!(entry.state, State::Works { .. }) {
             entry.state = State::Works {
                 verified: false,
@@ -428,28 +428,28 @@ impl Records {
         let mut known = self.lock();
         let mut is_new = false;
         if of_the_frame {
-            if known.odd.len() >= MAX_ODD {
-                known.odd.clear();
+            if known.pair_failures.len() >= MAX_FAILING_PAIRS {
+                known.pair_failures.clear();
             }
-            let odd = known.odd.entry(pair(frame, strategy));
-            let odd = odd.or_insert(Odd { times: 0, at: now });
-            let was_known = odd.times >= TRANSIENT_LIMIT;
-            odd.times = match failure.is_transient() {
-                true => odd.times.saturating_add(1),
-                false => odd.times.max(TRANSIENT_LIMIT - 1).saturating_add(1),
+            let failures = known.pair_failures.entry(pair(frame, strategy));
+            let failures = failures.or_insert(PairFailures { times: 0, at: now });
+            let was_known = failures.times >= TRANSIENT_LIMIT;
+            failures.times = match failure.is_transient() {
+                true => failures.times.saturating_add(1),
+                false => failures.times.max(TRANSIENT_LIMIT - 1).saturating_add(1),
             };
-            odd.at = now;
-            is_new = !was_known && odd.times >= TRANSIENT_LIMIT;
+            failures.at = now;
+            is_new = !was_known && failures.times >= TRANSIENT_LIMIT;
         }
         let record = known.kinds.get_mut(&Kind::of(frame));
         let Some(entry) = record.and_then(|record| record.entry(strategy)) else {
             return;
         };
         if is_new {
-            entry.odd_pairs += 1;
+            entry.failing_pairs += 1;
         }
-        if !of_the_frame || entry.odd_pairs >= ODD_LIMIT {
-            entry.odd_pairs = 0;
+        if !of_the_frame || entry.failing_pairs >= FAILING_PAIRS_LIMIT {
+            entry.failing_pairs = 0;
             entry.fail(failure.clone(), now);
         }
     }
@@ -515,7 +515,8 @@ impl Known {
         let last = record.sizes.get(&cost::class_of(bytes)).copied();
         let may_use = |strategy: Strategy| {
             left.contains(&strategy)
-                && (self.odd.is_empty() || !self.is_odd(&pair(frame, strategy), now))
+                && (self.pair_failures.is_empty()
+                    || !self.failed_lately(&pair(frame, strategy), now))
         };
         let works = record.entries.iter().filter_map(|entry| {
             let cost = entry.works()?;

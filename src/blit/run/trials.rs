@@ -268,7 +268,7 @@ impl Bench {
                 return Tried::Failed(Failure::Cancelled);
             }
             match self.copy(pair, strategy, &mut cost) {
-                Ok(looked) => verified &= looked,
+                Ok(is_verified) => verified &= is_verified,
                 Err(failure) => return Tried::Failed(failure),
             }
         }
@@ -323,9 +323,10 @@ impl Bench {
     /// Whether the picture was looked at.
     fn copy(&mut self, pair: &Pair, strategy: Strategy, cost: &mut Cost) -> Result<bool, Failure> {
         let frame = &pair.frame;
-        let looks = pair.is_private && self.write(1, &frame.destination, pattern::poison).is_ok();
+        let is_poisoned =
+            pair.is_private && self.write(1, &frame.destination, pattern::poison).is_ok();
         self.copier.run(frame, strategy)?;
-        let verified = match (looks, frame.is_resampled()) {
+        let verified = match (is_poisoned, frame.is_resampled()) {
             (false, _) => false,
             (true, false) => self.verify(frame)?,
             (true, true) => self.verify_resampled(frame)?,
