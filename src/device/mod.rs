@@ -175,12 +175,21 @@ impl Device {
     /// Makes the library the owner of a handle of this file description that the program got by
     /// itself, from a driver's ioctl for example: from now on only the library closes it.
     ///
-    /// The handle must be open, and nobody else may close it. If the program got it by an import
-    /// of its own of something that the library has here, the kernel gave it the same handle, and
-    /// this is a clone of the same object: the program must then hold an [`gem::Object`] of it from
-    /// before its import until this returns, or the library may have closed the handle in between.
-    /// (Better: [`Self::import_fd`].) [`gem::Object::release`] is the way back. GETFB and
-    /// GETFB2 give a fresh handle with every call: adopt each, or close it yourself.
+    /// The handle must be open, and nobody else may close it. [`gem::Object::release`] is the way back. GETFB
+    /// and GETFB2 give a new handle with every call: adopt each, or close it yourself.
+    ///
+    /// # Imports of the same buffer
+    /// If the buffer is imported here afterwards, the import gives a clone of this object, and reports
+    /// [`AlreadyImported`](gem::ImportOrigin::AlreadyImported) and never
+    /// [`SelfImport`](gem::ImportOrigin::SelfImport): the library cannot know whether the program created the
+    /// object on this device or imported it. A program that has to recognise its own buffers compares the
+    /// import's object with the adopted one (`==`), or keeps the [`BufferId`](crate::buffer::BufferId) that
+    /// [`gem::Object::export`] gives.
+    ///
+    /// The other way round, do not import a dma-buf by an ioctl of your own to adopt the handle: use
+    /// [`Self::import_fd`]. If the library has the same buffer here, the kernel gives both the same handle,
+    /// and the library may close it before this call. The program would have to hold a [`gem::Object`] of it
+    /// from before its import until this returns.
     ///
     /// The handle is exported, once, to learn which dma-buf it is of. After an error it is still the
     /// program's; [`gem::Error::Export`] with ENOENT says that it is not open.

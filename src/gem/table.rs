@@ -21,7 +21,10 @@ pub enum ImportOrigin {
     /// The object was created on this very file description, and its handle is the one from
     /// there.
     SelfImport,
-    /// The dma-buf had been imported here before, or its handle adopted, and is still in use.
+    /// The dma-buf was imported here before, or its handle was adopted, and is still in use.
+    ///
+    /// The library does not know where an adopted handle came from, so this is also the answer if the
+    /// program itself created the object here: see [`Device::adopt`](crate::Device::adopt).
     AlreadyImported,
     /// This file description did not know the dma-buf.
     New,
