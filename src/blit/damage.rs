@@ -11,12 +11,12 @@ pub enum Damage<'a> {
     /// All of it.
     #[default]
     Full,
-    /// These boxes. None of them: nothing has changed, and nothing is copied.
+    /// These boxes. If there are none, nothing has changed, and nothing is copied.
     Boxes(&'a [DamageBox]),
 }
 
 /// A changed part, in pixels from the top left corner, as pixman (`pixman_box32`) and the kernel
-/// (`struct drm_mode_rect`) have boxes. What lies outside of the picture is left out; a box that ends
+/// (`struct drm_mode_rect`) have boxes. The part of a box outside of the picture is ignored. A box that ends
 /// before it begins is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DamageBox {
@@ -38,7 +38,7 @@ impl From<DamageBox> for Rect {
 }
 
 impl From<Rect> for DamageBox {
-    /// What is beyond the range of the numbers is beyond every picture.
+    /// Numbers that do not fit are beyond every picture.
     fn from(rect: Rect) -> Self {
         let at = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
         Self {
@@ -76,7 +76,7 @@ impl Rect {
         }
     }
 
-    /// Pixels in it.
+    /// How many pixels it has.
     pub fn area(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }
@@ -118,14 +118,14 @@ impl Rect {
         shared.area()
     }
 
-    /// Pixels that a merge of both adds to them.
+    /// How many pixels a merge of both would add.
     fn waste(&self, other: &Self) -> u64 {
         let sum = self.area() + other.area() - self.shared_area(other);
         self.around(other).area() - sum
     }
 
-    /// The part inside a picture of this size, grown to whole steps of a grid (at least 1x1). The
-    /// picture's edge ends a step.
+    /// The part inside a picture of this size, grown to a grid (of at least 1x1), but not past the picture's
+    /// edge.
     fn snapped(&self, (width, height): (u32, u32), (across, down): (u32, u32)) -> Self {
         let up = |value: u32, step: u32, end: u32| {
             value.checked_next_multiple_of(step).unwrap_or(end).min(end)
@@ -146,9 +146,9 @@ impl Rect {
 /// The rectangles to copy for these changes of a picture of this size: inside the picture, on a
 /// grid that the queue and the format can copy, and none of them empty.
 ///
-/// Two become one where that adds no pixels, and beyond [`MAX_RECTS`] where it adds the fewest;
-/// pixels that nobody named are copied in that case only, and where the grid is coarser than a
-/// pixel.
+/// Two become one if that adds no pixels. If there are more than [`MAX_RECTS`], those are merged that add
+/// the fewest. So pixels that have not changed are copied only in this case, or if the grid is coarser than
+/// a pixel.
 pub(super) fn prepare(damage: Damage<'_>, size: (u32, u32), grid: (u32, u32)) -> Rects {
     match damage {
         Damage::Full => [Rect::whole(size.0, size.1)].into_iter().collect(),
@@ -156,7 +156,7 @@ pub(super) fn prepare(damage: Damage<'_>, size: (u32, u32), grid: (u32, u32)) ->
     }
 }
 
-/// As [`prepare`], for what was prepared and is to suit another grid.
+/// As [`prepare`], for rectangles that have to suit another grid.
 pub(super) fn snap(
     changes: impl Iterator<Item = Rect>,
     size: (u32, u32),
@@ -169,7 +169,7 @@ pub(super) fn snap(
         if new.area() == 0 {
             continue;
         }
-        // A merged one may fit to another that did not fit before.
+        // A merged rectangle may fit to one that did not fit before.
         while let Some(at) = rects.iter().position(|known| known.waste(&new) == 0) {
             new = rects.swap_remove(at).around(&new);
         }

@@ -1,4 +1,4 @@
-//! What is known of the strategies for each kind of pair of buffers. Nothing is done here.
+//! What is known of the strategies for each kind of pair of buffers. Nothing is copied or tried here.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::blit::strategy::Strategy;
 use crate::blit::verdict::{Attempt, Outcome, Verdict};
 use crate::buffer::{BufferId, DmaBuf, Fourcc, Modifier};
 
-/// Kinds of pairs that are remembered; more are forgotten all together.
+/// How many kinds of pairs are remembered. If there are more, all are forgotten.
 const MAX_KINDS: usize = 64;
 /// How many failing pairs of buffers are remembered. If there are more, all are forgotten.
 const MAX_FAILING_PAIRS: usize = 256;
@@ -29,21 +29,21 @@ const FAILING_PAIRS_LIMIT: u32 = 3;
 const PAIR_RETRY: Duration = Duration::from_secs(5);
 /// When a strategy that failed is tried again. Doubled with every failure.
 const RETRY: Duration = Duration::from_secs(60);
-/// Pairs of buffers that a strategy is known to have imported.
+/// How many pairs of buffers are remembered that a strategy has imported.
 const WARM: usize = 16;
-/// Copies that take another time than they did have all measured again at most so often; the time is
-/// doubled with every time.
+/// How long after copies were measured again because of a drift they may be for another one. Doubled each
+/// time.
 const DRIFT: Duration = Duration::from_secs(30);
-/// The longest of these times.
+/// The longest of these three times.
 const MOST_RETRY: Duration = Duration::from_secs(3600);
 
-/// The module that exported a dma-buf, as far as it fits; empty if it is not known.
+/// The name of the module that exported a dma-buf, possibly cut off. Empty if it is not known.
 pub(super) type Exporter = ArrayString<15>;
 
 /// What records and verdicts are about: buffers that drivers treat alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::blit) struct Kind {
-    /// Of source and destination, as all below.
+    /// Of source and destination, as the two fields below.
     pub(super) formats: [(Fourcc, Modifier); 2],
     /// Whether the planes lie in several dma-bufs.
     pub(super) scattered: [bool; 2],
@@ -79,11 +79,11 @@ fn exporter(buffer: &DmaBuf) -> Exporter {
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) entries: Vec<Entry>,
-    /// Of each class of sizes: what made the last frame.
+    /// For each class of sizes, the strategy that made the last frame.
     sizes: FxHashMap<u32, Strategy>,
-    /// Trials were asked for, and are not over.
+    /// Whether trials were asked for and are not over.
     in_trial: bool,
-    /// When copies were last seen to take another time than they did, and how often they were.
+    /// When a drift was last seen, and how often there was one.
     drifted: Option<(Instant, u32)>,
 }
 
@@ -109,16 +109,16 @@ pub(super) enum State {
     Failed {
         why: Failure,
         at: Instant,
-        /// In a row.
+        /// How often in a row.
         times: u32,
     },
     Works {
         verified: bool,
-        /// As the trials were.
+        /// The cost that the trials measured.
         promised: Cost,
-        /// By the trials and by real frames since.
+        /// The cost by the trials and by real frames since.
         cost: Cost,
-        /// Whether trials are to be made, again or for the first time.
+        /// Whether trials have to be made, again or for the first time.
         stale: bool,
     },
 }
@@ -135,7 +135,7 @@ impl Entry {
         }
     }
 
-    /// Whether it has made a frame of this pair of buffers lately; it has from now on.
+    /// Whether the strategy has made a frame of this pair of buffers lately. Notes that it now has.
     fn warm_up(&mut self, pair: (BufferId, BufferId)) -> bool {
         if self.warm.contains(&pair) {
             return true;
@@ -219,34 +219,35 @@ impl Known {
     }
 }
 
-/// What the chooser is to know of the blitter that asks.
+/// What [`Records`] have to know of the blitter that asks.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::blit) struct Asker<'a> {
     pub(in crate::blit) allowed: &'a Allowed,
-    /// What may make a frame before trials are over: they import nobody else's buffers.
+    /// The strategies that may make a frame before trials are over. They do not import the destination or
+    /// source on another device.
     pub(in crate::blit) before_trials: &'a [Strategy],
-    /// Whether strategies that cannot be tried in private may be used where nothing else works.
+    /// Whether strategies that cannot be tried in private may be used if nothing else works.
     pub(in crate::blit) may_risk: bool,
-    /// Whether push is a strategy like others.
+    /// Whether push is chosen like other strategies, and not only as the last resort.
     pub(in crate::blit) pushes_freely: bool,
     /// Which ends have a Vulkan device that is the CPU.
     pub(in crate::blit) software: [bool; 2],
 }
 
-/// What is to be done with a frame.
+/// How a frame is to be made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::blit) struct Choice {
-    /// What makes it; `None`: nothing is known to work.
+    /// The strategy. `None` if nothing is known to work.
     pub(in crate::blit) strategy: Option<Strategy>,
-    /// Seconds that it will take, if that is known.
+    /// How many seconds it will take, if that is known.
     pub(in crate::blit) seconds: Option<f64>,
-    /// Whether trials are to be made now. This is said once.
+    /// Whether the caller has to ask for trials now. Only one choice of a kind says so.
     pub(in crate::blit) wants_trials: bool,
     /// Whether trials are being made.
     pub(in crate::blit) in_trial: bool,
 }
 
-/// What came of trials of one strategy.
+/// The outcome of the trials of one strategy.
 #[derive(Clone, Debug)]
 pub(in crate::blit) enum Tried {
     Works {
@@ -267,7 +268,8 @@ impl Records {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has all that works tried and timed again, and what has failed tried again.
+    /// Marks all strategies as stale, so that those that work are tried and timed again, and those that
+    /// failed are tried again.
     pub(in crate::blit) fn expire(&self) {
         let mut known = self.lock();
         known.pair_failures.clear();
@@ -276,8 +278,8 @@ impl Records {
         }
     }
 
-    /// What is to be done with a frame; `left` are the strategies that have not just failed with it. The
-    /// plan is made where frames like it are new.
+    /// Chooses how a frame is made. `left` are the strategies that have not just failed with it. `plan` is
+    /// called for the first frame of a kind.
     pub(in crate::blit) fn choose(
         &self,
         frame: &Frame,
@@ -320,14 +322,14 @@ impl Records {
         }
     }
 
-    /// The strategies to be tried for a kind, in order of trust.
+    /// The strategies that still have to be tried for a kind, in order of trust.
     pub(in crate::blit) fn to_try(&self, kind: &Kind, allowed: &Allowed, now: Instant) -> Allowed {
         let known = self.lock();
         let record = known.kinds.get(kind);
         record.map_or_else(Allowed::new, |record| record.to_try(allowed, now).collect())
     }
 
-    /// What came of the trials of a strategy.
+    /// Notes the outcome of the trials of a strategy.
     pub(in crate::blit) fn tried(
         &self,
         kind: &Kind,
@@ -351,7 +353,7 @@ impl Records {
                 log::debug!("blit by {strategy}, a trial: {why}");
                 entry.fail(why, now);
             }
-            // What has made frames works.
+            // A strategy that has made real frames works, also if it cannot be tried.
             Tried::Untestable(why) => match &mut entry.state {
                 State::Works { stale, .. } => *stale = false,
                 state => *state = State::Untestable(why),
@@ -359,14 +361,14 @@ impl Records {
         });
     }
 
-    /// No trials of the kind are being made any more.
+    /// Notes that no trials of the kind are being made any more.
     pub(in crate::blit) fn trials_over(&self, kind: &Kind) {
         if let Some(record) = self.lock().kinds.get_mut(kind) {
             record.in_trial = false;
         }
     }
 
-    /// A strategy has made a frame, and how long that took if nothing else was in its way.
+    /// Notes that a strategy has made a frame, and how long it took, if that could be measured.
     pub(in crate::blit) fn made(
         &self,
         frame: &Frame,
@@ -390,7 +392,7 @@ impl Records {
                 verified: false,
                 promised: Cost::default(),
                 cost: Cost::default(),
-                // What cannot be tried is asked for once, and says so.
+                // One trial is asked for. If it cannot be made, that is noted, and no other is asked for.
                 stale: true,
             };
         }
@@ -412,7 +414,7 @@ impl Records {
         }
     }
 
-    /// A strategy has not made a frame.
+    /// Notes that a strategy has failed to make a frame.
     pub(in crate::blit) fn failed(
         &self,
         frame: &Frame,
@@ -462,7 +464,7 @@ impl Records {
         }
     }
 
-    /// What is known of pairs of buffers like these, but for what the DRM devices say of them: nobody is
+    /// What is known of pairs of buffers like these. The DRM drivers' answers are missing, since nobody is
     /// asked here. `None` before the first frame of the kind.
     pub(in crate::blit) fn verdict(
         &self,
@@ -556,8 +558,8 @@ impl Record {
         }
     }
 
-    /// Whether to measure again, because copies take another time than they did: after ever longer
-    /// times, so that a machine whose load changes all the time does not measure all the time.
+    /// Whether to measure again because of a drift. Allowed after ever longer times, so that a machine whose
+    /// load changes all the time does not measure all the time.
     fn may_drift(&mut self, now: Instant) -> bool {
         let times = match self.drifted {
             Some((at, times)) if now.saturating_duration_since(at) < backoff(DRIFT, times) => {

@@ -1,4 +1,5 @@
-//! Trials of strategies: on buffers of our own, on devices that may be lost, beside the traffic.
+//! Trials of strategies: on private buffers, on Vulkan devices that may be lost, by a thread of their own
+//! beside the copies.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -25,30 +26,30 @@ use crate::buffer::{DmaBuf, FormatInfo};
 use crate::sync::{Access, BufferMapping};
 use crate::vk;
 
-/// The sizes of trials in pixels: what each copy takes can be told from what its bytes take.
+/// The sizes of trials in pixels. Two sizes tell the fixed cost of a copy from the cost of its bytes.
 const SMALL: (u32, u32) = (128, 128);
 const MIDDLE: (u32, u32) = (512, 512);
-/// Instead of the middle one, if the real pictures are larger than that.
+/// Used instead of [`MIDDLE`] if the real pictures are larger than that.
 const LARGE: (u32, u32) = (1024, 1024);
-/// Copies that are timed at each size: the most, and the least.
+/// How many times copies are timed at each size: at most and at least.
 const SAMPLES: (usize, usize) = (5, 2);
-/// Copies that are timed together.
+/// How many copies are timed together.
 const AT_ONCE: usize = 2;
-/// After so long no more copies of a size are timed.
+/// After this time no more copies of a size are timed, but for the least number.
 const TIME: Duration = Duration::from_millis(50);
 /// How long a trial may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What is done in vain need not be done fast.
+/// The thread's niceness: trials must not slow down real copies.
 const NICE: i32 = 10;
 
 /// What is to be tried.
 struct Request {
     kind: Kind,
-    /// Of source and destination.
+    /// What private buffers for source and destination are to be like.
     models: [Model; 2],
-    /// Read where no buffer like it can be made.
+    /// The real source. It is read if no private buffer like it can be made.
     source: DmaBuf,
-    /// Of the frame.
+    /// The scaling of the real frame.
     scaling: Option<Scaling>,
     encoding: YcbcrEncoding,
     allowed: Allowed,
@@ -60,8 +61,8 @@ struct State {
     closing: bool,
 }
 
-/// The thread that makes trials for a pair of devices. It has Vulkan devices while there is something to
-/// try.
+/// The thread that makes trials for a pair of devices. It has Vulkan devices only while there is something
+/// to try.
 pub(super) struct Trials {
     shared: Arc<Shared>,
     thread: Mutex<Option<Thread>>,
@@ -71,7 +72,7 @@ struct Shared {
     sides: [BlitDevice; 2],
     records: Arc<Records>,
     state: Mutex<State>,
-    /// Something is known that was not before.
+    /// Notified when a request arrives and when a trial has ended.
     changed: Condvar,
 }
 
@@ -88,7 +89,7 @@ impl Shared {
         self.lock().wanted.pop_front()
     }
 
-    /// `false` when it is time to end.
+    /// Waits for a request. `false` if the thread is to end.
     fn wait_for_more(&self) -> bool {
         let idle = |state: &mut State| state.wanted.is_empty() && !state.closing;
         let waited = self.changed.wait_while(self.lock(), idle);
@@ -96,7 +97,8 @@ impl Shared {
         !state.closing
     }
 
-    /// Something is known that was not before. Whoever waits has looked with the state locked.
+    /// Wakes those who wait for news. The lock is taken so that none of them is between its look and its
+    /// sleep.
     fn tell(&self) {
         drop(self.lock());
         self.changed.notify_all();
@@ -116,7 +118,7 @@ impl Trials {
         }
     }
 
-    /// Has the strategies tried that are to be tried for frames like this one. Does not wait.
+    /// Asks for the trials that frames like this one still need. Does not wait.
     pub(super) fn want(&self, frame: &Frame, allowed: &Allowed) {
         let kind = Kind::of(frame);
         let request = Request {
@@ -148,15 +150,14 @@ impl Trials {
         }
     }
 
-    /// Waits until something was tried, or for so long.
+    /// Waits until a trial has ended, or for the timeout.
     pub(super) fn wait_for_news(&self, timeout: Duration) {
         let state = self.shared.lock();
         let waited = self.shared.changed.wait_timeout(state, timeout);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Ends the thread, which takes as long as the copy that it is making; `false` if it still runs at
-    /// the deadline.
+    /// Ends the thread after the copy that it is making. `false` if it still runs at the deadline.
     pub(super) fn close_wait(&self, deadline: Instant) -> bool {
         {
             let mut state = self.shared.lock();
@@ -171,7 +172,7 @@ impl Trials {
         }
     }
 
-    /// In a forked child: the thread is the parent's.
+    /// Forgets the thread, for a forked child: it belongs to the parent.
     pub(super) fn forget(&mut self) {
         let thread = self.thread.get_mut();
         if let Some(thread) = thread.unwrap_or_else(PoisonError::into_inner).take() {
@@ -180,10 +181,10 @@ impl Trials {
     }
 }
 
-/// All that is wanted, one after the other, until the end.
+/// The thread: serves the requests one after the other.
 fn work(shared: &Shared) {
     loop {
-        // Devices are made for the first, and go when there is no more.
+        // The bench makes Vulkan devices for the first request. They are dropped when there is none left.
         let mut bench = Bench::new(&shared.sides);
         while let Some(request) = shared.next() {
             bench.all(shared, &request);
@@ -206,7 +207,7 @@ struct Bench {
 /// Buffers to try with.
 struct Pair {
     frame: Frame,
-    /// The source is ours and shows the pattern.
+    /// Whether the source is a private buffer, which shows the pattern.
     is_private: bool,
 }
 
@@ -219,7 +220,7 @@ impl Bench {
         }
     }
 
-    /// Tries what is to be tried of a kind, in order of trust.
+    /// Tries every strategy that the request still needs tried, in order of trust.
     fn all(&mut self, shared: &Shared, request: &Request) {
         let mut pairs: [Option<Result<Pair, Failure>>; 2] = [None, None];
         let to_try = shared
@@ -238,11 +239,12 @@ impl Bench {
                 .tried(&request.kind, strategy, tried, Instant::now());
             shared.tell();
         }
-        // What was imported goes with the buffers.
+        // The imports are dropped with the buffers.
         drop(pairs);
         self.copier.keep_only(&Allowed::new());
     }
 
+    /// Tries one strategy at two sizes. `pairs` keeps the buffers for the next strategy.
     fn one(
         &mut self,
         shared: &Shared,
@@ -275,7 +277,7 @@ impl Bench {
         Tried::Works { verified, cost }
     }
 
-    /// Private buffers of a size. Where none like the source can be made, it is only read.
+    /// Private buffers of a size. If none like the source can be made, the real source is read instead.
     fn pair(&mut self, request: &Request, size: (u32, u32)) -> Result<Pair, Failure> {
         let [from, to] = &request.models;
         let (source, is_private) = match self.like(0, from, size) {
@@ -298,7 +300,7 @@ impl Bench {
         let all = [Rect::whole(size.0, size.1)].into_iter().collect();
         let mut frame = Frame::new(source, destination, all);
         frame.encoding = request.encoding;
-        // Turned and filtered as the real ones, and scaled where they are.
+        // Turned and filtered as the real frame, and scaled if the real one is.
         frame.scaling = request.scaling.map(|scaling| Scaling {
             source: match scaling.scales() {
                 true => Rect::whole((3 * size.0).div_ceil(4), (3 * size.1).div_ceil(4)),
@@ -310,6 +312,7 @@ impl Bench {
         Ok(Pair { frame, is_private })
     }
 
+    /// A private buffer of this size for one end.
     fn like(&mut self, end: usize, model: &Model, size: (u32, u32)) -> Result<DmaBuf, String> {
         let side = self.copier.sides()[end].clone();
         let device = match side.gpu {
@@ -319,8 +322,8 @@ impl Bench {
         private::like(model, size, &side, device)
     }
 
-    /// Copies once to see whether the picture arrives, then some times to see how long that takes.
-    /// Whether the picture was looked at.
+    /// Copies once and compares the picture that arrives, then copies several times and adds to `cost` how
+    /// long that takes. Says whether the picture could be compared.
     fn copy(&mut self, pair: &Pair, strategy: Strategy, cost: &mut Cost) -> Result<bool, Failure> {
         let frame = &pair.frame;
         let is_poisoned =
@@ -336,8 +339,7 @@ impl Bench {
             if sample >= SAMPLES.1 && start.elapsed() > TIME {
                 break;
             }
-            // Several at once: what counts is how long the GPU takes, not how long it takes to wake a
-            // thread that waits for it.
+            // Several copies at once, so that the time is the GPU's and not that of waking a thread.
             let start = Instant::now();
             self.copier.run_many(frame, strategy, AT_ONCE)?;
             cost.add(frame.bytes(), start.elapsed() / AT_ONCE as u32);
@@ -345,8 +347,8 @@ impl Bench {
         Ok(verified)
     }
 
-    /// Whether a device's own GPU is the one to ask for a buffer's contents: mappings are for where
-    /// there is none.
+    /// The GPU of one end, by which its buffers are read and written. `None` if the end has no GPU: its
+    /// buffers are mapped instead.
     fn gpu(&mut self, end: usize) -> Option<&vk::Device> {
         match self.copier.has_gpu(end) {
             true => self.copier.device(end).ok(),
@@ -354,7 +356,7 @@ impl Bench {
         }
     }
 
-    /// Fills a buffer of ours with rows, by the GPU of its own end.
+    /// Fills a private buffer with rows, by the GPU of its own end if there is one.
     fn write(
         &mut self,
         end: usize,
@@ -375,7 +377,8 @@ impl Bench {
         self.copier.run_by(end, ends, &rects)
     }
 
-    /// Whether the picture arrived, as the destination's GPU sees it; `false` if that cannot be seen.
+    /// Compares the destination, as its GPU sees it, with the pattern. An error if they differ, `false` if
+    /// the destination cannot be read.
     fn verify(&mut self, frame: &Frame) -> Result<bool, Failure> {
         let buffer = &frame.destination;
         let formats = (frame.source.fourcc(), buffer.fourcc());
@@ -422,8 +425,8 @@ impl Bench {
         Arc::try_unwrap(host).map_err(|_| Failure::NoStrategy)
     }
 
-    /// Whether the picture is, but for rounding, the one that the CPU makes; `false` if that cannot be
-    /// seen.
+    /// Compares the destination with the picture that the CPU makes. An error if they differ by more than
+    /// rounding, `false` if they cannot be compared.
     fn verify_resampled(&mut self, frame: &Frame) -> Result<bool, Failure> {
         if self.gpu(1).is_none() {
             return Ok(false);
@@ -446,10 +449,10 @@ impl Bench {
         }
     }
 
-    /// What the CPU makes of the pattern, in memory of its own.
+    /// The picture that the CPU makes of the pattern, in host memory.
     fn made_by_cpu(&mut self, frame: &Frame) -> Result<HostPicture, Failure> {
         let device = self.copier.device(1)?;
-        // The CPU reads both, which it does fast in memory for downloads.
+        // The CPU reads both pictures, and memory for downloads is the fastest to read.
         let host = |buffer: &DmaBuf| HostPicture::download(device, buffer.desc());
         let mut source = host(&frame.source).map_err(Failure::Vulkan)?;
         let mut made = host(&frame.destination).map_err(Failure::Vulkan)?;
@@ -465,7 +468,7 @@ impl Bench {
     }
 }
 
-/// The rows of every plane in host memory.
+/// Calls `row` with the plane, the number and the bytes of each row of a picture in host memory.
 fn for_each_row(host: &mut HostPicture, mut row: impl FnMut(usize, usize, &mut [u8])) {
     let layout = *host.picture().layout;
     let planes = host.picture().planes.to_vec();
