@@ -1,6 +1,6 @@
 //! The import cache of a table, by dma-buf identity, in shards.
 //!
-//! Lock order: the table's lock before a shard's. It is written only with the table's lock held.
+//! Lock order: the table's lock before a shard's. An index is written only with the table's lock held.
 
 use std::sync::PoisonError;
 
@@ -16,11 +16,11 @@ const SHARDS: usize = 32;
 #[cfg(loom)]
 const SHARDS: usize = 2;
 
-/// The dma-bufs that a table knows: what makes the import of a known buffer a lookup.
+/// The dma-bufs that a table knows, with their handles and the leases `L` of these. It makes the import
+/// of a known buffer a lookup.
 ///
-/// In parts with a lock each, so that threads that use different buffers do not meet, and that
-/// nobody who asks for a known buffer waits for an ioctl about another. Written only with the
-/// table's lock held, which is always taken before a part's.
+/// Each shard has a lock of its own, so that threads that use different buffers do not wait for each
+/// other, and so that a lookup never waits for an ioctl about another buffer.
 ///
 /// An entry is valid while its handle is open: until GEM_CLOSE the kernel holds the dma-buf that
 /// belongs to a handle (`drm_prime_add_buf_handle`), so no other dma-buf gets the same identity.
@@ -28,7 +28,7 @@ pub(super) struct Index<L> {
     shards: Box<[Shard<L>]>,
 }
 
-/// On cache lines of its own; two, since processors fetch them in pairs.
+/// Two cache lines of its own, since processors fetch lines in pairs.
 #[repr(align(128))]
 struct Shard<L>(Mutex<Known<L>>);
 
@@ -63,6 +63,7 @@ impl<L> Index<L> {
         Some(lease)
     }
 
+    /// The handle that this dma-buf is known by.
     pub(super) fn handle(&self, id: BufferId) -> Option<Handle> {
         self.shard(id).entries.get(&id).map(|(handle, _)| *handle)
     }
@@ -81,8 +82,8 @@ impl<L> Index<L> {
         }
     }
 
-    /// The handle is closed, or another's. Where the dma-buf has a second one, by a flink name,
-    /// and is known by that, it stays known.
+    /// Forgets the dma-buf, since the handle is closed or refers to another object now. If the dma-buf
+    /// is known by another handle (a flink name gives it a second one), it stays known.
     pub(super) fn remove(&self, id: BufferId, handle: Handle) {
         let mut known = self.shard(id);
         if known.entries.get(&id).is_some_and(|(is, _)| *is == handle) {
@@ -90,7 +91,7 @@ impl<L> Index<L> {
         }
     }
 
-    /// Dma-bufs known, and how often one was asked for.
+    /// How many dma-bufs are known, and how many hits there were.
     pub(super) fn count(&self) -> (usize, u64) {
         let each = self.shards.iter().map(|shard| {
             let known = lock(shard);

@@ -101,7 +101,7 @@ impl Device {
     /// Imports a bare dma-buf fd, about which nothing else is known. Borrows the fd. What is reported of
     /// [adopted](Self::adopt) handles is said at [`Self::import`].
     ///
-    /// Costs a `fstat` where the dma-buf is in use here already.
+    /// If the dma-buf is in use here already, this costs one `fstat`.
     pub fn import_fd(&self, fd: impl AsFd) -> Result<(Object, ImportOrigin), gem::Error> {
         self.handles().import_fd(fd.as_fd())
     }

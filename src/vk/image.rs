@@ -1,4 +1,5 @@
-//! Dma-bufs as images. Everything is checked before the driver sees it, against what the driver said it can do.
+//! Dma-bufs as images. Everything is checked before the driver sees it, against what the driver said it
+//! can do.
 
 use arrayvec::ArrayVec;
 use ash::vk;
