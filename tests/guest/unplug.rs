@@ -26,7 +26,7 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Those of [`DRIVERS`]; none where the guest has no such bus.
+    /// The slots of [`DRIVERS`]. Where the guest has no PCI bus there are none, and the test is left out.
     pub(crate) fn all(guest: &Guest) -> Vec<Self> {
         if !can_run(guest.in_qemu(), "devices in PCI slots, as in QEMU") {
             return Vec::new();

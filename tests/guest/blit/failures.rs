@@ -1,5 +1,5 @@
-//! Drivers that fail late, or say yes and do nothing. Vulkan's own interface is the seam: the
-//! blitter is given a host program's device, whose functions are partly the test's.
+//! Drivers that fail late, or report success and do nothing. The tests give the blitter a Vulkan device of
+//! which some functions are replaced by functions of the test.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::AsFd;
@@ -22,20 +22,20 @@ use crate::faults::fds;
 use crate::fences::busy::Busy;
 use crate::support::{Guest, buffer_on, in_guest};
 
-/// How many submissions go well until some do not. Negative: all do.
+/// How many submissions succeed before some fail. Negative: none fails.
 static GOOD_SUBMISSIONS: AtomicI64 = AtomicI64::new(-1);
-/// How many of those then do not.
+/// How many submissions fail after those.
 static BAD_SUBMISSIONS: AtomicI64 = AtomicI64::new(0);
-/// The same of waits for the end of a submission.
+/// The same for waits for the end of a submission.
 static GOOD_WAITS: AtomicI64 = AtomicI64::new(-1);
 static BAD_WAITS: AtomicI64 = AtomicI64::new(0);
 /// Whether a submission fails for lack of memory, and not because its device is lost.
 static IS_TRANSIENT: AtomicBool = AtomicBool::new(false);
 /// The queues of the submissions that succeeded.
 static SUBMITTED: Mutex<Vec<vk::Queue>> = Mutex::new(Vec::new());
-/// Locked by who wants waits for submissions to take long.
+/// While a test has this locked, waits for submissions do not return.
 static LONG_WAIT: Mutex<()> = Mutex::new(());
-/// How many of them have begun.
+/// How many waits have begun.
 static WAITS: AtomicUsize = AtomicUsize::new(0);
 /// The driver's own functions. (The loader comes and goes with its instances.)
 static SUBMIT: Mutex<Option<vk::PFN_vkQueueSubmit>> = Mutex::new(None);
@@ -132,7 +132,7 @@ unsafe extern "system" fn wait_and_fail_late(
     let own = lock(&WAIT).unwrap();
     // SAFETY: the driver's function, with what was meant for it.
     let result = unsafe { own(device, count, fences, all, timeout) };
-    // Execution has ended, badly.
+    // The execution has ended, and is said to have failed.
     match is_bad(&GOOD_WAITS, &BAD_WAITS) {
         true => vk::Result::ERROR_DEVICE_LOST,
         false => result,
@@ -150,7 +150,7 @@ unsafe extern "system" fn never_done_in_a_long_wait(
     // SAFETY: the driver's function, with what was meant for it.
     let result = unsafe { own(device, fence) };
     if result == vk::Result::SUCCESS && BAD_WAITS.load(Ordering::SeqCst) > 0 {
-        // An end that is seen counts as one that is waited for, and the bad one is to be waited for.
+        // An end that is seen here counts as a wait. The bad one is hidden, so that it is waited for.
         match GOOD_WAITS.load(Ordering::SeqCst) {
             0 => return vk::Result::NOT_READY,
             left if left > 0 => GOOD_WAITS.store(left - 1, Ordering::SeqCst),
@@ -214,7 +214,7 @@ unsafe extern "system" fn allocate_and_tell(
     unsafe { own(device, info, callbacks, memory) }
 }
 
-/// What the driver has, but for submissions that fail late; imports are seen.
+/// The driver's functions, except that submissions fail late and imports are recorded.
 pub(super) unsafe extern "system" fn with_late_failures(
     device: vk::Device,
     name: *const c_char,
@@ -264,7 +264,7 @@ pub(super) unsafe extern "system" fn with_late_failures(
     own
 }
 
-/// What the driver has, but for image copies that do nothing.
+/// The driver's functions, except that image copies do nothing.
 unsafe extern "system" fn with_empty_copies(
     device: vk::Device,
     name: *const c_char,
@@ -298,7 +298,7 @@ unsafe extern "system" fn make_no_pipelines(
 
 unsafe extern "system" fn compute_nothing(_: vk::CommandBuffer, _: u32, _: u32, _: u32) {}
 
-/// What the driver has, but for compute shaders, which it does not compile.
+/// The driver's functions, except that compute shaders cannot be compiled.
 pub(super) unsafe extern "system" fn without_pipelines(
     device: vk::Device,
     name: *const c_char,
@@ -315,7 +315,7 @@ pub(super) unsafe extern "system" fn without_pipelines(
     own
 }
 
-/// What the driver has, but for compute shaders that do nothing.
+/// The driver's functions, except that compute shaders do nothing.
 pub(super) unsafe extern "system" fn with_empty_shaders(
     device: vk::Device,
     name: *const c_char,
@@ -428,8 +428,7 @@ fn a_gpu_that_is_lost_for_good_leaves_the_processor() {
     });
 }
 
-/// Strategies, with the GPUs they need. Where there are two, the second is there when the first
-/// fails.
+/// Strategies, with the GPUs that they need. If there are two, the second is used when the first fails.
 fn turns(guest: &Guest) -> [([Option<shared::PhysicalDevice>; 2], Vec<Strategy>); 4] {
     let gpu = || gpu(guest, with_late_failures);
     let (source, destination) = (gpu(), gpu());
@@ -464,7 +463,7 @@ fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
                 BlitDevice::new(&vkms, gpus[1].as_ref()),
             );
             let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
-            // Of the submissions for four frames, of a step each or of two.
+            // After how many good submissions one fails. Four frames take one or two submissions each.
             let goods: &[i64] = match strategies[0] {
                 Strategy::Staged(_) | Strategy::HostMemory => &[0, 1, 3, 6, 7, 8],
                 _ => &[0, 1, 3, 4],
@@ -611,9 +610,9 @@ fn an_execution_that_fails_is_made_again_with_those_behind_it() {
             );
             let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
             settle(&blitter, &sources[0], &destination);
-            // With others in flight: of the direct ones the second, of those in two steps the third
-            // frame's second step. What is over when somebody looks is not waited for, so it may take
-            // some frames more.
+            // The failure has to come while others are in flight: at the second copy in one step, or at the
+            // second step of the third copy in two. A copy that is over when somebody looks is not waited for,
+            // so it may take some more frames.
             let good = if gpus[0].is_some() { 5 } else { 1 };
             faults.waits(good, 1);
             let mut seed = 10 * round as u8;
@@ -731,7 +730,7 @@ fn nobody_waits_for_the_gpu_to_start_a_copy() {
         let gpu_takes_long = lock(&LONG_WAIT);
         let waits = WAITS.load(Ordering::SeqCst);
         let first = blitter.blit(&from, &to, &BlitInfo::default()).unwrap();
-        // Once the blitter's thread waits for the GPU, waiting for that would take for ever.
+        // Now the blitter's thread waits for the GPU. If a call waited for the thread, it would not return.
         while WAITS.load(Ordering::SeqCst) == waits {
             thread::yield_now();
         }
@@ -754,7 +753,8 @@ fn a_driver_that_says_yes_and_does_nothing_is_found_out() {
         );
         let blitter = Blitter::new(sides.0, sides.1, &Options::default()).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
-        // The first picture is there already, so that nothing to do looks like done.
+        // The destination shows the first picture of the trials already, so that a copy that does nothing could
+        // look right.
         write(&to, 0);
         let copy = |seed| {
             write(&from, seed);

@@ -1,5 +1,5 @@
-//! The DMA_BUF_IOCTL_SYNC calls that a thread makes, seen by `seccomp(2)`, and told apart from
-//! those of the same thread that go through.
+//! Records the DMA_BUF_IOCTL_SYNC calls that a thread makes, by a trap of `seccomp(2)`. The handler then
+//! makes the call itself, which the trap lets through.
 
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -28,9 +28,9 @@ pub(super) enum Call {
 const MOST: usize = 64;
 static CALLS: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Errnos that the next calls get instead of being made, the first of them first; 0 makes one.
+/// Errnos that answer the next calls in their order. A call whose errno is 0 is made.
 static ANSWERS: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
-/// The statics are one test's at a time.
+/// Locked while a test uses the statics.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Answers that are armed. On drop the kernel answers again.
@@ -83,7 +83,7 @@ pub(super) fn of<R: Send>(
     (result, calls.collect())
 }
 
-/// Makes the call of a system call that was stopped, or answers it.
+/// Handles a system call that was trapped: makes it, or answers with an errno.
 extern "C" fn on_call(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel gives a context that is this handler's until it returns, and the
     // registers in it are those of an ioctl, whose argument points to the flags.
@@ -112,7 +112,7 @@ extern "C" fn on_call(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
     }
 }
 
-/// For this thread, for good.
+/// Sets the trap for this thread, for as long as it lives.
 fn trace() {
     // SAFETY: zeroes are an empty mask; the handler makes one system call and touches atomics.
     unsafe {

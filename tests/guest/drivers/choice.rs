@@ -1,4 +1,4 @@
-//! Devices that share little or nothing, beside those that share, and which of them is taken.
+//! Which Vulkan device is selected if some share little or nothing.
 
 use std::path::Path;
 use std::time::Duration;

@@ -55,7 +55,7 @@ fn a_classic_resource_is_refused_before_venus_sees_it() {
     });
 }
 
-/// venus would wait for it while it submits.
+/// venus would wait for the sync file while it submits.
 #[test]
 fn a_pending_sync_file_is_refused_instead_of_being_waited_for() {
     let name = "a_pending_sync_file_is_refused_instead_of_being_waited_for";

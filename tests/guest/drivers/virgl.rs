@@ -1,5 +1,4 @@
-//! A GPU that really is behind: virgl draws on the host, and its implicit fences are pending
-//! meanwhile.
+//! A GPU whose implicit fences are really pending: virgl draws on the host, asynchronously.
 
 use std::time::Duration;
 

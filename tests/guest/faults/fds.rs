@@ -3,9 +3,9 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Runs `work` with room for so many more fds: the next one is EMFILE.
+/// Runs `work` with room for so many more fds: opening one more is EMFILE.
 pub(crate) fn with_room_for<R>(fds: usize, work: impl FnOnce() -> R) -> R {
-    // The limit is on numbers, and the lowest free one is taken: there may be gaps.
+    // The limit is on the numbers of fds, and there may be gaps below it.
     let fill: Vec<_> = (0..=fds)
         .map(|_| io::stdin().as_fd().try_clone_to_owned().unwrap())
         .collect();
@@ -28,7 +28,7 @@ impl Drop for Restore {
     }
 }
 
-/// The soft limit on fd numbers; gives the old one.
+/// Sets the soft limit on fd numbers, and gives the old one.
 fn set_limit(limit: libc::rlim_t) -> libc::rlim_t {
     let mut limits = libc::rlimit {
         rlim_cur: 0,

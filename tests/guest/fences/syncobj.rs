@@ -20,7 +20,7 @@ use crate::support::{buffer_on, can_run, in_guest};
 const TIMELINE_SIGNAL: u32 = 0xc018_64cd;
 const EVENTFD: u32 = 0xc018_64cf;
 
-/// The first device that has timelines. The QEMU guest has to have one.
+/// The first device that has timelines, as there must be in QEMU. Elsewhere the test is left out.
 fn timelines() -> Option<Device> {
     let mut nodes = device::enumerate().unwrap();
     nodes.retain(|node| node.kind == NodeKind::Primary);

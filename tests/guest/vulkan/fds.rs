@@ -1,4 +1,4 @@
-//! Whose fds are: none is left open, and none closed that is another's.
+//! Who owns fds: none is left open, and none is closed that belongs to somebody else.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -168,7 +168,7 @@ fn a_refused_import_leaves_no_fd_behind_however_few_are_free() {
     });
 }
 
-/// Drivers say of it that the handle is invalid, which is also what they say of what they never take.
+/// Drivers answer that the handle is invalid, which is also their answer to memory that they never take.
 #[test]
 fn an_import_that_fails_for_lack_of_kernel_memory_passes() {
     in_guest(|guest| {
