@@ -1,10 +1,10 @@
-//! What test programs print of tests that failed.
+//! What test programs print of tests that failed, and of tests that were left out.
 
 use std::collections::BTreeMap;
 use std::process::Command;
 
-/// The names of the tests that failed: the last list in what a test program prints. (Its lines with each test's outcome
-/// are torn apart by what else is printed where only one test runs at a time.)
+/// The names of the tests that failed, from the last list that a test program prints. (Its lines with the outcome of
+/// each test are no use: if only one test runs at a time, other output comes in the middle of them.)
 pub(crate) fn failed(output: &str) -> Vec<String> {
     let mut failed = Vec::new();
     let mut lines = output.lines();
