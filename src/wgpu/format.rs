@@ -6,7 +6,7 @@ use wgpu::{TextureFormat as T, TextureUsages, TextureUses};
 use crate::buffer::Fourcc;
 use crate::vk::{self, Use};
 
-/// wgpu's texture format with the same bytes in memory. `None` where wgpu has none.
+/// wgpu's texture format with the same bytes in memory. `None` if wgpu has none.
 ///
 /// wgpu has no swizzles: formats whose colours are in another order have no texture format, and of
 /// formats without alpha (`X`), what a shader samples as alpha is undefined: take it for one.
@@ -15,7 +15,7 @@ pub fn format_of(fourcc: Fourcc) -> Option<T> {
     texture_format(known.format)
 }
 
-/// As `wgpu_hal::vulkan`'s `map_texture_format` has it, backwards.
+/// The inverse of `map_texture_format` in `wgpu_hal::vulkan`.
 fn texture_format(format: F) -> Option<T> {
     Some(match format {
         F::R8_UNORM => T::R8Unorm,
@@ -38,7 +38,7 @@ fn texture_format(format: F) -> Option<T> {
     })
 }
 
-/// What wgpu can be asked to do with a shared texture, and the same for Vulkan.
+/// The uses of shared textures, by wgpu's name, wgpu-hal's name and Vulkan's name.
 const USES: [(TextureUsages, TextureUses, Use); 5] = [
     (TextureUsages::COPY_SRC, TextureUses::COPY_SRC, Use::Source),
     (
@@ -76,8 +76,8 @@ pub(super) fn image_usage(usages: TextureUsages) -> ImageUsageFlags {
         })
 }
 
-/// The state in which wgpu finds a texture when it has been acquired, and leaves it to be
-/// released: the same for both, and one that the texture is made for, as its layout must be
+/// The state in which an acquired texture is handed to wgpu, and into which wgpu brings it before the release.
+/// Both are the same state. The texture must have been made for it, as Vulkan demands of its layout
 /// (VUID-VkImageMemoryBarrier-oldLayout-01208 to -01213).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IdleState {
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(format_of(Fourcc::ABGR8888), Some(T::Rgba8Unorm));
         assert_eq!(format_of(Fourcc::ABGR2101010), Some(T::Rgb10a2Unorm));
         assert_eq!(format_of(Fourcc::NV12), Some(T::NV12));
-        // Red and blue would be exchanged; Cr and Cb too.
+        // Red and blue would be exchanged, or Cr and Cb.
         assert_eq!(format_of(Fourcc::ARGB2101010), None);
         assert_eq!(format_of(Fourcc::new(b"NV21")), None);
         assert_eq!(format_of(Fourcc::new(b"????")), None);

@@ -1,4 +1,4 @@
-//! Shared buffers as wgpu textures. wgpu must find the layout that `Parked` says whenever it may look.
+//! Shared buffers as wgpu textures. Whenever wgpu may use one, it must be in the layout that `IdleState` says.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use crate::vk::{self, Image, ImageUsage};
 /// What a shared texture is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TextureUse {
-    /// All that wgpu is to do with it.
+    /// All uses by wgpu.
     pub usages: TextureUsages,
     /// Whether views may also be of the format's `Srgb` twin, which is then one of the texture's
     /// `view_formats`. Passed over for formats that have none.
@@ -42,13 +42,12 @@ impl From<TextureUsages> for TextureUse {
 
 /// A shared buffer as a wgpu texture.
 ///
-/// Between [`Device::release`] and [`Device::acquire`] it belongs to the outside world, and so it
-/// does at first: wgpu must not use it then, in submissions or in `Queue::write_texture`; what is
-/// read or written is undefined. wgpu takes its contents for initialised and never clears them.
+/// At first, and between [`Device::release`] and [`Device::acquire`], it belongs to the outside world. wgpu
+/// must not use it then, neither in submissions nor in `Queue::write_texture`: what is read or written would be
+/// undefined. wgpu takes its contents for initialised and never clears them.
 ///
-/// Image and memory are destroyed, once, when neither this nor wgpu has a use for them any more:
-/// wgpu keeps them for as long as submitted work uses the texture. Keeps the memory, not the
-/// [`DmaBuf`]'s fds.
+/// Image and memory are destroyed when neither this value nor wgpu uses them any more: wgpu keeps them for as
+/// long as submitted work uses the texture. It keeps the memory, not the [`DmaBuf`]'s fds.
 #[derive(Debug)]
 pub struct Texture {
     texture: wgpu::Texture,
@@ -106,8 +105,8 @@ impl Device {
     /// Allocates a texture that can be shared, in whichever of the request's layouts the driver
     /// likes best, and its buffer, as [`vk::Device::create_image`] does.
     ///
-    /// The contents are undefined. The layout of tiled memory is made by wgpu's queue, by when
-    /// nobody else may look at the buffer: the first [`Self::release`] comes after it.
+    /// The contents are undefined. wgpu's queue makes the layout of tiled memory, and nobody else may use the
+    /// buffer before that is done: the first [`Self::release`] comes after it.
     pub fn create(
         &self,
         request: &Request,
@@ -143,7 +142,7 @@ impl Device {
             return Err(Error::Features { format, missing });
         }
         let mut refused = format::unknown(used.usages);
-        // With that feature it is for the driver to say, which is asked before importing.
+        // With that feature the driver decides, which is asked before importing.
         let guaranteed = !enabled.contains(Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES);
         if guaranteed || format.is_multi_planar_format() {
             let allowed = format.guaranteed_format_features(enabled).allowed_usages;
@@ -265,7 +264,7 @@ impl Texture {
         self.image.desc()
     }
 
-    /// Whether what a shader samples as alpha is undefined, and to be taken for one.
+    /// Whether alpha that a shader samples is undefined, so that one has to be used instead.
     pub fn is_opaque(&self) -> bool {
         FormatInfo::of(self.desc().fourcc).is_some_and(|info| !info.alpha)
     }
