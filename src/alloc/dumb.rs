@@ -29,19 +29,20 @@ impl Dumb {
         }
     }
 
-    /// One plane, at least as wide as the driver wants it and as importers do.
+    /// A buffer of one plane, at least as wide as the driver and importers want it.
     fn single(&self, request: &Request, packed: &Packed, bytes: u32) -> Result<DmaBuf, Error> {
         let (object, pitch) = self.create(packed, bytes)?;
         Ok(export::export(&object, linear(request), [(0, pitch)])?)
     }
 
-    /// Several planes, one after another in a dumb buffer of bytes.
+    /// A buffer of several planes, one after the other in a dumb buffer of bytes.
     fn planar(&self, request: &Request, packed: Packed) -> Result<DmaBuf, Error> {
         let (object, _) = self.create(&packed, 1)?;
         Ok(export::export(&object, linear(request), packed.planes)?)
     }
 
-    /// A dumb buffer with room for it all, of pixels of this size or else of 4 bytes; and its pitch.
+    /// Makes a dumb buffer with room for all planes, of pixels of this size or else of 4 bytes. Gives its pitch,
+    /// too.
     ///
     /// virtio-gpu makes dumb buffers of 32 bits a pixel only (`virtio_gpu_mode_dumb_create`), qxl of
     /// 16 and 32 (`qxl_mode_dumb_create`). Both answer EINVAL to others. The memory is the same:

@@ -86,7 +86,7 @@ pub trait Allocator: Send + Sync {
     /// A short name for reports: `dumb`, `gbm`, `udmabuf`, `dma-heap`, `vulkan`.
     fn name(&self) -> &'static str;
 
-    /// Allocates a buffer. The contents are zero or undefined, as the driver pleases.
+    /// Allocates a buffer. Its contents are zero or undefined, depending on the driver.
     fn allocate(&self, request: &Request) -> Result<DmaBuf, Error>;
 }
 

@@ -32,24 +32,26 @@ use crate::sys::process::Owner;
 /// How long drop waits for copies that are being executed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What belongs to one copy besides its buffers. The default: all of the picture, after the fences in the
+/// What describes one copy besides its buffers. The default copies the whole picture after the fences in the
 /// dma-bufs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BlitInfo<'a> {
-    /// What of the source has changed, from the picture's top left corner. Pixels outside stay as they are in the destination, unless
+    /// Which parts of the source have changed, counted from the picture's top left corner. Outside of them, the
+    /// destination stays as it is, unless
     /// there are more than sixteen boxes (they are merged) or the format shares colours between pixels.
     pub damage: Damage<'a>,
     /// What the copy begins after, besides the fences in the dma-bufs: fds that become readable, as sync
     /// files do when they are signalled (with an error or without: a writer that has failed will not
     /// write any more). They are borrowed; dups are kept until then. At most four.
     pub after: &'a [BorrowedFd<'a>],
-    /// Syncobj points that are signalled when the copy is done, however it went: the copy's fence is put
-    /// there at once where it has one, so that others can wait for it. At most four.
+    /// Syncobj points that are signalled when the copy is done, even if it failed. If the copy has a fence,
+    /// the points get it at once, so that others can wait for it. At most four.
     pub signal: &'a [(&'a Syncobj, u64)],
-    /// Which part of the source is shown in which part of the destination, turned and scaled. `None`: all
-    /// of it in all of the other, and both are of one size ([`Error::Size`]).
+    /// Which part of the source is shown in which part of the destination, and how it is turned and scaled.
+    /// `None` shows all of the source in all of the destination, which must be of one size
+    /// ([`Error::Size`]).
     pub scaling: Option<Scaling>,
-    /// What the numbers of a YCbCr format mean, where it is converted to RGB or made of it.
+    /// What the numbers of a YCbCr format mean, if it is converted to or from RGB.
     pub encoding: YcbcrEncoding,
     /// Copies of one stream happen in their order. Without one, copies into one buffer do. What one copy
     /// writes and another reads is kept in order always.
@@ -107,12 +109,13 @@ impl<'a> BlitInfo<'a> {
 /// with it and for those in the dma-bufs (implicit synchronisation). A fence that is never signalled
 /// holds back its own stream only. Until a completion is done, what the destination shows is undefined.
 ///
-/// What works is found out beside the copies, on private buffers like the real ones and on Vulkan devices
-/// that may be lost: nobody's buffer is overwritten for it, and none is imported. (With one exception: if no
-/// buffer like the source can be made, as of a camera's, the source itself is read.) Until it is known,
-/// frames are made through host memory or by the CPU. When a strategy fails later, the frame at hand is made by the next,
-/// so no frame is lost. All blitters between the same two devices share what they know. Nothing is kept
-/// alive by it but buffers under way and its own memory for staging, which is bounded.
+/// Trials beside the copies find out what works, on private buffers like the real ones and on Vulkan devices
+/// that may be lost. They neither import nor overwrite the program's buffers, with one exception: if no
+/// private buffer like the source can be made (a camera's, for example), the source itself is read. Until
+/// the trials are over, frames are made through host memory or by the CPU. If a strategy fails later, the
+/// frame is made again by the next one, so no frame is lost. All blitters between the same two devices share
+/// what they know. A blitter keeps only the buffers of copies under way, and a bounded amount of its own
+/// staging memory.
 ///
 /// `Send` and `Sync`. Drop cancels what has not begun and waits for what has, for ten seconds at most:
 /// [`Self::close_wait`] has a deadline of the caller's.
@@ -131,9 +134,9 @@ pub struct Blitter {
 const MOST_IN_FLIGHT: usize = 64;
 
 impl Blitter {
-    /// Copies from buffers of one device to buffers of the other. Tries nothing yet, and makes no Vulkan
-    /// device before one is needed. [`Error::NoStrategies`] if the options leave none, [`Error::InFlight`] if they ask for no copy
-    /// at a time or for more than 64.
+    /// A blitter from buffers of one device to buffers of the other. Tries nothing yet, and makes no Vulkan
+    /// device before one is needed. [`Error::NoStrategies`] if the options leave no strategy,
+    /// [`Error::InFlight`] if they ask for no copies at a time or for more than 64.
     pub fn new(
         source: BlitDevice,
         destination: BlitDevice,
@@ -213,8 +216,8 @@ impl Blitter {
         Stream(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// What is known by now of copies like this one; `None` before the first. Asks nobody, and imports
-    /// nothing.
+    /// What is known by now of copies like this one. `None` before the first. Imports nothing, and asks no
+    /// driver.
     pub fn verdict(
         &self,
         source: &DmaBuf,
@@ -234,9 +237,9 @@ impl Blitter {
             .verdict(names, &frame, &asker, Instant::now())
     }
 
-    /// Finds out what works for copies like this one, without making one, and waits until all has been
-    /// tried or the deadline has come: then [`Verdict::settled`] says no. For a program that would rather
-    /// know before its first frame.
+    /// Finds out what works for copies like this one, without making one. Waits until all has been tried or
+    /// the deadline has come; [`Verdict::settled`] is `false` in that case. For a program that wants to know
+    /// before its first frame.
     pub fn settle_wait(
         &self,
         source: &DmaBuf,
@@ -261,10 +264,10 @@ impl Blitter {
         }
     }
 
-    /// What the DRM devices say to a PRIME import of each other's buffers: the destination's device to
-    /// the source's buffer, and the other way round; `None` for a side without a DRM device. For
-    /// [`Verdict::imports`]. Both imports end with the call; while they live, a driver may have moved a
-    /// buffer.
+    /// Imports each buffer by PRIME on the other side's DRM device, and gives the answers, as in
+    /// [`Verdict::imports`]: first the destination's device for the source's buffer, then the other way
+    /// round. `None` for a side without a DRM device. Both imports end with the call, but a driver may have
+    /// moved a buffer meanwhile.
     pub fn ask_drivers(
         &self,
         source: &DmaBuf,
@@ -273,8 +276,8 @@ impl Blitter {
         imports(&self.sides, source, destination)
     }
 
-    /// Has everything tried and measured again, beside the copies, which go on as they did: after
-    /// conditions have changed, such as a resume from suspend or another device that was plugged in.
+    /// Has everything tried and measured again beside the copies, which go on as before. For changed
+    /// conditions: after a resume from suspend, or when another device was plugged in.
     pub fn measure_again(&self) {
         self.pair.records.expire();
         let gpus = self.sides.iter().filter_map(|side| match &side.gpu {
@@ -291,7 +294,7 @@ impl Blitter {
     }
 
     /// Takes over what [`Self::save_records`] gave, for buffers of which nothing is known yet.
-    /// [`SavedError::OtherDevices`] if a device or a driver is another.
+    /// [`SavedError::OtherDevices`] if it was saved for other devices or driver versions.
     pub fn load_records(&self, saved: &str) -> Result<(), SavedError> {
         let software = [0, 1].map(|end: usize| self.sides[end].is_software());
         self.pair.records.load(saved, &self.devices(), software)
@@ -310,13 +313,13 @@ impl Blitter {
         line.collect::<Vec<_>>().join(" to ").replace('\n', " ")
     }
 
-    /// What it has done.
+    /// What this blitter has done so far.
     pub fn statistics(&self) -> Statistics {
         self.shared.statistics()
     }
 
-    /// Cancels what has not begun and waits for what has. [`Error::StillRunning`] if that has not ended
-    /// at the deadline: it is left to the blitter's thread then, with what it uses.
+    /// Cancels copies that have not begun and waits for those that have. [`Error::StillRunning`] if some
+    /// have not ended at the deadline: they are left to the blitter's thread, with what they use.
     pub fn close_wait(mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
         match deadline.into() {
             Deadline::At(instant) => self.close(instant),
@@ -400,7 +403,7 @@ fn frame(source: &DmaBuf, destination: &DmaBuf, info: &BlitInfo<'_>) -> Result<F
     Ok(frame)
 }
 
-/// The steps in which parts of a picture can be copied at all.
+/// The grid, in pixels, on which parts of a picture have to begin and end to be copied.
 fn grid(buffer: &DmaBuf) -> (u32, u32) {
     let Some(info) = FormatInfo::of(buffer.fourcc()) else {
         // Nothing is known of the pixels, so only all of them are copied.

@@ -12,9 +12,9 @@ pub(super) type Rects = ArrayVec<Rect, MAX_RECTS>;
 /// The rectangles to copy for these changes of a picture of this size: inside the picture, on a
 /// grid that the queue and the format can copy, and none of them empty.
 ///
-/// Two become one where that adds no pixels, and beyond [`MAX_RECTS`] where it adds the fewest;
-/// pixels that nobody named are copied in that case only, and where the grid is coarser than a
-/// pixel.
+/// Two become one if that adds no pixels. If there are more than [`MAX_RECTS`], those are merged that add
+/// the fewest. So pixels that have not changed are copied only in this case, or if the grid is coarser than
+/// a pixel.
 pub(super) fn prepare(damage: Damage<'_>, size: (u32, u32), grid: (u32, u32)) -> Rects {
     match damage {
         Damage::Full => [Rect::whole(size.0, size.1)].into_iter().collect(),
@@ -22,7 +22,7 @@ pub(super) fn prepare(damage: Damage<'_>, size: (u32, u32), grid: (u32, u32)) ->
     }
 }
 
-/// As [`prepare`], for what was prepared and is to suit another grid.
+/// As [`prepare`], for rectangles that have to suit another grid.
 pub(super) fn snap(
     changes: impl Iterator<Item = Rect>,
     size: (u32, u32),
@@ -35,7 +35,7 @@ pub(super) fn snap(
         if new.area() == 0 {
             continue;
         }
-        // A merged one may fit to another that did not fit before.
+        // A merged rectangle may fit to one that did not fit before.
         while let Some(at) = rects.iter().position(|known| known.waste(&new) == 0) {
             new = rects.swap_remove(at).around(&new);
         }

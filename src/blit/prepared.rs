@@ -21,7 +21,7 @@ use crate::vk::{self, Commands, Device, Image, Transfer, Use, acquire, ash, rele
 /// [`Commands`](crate::vk::Commands) does.
 #[derive(Debug)]
 pub struct Blit {
-    /// Before the images, which they use: fields are dropped in order.
+    /// Declared before the images, which the commands use: fields are dropped in order.
     slots: Vec<Commands>,
     next: usize,
     source: Image,
@@ -115,7 +115,7 @@ impl Blit {
         Ok(pending)
     }
 
-    /// Whether no fence is pending: one system call, for what is so most of the time.
+    /// Whether no fence is pending. One system call answers this, since it is so most of the time.
     fn is_free(&self) -> Result<bool, Error> {
         let mut fds: ArrayVec<_, { 2 * MAX_PLANES }> = ArrayVec::new();
         let events = [PollFlags::POLLIN, PollFlags::POLLOUT];

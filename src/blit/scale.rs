@@ -84,7 +84,7 @@ impl Transform {
         self as usize % 4
     }
 
-    /// Whether the source's columns and rows are passed from the last to the first.
+    /// Whether the source's columns, and its rows, are read from the last to the first.
     pub(super) fn mirrors(self) -> (bool, bool) {
         match self {
             Self::Normal | Self::Flipped90 => (false, false),
@@ -288,8 +288,8 @@ impl Scaling {
         }
     }
 
-    /// What the destination's columns show, and its rows: columns of the source or, where the
-    /// transform [swaps axes](Transform::swaps_axes), its rows.
+    /// What the destination's columns and its rows show: columns and rows of the source or, if the transform
+    /// [swaps axes](Transform::swaps_axes), rows and columns.
     pub(super) fn axes(&self) -> [Axis; 2] {
         let (mirror_columns, mirror_rows) = self.transform.mirrors();
         let columns = |length| Axis {
@@ -317,10 +317,10 @@ impl Scaling {
 /// What a column or row of the destination's box shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Tap {
-    /// Columns or rows of the source; the same one twice where only one is shown.
+    /// Two columns or rows of the source. Both are the same if only one is shown.
     pub(super) first: u32,
     pub(super) second: u32,
-    /// How much of the second, below 1.
+    /// The weight of the second, below 1.
     pub(super) weight: f32,
 }
 
@@ -340,7 +340,7 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// What position `at` of the destination's box shows. Exact: in fractions of twice the
+    /// What position `at` of the destination's box shows. It is computed exactly, in fractions of twice the
     /// destination's length.
     pub(super) fn tap(&self, at: u32) -> Tap {
         let at = match self.mirrored {
@@ -381,21 +381,22 @@ impl Axis {
         }
     }
 
-    /// From which position to before which the destination shows a changed part of the source.
+    /// The positions of the destination that show a changed part of the source: the first one, and the one
+    /// after the last.
     fn showing(&self, (start, length): (u32, u32)) -> Option<(u32, u32)> {
         let (box_start, box_end) = (self.start, self.start.saturating_add(self.from));
         let (mut start, mut end) = (start, start.saturating_add(length));
         if self.from == 0 || length == 0 || start >= box_end || end <= box_start {
             return None;
         }
-        // No picture is so large, but this may be asked of boxes that nobody has checked.
+        // No picture is so large, but the boxes may not have been checked.
         if self.from.max(self.to).max(box_end) > MAX_LENGTH {
             return Some((0, self.to));
         }
         if self.from != self.to {
             (start, end) = (start.saturating_sub(1), end.saturating_add(1));
         }
-        // The first position, from the box's beginning as it is passed, for which it is so.
+        // The first position for which `is_past` holds.
         let first = |is_past: &dyn Fn(Tap) -> bool| {
             let (mut low, mut high) = (0, self.to);
             while low < high {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::strategy::Strategy;
 
-/// Latencies that are looked at: the last so many.
+/// How many latencies are kept: those of the last copies.
 const LATENCIES: usize = 512;
 const STRATEGIES: usize = Strategy::LIST.len();
 
@@ -13,7 +13,7 @@ const STRATEGIES: usize = Strategy::LIST.len();
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Statistics {
-    /// Of the strategies that were used or have failed, in order of trust.
+    /// The strategies that were used or have failed, in order of trust.
     pub strategies: Vec<StrategyStatistics>,
     /// Frames that no strategy has made, and frames whose fences were not signalled in time.
     pub failed: u64,
@@ -41,7 +41,7 @@ pub struct StrategyStatistics {
     pub failures: u64,
 }
 
-/// Counts without allocating.
+/// The counts behind [`Statistics`]. Counting allocates nothing.
 #[derive(Debug)]
 pub(super) struct Counts {
     each: [(u64, u64, u64); STRATEGIES],

@@ -39,7 +39,7 @@ pub struct Attempt {
     pub outcome: Outcome,
 }
 
-/// Bytes per second, in a unit that shows something of tiny pictures too.
+/// Bytes per second, printed in a unit that suits slow copies of tiny pictures, too.
 struct Rate(f64);
 
 /// Which strategies were tried between two devices for buffers of these formats and modifiers,
@@ -112,7 +112,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Asks both DRM devices for an import of the other's buffer, which ends at once.
+/// Imports each buffer on the other end's DRM device, and drops the imports at once.
 pub(super) fn imports(
     sides: &[BlitDevice; 2],
     source: &DmaBuf,

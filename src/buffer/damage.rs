@@ -6,12 +6,12 @@ pub enum Damage<'a> {
     /// All of it.
     #[default]
     Full,
-    /// These boxes. None of them: nothing has changed, and nothing is copied.
+    /// These boxes. If there are none, nothing has changed, and nothing is copied.
     Boxes(&'a [DamageBox]),
 }
 
 /// A changed part, in pixels from the top left corner, as pixman (`pixman_box32`) and the kernel
-/// (`struct drm_mode_rect`) have boxes. What lies outside of the picture is left out; a box that ends
+/// (`struct drm_mode_rect`) have boxes. The part of a box outside of the picture is ignored. A box that ends
 /// before it begins is empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DamageBox {
@@ -33,7 +33,7 @@ impl From<DamageBox> for Rect {
 }
 
 impl From<Rect> for DamageBox {
-    /// What is beyond the range of the numbers is beyond every picture.
+    /// Numbers that do not fit are beyond every picture.
     fn from(rect: Rect) -> Self {
         let at = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
         Self {
@@ -69,7 +69,7 @@ impl Rect {
         }
     }
 
-    /// Pixels in it.
+    /// How many pixels it has.
     pub fn area(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }

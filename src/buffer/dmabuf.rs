@@ -103,7 +103,7 @@ pub struct PlaneObject {
     fd: OwnedFd,
     id: BufferId,
     size: u64,
-    /// Asked for once: it costs four system calls.
+    /// The exporter's name, asked for once, since asking costs four system calls.
     exporter: OnceLock<String>,
 }
 
@@ -158,7 +158,7 @@ fn identify(plane: usize, fd: BorrowedFd<'_>) -> Result<BufferId, Error> {
     })
 }
 
-/// A [`DmaBuf`] that others keep: it says whether the buffer is still there, and keeps no fd open.
+/// A weak reference to a [`DmaBuf`]. It says whether the buffer is still there, and keeps no fd open.
 #[derive(Clone, Debug, Default)]
 pub struct WeakDmaBuf(Weak<Inner>);
 
@@ -487,7 +487,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A thread that a forked child lacks may hold a watcher's lock there.
+        // In a forked child, a watcher's lock may be held by a thread that does not exist there.
         if !self.owner.is_here() {
             return;
         }
@@ -508,7 +508,7 @@ impl DmaBuf {
         self.0.key()
     }
 
-    /// Has the watcher told of this buffer's end; `false` where it will be already.
+    /// Has the watcher told of this buffer's end. `false` if it was watching already.
     pub(super) fn watch(&self, watcher: &Arc<dyn Watcher>) -> bool {
         let mut watchers = self
             .0

@@ -84,7 +84,7 @@ mod tests {
         }
     }
 
-    /// By looking at every pair of rows.
+    /// The same, found by looking at every pair of rows.
     fn overlap_by_rows(a: Rows, b: Rows) -> bool {
         let starts = |rows: Rows| (0..rows.count).map(move |row| rows.offset + row * rows.stride);
         starts(a).any(|x| starts(b).any(|y| x < y + b.bytes && y < x + a.bytes))

@@ -15,10 +15,9 @@ use crate::sys::{self, udmabuf};
 pub struct Capabilities {
     /// Dumb buffers can be made on this node.
     pub dumb: bool,
-    /// Its objects can be exported. `None` where there was no object to try with.
+    /// Its objects can be exported. `None` if there was no object to try with.
     pub export: Option<bool>,
-    /// It imports memory that is not a device's own (from udmabuf). `None` where the machine has
-    /// none to offer.
+    /// It imports memory that belongs to no device (from udmabuf). `None` if the machine has no such memory.
     pub import: Option<bool>,
     /// It imports memory whose pages do not follow each other, as that of most GPUs. Display controllers without an
     /// IOMMU do not. `None` if it imports nothing, or the machine has no such memory to offer.
@@ -57,7 +56,7 @@ pub(super) fn probe(device: &Device) -> Result<Capabilities, Error> {
     })
 }
 
-/// What an attempt says of the device; an error where it says nothing.
+/// What an attempt says of the device. An error if it says nothing.
 fn answer<T>(attempt: Result<T, gem::Error>) -> Result<Option<T>, gem::Error> {
     use gem::Error::{CreateDumb, Export, Import};
     match attempt {
@@ -71,7 +70,7 @@ fn answer<T>(attempt: Result<T, gem::Error>) -> Result<Option<T>, gem::Error> {
     }
 }
 
-/// A small dma-buf that is no device's own.
+/// A small dma-buf that belongs to no device.
 fn system_memory() -> Result<(OwnedFd, BufferId), Errno> {
     let size = udmabuf::page_size();
     let memory = udmabuf::memory(size)?;

@@ -91,7 +91,7 @@ pub enum Error {
     /// A handle operation failed.
     #[error(transparent)]
     Gem(#[from] crate::gem::Error),
-    /// There was no memory of the machine's own, or no room for its fd, to try an import with.
+    /// There was no system memory, or no room for its fd, to try an import with.
     #[error("cannot find out what {device} imports: {errno}")]
     Probe {
         /// The device.

@@ -15,8 +15,8 @@ use crate::sys;
 ///
 /// Wayland's dmabuf feedback mostly names the render node, KMS code has the primary node, and Vulkan
 /// (`VkPhysicalDeviceDrmPropertiesEXT`) knows either or both: all of them are one device if their
-/// keys are equal. Where sysfs is not to be seen, as in some sandboxes, each number is a key of its
-/// own, so that nodes of one device seem to be of two; nodes of two devices never seem to be of one.
+/// keys are equal. Without sysfs, as in some sandboxes, each number is a key of its own, so that nodes of one
+/// device seem to belong to two. Nodes of two devices never seem to belong to one.
 ///
 /// Opens no node. [`Error::Sysfs`] if sysfs is there and cannot be read (EMFILE, EACCES …).
 pub fn key_of(dev_t: u64) -> Result<DeviceKey, Error> {

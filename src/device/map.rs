@@ -54,8 +54,8 @@ impl Device {
 }
 
 impl DumbMapping {
-    /// Copies bytes out, from `offset`. `None`, and nothing copied, where they reach past the
-    /// mapping's end.
+    /// Copies bytes out, from `offset` on. `None` if they reach past the end of the mapping: nothing is copied
+    /// then.
     #[must_use]
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Option<()> {
         self.map.read(offset, into)

@@ -45,13 +45,13 @@ impl Device {
     /// Opens a node such as `/dev/dri/card0` or `/dev/dri/renderD128`: a file description that
     /// nobody else has.
     ///
-    /// The kernel makes whoever opens a primary node that has no DRM master its master
-    /// (`drm_master_open`). That is given up at once, so as not to be in a compositor's way; to
-    /// set modes, hand in an fd of your own.
+    /// If a primary node has no DRM master, the kernel makes the process that opens it the master
+    /// (`drm_master_open`). The library gives that up at once, so that a compositor can become master. To set
+    /// modes, hand in an fd of your own.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let file = open_node(path)?;
-        // By the name it was opened by: a container may have given it another than the kernel's.
+        // With the path that was opened: a container may have another name for it than the kernel.
         let node = Node {
             path: path.to_owned(),
             ..Node::of(file.as_fd())?
@@ -60,7 +60,7 @@ impl Device {
     }
 
     /// Opens the node with this device number (`dev_t`), such as Wayland's dmabuf feedback names.
-    /// [`Error::NoNode`] if the machine has none, or none that is to be seen from here.
+    /// [`Error::NoNode`] if the machine has none, or if it is hidden from this process.
     pub fn find(dev_t: u64) -> Result<Self, Error> {
         let node = Node::find(dev_t)?.ok_or(Error::NoNode(NodeId::of_dev_t(dev_t)))?;
         Self::open(node.path)
@@ -68,22 +68,21 @@ impl Device {
 
     /// Takes an fd of a DRM node that the program opened, or got from a session manager.
     ///
-    /// The fd is the library's from now on, also after an error: give it a dup to keep one. If the
-    /// process has a `Device` on the same file description already, this one shares its handle
-    /// table. (The kernel is asked by `F_DUPFD_QUERY`, Linux 6.10, then `kcmp`, then
-    /// `drm-client-id` in fdinfo. Where all three are missing or forbidden a dup is taken for
-    /// another file description, and a warning logged: make one `Device` only, then.)
+    /// Takes ownership of the fd, and closes it even on error. Pass a dup to keep yours. If the process has a
+    /// `Device` on the same file description already, this one shares its handle table. (The kernel is asked
+    /// by `F_DUPFD_QUERY`, Linux 6.10, then `kcmp`, then `drm-client-id` in fdinfo. If all three are missing
+    /// or forbidden, a dup is taken for another file description, and a warning is logged: make only one
+    /// `Device` then.)
     ///
-    /// Nothing is guessed where asking fails: [`Error::Compare`]. A seccomp filter that kills on `kcmp`
-    /// instead of refusing it ends the process here, before Linux 6.10 and if there is another
-    /// `Device`: a sandbox has to allow the call or answer it with an error.
+    /// If asking fails, nothing is guessed: [`Error::Compare`]. Before Linux 6.10, and if there is another
+    /// `Device`, a seccomp filter that kills on `kcmp` ends the process here: a sandbox has to allow the call
+    /// or answer it with an error.
     ///
-    /// A file description may also have come from another process, by a socket or by `exec`. Its
-    /// handles are then shared with that process, whose table cannot be met: each would close what
-    /// the other uses. One process only may have a `Device` on it, and the other can
-    /// [`reopen`](Self::reopen) the node for a file description of its own. A `Device` that `fork`
-    /// has copied stays the parent's: in the child it may be dropped, which closes nothing, and what
-    /// needs the kernel fails with [`gem::Error::Forked`].
+    /// A file description may also have come from another process, by a socket or by `exec`. Then that process
+    /// shares its handles, but has a table of its own: each process would close handles that the other uses.
+    /// Only one process may have a `Device` on it, and the other can [`reopen`](Self::reopen) the node for a
+    /// file description of its own. A `Device` that `fork` has copied stays the parent's: in the child it may
+    /// be dropped, which closes nothing, and calls that need the kernel fail with [`gem::Error::Forked`].
     ///
     /// Code of the program that creates, imports, exports or closes handles on this file
     /// description by itself breaks the table, which closes what it takes for its own. Such programs
@@ -120,8 +119,8 @@ impl Device {
         })))
     }
 
-    /// Another file description of the same node, with a table of its own.
-    /// [`gem::Error::Lost`] where another device has the node's path by now.
+    /// Another file description of the same node, with a table of its own. [`gem::Error::Lost`] if another
+    /// device has the node's path by now.
     pub fn reopen(&self) -> Result<Self, Error> {
         let device = Self::open(&self.0.node.path)?;
         match device.node().id == self.node().id {
@@ -145,8 +144,8 @@ impl Device {
     /// What the device can do, found by trying it: a few ioctls and small allocations. Not
     /// remembered.
     ///
-    /// An error where trying failed for a reason that is not the device's: no memory, no room for
-    /// an fd. Or [`gem::Error::Lost`].
+    /// An error if trying failed for another reason than the device: no memory, or no room for an fd. Or
+    /// [`gem::Error::Lost`].
     pub fn capabilities(&self) -> Result<Capabilities, Error> {
         capabilities::probe(self)
     }
@@ -156,17 +155,17 @@ impl Device {
         self.0.handles.stats()
     }
 
-    /// Whether both are the same file description, so that handles of one are good on the other.
+    /// Whether both are the same file description, so that handles of one are valid on the other.
     pub fn shares_handles_with(&self, other: &Device) -> bool {
         self.0.handles.is(&other.0.handles)
     }
 
-    /// Whether both are of one device, through whatever node and file description: memory of one
-    /// is no foreign memory on the other, though its handles are.
+    /// Whether both belong to one device, through any nodes and file descriptions. Memory of one is no foreign
+    /// memory on the other, but handles of one are not valid on the other.
     ///
-    /// An import of what was made on another file description of the device is [`gem::ImportOrigin::New`]:
-    /// the kernel gives it a handle of its own there. (A device that was unplugged is not told from
-    /// what has its place since.)
+    /// If a buffer was made on another file description of the device, its import here is
+    /// [`gem::ImportOrigin::New`]: the kernel gives it another handle. (A device that was unplugged cannot be
+    /// told from one that took its place.)
     pub fn is_same_device(&self, other: &Device) -> bool {
         let (node, other) = (self.node(), other.node());
         node.id == other.id || (node.bus.is_some() && node.bus == other.bus)
@@ -175,12 +174,21 @@ impl Device {
     /// Makes the library the owner of a handle of this file description that the program got by
     /// itself, from a driver's ioctl for example: from now on only the library closes it.
     ///
-    /// The handle must be open, and nobody else may close it. If the program got it by an import
-    /// of its own of something that the library has here, the kernel gave it the same handle, and
-    /// this is a clone of the same object: the program must then hold an [`gem::Object`] of it from
-    /// before its import until this returns, or the library may have closed the handle in between.
-    /// (Better: [`Self::import_fd`].) [`gem::Object::release`] is the way back. GETFB and
-    /// GETFB2 give a fresh handle with every call: adopt each, or close it yourself.
+    /// The handle must be open, and nobody else may close it. [`gem::Object::release`] is the way back. GETFB
+    /// and GETFB2 give a new handle with every call: adopt each, or close it yourself.
+    ///
+    /// # Imports of the same buffer
+    /// If the buffer is imported here afterwards, the import gives a clone of this object, and reports
+    /// [`AlreadyImported`](gem::ImportOrigin::AlreadyImported) and never
+    /// [`SelfImport`](gem::ImportOrigin::SelfImport): the library cannot know whether the program created the
+    /// object on this device or imported it. A program that has to recognise its own buffers compares the
+    /// import's object with the adopted one (`==`), or keeps the [`BufferId`](crate::buffer::BufferId) that
+    /// [`gem::Object::export`] gives.
+    ///
+    /// The other way round, do not import a dma-buf by an ioctl of your own to adopt the handle: use
+    /// [`Self::import_fd`]. If the library has the same buffer here, the kernel gives both the same handle,
+    /// and the library may close it before this call. The program would have to hold a [`gem::Object`] of it
+    /// from before its import until this returns.
     ///
     /// The handle is exported, once, to learn which dma-buf it is of. After an error it is still the
     /// program's; [`gem::Error::Export`] with ENOENT says that it is not open.
@@ -241,7 +249,7 @@ pub(crate) fn open_node(path: &Path) -> Result<OwnedFd, Error> {
         path: path.to_owned(),
         errno,
     })?;
-    // EINVAL where somebody else is, EACCES on a render node: there is nothing to give up.
+    // EINVAL if somebody else is master, EACCES on a render node: there is nothing to give up then.
     let _ = sys::drm::drop_master(file.as_fd());
     Ok(file)
 }

@@ -120,7 +120,7 @@ impl Node {
         Ok(enumerate()?.into_iter().find(same))
     }
 
-    /// `None` where the number is not a DRM node's.
+    /// `None` if the number is not that of a DRM node.
     fn describe(id: NodeId) -> Result<Option<Self>, Error> {
         let sysfs = PathBuf::from(format!("/sys/dev/char/{}:{}", id.major, id.minor));
         let name = match target_of(&sysfs)? {
@@ -213,7 +213,7 @@ pub fn enumerate() -> Result<Vec<Node>, Error> {
         }
         let stat = match nix::sys::stat::stat(&entry.path()).map_err(sys::errno) {
             Ok(stat) => stat,
-            // A node may go while we look: hot unplug.
+            // A node may disappear meanwhile, by hot unplug.
             Err(errno) if sys::is_absence(errno) => continue,
             Err(errno) => {
                 return Err(Error::List {
@@ -226,7 +226,7 @@ pub fn enumerate() -> Result<Vec<Node>, Error> {
             major: major(stat.st_rdev),
             minor: minor(stat.st_rdev),
         })?;
-        // By the name it has here: a container may have given it another than the kernel's.
+        // With the path that it has here: a container may have another name for it than the kernel.
         nodes.extend(node.map(|node| Node {
             path: entry.path(),
             ..node

@@ -81,7 +81,7 @@ impl Device {
     }
 }
 
-/// A lack of memory or of room for an fd, rather than a path that leads elsewhere.
+/// Whether the error is a lack of memory or of room for an fd, and not a path that leads elsewhere.
 fn is_of_the_moment(error: &Error) -> bool {
     matches!(error, Error::Open { errno, .. } if sys::is_transient(*errno))
 }

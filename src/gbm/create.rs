@@ -34,7 +34,8 @@ impl Attempt {
         format: gbm::Format,
         (width, height): (u32, u32),
     ) -> Result<BufferObject<()>, Errno> {
-        // Mesa does not always set errno: what is there afterwards must be of this call.
+        // Mesa does not always set errno, so one that is left of an earlier call must not be taken for
+        // its own.
         sys::clear_errno();
         let modifiers = self.modifiers.iter().map(|modifier| modifier.0.into());
         let made = match self.modifiers.is_empty() {
@@ -42,15 +43,15 @@ impl Attempt {
             false => gbm
                 .create_buffer_object_with_modifiers2(width, height, format, modifiers, self.flags),
         };
-        // Success would be a strange reason.
+        // 0 is no reason.
         made.map_err(|error| {
             let errno = Errno::of(&error).filter(|errno| errno.raw() != 0);
             errno.unwrap_or(Errno::EINVAL)
         })
     }
 
-    /// The modifier of a buffer that was made by this attempt and of which gbm says `said`.
-    /// `None` if the buffer is none that was asked for.
+    /// The modifier of a buffer that this attempt made, and that gbm says to have the modifier `said`. `None`
+    /// if such a buffer was not asked for.
     fn outcome(&self, asked: &[Modifier], said: Modifier) -> Option<Modifier> {
         if said.is_explicit() && asked.contains(&said) {
             return Some(said);
@@ -70,7 +71,7 @@ impl Attempt {
 }
 
 /// The ways to ask for a buffer, in the order in which they are tried: the explicit modifiers,
-/// then LINEAR as a flag, for backends that know no modifiers, then what the driver pleases.
+/// then LINEAR as a flag, for backends that know no modifiers, then whatever layout the driver chooses.
 ///
 /// NVIDIA's gbm refuses RENDERING with LINEAR, and heeds LINEAR as a modifier only: so both ways
 /// to ask for LINEAR are tried without RENDERING too.
@@ -97,18 +98,18 @@ fn attempts(request: &Request) -> Vec<Attempt> {
     attempts
 }
 
-/// A `gbm_bo`, and its modifier, which is one of those asked for.
+/// Makes a `gbm_bo`. Gives its modifier, too, which is one of those asked for.
 ///
-/// It has no more rows than the picture, though importers that pad would like some: drivers of
-/// virtual GPUs (virtio-gpu, vmwgfx) make a texture of this size on the host, and whoever samples
-/// an import of it by coordinates from 0 to 1 would see the spare rows.
+/// The `gbm_bo` has no more rows than the picture, although some importers would like padding. Drivers of
+/// virtual GPUs (virtio-gpu, vmwgfx) make a texture of this size on the host, and a program that samples an
+/// import of it by coordinates from 0 to 1 would see the padding.
 pub(super) fn create(
     gbm: &gbm::Device<OwnedFd>,
     device: &str,
     request: &Request,
 ) -> Result<(BufferObject<()>, Modifier), alloc::Error> {
     let (width, height) = (request.width, request.height);
-    // The crate's format is a closed enum, to be met at this edge only.
+    // The gbm crate's format is a closed enum, so it is used here only.
     let format = gbm::Format::try_from(request.fourcc.0).map_err(|_| alloc::Error::Format {
         allocator: "gbm",
         fourcc: request.fourcc,

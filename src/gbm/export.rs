@@ -56,16 +56,16 @@ fn export(
     let ours = by_us(file, device, bo, plane)?;
     match (ours, by_mesa(bo, plane)) {
         (Some(ours), Ok(mesas)) if is_same(&ours, &mesas) => Ok(ours),
-        // The handle belongs to another file description than ours, where its number means
-        // nothing or another object.
+        // The handle belongs to another file description. On ours, its number means nothing or another
+        // object.
         (_, Ok(mesas)) => {
             fcntl(&mesas, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
                 .map_err(|error| failed(file, device, plane, Some(sys::errno(error))))?;
             log::debug!("gbm on {device}: plane {plane} is on another file description");
             Ok(mesas)
         }
-        // Not every backend exports planes after the first. This one is in an object whose export
-        // the driver knows of.
+        // Not every backend exports planes after the first. This plane is in an object that Mesa has exported
+        // already, so the driver knows.
         (Some(ours), Err(_)) if before.iter().any(|plane| is_same(&plane.fd, &ours)) => Ok(ours),
         (_, Err(errno)) => Err(failed(file, device, plane, errno)),
     }
@@ -86,8 +86,8 @@ fn by_us(
     let handle = unsafe { bo.handle_for_plane(plane as i32).u32_ };
     match gem::export_unowned(file, device, handle) {
         Ok(fd) => Ok(Some(fd)),
-        // After an error of the moment Mesa's export would be the first, and might make the dma-buf
-        // read-only for good.
+        // After a transient error it must not go on: Mesa's export would be the first one, and might make the
+        // dma-buf read-only for good.
         Err(gem::Error::Export { errno, .. }) if !sys::is_transient(errno) => {
             log::debug!("gbm on {device}: export of handle {handle}: {errno}");
             Ok(None)
@@ -98,7 +98,7 @@ fn by_us(
 
 /// Mesa's export, by which the driver learns that the buffer is shared.
 fn by_mesa(bo: &BufferObject<()>, plane: u32) -> Result<OwnedFd, Option<Errno>> {
-    // Mesa does not always set errno: what is there afterwards must be of this call.
+    // Mesa does not always set errno, so one that is left of an earlier call must not be taken for its own.
     sys::clear_errno();
     bo.fd_for_plane(plane as i32).map_err(|_| sys::last_errno())
 }

@@ -25,7 +25,7 @@
 mod create;
 mod error;
 mod export;
-mod living;
+mod in_use;
 
 pub use error::Error;
 
@@ -44,7 +44,7 @@ use crate::device::{self, Device};
 use crate::negotiate::{Endpoint, Support};
 use crate::sys::process::Owner;
 use crate::{gem, sys};
-use living::Living;
+use in_use::InUse;
 
 /// Whether the device has a render node and no GPU: there gbm makes dumb buffers, which the kernel
 /// refuses on render nodes (`DRM_IOCTL_MODE_CREATE_DUMB` lacks `DRM_RENDER_ALLOW`). Trying works too,
@@ -264,12 +264,12 @@ impl Allocator for Gbm {
         let (planes, modifier) = self.make(&self.lock(), request)?;
         // Without an identity it is no dma-buf, which `DmaBuf` says below.
         let ids = planes.iter().flat_map(|plane| BufferId::of(&plane.fd));
-        let living = Living::enter(ids).map_err(|id| Error::Reused {
+        let in_use = InUse::enter(ids).map_err(|id| Error::Reused {
             device: self.device.clone(),
             id,
         })?;
         let layout = BufferDesc::new(request.width, request.height, request.fourcc, modifier);
-        Ok(DmaBuf::new_keeping(layout, planes, Some(Box::new(living)))?)
+        Ok(DmaBuf::new_keeping(layout, planes, Some(Box::new(in_use)))?)
     }
 }
 

@@ -26,7 +26,7 @@ pub enum Error {
         /// The device.
         device: String,
     },
-    /// Zero was to be adopted, or the kernel gave it.
+    /// The handle was zero, which is none: it was passed to `adopt`, or the kernel gave it.
     #[error("{device}: 0 is no GEM handle")]
     NoHandle {
         /// The device.
@@ -78,8 +78,7 @@ pub enum Error {
         device: String,
         /// The name.
         name: u32,
-        /// ENOENT: nobody has given it. EACCES on a render node, EOPNOTSUPP where the driver has
-        /// no names.
+        /// ENOENT: no object has this name. EACCES on a render node, EOPNOTSUPP if the driver has no names.
         errno: Errno,
     },
     /// MODE_CREATE_DUMB failed.

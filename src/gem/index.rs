@@ -1,15 +1,13 @@
 //! The import cache of a table, by dma-buf identity, in shards.
 //!
-//! Lock order: the table's lock before a shard's. It is written only with the table's lock held.
+//! Lock order: the table's lock before a shard's. An index is written only with the table's lock held.
 
 use std::sync::PoisonError;
 
 use rustc_hash::FxHashMap;
 
 use super::Handle;
-use super::kernel::Kernel;
 use super::shared::{Arc, Mutex, MutexGuard, Weak};
-use super::table::Lease;
 use crate::buffer::BufferId;
 
 #[cfg(not(loom))]
@@ -18,28 +16,28 @@ const SHARDS: usize = 32;
 #[cfg(loom)]
 const SHARDS: usize = 2;
 
-/// The dma-bufs that a table knows: what makes the import of a known buffer a lookup.
+/// The dma-bufs that a table knows, with their handles and the leases `L` of these. It makes the import
+/// of a known buffer a lookup.
 ///
-/// In parts with a lock each, so that threads that use different buffers do not meet, and that
-/// nobody who asks for a known buffer waits for an ioctl about another. Written only with the
-/// table's lock held, which is always taken before a part's.
+/// Each shard has a lock of its own, so that threads that use different buffers do not wait for each
+/// other, and so that a lookup never waits for an ioctl about another buffer.
 ///
-/// An entry is good while its handle is open: until GEM_CLOSE the kernel holds the dma-buf that
-/// belongs to a handle (`drm_prime_add_buf_handle`), so the identity is not given to another.
-pub(super) struct Index<K: Kernel> {
-    shards: Box<[Shard<K>]>,
+/// An entry is valid while its handle is open: until GEM_CLOSE the kernel holds the dma-buf that
+/// belongs to a handle (`drm_prime_add_buf_handle`), so no other dma-buf gets the same identity.
+pub(super) struct Index<L> {
+    shards: Box<[Shard<L>]>,
 }
 
-/// On cache lines of its own; two, since processors fetch them in pairs.
+/// Two cache lines of its own, since processors fetch lines in pairs.
 #[repr(align(128))]
-struct Shard<K: Kernel>(Mutex<Known<K>>);
+struct Shard<L>(Mutex<Known<L>>);
 
-struct Known<K: Kernel> {
-    entries: FxHashMap<BufferId, (Handle, Weak<Lease<K>>)>,
+struct Known<L> {
+    entries: FxHashMap<BufferId, (Handle, Weak<L>)>,
     hits: u64,
 }
 
-impl<K: Kernel> Index<K> {
+impl<L> Index<L> {
     pub(super) fn new() -> Self {
         let empty = || Known {
             entries: FxHashMap::default(),
@@ -51,30 +49,32 @@ impl<K: Kernel> Index<K> {
         }
     }
 
-    /// The kernel counts inodes up, so neighbours in time are in different parts.
-    fn shard(&self, id: BufferId) -> MutexGuard<'_, Known<K>> {
+    /// The shard of a dma-buf. The kernel counts inodes up, so dma-bufs made one after the other are in
+    /// different shards.
+    fn shard(&self, id: BufferId) -> MutexGuard<'_, Known<L>> {
         lock(&self.shards[id.inode() as usize % SHARDS])
     }
 
-    /// A user of this dma-buf's handle, where it has any. A hit.
-    pub(super) fn living(&self, id: BufferId) -> Option<Arc<Lease<K>>> {
+    /// The lease of this dma-buf's handle, if the handle has users. Counts as a hit.
+    pub(super) fn get_live(&self, id: BufferId) -> Option<Arc<L>> {
         let mut known = self.shard(id);
         let lease = known.entries.get(&id)?.1.upgrade()?;
         known.hits += 1;
         Some(lease)
     }
 
+    /// The handle that this dma-buf is known by.
     pub(super) fn handle(&self, id: BufferId) -> Option<Handle> {
         self.shard(id).entries.get(&id).map(|(handle, _)| *handle)
     }
 
-    /// From now on the dma-buf is known by this handle, whatever other it has.
-    pub(super) fn put(&self, id: BufferId, handle: Handle, lease: Weak<Lease<K>>) {
+    /// Makes the dma-buf known by this handle, even if it was known by another.
+    pub(super) fn insert(&self, id: BufferId, handle: Handle, lease: Weak<L>) {
         self.shard(id).entries.insert(id, (handle, lease));
     }
 
-    /// The handle has a new lease. Where the dma-buf is known by another handle, it stays so.
-    pub(super) fn renew(&self, id: BufferId, handle: Handle, lease: Weak<Lease<K>>) {
+    /// Replaces the lease of the handle, unless the dma-buf is known by another handle.
+    pub(super) fn update(&self, id: BufferId, handle: Handle, lease: Weak<L>) {
         if let Some(entry) = self.shard(id).entries.get_mut(&id)
             && entry.0 == handle
         {
@@ -82,8 +82,8 @@ impl<K: Kernel> Index<K> {
         }
     }
 
-    /// The handle is closed, or another's. Where the dma-buf has a second one, by a flink name,
-    /// and is known by that, it stays known.
+    /// Forgets the dma-buf, since the handle is closed or refers to another object now. If the dma-buf
+    /// is known by another handle (a flink name gives it a second one), it stays known.
     pub(super) fn remove(&self, id: BufferId, handle: Handle) {
         let mut known = self.shard(id);
         if known.entries.get(&id).is_some_and(|(is, _)| *is == handle) {
@@ -91,7 +91,7 @@ impl<K: Kernel> Index<K> {
         }
     }
 
-    /// Dma-bufs known, and how often one was asked for.
+    /// How many dma-bufs are known, and how many hits there were.
     pub(super) fn count(&self) -> (usize, u64) {
         let each = self.shards.iter().map(|shard| {
             let known = lock(shard);
@@ -101,7 +101,7 @@ impl<K: Kernel> Index<K> {
     }
 }
 
-/// A part is consistent between any two statements that can panic, so a poisoned lock is used on.
-fn lock<K: Kernel>(shard: &Shard<K>) -> MutexGuard<'_, Known<K>> {
+/// A shard is consistent between any two statements that can panic, so a poisoned lock is used on.
+fn lock<L>(shard: &Shard<L>) -> MutexGuard<'_, Known<L>> {
     shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

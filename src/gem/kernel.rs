@@ -8,23 +8,23 @@ use crate::buffer::BufferId;
 use crate::sys::process::Owner;
 use crate::sys::{drm, vmwgfx};
 
-/// What the table asks of the kernel: the three ioctls whose effects it keeps books of.
+/// What the table asks of the kernel: the three ioctls whose effects it has to keep track of.
 ///
 /// The only implementation outside of the models is [`File`].
 pub(crate) trait Kernel {
-    /// How a dma-buf is named to an import.
+    /// How an import is told the dma-buf.
     type Fd<'a>: Copy;
     /// What an export gives.
     type OwnedFd;
 
     /// PRIME_FD_TO_HANDLE.
     fn fd_to_handle(&self, fd: Self::Fd<'_>) -> Result<u32, Errno>;
-    /// PRIME_HANDLE_TO_FD, and the identity of what came out.
+    /// PRIME_HANDLE_TO_FD, and the identity of the dma-buf that it gave.
     fn handle_to_fd(&self, handle: u32) -> Result<(Self::OwnedFd, BufferId), Errno>;
     /// GEM_CLOSE.
     fn close(&self, handle: u32) -> Result<(), Errno>;
 
-    /// PRIME_FD_TO_HANDLE gave a handle that was open before.
+    /// Called if PRIME_FD_TO_HANDLE gave a handle that was open before.
     fn imported_again(&self, _handle: u32) {}
 
     /// Whether this process may close handles here, and is not a forked child of the one that may.

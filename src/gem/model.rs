@@ -1,5 +1,5 @@
-//! A model of the kernel's rules, to explore and to load the table's algorithm with. It is no
-//! evidence of how the kernel behaves: the guest's tests are.
+//! A model of the kernel's rules, by which tests explore the table's algorithm and put it under load. How
+//! the kernel really behaves is shown by the tests in the guest.
 
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ pub(super) fn create(table: &Arc<Model>, id: BufferId) -> Arc<Lease<ModelKernel>
     Table::created(table, Handle::new(handle).unwrap())
 }
 
-/// What a holder of a lease relies on: the handle is open, and of this dma-buf.
+/// Checks what the holder of a lease relies on: the handle is open, and belongs to this dma-buf.
 pub(super) fn assert_good(lease: &Arc<Lease<ModelKernel>>, id: BufferId) {
     let (_, exported) = lease.table().export(lease).unwrap();
     assert_eq!(exported, id);

@@ -11,13 +11,14 @@ use super::shared::Arc;
 use super::table::{ImportOrigin, Lease, Table};
 use crate::Errno;
 
-/// Explores `threads` over one table; at the end nothing is open and every close was right.
+/// Runs `threads` over one table in all interleavings. At the end nothing may be open, and every close must
+/// have been right.
 fn explore<const N: usize>(
     prepare: fn(&Arc<Model>) -> Vec<Arc<Lease<ModelKernel>>>,
     threads: [fn(Arc<Model>, Option<Arc<Lease<ModelKernel>>>); N],
 ) {
-    // There are too many interleavings for all of them to be gone through; bugs need no more than
-    // two or three forced switches (loom's own advice).
+    // There are too many interleavings to explore all. Two or three forced switches are enough to find most
+    // bugs, says loom's documentation.
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(move || {
@@ -150,7 +151,7 @@ fn a_released_handle_is_the_hosts_to_close() {
                 let lease = lease.unwrap();
                 assert!(table.release(&lease));
                 assert_eq!(table.export(&lease), Err(Errno::ENOENT));
-                // Nobody else closes it, so that it is still there for the host to.
+                // Nobody else closes the handle, so the host still can.
                 table.kernel().close(lease.handle().raw()).unwrap();
             },
             just_drop,
@@ -173,7 +174,7 @@ fn a_released_handle_is_closed_once_whatever_is_imported_meanwhile() {
     }
     fn import_meanwhile(table: Arc<Model>, _: Option<Arc<Lease<ModelKernel>>>) {
         let lease = import(&table, A);
-        // The host may close it under the import.
+        // The host may close the handle while the import uses it.
         let exported = table.export(&lease);
         assert!(matches!(exported, Ok((_, A)) | Err(Errno::ENOENT)));
     }

@@ -1,5 +1,6 @@
-//! Handles of a file description ([`Handles`]) and counted GEM objects ([`Object`]): the table for the rest of
-//! the library. Every operation that reaches the kernel asks first whether this process owns the table.
+//! Handles of a file description ([`Handles`]) and counted GEM objects ([`Object`]): the table for the
+//! rest of the library. Every operation that reaches the kernel asks first whether this process owns
+//! the table.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -25,7 +26,7 @@ impl Handle {
 
     /// The kernel's number, for an ioctl.
     ///
-    /// It is good while the [`Object`] it came from is alive. Never close it, and never store it
+    /// It is valid while the [`Object`] that it came from is alive. Never close it, and never store it
     /// without the object.
     pub fn raw(self) -> u32 {
         self.0.get()
@@ -50,10 +51,10 @@ pub(crate) struct Handles(pub(super) Arc<Table<File>>);
 
 /// A GEM object on one file description, counted: the handle is closed when the last clone goes.
 ///
-/// All objects for one dma-buf on one file description are clones of each other, wherever they
-/// came from. (But for those that the kernel gave a handle of their own: opened by a flink name, or
-/// from GETFB.) Clones are cheap and thread-safe; dropping the last one makes the GEM_CLOSE ioctl,
-/// which does not wait for the GPU.
+/// All objects for one dma-buf on one file description are clones of each other, wherever they came from.
+/// The exceptions are objects to which the kernel gave another handle: those opened by a flink name, and
+/// those from GETFB. Clones are cheap and thread-safe. Dropping the last one makes the GEM_CLOSE ioctl, which
+/// does not wait for the GPU.
 #[derive(Clone)]
 pub struct Object(Arc<Lease<File>>);
 
@@ -101,7 +102,7 @@ impl Handles {
         })
     }
 
-    /// The object of a bare fd: one `fstat` where this file description has it.
+    /// The object of a bare fd. If it is in use on this file description, this costs one `fstat`.
     pub(crate) fn import_fd(&self, fd: BorrowedFd<'_>) -> Result<(Object, ImportOrigin), Error> {
         let id = BufferId::of(fd).map_err(|errno| Error::Identify {
             device: self.name().to_owned(),
@@ -110,8 +111,8 @@ impl Handles {
         self.import(fd, id)
     }
 
-    /// The object of a dma-buf whose identity is known, without a system call where this file
-    /// description has it.
+    /// The object of a dma-buf whose identity is known. If it is in use on this file description, this costs
+    /// no system call.
     pub(crate) fn import(
         &self,
         fd: BorrowedFd<'_>,
@@ -129,7 +130,8 @@ impl Handles {
         Ok((Object(lease), found))
     }
 
-    /// A dumb buffer, in the table before anybody else can know its handle; and its pitch.
+    /// Makes a dumb buffer, and enters it into the table before anybody else can know its handle. Gives its
+    /// pitch, too.
     pub(crate) fn create_dumb(
         &self,
         width: u32,
@@ -137,8 +139,8 @@ impl Handles {
         bits_per_pixel: u32,
     ) -> Result<(Object, u32), Error> {
         self.check_process()?;
-        // Not under the table's lock, since allocating can take long: whoever closed this number
-        // before had taken it out of the table by then.
+        // Without the table's lock, since allocating can take long. This is safe: a number that was in use
+        // before has left the table before its handle was closed.
         let (handle, pitch) = sys::drm::create_dumb(self.as_fd(), width, height, bits_per_pixel)
             .map_err(|errno| self.lost_or(errno, |device| Error::CreateDumb { device, errno }))?;
         let object = self.created(handle)?;
@@ -182,8 +184,8 @@ impl Handles {
         })
     }
 
-    /// ENODEV is what a driver says to memory that it cannot import, and what the kernel says to
-    /// everything once the device was unplugged.
+    /// The error for an errno. ENODEV has two meanings: a driver answers it to memory that it cannot import,
+    /// and the kernel answers it to everything once the device was unplugged.
     fn lost_or(&self, errno: Errno, refused: impl FnOnce(String) -> Error) -> Error {
         let device = self.name().to_owned();
         match errno {
@@ -223,10 +225,9 @@ impl Object {
 
     /// Gives the handle up to the host program, which has to close it from now on.
     ///
-    /// Other clones and imports of the object stay without it: they export no more (ENOENT), and
-    /// their end closes nothing. [`Released`] says how the library learns that the handle is closed.
-    /// `None` if the handle was given up, or closed behind the table's back, before; and in a forked
-    /// child.
+    /// Other clones and imports of the object lose the handle: their exports fail (ENOENT), and their drop
+    /// closes nothing. [`Released`] says how the library learns that the handle is closed. `None` if the
+    /// handle was given up or closed behind the table's back before, and in a forked child.
     pub fn release(self) -> Option<Released> {
         let (handles, handle) = (self.handles(), self.handle());
         let released = handles.check_process().is_ok() && handles.0.release(&self.0);

@@ -12,18 +12,18 @@ use crate::sys;
 
 static TABLES: Mutex<Vec<Weak<Table<File>>>> = Mutex::new(Vec::new());
 
-/// The table of the file description behind `file`: the living one where `file` is a dup of its
-/// fd (and is closed here), else a new one. `name` is the device's, for people.
+/// The table of the file description behind `file`. If a table for it exists already, `file` is a dup, and is
+/// closed. Else a new table is made. `name` is the device's name, for people.
 ///
-/// An error is one of asking, such as EMFILE: two tables for one file description would close
-/// each other's handles, so none is made on a guess.
+/// An error, such as EMFILE, means that this could not be found out. Then no table is made: two tables for
+/// one file description would close each other's handles.
 pub(crate) fn handles_of(file: OwnedFd, name: String) -> Result<Handles, Errno> {
-    // Outlives the lock: one of these may by now be the last user of its table, and closing a
-    // device is no work for under a lock.
-    let mut living = Vec::new();
+    // Dropped after the unlock: one of these may by now be the last user of its table, and a device should
+    // not be closed under this lock.
+    let mut live = Vec::new();
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
-    living.extend(tables.iter().filter_map(Weak::upgrade).map(Handles));
-    for table in &living {
+    live.extend(tables.iter().filter_map(Weak::upgrade).map(Handles));
+    for table in &live {
         if same(table.as_fd(), file.as_fd())? {
             return Ok(table.clone());
         }
@@ -31,7 +31,7 @@ pub(crate) fn handles_of(file: OwnedFd, name: String) -> Result<Handles, Errno> 
     Ok(register(&mut tables, file, name))
 }
 
-/// The table of a file description that was just opened and that nobody else can know.
+/// A new table for a file description that was just opened, so that there can be no other.
 pub(crate) fn handles_of_new(file: OwnedFd, name: String) -> Handles {
     let mut tables = TABLES.lock().unwrap_or_else(PoisonError::into_inner);
     register(&mut tables, file, name)
@@ -44,7 +44,7 @@ fn register(tables: &mut Vec<Weak<Table<File>>>, file: OwnedFd, name: String) ->
     handles
 }
 
-/// Whether two fds share a file description, by whatever way the kernel lets us know.
+/// Whether two fds share a file description. Tries the ways to ask the kernel one after the other.
 fn same(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> Result<bool, Errno> {
     if let Some(same) = sys::file::same_description(a, b) {
         return Ok(same);

@@ -6,13 +6,13 @@ use super::{Error, Handle};
 /// A handle that the library has given up to the host program: see
 /// [`Object::release`](super::Object::release).
 ///
-/// Its number stays the host program's until the library is told that it is closed. An import of the
-/// same dma-buf is given the same number by the kernel (`drm_gem_prime_fd_to_handle`); the
-/// [`Object`](super::Object) that comes of it uses the host's handle, closes nothing when it goes, and is of no use
-/// once the host has closed the handle.
+/// The number belongs to the host program until the library is told that the handle is closed. If the same
+/// dma-buf is imported meanwhile, the kernel gives the same number (`drm_gem_prime_fd_to_handle`). The
+/// [`Object`](super::Object) of that import uses the host's handle, closes nothing on drop, and is of
+/// no use once the host has closed the handle.
 ///
-/// Dropping this says nothing: the handle stays the host's. To give the handle back instead, pass
-/// its number to [`Device::adopt`](crate::Device::adopt).
+/// Dropping this changes nothing: the handle stays the host's. To give the handle back, pass its number to
+/// [`Device::adopt`](crate::Device::adopt).
 #[derive(Clone)]
 pub struct Released {
     pub(super) handles: Handles,
@@ -27,14 +27,14 @@ impl Released {
 
     /// Says that the host program has closed the handle: to be called after its GEM_CLOSE.
     ///
-    /// Between the two calls an import on another thread may be given the old number for a new
-    /// handle, and an [`Object`](super::Object) that is in use may lose its handle. [`Self::close`] leaves no such
-    /// gap.
+    /// Between the GEM_CLOSE and this call, an import on another thread may be given the old number for a new
+    /// handle, and an [`Object`](super::Object) that is in use may lose its handle. [`Self::close`] leaves no
+    /// such gap.
     pub fn closed(self) {
         self.handles.0.host_closed(self.handle);
     }
 
-    /// Closes the handle (GEM_CLOSE) in one step with telling the library.
+    /// Closes the handle (GEM_CLOSE), and tells the library in the same step.
     ///
     /// [`Error::Close`] with ENOENT if the handle was closed or handed back before.
     pub fn close(self) -> Result<(), Error> {

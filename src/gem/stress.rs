@@ -1,6 +1,5 @@
-//! Threads of the real kind over the table and the model kernel: what a thread sanitizer looks at.
-//! The same table meets a real kernel in the guest's tests; here it runs wherever the compiler
-//! does.
+//! Real threads over the table and the model kernel, for the thread sanitizer. This needs no device, unlike
+//! the tests of the same table with a real kernel, which run in the guest.
 
 use std::thread;
 
@@ -12,7 +11,7 @@ const ROUNDS: usize = if cfg!(miri) { 40 } else { 20_000 };
 
 type Work = fn(&Arc<Model>, usize);
 
-/// Runs each of `works` on a thread of its own; at the end nothing is open.
+/// Runs each of `works` on a thread of its own, and checks that nothing is open at the end.
 fn load(works: &[Work]) {
     let table = Arc::new(Table::new(ModelKernel::default()));
     let running: Vec<_> = (works.iter().copied())

@@ -15,13 +15,15 @@ use super::shared::{Arc, Mutex, MutexGuard, Weak};
 use crate::Errno;
 use crate::buffer::BufferId;
 
-/// What an import met.
+/// What an import found on its file description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ImportOrigin {
-    /// The object was created on this very file description, and its handle is the one from
-    /// there.
+    /// The library created the object on this very file description, and its handle is still in use.
     SelfImport,
-    /// The dma-buf had been imported here before, or its handle adopted, and is still in use.
+    /// The dma-buf was imported here before, or its handle was adopted, and is still in use.
+    ///
+    /// The library does not know where an adopted handle came from, so this is also the answer if the
+    /// program itself created the object here: see [`Device::adopt`](crate::Device::adopt).
     AlreadyImported,
     /// This file description did not know the dma-buf.
     New,
@@ -30,18 +32,18 @@ pub enum ImportOrigin {
 /// Where a handle came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Origin {
-    /// Made on this file description.
+    /// The library made the object on this file description.
     Created,
-    /// Of a dma-buf.
+    /// A dma-buf was imported.
     Imported,
-    /// Handed over by the host program, who alone knows.
+    /// The host program handed the handle over. Where it has it from is unknown.
     Adopted,
-    /// Given up to the host program before, and imported since: the host's to close.
+    /// The handle was given up to the host program, and imported since. The host closes it.
     Released,
 }
 
 impl Origin {
-    /// What an import meets in a handle from there.
+    /// What an import says that finds such a handle.
     fn found(self) -> ImportOrigin {
         match self {
             Self::Created => ImportOrigin::SelfImport,
@@ -97,15 +99,14 @@ impl fmt::Debug for Held {
 ///
 /// # How a handle is closed exactly once
 /// An entry refers weakly to the [`Lease`] of its users, so that a hit or a clone is an atomic
-/// increment and a drop is a decrement. The last drop takes the lock and only then closes. In
-/// between, an import may find the entry, or be told its handle by the kernel: the handle is
-/// still open, since only the lock's holder closes, so the importer puts a new lease into the
-/// entry. The late dropper then finds a lease that is not its own and leaves the handle to it.
-/// PRIME and GEM_CLOSE ioctls are made with the lock held, so that the kernel's view and the
-/// table's change together. (`models.rs` explores the
-/// interleavings of this.)
+/// increment and a drop is a decrement. The last drop takes the lock, and only then closes the handle. An
+/// import may take the lock first, and find the entry or be given its handle by the kernel. The handle is
+/// still open then, since only the lock's holder closes, so the importer puts a new lease into the entry.
+/// The late dropper finds a lease that is not its own, and leaves the handle to it. PRIME and GEM_CLOSE
+/// ioctls are made with the lock held, so that the kernel's view and the table's change together.
+/// (`models.rs` explores the interleavings of this.)
 ///
-/// A hit takes none of this lock: the [`Index`] gives a lease that has users, or nothing.
+/// A hit does not take this lock: the [`Index`] gives a lease that has users, or nothing.
 ///
 /// # Handles of the host program
 /// The number of a released handle stays marked until the host says that it is closed, or until the
@@ -113,19 +114,19 @@ impl fmt::Debug for Held {
 /// host's handle and does not close it.
 ///
 /// # When somebody else closes handles here
-/// That is a bug of the host program, but not one that may show a client another's memory. The
-/// kernel gives the number of a handle closed behind the table's back to the next object, so a
-/// handle that comes back with another identity is another object: it gets an entry of its own,
-/// and what refers to the old one neither exports nor closes any more.
+/// That is a bug of the host program, but it must not show one client another's memory. The kernel gives
+/// the number of a handle that was closed behind the table's back to the next object. So if a known handle
+/// comes with another identity, it is another object: it gets an entry of its own, and leases of the old
+/// entry neither export nor close any more.
 pub(crate) struct Table<K: Kernel> {
     kernel: K,
-    index: Index<K>,
+    index: Index<Lease<K>>,
     state: Mutex<State<K>>,
 }
 
 struct State<K: Kernel> {
     entries: FxHashMap<Handle, Entry<K>>,
-    /// Handles of the host program, by [`Table::release`], and of which dma-buf they are.
+    /// Handles that [`Table::release`] gave to the host program, and their dma-bufs, if these are known.
     released: FxHashMap<Handle, Option<BufferId>>,
     leases: u64,
     stats: Stats,
@@ -135,16 +136,16 @@ struct Entry<K: Kernel> {
     lease: Weak<Lease<K>>,
     serial: u64,
     origin: Origin,
-    /// Its place in the index.
+    /// The identity by which the index knows the handle.
     id: Option<BufferId>,
 }
 
-/// The one claim of all users to a handle. Its drop is what may close the handle.
+/// What all users of a handle share. Its drop closes the handle, unless an import took the handle over.
 pub(super) struct Lease<K: Kernel> {
     table: Arc<Table<K>>,
     handle: Handle,
     origin: Origin,
-    /// Counts the table's leases: tells this one from another of the same handle.
+    /// The number of this lease in its table, which tells it from other leases of the same handle.
     serial: u64,
 }
 
@@ -164,7 +165,8 @@ impl<K: Kernel> Lease<K> {
 
 impl<K: Kernel> Drop for Lease<K> {
     fn drop(&mut self) {
-        // Before the lock: in a forked child it may be held by a thread that the child lacks.
+        // Asked before locking: in a forked child, the lock may be held by a thread that does not exist
+        // there.
         if self.table.kernel.is_ours() {
             self.table.close(self);
         }
@@ -172,7 +174,7 @@ impl<K: Kernel> Drop for Lease<K> {
 }
 
 impl<K: Kernel> State<K> {
-    /// Whether the entry is this lease's, and not that of a later user of the number.
+    /// Whether the entry of the lease's handle still belongs to this lease, and not to a later one.
     fn is_current(&self, lease: &Lease<K>) -> bool {
         let entry = self.entries.get(&lease.handle);
         entry.is_some_and(|entry| entry.serial == lease.serial)
@@ -229,15 +231,15 @@ impl<K: Kernel> Table<K> {
         held
     }
 
-    /// The lease of a dma-buf that is in use here. No system call, and not the table's lock.
+    /// The lease of a dma-buf that is in use here. Makes no system call and does not take the table's lock.
     pub(super) fn hit(this: &Arc<Self>, id: BufferId) -> Option<(Arc<Lease<K>>, ImportOrigin)> {
-        let lease = this.index.living(id)?;
+        let lease = this.index.get_live(id)?;
         let found = lease.origin.found();
         Some((lease, found))
     }
 
-    /// The lease of a dma-buf, without a system call where this file description has it. The
-    /// caller keeps `fd` open meanwhile, so `id` cannot go stale.
+    /// The lease of a dma-buf. If it is in use on this file description, this makes no system call. The
+    /// caller keeps `fd` open meanwhile, so `id` stays valid.
     pub(super) fn import(
         this: &Arc<Self>,
         fd: K::Fd<'_>,
@@ -247,7 +249,7 @@ impl<K: Kernel> Table<K> {
             return Ok(hit);
         }
         let mut state = this.lock();
-        // Its last user is on the way to the close, or another import was quicker.
+        // The last user of the handle is about to close it, or another import was quicker.
         if let Some(handle) = this.index.handle(id)
             && let Some(known) = Self::lease(this, &mut state, handle)
         {
@@ -268,9 +270,9 @@ impl<K: Kernel> Table<K> {
                 Origin::Imported
             }
         };
-        // Known by its handle though not by its identity: created here, and exported by a way
-        // that this table did not see; or it has two handles. With another identity it is
-        // another object.
+        // The handle may be known although the dma-buf is not: if the object was created here and exported
+        // without this table's knowing, or if it has two handles. If the entry has another identity, the
+        // handle belongs to another object by now.
         let is_it = |entry: &Entry<K>| entry.id.is_none_or(|known| known == id);
         let known = match state.entries.get(&handle).is_some_and(is_it) {
             true => {
@@ -290,20 +292,20 @@ impl<K: Kernel> Table<K> {
         Ok(leased)
     }
 
-    /// Takes the handle of an object that was just made here, and that nobody else can know.
+    /// Enters the handle of an object that was just made here, and that nobody else can know.
     pub(super) fn created(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
         Self::fresh(this, handle, Origin::Created)
     }
 
-    /// Takes a fresh handle of an object that was made who knows where.
+    /// Enters a new handle of an object of unknown origin.
     pub(super) fn opened(this: &Arc<Self>, handle: Handle) -> Arc<Lease<K>> {
         Self::fresh(this, handle, Origin::Adopted)
     }
 
-    /// An entry for a handle that the kernel has just given to an object without one.
+    /// Makes an entry for a handle that the kernel has just made.
     fn fresh(this: &Arc<Self>, handle: Handle, origin: Origin) -> Arc<Lease<K>> {
         let mut state = this.lock();
-        // Else the kernel would not have given this number.
+        // The host has closed its handle, or the kernel would not have given the number again.
         state.released.remove(&handle);
         Self::insert(this, &mut state, handle, origin)
     }
@@ -319,12 +321,12 @@ impl<K: Kernel> Table<K> {
                 this.closed_elsewhere(&mut state, handle);
                 return Err(Errno::ENOENT);
             }
-            // Open, and not to be exported, as amdgpu's userptr objects are.
+            // The handle is open but cannot be exported, as those of amdgpu's userptr objects.
             Err(errno) if is_no_export(errno) => None,
             Err(errno) => return Err(errno),
         };
         state.released.remove(&handle);
-        // The same object, or another if that was closed behind our back.
+        // An entry of another identity is stale: its handle was closed behind the table's back.
         let is_it = |entry: &Entry<K>| entry.id.is_none_or(|known| Some(known) == id);
         let known = match state.entries.get_mut(&handle).filter(|entry| is_it(entry)) {
             Some(entry) => {
@@ -340,7 +342,7 @@ impl<K: Kernel> Table<K> {
             None => Self::insert(this, &mut state, handle, Origin::Adopted),
         };
         if let Some(id) = id
-            && this.index.living(id).is_none()
+            && this.index.get_live(id).is_none()
         {
             this.identify(&mut state, handle, id);
         } else if let Some(entry) = state.entries.get_mut(&handle) {
@@ -350,9 +352,9 @@ impl<K: Kernel> Table<K> {
         Ok(lease)
     }
 
-    /// Gives a handle up to the host program, which closes it from now on. What else refers to the
-    /// handle neither exports nor closes any more. `false` if the handle was not this lease's any
-    /// more, or the host's before.
+    /// Gives a handle up to the host program, which has to close it. Other clones of the lease neither export
+    /// nor close any more. `false` if the handle did not belong to this lease any more, or was the host's
+    /// already.
     pub(super) fn release(&self, lease: &Lease<K>) -> bool {
         let mut state = self.lock();
         let handle = lease.handle;
@@ -375,14 +377,14 @@ impl<K: Kernel> Table<K> {
         true
     }
 
-    /// The host program has closed a handle that was released to it.
+    /// Notes that the host program has closed a handle that was released to it.
     pub(super) fn host_closed(&self, handle: Handle) {
         let mut state = self.lock();
         let Some(released) = state.released.remove(&handle) else {
             return;
         };
-        // An import here that came after the host's close may have been given the number again, and
-        // have taken the handle for the host's.
+        // An import between the host's close and this call may have been given the same number, and taken the
+        // new handle for the host's.
         state.stats.exports += 1;
         let now = self
             .kernel
@@ -414,8 +416,8 @@ impl<K: Kernel> Table<K> {
         self.export_locked(&mut self.lock(), lease)
     }
 
-    /// Does something with the handle of a lease while nobody can close it here, and after making
-    /// sure that the number is still of the same object.
+    /// Calls `make` with the handle of a lease, under the table's lock, so that nobody closes it meanwhile.
+    /// First makes sure that the number still belongs to the same object.
     pub(super) fn with_handle<T>(
         &self,
         lease: &Lease<K>,
@@ -423,7 +425,8 @@ impl<K: Kernel> Table<K> {
     ) -> Result<T, Errno> {
         let mut state = self.lock();
         match self.export_locked(&mut state, lease) {
-            // Without an export nothing tells whose the number is, but that nobody here closed it.
+            // Objects that cannot be exported have no identity to check. The library has not closed the
+            // handle.
             Err(errno) if is_no_export(errno) => {}
             Err(errno) => return Err(errno),
             Ok(_) => {}
@@ -454,12 +457,12 @@ impl<K: Kernel> Table<K> {
         Ok((fd, id))
     }
 
-    /// A handle turned out to be closed behind our back: nobody is given it here any more.
+    /// Removes a handle that was closed behind the table's back.
     fn closed_elsewhere(&self, state: &mut State<K>, handle: Handle) {
         state.released.remove(&handle);
         let origin = state.entries.get(&handle).map(|entry| entry.origin);
         self.remove(state, handle);
-        // The host may close its own at any time.
+        // The host may close its own handles at any time, so that is no error.
         if origin.is_some_and(|origin| origin != Origin::Released) {
             state.stats.failed_closes += 1;
         }
@@ -468,7 +471,7 @@ impl<K: Kernel> Table<K> {
     fn identify(&self, state: &mut State<K>, handle: Handle, id: BufferId) {
         if let Some(entry) = state.entries.get_mut(&handle) {
             entry.id = Some(id);
-            self.index.put(id, handle, entry.lease.clone());
+            self.index.insert(id, handle, entry.lease.clone());
         }
     }
 
@@ -478,8 +481,8 @@ impl<K: Kernel> Table<K> {
         }
     }
 
-    /// A user for a handle that is in the table: its living lease, or a new one where the last
-    /// user is on its way to [`Self::close`].
+    /// A lease for a handle that is in the table: the live one, or a new one if the last user is about
+    /// to call [`Self::close`].
     fn lease(
         this: &Arc<Self>,
         state: &mut State<K>,
@@ -493,7 +496,7 @@ impl<K: Kernel> Table<K> {
             entry.lease = Arc::downgrade(&lease);
             entry.serial = lease.serial;
             if let Some(id) = entry.id {
-                this.index.renew(id, handle, entry.lease.clone());
+                this.index.update(id, handle, entry.lease.clone());
             }
             lease
         });
@@ -501,7 +504,7 @@ impl<K: Kernel> Table<K> {
         Some((lease, found))
     }
 
-    /// A new entry, in place of a stale one of that number.
+    /// Makes a new entry, and removes a stale one of the same number.
     fn insert(
         this: &Arc<Self>,
         state: &mut State<K>,
@@ -530,7 +533,7 @@ impl<K: Kernel> Table<K> {
         })
     }
 
-    /// The last user of `lease` has gone. Closes the handle, unless it is another's by now.
+    /// Closes the handle of a lease whose last user is gone, unless the handle has a newer lease.
     fn close(&self, lease: &Lease<K>) {
         let mut state = self.lock();
         let entry = state.entries.get(&lease.handle);

@@ -91,6 +91,10 @@ impl Device {
     ///
     /// A buffer that is in use here already costs no system call. The buffer's fds stay its own.
     /// Thread-safe; does not block on the GPU.
+    ///
+    /// A buffer whose handle the program [adopted](Self::adopt) is reported as
+    /// [`ImportOrigin::AlreadyImported`], also if the program created it on this device. To recognise such a
+    /// buffer, compare [`Imported::object`] with the adopted object.
     pub fn import(&self, buffer: &DmaBuf) -> Result<Imported, Error> {
         let mut objects = ArrayVec::new();
         for (index, object) in buffer.objects().iter().enumerate() {
@@ -106,9 +110,10 @@ impl Device {
         })
     }
 
-    /// Imports a bare dma-buf fd, about which nothing else is known. Borrows the fd.
+    /// Imports a bare dma-buf fd, about which nothing else is known. Borrows the fd. What is reported of
+    /// [adopted](Self::adopt) handles is said at [`Self::import`].
     ///
-    /// Costs a `fstat` where the dma-buf is in use here already.
+    /// If the dma-buf is in use here already, this costs one `fstat`.
     pub fn import_fd(&self, fd: impl AsFd) -> Result<(Object, ImportOrigin), gem::Error> {
         self.handles().import_fd(fd.as_fd())
     }

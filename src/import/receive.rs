@@ -42,7 +42,7 @@ pub enum ReceiveError {
         /// Fds that came.
         found: usize,
     },
-    /// The description is not one of these dma-bufs, or they are none.
+    /// The description does not fit the dma-bufs, or the fds are no dma-bufs.
     #[error(transparent)]
     Buffer(#[from] buffer::Error),
 }

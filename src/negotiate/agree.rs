@@ -92,7 +92,7 @@ fn candidates(endpoints: &[&Endpoint], wanted: &Wanted) -> Vec<Fourcc> {
 /// How a format is liked where nobody says: smaller is better.
 fn liking(fourcc: Fourcc) -> (u8, u8) {
     match FormatInfo::of(fourcc) {
-        // What displays show before all else, and what cursors are.
+        // The usual formats of displays and of cursors.
         _ if fourcc == Fourcc::XRGB8888 => (0, 0),
         _ if fourcc == Fourcc::ARGB8888 => (1, 0),
         Some(info) if is_full_rgb(info) => (2, info.depth),
@@ -223,7 +223,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The endpoints at their table, with room that is used again for every format.
+/// The endpoints, with memory that is used again for every format.
 struct Table<'a, 'w> {
     endpoints: &'w [&'a Endpoint],
     wanted: &'w Wanted,
@@ -259,7 +259,7 @@ impl<'a, 'w> Table<'a, 'w> {
         }
     }
 
-    /// Finds those whose memory does not suit the others.
+    /// Finds the endpoints that may allocate, and notes why others may not.
     fn allocators(&mut self) {
         let needs = self.endpoints.iter().filter(|e| e.needs_contiguous);
         let Some(for_endpoint) = needs.map(|e| e.name.as_str()).min() else {

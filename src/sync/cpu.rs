@@ -17,16 +17,17 @@ use crate::sys::map::{Map, Region, RegionMut};
 use crate::sys::poll::Event;
 use crate::sys::{self, dma_buf};
 
-/// What somebody is about to do with a buffer.
+/// How a buffer is about to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Read: waits for those who write.
+    /// It is read. This waits for pending writes.
     Read,
-    /// Write, and read nothing: waits for those who read or write. Drivers leave the memory where it
-    /// is; to read, some move it to where the CPU reads well (amdgpu, from video memory to the
-    /// system's, `amdgpu_dma_buf_begin_cpu_access`).
+    /// It is written, and not read. This waits for pending reads and writes. The driver leaves the memory
+    /// where it is, while some move memory that is to be read (amdgpu moves it from video memory to system
+    /// memory, `amdgpu_dma_buf_begin_cpu_access`).
     Write,
-    /// Read and write: waits for those who read or write. For fences the same as [`Self::Write`].
+    /// It is read and written. This waits for pending reads and writes. For fences the same as
+    /// [`Self::Write`].
     ReadWrite,
 }
 
@@ -56,7 +57,7 @@ impl Access {
         }
     }
 
-    /// What to poll a dma-buf for.
+    /// The event to poll a dma-buf for.
     pub(super) fn event(self) -> Event {
         match self {
             Self::Read => Event::In,
@@ -75,8 +76,8 @@ impl Access {
 /// A device can take memory out of the CPU's reach: video memory that is pinned outside of a small
 /// BAR, a device that is unplugged. Touching it then raises SIGBUS. Each access begins with a system
 /// call that reads the first and the last word ([`Error::Unreadable`]), since drivers place a buffer
-/// as a whole. What a device takes away while the access goes on still raises SIGBUS: a library
-/// cannot catch it without taking the program's signal handler.
+/// as a whole. If a device takes memory away during the access, SIGBUS is still raised: a library cannot
+/// catch it without taking the program's signal handler.
 ///
 /// # Uncached memory
 /// Video memory and much of what devices share is write-combined or uncached, and slow to read. The
@@ -116,9 +117,9 @@ impl Mapping {
 
     /// Maps one of a buffer's dma-bufs, by its index in [`DmaBuf::objects`], for reading and writing.
     ///
-    /// More is known of a buffer than of an fd: a picture on a virtual machine's host is fetched before
-    /// each access and handed back after writing, and a dumb buffer of the library's own is known to
-    /// need neither. [`Error::NoSuchObject`] past the last dma-buf.
+    /// Unlike [`Self::new`], this can fetch a picture from a virtual machine's host before each access, and
+    /// hand it back after writing. Dumb buffers of the library need neither. [`Error::NoSuchObject`] past the
+    /// last dma-buf.
     pub fn of_object(buffer: &DmaBuf, object: usize) -> Result<Self, Error> {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         Self::of_buffer(buffer, object, protection)
@@ -171,17 +172,17 @@ impl Mapping {
         self.map.length()
     }
 
-    /// Begins an access, after waiting for the devices that are in its way: those that have left
-    /// a fence in the dma-buf, as drivers with implicit synchronisation do. Vulkan does not; work
-    /// submitted there, a [`Blit`](crate::blit::Blit) included, is to be waited for first, or its
-    /// fence [left there](super::implicit::import_sync_file).
+    /// Begins an access after waiting for the fences in the dma-buf. Drivers with implicit synchronisation
+    /// leave their fences there. Vulkan does not: wait first for work that was submitted there, a
+    /// [`Blit`](crate::blit::Blit) included, or [leave its fence](super::implicit::import_sync_file) in the
+    /// dma-buf.
     ///
-    /// [`Error::TimedOut`] if devices are in the way until the deadline; one that has passed begins
-    /// only what has not to wait. The ioctl knows no deadline, so this polls before it: what a device
-    /// begins to do between the two is waited for without one.
+    /// [`Error::TimedOut`] if a fence is still pending at the deadline. With a deadline that has passed, an
+    /// access begins only if nothing is pending. The ioctl itself has no deadline, so this polls before it;
+    /// work that a device begins between the two is waited for without a deadline.
     ///
-    /// [`Error::ReadOnly`] for writing to a mapping for reading. After an error there is no access
-    /// and nothing to end.
+    /// [`Error::ReadOnly`] if a mapping for reading is to be written. After an error there is no access, and
+    /// nothing has to be ended.
     pub fn begin_wait(
         &mut self,
         access: Access,
@@ -194,14 +195,14 @@ impl Mapping {
         })
     }
 
-    /// START, after the waits. If it succeeds [`Self::end`] has to follow.
+    /// Waits, and then makes the START. After success, [`Self::end`] has to follow.
     pub(super) fn start_wait(&self, access: Access, deadline: Deadline) -> Result<(), Error> {
         if !self.writable && access != Access::Read {
             return Err(Error::ReadOnly);
         }
         if let Some(host) = &self.host {
-            // The transfer changes the memory, whatever is to be done with it then. Also before
-            // writing, which may leave bytes as they are.
+            // The transfer writes to the memory, so it waits for readers, too. It is also made before an
+            // access for writing only, which may leave some bytes as they are.
             self.poll_wait(Access::ReadWrite, deadline)?;
             host.fetch()?;
         }
@@ -212,14 +213,14 @@ impl Mapping {
             log_end(self.end_sync(access));
             return Err(Error::Unreadable { errno });
         }
-        // Not when it is mapped: the memory is touched during accesses only.
+        // Measured here and not while mapping, since the memory may be touched during accesses only.
         if access != Access::Write {
             self.map.measure();
         }
         Ok(())
     }
 
-    /// Waits for the devices that are in the way.
+    /// Waits for the fences that an access has to wait for.
     fn poll_wait(&self, access: Access, deadline: Deadline) -> Result<(), Error> {
         poll::wait(self.fd.as_fd(), access.event(), deadline)
     }
@@ -302,8 +303,7 @@ impl MappingGuard<'_> {
         region.ok_or_else(|| out_of_range(0, length, length))
     }
 
-    /// Ends the access, and says whether devices will see what was written; dropping the guard
-    /// only logs where not.
+    /// Ends the access. An error if devices may not see what was written; dropping the guard only logs that.
     pub fn end(self) -> Result<(), Error> {
         let guard = ManuallyDrop::new(self);
         guard.mapping.end(guard.access)
@@ -320,7 +320,7 @@ impl Drop for MappingGuard<'_> {
     }
 }
 
-/// Nothing can be undone after a failed END.
+/// Logs a failed END, after which nothing can be undone.
 pub(super) fn log_end(ended: Result<(), Error>) {
     if let Err(error) = ended {
         log::warn!("{error}");

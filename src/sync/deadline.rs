@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 /// How long to wait.
 ///
-/// Whatever takes one takes a [`Duration`] from now or an [`Instant`] as well. One that has passed
-/// makes no wait: the question is asked once.
+/// Functions that take a deadline also take a [`Duration`] from now, or an [`Instant`]. With a deadline that
+/// has passed they do not wait, but look once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deadline {
     /// As long as it takes.
@@ -15,7 +15,7 @@ pub enum Deadline {
 }
 
 impl Deadline {
-    /// The time left: none at all from the deadline on. `None` where there is no end to it.
+    /// The time left, zero from the deadline on. `None` for [`Self::Never`].
     pub(crate) fn left(self) -> Option<Duration> {
         match self {
             Self::Never => None,
@@ -31,7 +31,7 @@ impl From<Instant> for Deadline {
 }
 
 impl From<Duration> for Deadline {
-    /// From now; never, where the clock does not reach so far.
+    /// From now on. [`Deadline::Never`] if the clock does not reach so far.
     fn from(duration: Duration) -> Self {
         Instant::now()
             .checked_add(duration)

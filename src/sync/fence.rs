@@ -12,14 +12,14 @@ use crate::buffer::{DmaBuf, MAX_PLANES};
 use crate::sys::errno;
 use crate::sys::poll::{Event, add, epoll};
 
-/// What has to be waited for before a buffer may be used: a fence if the kernel can make one.
+/// What has to be waited for before a buffer may be used. It is a real fence if the kernel can make one.
 ///
-/// Ready for an event loop: when the fd of [`AsFd`] is readable ask [`Self::is_signalled`], and
-/// where it says no, wait for the fd again.
+/// For an event loop: when the fd of [`AsFd`] is readable, ask [`Self::is_signalled`]. If it is not
+/// signalled, wait for the fd again.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Fence {
-    /// A fence of its own.
+    /// A fence.
     SyncFile(SyncFile),
     /// The dma-bufs, polled: on kernels without `DMA_BUF_IOCTL_EXPORT_SYNC_FILE`.
     Polled(Polled),
@@ -45,7 +45,7 @@ impl Fence {
 }
 
 impl AsFd for Fence {
-    /// Readable when it is worth asking [`Fence::is_signalled`].
+    /// Readable if [`Fence::is_signalled`] should be asked.
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::SyncFile(fence) => fence.as_fd(),
@@ -60,23 +60,23 @@ impl From<SyncFile> for Fence {
     }
 }
 
-/// A buffer's dma-bufs, polled until each was seen without a device in the way.
+/// A buffer's dma-bufs, polled until each was seen without a pending fence.
 ///
-/// Not quite a fence: what devices begin to do with the buffer before it was asked for counts too.
-/// Once it has said that it is signalled, it says so for ever, though its fd need not. It keeps the dma-bufs, and so their
-/// memory; and the kernel keeps a dma-buf that was polled until the fence in the way is signalled
-/// (`dma_buf_poll`).
+/// Not quite a fence: it also waits for work that devices begin after it was made, as long as it has not been
+/// seen signalled. Once it has said that it is signalled, it says so for ever, though its fd may not be
+/// readable any more. It keeps the dma-bufs, and so their memory. Besides, the kernel keeps a dma-buf that
+/// is polled until the pending fence is signalled (`dma_buf_poll`).
 #[derive(Debug)]
 pub struct Polled {
     epoll: Epoll,
-    /// What the epoll looks at.
+    /// The dma-bufs in the epoll.
     objects: ArrayVec<OwnedFd, MAX_PLANES>,
-    /// How many of them it still waits for.
+    /// How many of them are still waited for.
     left: Mutex<usize>,
 }
 
 impl Polled {
-    /// What somebody has to wait for who is about to use the buffer so. Does not wait.
+    /// What an access of this kind has to wait for. Does not wait.
     pub fn new(buffer: &DmaBuf, access: Access) -> Result<Self, Error> {
         let failed = |errno| Error::Poll { errno };
         let epoll = epoll().map_err(failed)?;
@@ -128,7 +128,7 @@ impl Polled {
 }
 
 impl AsFd for Polled {
-    /// Readable when it is worth asking [`Polled::is_signalled`].
+    /// Readable if [`Polled::is_signalled`] should be asked.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }

@@ -31,8 +31,8 @@ pub(crate) struct HostCopy {
 impl HostCopy {
     /// What has to be transferred around accesses to a buffer's dma-buf, if anything.
     ///
-    /// [`Error::OnHost`] if the host has the picture, and how it lies there is not known: the
-    /// transfer is of a rectangle, of the one plane that a resource has.
+    /// [`Error::OnHost`] if the host has the picture and its layout is not known: a transfer copies a
+    /// rectangle of the one plane that a resource has.
     pub(super) fn of(buffer: &DmaBuf, object: &buffer::PlaneObject) -> Result<Option<Self>, Error> {
         if is_own_dumb_buffer(buffer) {
             return Ok(None);
@@ -86,7 +86,7 @@ pub(crate) fn is_classic(buffer: &DmaBuf) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// [`Error::OnHost`] for a dma-buf that a host has the picture of.
+/// [`Error::OnHost`] for a dma-buf whose picture is on the host.
 pub(super) fn refuse(fd: BorrowedFd<'_>) -> Result<(), Error> {
     match find(fd, virtgpu::exported(fd))? {
         None => Ok(()),
@@ -124,7 +124,7 @@ fn find(
         if device.driver() != virtgpu::DRIVER || virtgpu::has_3d(device.as_fd()) != Ok(true) {
             continue;
         }
-        // Another virtio-gpu refuses the memory, or takes it as a blob.
+        // A virtio-gpu that did not export the memory refuses it, or takes it as a blob.
         let imported = match device.import_fd(fd) {
             Ok((object, _)) => object,
             Err(gem::Error::Import { .. }) => continue,
@@ -136,7 +136,7 @@ fn find(
             return Ok(Some((device, imported)));
         }
     }
-    // Without /proc most memory is of another exporter.
+    // Without /proc the exporter is unknown, and refusals mean little: most memory is not virtio-gpu's.
     match refused {
         Some(error) if is_exporter.is_some() => Err(failed(error)),
         _ => Ok(None),

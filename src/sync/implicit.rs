@@ -1,8 +1,8 @@
-//! From the fences that dma-bufs carry to explicit ones, and back.
+//! From the fences in dma-bufs (implicit synchronisation) to sync files (explicit), and back.
 //!
-//! Drivers with implicit synchronisation leave a fence in each dma-buf they use and wait for those
-//! they find; Vulkan does neither. These are the bridges between the two: [`export_sync_file`] before Vulkan
-//! work on a buffer that came from a driver of the one kind, [`import_sync_file`] after it
+//! Drivers with implicit synchronisation leave a fence in each dma-buf that they use, and wait for the fences
+//! that they find there. Vulkan does neither. So before Vulkan work on a buffer that such a driver uses, call
+//! [`export_sync_file`] and wait for its fence; after the work, call [`import_sync_file`]
 //! (`Documentation/driver-api/dma-buf.rst`, Implicit Fence Poll Support, and the comments on
 //! `dma_buf_export_sync_file` in `include/uapi/linux/dma-buf.h`).
 
@@ -19,8 +19,8 @@ const IMPORT: &str = "DMA_BUF_IOCTL_IMPORT_SYNC_FILE";
 /// A fence for the pending work that must finish before `access`: writers for reading, everyone for
 /// writing. One fence for all dma-bufs of the buffer, as they are now.
 ///
-/// Does not wait. Signalled already where there is nobody. [`Error::Unsupported`] before Linux 6.0
-/// and where a sandbox forbids the ioctl: see [`fence`].
+/// Does not wait. If nothing is pending, the fence is signalled already. [`Error::Unsupported`] before
+/// Linux 6.0, and if a sandbox forbids the ioctl: use [`fence`] then.
 pub fn export_sync_file(buffer: &DmaBuf, access: Access) -> Result<SyncFile, Error> {
     // Planes in one dma-buf share one object.
     let (first, others) = match buffer.objects() {
@@ -33,7 +33,8 @@ pub fn export_sync_file(buffer: &DmaBuf, access: Access) -> Result<SyncFile, Err
     })
 }
 
-/// As [`export_sync_file`], of one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for others.
+/// As [`export_sync_file`], for one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for other
+/// files.
 pub fn export_sync_file_fd(dma_buf: impl AsFd, access: Access) -> Result<SyncFile, Error> {
     let dma_buf = dma_buf.as_fd();
     match dma_buf::export_sync_file(dma_buf, access.flags()) {
@@ -43,7 +44,7 @@ pub fn export_sync_file_fd(dma_buf: impl AsFd, access: Access) -> Result<SyncFil
     }
 }
 
-/// As [`export_sync_file`], but where there is no such ioctl the fence polls the dma-bufs themselves.
+/// As [`export_sync_file`], but without the ioctl the fence polls the dma-bufs themselves.
 pub fn fence(buffer: &DmaBuf, access: Access) -> Result<Fence, Error> {
     match export_sync_file(buffer, access) {
         Ok(fence) => Ok(Fence::SyncFile(fence)),
@@ -64,7 +65,8 @@ pub fn import_sync_file(buffer: &DmaBuf, fence: &SyncFile, access: Access) -> Re
     objects.try_for_each(|object| import_sync_file_fd(object, fence, access))
 }
 
-/// As [`import_sync_file`], into one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for others.
+/// As [`import_sync_file`], into one dma-buf by its fd, which is borrowed. [`Error::NotADmaBuf`] for other
+/// files.
 pub fn import_sync_file_fd(
     dma_buf: impl AsFd,
     fence: &SyncFile,
@@ -78,7 +80,7 @@ pub fn import_sync_file_fd(
     }
 }
 
-/// As [`import_sync_file`], but where there is no such ioctl it waits for the fence instead.
+/// As [`import_sync_file`], but without the ioctl it waits for the fence instead.
 pub fn import_or_wait(
     buffer: &DmaBuf,
     fence: &SyncFile,

@@ -9,18 +9,18 @@ use crate::sys::map::{Region, RegionMut};
 
 /// A LINEAR buffer mapped into the process, by planes and rows.
 ///
-/// Each of its dma-bufs is mapped once, as by [`Mapping`], whole: planes may begin anywhere in it.
-/// Mapping is the costly part, so keep it; a pair of begin and end then costs two ioctls for each
-/// dma-buf and allocates nothing. It keeps the memory, as any mapping does, but neither the
-/// [`DmaBuf`] nor its GEM handle, and pins nothing.
+/// Each of its dma-bufs is mapped once as a whole, as by [`Mapping`], since planes may begin anywhere in it.
+/// Mapping is the costly part, so keep the mapping. A pair of begin and end then costs two ioctls for each
+/// dma-buf and allocates nothing. A mapping keeps the memory, but neither the [`DmaBuf`] nor its GEM handle,
+/// and does not pin the memory.
 #[derive(Debug)]
 pub struct BufferMapping {
     objects: ArrayVec<Mapping, MAX_PLANES>,
     planes: ArrayVec<Place, MAX_PLANES>,
 }
 
-/// Where the rows of a plane are. That they are inside of the dma-buf was checked when the
-/// [`DmaBuf`] was made, and is once more by whoever asks for one.
+/// Where the rows of a plane are. It was checked that they are inside of the dma-buf when the [`DmaBuf`] was
+/// made, and it is checked again with every access to a row.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     object: usize,
@@ -31,7 +31,7 @@ struct Place {
 }
 
 impl Place {
-    /// Bytes from the plane's first to its last, without the last row's padding.
+    /// How many bytes the plane has, without the padding of the last row.
     fn length(&self) -> Option<usize> {
         let before = self.rows.checked_sub(1)?.checked_mul(self.stride)?;
         before.checked_add(self.row_bytes)
@@ -41,8 +41,8 @@ impl Place {
 impl BufferMapping {
     /// Maps a buffer for reading and writing.
     ///
-    /// [`Error::RowsUnknown`] where it is not LINEAR or the format is not known
-    /// ([`FormatInfo`]): a [`Mapping`] gives the bytes of such.
+    /// [`Error::RowsUnknown`] if the buffer is not LINEAR or the format is not known ([`FormatInfo`]). Use a
+    /// [`Mapping`] for its bytes then.
     pub fn new(buffer: &DmaBuf) -> Result<Self, Error> {
         Self::map(buffer, Mapping::of_object)
     }
@@ -95,7 +95,7 @@ impl BufferMapping {
         deadline: impl Into<Deadline>,
     ) -> Result<BufferAccess<'_>, Error> {
         let deadline = deadline.into();
-        // Ends what it has begun if not all can be.
+        // If an access cannot be begun, the drop ends those that were.
         let mut guard = BufferAccess {
             buffer: self,
             access,
@@ -114,7 +114,7 @@ impl BufferMapping {
 pub struct BufferAccess<'a> {
     buffer: &'a mut BufferMapping,
     access: Access,
-    /// How many of its dma-bufs have been begun and are to be ended.
+    /// For how many of the dma-bufs an access was begun and has to be ended.
     begun: usize,
 }
 
@@ -150,8 +150,8 @@ impl BufferAccess<'_> {
         })
     }
 
-    /// Ends the access, and says whether devices will see what was written; dropping the guard
-    /// only logs where not. All is ended, also after an error, of which the first is given.
+    /// Ends the access. An error if devices may not see what was written; dropping the guard only logs that.
+    /// All dma-bufs are ended, also after an error. The first error is given.
     pub fn end(mut self) -> Result<(), Error> {
         self.end_all()
     }
@@ -254,7 +254,7 @@ impl<'a> MappedPlaneMut<'a> {
         let mut rest = Some(self.region);
         std::iter::from_fn(move || {
             let (row, below) = rest.take()?.split(row_bytes)?;
-            // The last row has no padding; nor has any row where the stride is just a row.
+            // Rows have no padding if the stride is just a row, and the last row never has any.
             rest = below.split(stride.saturating_sub(row_bytes)).map(|it| it.1);
             Some(RowMut(row))
         })
@@ -273,22 +273,22 @@ impl<'a> Row<'a> {
         self.0.length()
     }
 
-    /// A part of the row, of so many bytes from `offset`. [`Error::Range`] where they are not all
-    /// in it.
+    /// The part of the row with `length` bytes from `offset` on. [`Error::Range`] if they are not all in the
+    /// row.
     pub fn part(&self, offset: usize, length: usize) -> Result<Row<'a>, Error> {
         let part = self.0.part(offset, length).map(Row);
         part.ok_or_else(|| out_of_range(offset, length, self.bytes()))
     }
 
-    /// Copies bytes out, from `offset`. [`Error::Range`], and nothing copied, where they are not
-    /// all in the row.
+    /// Copies bytes out, from `offset` on. [`Error::Range`] if they are not all in the row: nothing is copied
+    /// then.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), Error> {
         let read = self.0.read(offset, into);
         read.ok_or_else(|| out_of_range(offset, into.len(), self.bytes()))
     }
 
-    /// The first byte, for code that reads by itself; [`Self::bytes`] from there are good while
-    /// the access is under way. Others may write them meanwhile, so make no Rust reference of it.
+    /// The address of the first byte, for code that reads by itself. [`Self::bytes`] from there on are valid
+    /// while the access is under way. Others may write them meanwhile, so make no Rust reference of it.
     pub fn as_ptr(&self) -> *const u8 {
         self.0.address()
     }
@@ -309,21 +309,21 @@ impl RowMut<'_> {
         Row(self.0.as_region())
     }
 
-    /// Copies bytes in, at `offset`. [`Error::Range`], and nothing copied, where they are not all
-    /// in the row.
+    /// Copies bytes in, at `offset`. [`Error::Range`] if they do not all fit into the row: nothing is copied
+    /// then.
     pub fn write(&mut self, offset: usize, from: &[u8]) -> Result<(), Error> {
         let written = self.0.write(offset, from);
         written.ok_or_else(|| out_of_range(offset, from.len(), self.bytes()))
     }
 
-    /// Copies another buffer's row in, at `offset`, straight from one mapping to the other.
-    /// [`Error::Range`], and nothing copied, where it does not fit.
+    /// Copies another buffer's row in, at `offset`, straight from one mapping to the other. [`Error::Range`]
+    /// if it does not fit: nothing is copied then.
     pub fn copy_from(&mut self, offset: usize, from: Row<'_>) -> Result<(), Error> {
         let copied = self.0.copy(offset, from.0);
         copied.ok_or_else(|| out_of_range(offset, from.bytes(), self.bytes()))
     }
 
-    /// The first byte, as [`Row::as_ptr`], for code that writes by itself.
+    /// The address of the first byte, as [`Row::as_ptr`], for code that writes by itself.
     pub fn as_mut_ptr(&mut self) -> *mut u8 {
         self.0.address()
     }

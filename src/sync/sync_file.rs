@@ -12,21 +12,21 @@ use crate::sys::{self, udmabuf};
 /// Room for the fences of nearly every sync_file, so that asking for them allocates nothing.
 const FEW: usize = 8;
 
-/// A fence as an fd: work that some device has been given, done once the fence is signalled
+/// A fence as an fd. It stands for work that a device was given, and is signalled once that work is done
 /// (`Documentation/driver-api/sync_file.rst`).
 ///
-/// It is signalled once and stays so, with an error if the work failed. The kernel demands of
-/// drivers that this happens in finite time, whatever becomes of the device
-/// (`Documentation/driver-api/dma-buf.rst`, DMA Fence Cross-Driver Contract); still, every wait
-/// here takes a deadline.
+/// A fence is signalled once and stays so, with an error if the work failed. The kernel demands of
+/// drivers that they signal it in finite time, whatever becomes of the device
+/// (`Documentation/driver-api/dma-buf.rst`, DMA Fence Cross-Driver Contract). Still, every wait here takes a
+/// deadline.
 ///
-/// Ready for an event loop: the fd is readable once the fence is signalled. Close-on-exec;
-/// thread-safe. What vkGetSemaphoreFdKHR gives as `SYNC_FD` is one of these, but for -1, which
-/// stands for a fence that is signalled; the fd of one is what vkImportSemaphoreFdKHR takes.
+/// For an event loop: the fd is readable once the fence is signalled. Close-on-exec; thread-safe.
+/// vkGetSemaphoreFdKHR gives such an fd as `SYNC_FD`, or -1 for a fence that is signalled, and
+/// vkImportSemaphoreFdKHR takes one.
 #[derive(Debug)]
 pub struct SyncFile(OwnedFd);
 
-/// What has become of a fence.
+/// The state of a fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Status {
@@ -44,9 +44,9 @@ pub enum Status {
 pub struct Info {
     /// Its name, for debugging.
     pub name: String,
-    /// Of all its fences together.
+    /// The status of all its fences together.
     pub status: Status,
-    /// The fences it was made from, as far as they were not signalled by then.
+    /// The fences that it was made from, except those that were signalled by then.
     pub fences: Vec<FenceInfo>,
 }
 
@@ -59,7 +59,7 @@ pub struct FenceInfo {
     /// The timeline it lies on: a ring or context of that driver; `signaled-timeline` once
     /// signalled, since Linux 6.17.
     pub timeline: String,
-    /// What has become of it.
+    /// Its state.
     pub status: Status,
     /// When it was signalled, on CLOCK_MONOTONIC.
     pub timestamp: Option<Duration>,
@@ -74,7 +74,7 @@ impl Status {
         }
     }
 
-    /// Of both together: pending until neither is, then failed if one is.
+    /// The status of two fences together: pending while one is, then failed if one is.
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Pending, _) | (_, Self::Pending) => Self::Pending,
@@ -93,13 +93,13 @@ impl SyncFile {
         match sys::sync_file::check(fd.as_fd()) {
             Ok(()) => Ok(Self(fd)),
             Err(Errno::ENOTTY) => Err(Error::NotASyncFile),
-            // What else has such an ioctl, or thinks so.
+            // Some other file that has an ioctl of the same number.
             Err(Errno::EINVAL) => Err(Error::NotASyncFile),
             Err(errno) => Err(Error::Info { errno }),
         }
     }
 
-    /// An fd that the kernel said is one.
+    /// Takes an fd that the kernel gave as a sync file.
     pub(crate) fn of_kernel(fd: OwnedFd) -> Self {
         Self(fd)
     }
@@ -125,8 +125,8 @@ impl SyncFile {
         duplicate(self.0.as_fd()).map(Self)
     }
 
-    /// Waits until the fence is signalled: [`Error::TimedOut`] where it is not by the deadline,
-    /// [`Error::Failed`] where it was signalled with an error.
+    /// Waits until the fence is signalled. [`Error::TimedOut`] if it is not by the deadline,
+    /// [`Error::Failed`] if it was signalled with an error.
     ///
     /// Signals do not end the wait. Allocates nothing unless more than eight fences were merged.
     pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<(), Error> {
@@ -143,17 +143,17 @@ impl SyncFile {
         poll::is_ready(self.0.as_fd(), Event::In)
     }
 
-    /// What has become of the fence. Does not wait.
+    /// The state of the fence. Does not wait.
     ///
-    /// A fence that failed before it was merged or exported from a dma-buf is not in the result
-    /// any more (`dma_fence_unwrap_merge`, `dma_resv_get_fences`), so its error is not either: ask
-    /// before merging where that matters.
+    /// A fence that failed before it was merged, or exported from a dma-buf, is not part of the result any
+    /// more (`dma_fence_unwrap_merge`, `dma_resv_get_fences`), and neither is its error. If that matters, ask
+    /// before merging.
     pub fn status(&self) -> Result<Status, Error> {
         // Without room for the fences the kernel needs no memory to answer.
         let info = sys::sync_file::info(self.0.as_fd(), &mut []);
         let info = info.map_err(|errno| Error::Info { errno })?;
         match Status::of(info.status) {
-            // Signalled, it says, but see `status_of`.
+            // The kernel's answer leaves out errors: see `status_of`.
             Status::Signalled if info.num_fences > 1 => {
                 with_fences(self.0.as_fd(), |_, fences| status_of(fences))
             }
@@ -177,7 +177,7 @@ impl SyncFile {
             .map_err(|errno| Error::Merge { errno })
     }
 
-    /// A fence that is signalled when all are; `None` for none of them, which is nothing to wait
+    /// A fence that is signalled when all are. `None` if none were given, so that there is nothing to wait
     /// for.
     pub fn merge_all(fences: impl IntoIterator<Item = Self>) -> Result<Option<Self>, Error> {
         let mut fences = fences.into_iter();
@@ -230,8 +230,8 @@ pub(super) fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
     })
 }
 
-/// Of the fences themselves: the kernel's own word on a merged one leaves out the errors of those
-/// in it where nothing had waited for it (`dma_fence_array_signaled`).
+/// The status of a merged fence, computed from the fences in it. The kernel's own answer leaves out their
+/// errors if nothing has waited for the merged fence (`dma_fence_array_signaled`).
 fn status_of(fences: &[RawFence]) -> Status {
     let statuses = fences.iter().map(|fence| Status::of(fence.status));
     statuses.fold(Status::Signalled, Status::and)
@@ -246,12 +246,12 @@ fn with_fences<R>(
     let mut few = [RawFence::default(); FEW];
     match sys::sync_file::info(fd, &mut few) {
         Ok(info) => return Ok(with(&info.name, filled(&few, info.num_fences))),
-        // No room for all.
+        // There is no room for all fences.
         Err(Errno::EINVAL) => {}
         Err(errno) => return Err(failed(errno)),
     }
-    // There may be fewer of them from call to call, as the kernel forgets signalled ones of a
-    // chain, but not more.
+    // From call to call there may be fewer fences, since the kernel forgets signalled ones of a chain, but
+    // never more.
     let count = sys::sync_file::info(fd, &mut [])
         .map_err(failed)?
         .num_fences;
@@ -264,7 +264,7 @@ fn filled(fences: &[RawFence], count: u32) -> &[RawFence] {
     fences.get(..count as usize).unwrap_or(fences)
 }
 
-/// The kernel's text, which a zero ends.
+/// The text that the kernel wrote, up to the first zero.
 fn text(bytes: &[u8; 32]) -> String {
     let text = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()

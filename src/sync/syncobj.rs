@@ -11,14 +11,14 @@ use crate::device::Device;
 use crate::sys::process::Owner;
 use crate::sys::{poll, syncobj};
 
-/// The longest that one ioctl waits. Nothing wakes a waiter when a device is unplugged before the
-/// point was submitted, but the next ioctl is refused.
+/// The longest that one ioctl waits. If a device is unplugged before the point was submitted, nothing wakes
+/// the waiter, but the next ioctl is refused.
 const SLICE: Duration = Duration::from_secs(1);
 
 /// The binary fence of a syncobj, in place of a point.
 const BINARY: u64 = 0;
 
-/// What a device has in the way of syncobjs.
+/// Which kinds of syncobjs a device has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum SyncobjSupport {
@@ -30,7 +30,7 @@ pub enum SyncobjSupport {
     Timeline,
 }
 
-/// Up to where to wait.
+/// Which stage of a point to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stage {
@@ -40,14 +40,14 @@ pub enum Stage {
     Signalled,
 }
 
-/// A DRM syncobj of a device: a place for a fence, or for one at each point of a timeline
+/// A DRM syncobj of a device: a place for one fence, or for a fence at each point of a timeline
 /// (`drivers/gpu/drm/drm_syncobj.c`, Overview).
 ///
-/// A point is a number that grows; once it is signalled, so are all before it. Point 0 stands for
-/// the one fence of a syncobj that is used as a binary one; use a syncobj as either. The handle is
-/// closed on drop, and like a GEM handle it is one of the device's file description. Other devices
-/// and processes get the same syncobj by [`export`](Self::export) and [`import`](Self::import), so
-/// that it can be signalled on one and waited for on another.
+/// Points are growing numbers: once a point is signalled, so are all before it. Point 0 stands for the one
+/// fence of a binary syncobj. Use a syncobj either as a binary one or as a timeline. Its handle belongs to
+/// the device's file description, as a GEM handle does, and is closed on drop. Other devices and processes
+/// get the same syncobj by [`export`](Self::export) and [`import`](Self::import), so that it can be signalled
+/// on one and waited for on another.
 ///
 /// Which syncobjs there are is found by trying: [`support`](Self::support). Thread-safe; clones are the
 /// same handle.
@@ -77,7 +77,7 @@ impl Syncobj {
         Self::of(device, "SYNCOBJ_CREATE", created)
     }
 
-    /// What the device has, by trying it: two or three ioctls.
+    /// Which kinds of syncobjs the device has. Found by trying, with two or three ioctls.
     pub fn support(device: &Device) -> Result<SyncobjSupport, Error> {
         match Self::new(device).and_then(|syncobj| syncobj.signal(1)) {
             Ok(()) => Ok(SyncobjSupport::Timeline),
@@ -120,14 +120,14 @@ impl Syncobj {
         &self.0.device
     }
 
-    /// The kernel's number for it on this file description, for an ioctl of a driver. It is good
+    /// The kernel's number for it on this file description, for an ioctl of a driver. It is valid
     /// while the `Syncobj` is alive; never destroy it.
     pub fn handle(&self) -> u32 {
         self.0.handle
     }
 
-    /// Puts a fence at a point, or in the place of the binary one (0). Does not wait: what waits
-    /// for the point waits for the fence from now on.
+    /// Puts a fence at a point, or in the place of the binary fence (0). Does not wait. Whoever waits for the
+    /// point waits for the fence from now on.
     pub fn import_sync_file(&self, point: u64, fence: &SyncFile) -> Result<(), Error> {
         if point != BINARY {
             // The kernel does this in one step, but only since Linux 6.16.
@@ -140,8 +140,8 @@ impl Syncobj {
         self.check("SYNCOBJ_FD_TO_HANDLE", imported)
     }
 
-    /// The fence at a point, or the binary one (0), as it is now. Does not wait:
-    /// [`Error::NotSubmitted`] where there is none yet.
+    /// The fence that is now at a point, or the binary fence (0). Does not wait: [`Error::NotSubmitted`] if
+    /// there is none yet.
     pub fn export_sync_file(&self, point: u64) -> Result<SyncFile, Error> {
         if point != BINARY {
             let binary = Self::new(&self.0.device)?;
@@ -183,27 +183,27 @@ impl Syncobj {
         }
     }
 
-    /// Takes out whatever fences it has. Who waits for them already goes on waiting for them.
+    /// Removes all its fences. Waits that have begun still wait for them.
     pub fn reset(&self) -> Result<(), Error> {
         let reset = syncobj::reset(self.0.device.as_fd(), self.0.handle);
         self.check("SYNCOBJ_RESET", reset)
     }
 
-    /// The last point of the timeline that has come so far. Does not wait.
+    /// The last point of the timeline that has reached the stage. Does not wait.
     pub fn query(&self, stage: Stage) -> Result<u64, Error> {
         let submitted = stage == Stage::Submitted;
         let point = syncobj::query(self.0.device.as_fd(), self.0.handle, submitted);
         self.check("SYNCOBJ_QUERY", point)
     }
 
-    /// Waits for a point, or the binary fence (0), to come so far; first, if need be, for somebody
-    /// to submit it.
+    /// Waits until a point, or the binary fence (0), has reached the stage. If need be, this also waits for
+    /// the point to be submitted.
     ///
-    /// [`Error::TimedOut`] where it does not by the deadline; [`Error::Lost`] within a second of
-    /// the device being unplugged. [`Error::Failed`] where a binary fence was signalled with an
-    /// error; a timeline does not remember the errors of its points, so to learn of those wait for
-    /// [`Stage::Submitted`], then for [`Self::export_sync_file`]'s fence. Signals do not end the
-    /// wait.
+    /// [`Error::TimedOut`] if that has not happened at the deadline. [`Error::Lost`] within a second
+    /// after the device was unplugged. [`Error::Failed`] if a binary fence was signalled with an error.
+    /// A timeline does not remember the errors of its points: to learn of them, wait for
+    /// [`Stage::Submitted`], and then for the fence of [`Self::export_sync_file`]. Signals do not end
+    /// the wait.
     pub fn wait(
         &self,
         point: u64,
@@ -228,7 +228,7 @@ impl Syncobj {
         }
         match self.export_sync_file(BINARY).map(|fence| fence.status()) {
             Ok(Ok(Status::Failed(errno))) => Err(Error::Failed { errno }),
-            // Somebody has put another fence there or taken it out since.
+            // The fence has been replaced or removed since.
             Ok(Ok(_)) | Err(Error::NotSubmitted { .. }) => Ok(()),
             Ok(Err(error)) | Err(error) => Err(error),
         }
@@ -244,7 +244,7 @@ impl Syncobj {
         let until = syncobj::monotonic_ns()
             .map(|now| now.saturating_add(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)))
             .map_err(|errno| ("clock_gettime", errno))?;
-        // Drivers without timelines have the first one only.
+        // Drivers without timelines have only this first ioctl.
         if point == BINARY && stage == Stage::Signalled {
             syncobj::wait(fd, self.0.handle, until).map_err(|errno| ("SYNCOBJ_WAIT", errno))
         } else {
@@ -254,7 +254,7 @@ impl Syncobj {
         }
     }
 
-    /// Whether a point, or the binary fence (0), has come so far. Does not wait.
+    /// Whether a point, or the binary fence (0), has reached the stage. Does not wait.
     pub fn has_come(&self, point: u64, stage: Stage) -> Result<bool, Error> {
         match self.wait_once(point, stage, Duration::ZERO) {
             Ok(()) => Ok(true),
@@ -263,11 +263,11 @@ impl Syncobj {
         }
     }
 
-    /// A new eventfd, close-on-exec and non-blocking, that is readable once a point, or the binary
-    /// fence (0), has come so far: for event loops, where the point may not be submitted yet.
+    /// A new eventfd, close-on-exec and non-blocking, that is readable once a point, or the binary fence (0),
+    /// has reached the stage. For event loops. The point need not be submitted yet.
     ///
-    /// One whose device is unplugged before may never be readable. Linux 6.6
-    /// ([`Error::Unsupported`] before), and timelines.
+    /// If the device is unplugged before, the eventfd may never be readable. Needs timelines and Linux 6.6
+    /// ([`Error::Unsupported`] before).
     pub fn eventfd(&self, point: u64, stage: Stage) -> Result<OwnedFd, Error> {
         let eventfd = poll::event().map_err(|errno| Error::Poll { errno })?;
         self.notify(point, stage, &eventfd)?;
@@ -309,8 +309,8 @@ impl Syncobj {
     }
 }
 
-/// ENODEV is what the kernel says to everything once the device was unplugged; no syncobj ioctl
-/// says it otherwise.
+/// The error for an errno. The kernel answers ENODEV to everything once the device was unplugged, and no
+/// syncobj ioctl answers it otherwise.
 fn failed(device: &Device, ioctl: &'static str, errno: Errno) -> Error {
     let device = device.to_string();
     match errno {

@@ -24,7 +24,7 @@ pub(crate) mod udmabuf;
 pub(crate) mod virtgpu;
 pub(crate) mod vmwgfx;
 
-/// What a system call has failed with, whichever crate has made it.
+/// The error of a system call, whichever crate has made the call.
 pub(crate) trait Cause {
     fn errno(self) -> Errno;
 }
@@ -53,12 +53,12 @@ impl Cause for std::io::Error {
     }
 }
 
-/// The errno of a failed call, EIO where the error carries none.
+/// The errno of a failed call. EIO if the error has none.
 pub(crate) fn errno(error: impl Cause) -> Errno {
     error.errno()
 }
 
-/// What a system call of libc's says, which is negative where it failed.
+/// The result of a system call of libc's, which is negative if the call failed.
 pub(crate) fn result<T: Default + PartialOrd>(answer: T) -> Result<T, Errno> {
     match answer < T::default() {
         true => Err(last_errno().unwrap_or(Errno::EIO)),
@@ -66,8 +66,8 @@ pub(crate) fn result<T: Default + PartialOrd>(answer: T) -> Result<T, Errno> {
     }
 }
 
-/// Forgets the errno of the thread, so that [`last_errno`] is of what is called next. Drivers in the
-/// process do not always set it.
+/// Clears the errno of the thread, so that [`last_errno`] belongs to the next call. Drivers in the process do
+/// not always set it.
 pub(crate) fn clear_errno() {
     nix::errno::Errno::clear();
 }
@@ -101,7 +101,8 @@ pub(crate) fn uninterrupted<T, E: Cause>(
     }
 }
 
-/// Whether a failed look-up says that there is nothing for us, and not that looking failed.
+/// Whether a failed look-up says that there is nothing, or nothing for this process, and not that looking
+/// failed.
 pub(crate) fn is_absence(errno: Errno) -> bool {
     matches!(
         errno,
@@ -109,8 +110,8 @@ pub(crate) fn is_absence(errno: Errno) -> bool {
     )
 }
 
-/// Whether an errno is of the moment, a lack of memory or of room for fds, and says nothing of
-/// what was asked for: the same call may succeed later.
+/// Whether an errno is transient: a lack of memory or of room for fds. It says nothing of what was asked for,
+/// and the same call may succeed later.
 pub(crate) fn is_transient(errno: Errno) -> bool {
     matches!(
         errno,

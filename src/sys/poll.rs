@@ -14,7 +14,7 @@ use super::errno;
 
 use crate::Errno;
 
-/// What to poll a file for.
+/// The event to poll a file for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// POLLIN. Of a dma-buf: no device writes to it.
@@ -23,7 +23,7 @@ pub(crate) enum Event {
     Out,
 }
 
-/// Waits once, for ever where no time is given, and says whether the event came. A signal ends it
+/// Waits once, and says whether the event came. Without a time it waits for ever. A signal ends the wait
 /// early: EINTR.
 pub(crate) fn wait(
     fd: BorrowedFd<'_>,
@@ -89,7 +89,7 @@ pub(crate) fn wait_for(
     Ok(())
 }
 
-/// Whether every one of them is ready now; `MOST` of them at most are looked at with one call.
+/// Whether every one of the fds is ready now. One call looks at `MOST` of them at most.
 pub(crate) fn are_ready<const MOST: usize>(
     fds: &ArrayVec<(BorrowedFd<'_>, PollFlags), MOST>,
 ) -> Result<bool, Errno> {
@@ -99,13 +99,13 @@ pub(crate) fn are_ready<const MOST: usize>(
     Ok(ready as usize == fds.len())
 }
 
-/// Those that are not ready now.
+/// The fds that are not ready now.
 pub(crate) fn unready<'a, const MOST: usize>(
     fds: &ArrayVec<(BorrowedFd<'a>, PollFlags), MOST>,
 ) -> ArrayVec<(BorrowedFd<'a>, PollFlags), MOST> {
     let polled = fds.iter().map(|&(fd, flags)| PollFd::new(fd, flags));
     let mut polled: ArrayVec<PollFd<'_>, MOST> = polled.collect();
-    // After an error all of them are asked again.
+    // After an error all of them count as not ready.
     let _ = super::uninterrupted(|| poll(&mut polled, PollTimeout::ZERO));
     let is_unready = |fd: &PollFd<'_>| !fd.any().unwrap_or(false);
     let both = fds.iter().zip(&polled);
@@ -113,7 +113,7 @@ pub(crate) fn unready<'a, const MOST: usize>(
     unready.map(|(fd, _)| *fd).collect()
 }
 
-/// Waits until any of them is ready, or until then.
+/// Waits until any of the fds is ready, or until `end`.
 pub(crate) fn any_ready<const MOST: usize>(
     fds: &ArrayVec<(BorrowedFd<'_>, PollFlags), MOST>,
     end: Instant,
@@ -127,7 +127,7 @@ pub(crate) fn any_ready<const MOST: usize>(
     }
 }
 
-/// In whole milliseconds, of which the last is not spun through.
+/// In whole milliseconds, rounded up, so that the rest of a millisecond is not spent polling.
 fn rounded_up(time: Duration) -> PollTimeout {
     let milliseconds = time.as_nanos().div_ceil(1_000_000);
     PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX)

@@ -9,8 +9,8 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
 
 /// The process that made a value.
 ///
-/// What must happen once for both processes, such as GEM_CLOSE, only the process that made the
-/// value does: its child drops its copy without a word to the kernel.
+/// Some calls, such as GEM_CLOSE, must be made once for both processes. Only the process that made the value
+/// makes them. Its child drops its copy without a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Owner(u32);
 

@@ -16,12 +16,11 @@ pub(crate) const MAX_FDS: usize = 4;
 
 /// A message that came.
 pub(crate) struct Received {
-    /// Bytes that were sent; 0 where the peer has closed the socket. More than were asked for were
-    /// cut off.
+    /// How many bytes were sent, even if some were cut off. 0 if the peer has closed the socket.
     pub(crate) length: usize,
     /// Close-on-exec.
     pub(crate) fds: Vec<OwnedFd>,
-    /// Fds were sent for which there was no room here or in the process; the kernel has closed them.
+    /// Whether fds were sent for which there was no room here or in the process. The kernel has closed them.
     pub(crate) fds_lost: bool,
 }
 
@@ -31,8 +30,8 @@ pub(crate) fn is_seqpacket(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(kind == SocketType::SEQPACKET)
 }
 
-/// Sends bytes and dups of at most [`MAX_FDS`] fds as one message: whole, or not at all. EAGAIN
-/// where it would have to wait.
+/// Sends bytes and dups of at most [`MAX_FDS`] fds as one message: whole, or not at all. EAGAIN if it would have
+/// to wait.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -48,15 +47,14 @@ pub(crate) fn send(
     super::uninterrupted(|| sendmsg(socket, &bytes, &mut control, flags).map_err(errno)).map(drop)
 }
 
-/// The largest security label that a message is taken with (SO_PASSSEC). The kernel sets no limit;
-/// labels of SELinux and AppArmor have some ten to hundred bytes. Not more than that: as long as
-/// there is room, the kernel opens all fds of a message.
+/// The largest security label that a message may have (SO_PASSSEC). The kernel sets no limit; labels of SELinux
+/// and AppArmor have some ten to hundred bytes. It is not larger, since the kernel opens fds as long as there is
+/// room.
 const LABEL: usize = 256;
 
 /// Room for the control messages of one message, in their order (`scm_recv_unix` of
 /// `include/net/scm.h`): the sender's credentials, its security label, the fds and a pidfd of the
-/// sender, of which the socket's owner may have asked for any. What has no room takes what follows
-/// with it.
+/// sender, of which the socket's owner may have asked for any. If one has no room, those after it are lost, too.
 #[repr(C, align(8))]
 struct Control([u8; control_space(LABEL)]);
 
@@ -76,7 +74,7 @@ const fn control_space(label: usize) -> usize {
     all
 }
 
-/// Takes the next message. EAGAIN where there is none.
+/// Takes the next message. EAGAIN if there is none.
 ///
 /// Fds of other kinds that the kernel adds to it, such as a pidfd of the sender, are closed.
 pub(crate) fn receive(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<Received, Errno> {

@@ -1,14 +1,13 @@
 //! Reads of memory that the CPU does not cache.
 //!
-//! An ordinary load from uncached or write-combined memory is a transaction on the bus of its own:
-//! 50 to 240 MB/s. A streaming load (SSE4.1 `MOVNTDQA`) fetches a line of 64 bytes into a buffer
-//! from which the next three are served (Intel, "Copying Accelerated Video Decode Frame Buffers",
-//! 2015; Intel SDM, MOVNTDQA). Of cached memory it is an ordinary load. Where there is none, these
-//! are ordinary copies.
+//! Each ordinary load from uncached or write-combined memory is a transaction on the bus: 50 to 240 MB/s. A
+//! streaming load (SSE4.1 `MOVNTDQA`) fetches a line of 64 bytes into a buffer, which serves the next three
+//! loads (Intel, "Copying Accelerated Video Decode Frame Buffers", 2015; Intel SDM, MOVNTDQA). From cached
+//! memory it is an ordinary load. On processors without it, ordinary copies are made.
 
 use std::time::{Duration, Instant};
 
-/// Bytes that are read before any is written, so that writes do not throw the lines out.
+/// How many bytes are read before any is written, so that writes do not evict the lines.
 const BOUNCE: usize = 4096;
 
 /// Copies bytes out of uncached memory.
@@ -102,8 +101,7 @@ mod sse4_1 {
 /// Bytes read to find out whether memory is cached: few enough for every first-level cache.
 const SAMPLE: usize = 16 * 1024;
 
-/// Whether memory is uncached or write-combined, found by reading it; `None` where it is too small
-/// to tell.
+/// Whether memory is uncached or write-combined, found by reading it. `None` if it is too small to tell.
 ///
 /// The second and later reads of cached memory come from the cache, as those of an ordinary buffer
 /// of the same size do; those of uncached memory are as slow as the first.

@@ -2,7 +2,7 @@
 
 use ash::vk;
 
-use super::image::DMA_BUF;
+use super::external::DMA_BUF;
 use super::memory::{self, Dedicated, Memory};
 use super::{Call, Device, Error, Feature, Image, ImageUsage, query};
 use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, Modifier, Plane, PlaneObject, layout};

@@ -11,9 +11,9 @@ use ash::{ext, khr, vk};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Feature {
-    /// Memory from dma-bufs, and dma-bufs from memory.
+    /// Importing memory from dma-bufs, and exporting it as dma-bufs.
     DmaBuf,
-    /// Memory from the dma-bufs of others, as images or as buffers. Some devices only export.
+    /// Importing the dma-bufs of other devices, as images or as buffers. Some devices only export.
     Import,
     /// Images with DRM format modifiers.
     Modifiers,
@@ -21,7 +21,7 @@ pub enum Feature {
     Foreign,
     /// Sampling of YCbCr formats with conversion.
     Ycbcr,
-    /// Taking back what nobody has written meanwhile, without its contents being lost.
+    /// Taking back memory that nobody has written meanwhile, without work for its contents.
     AcquireUnmodified,
     /// Binary semaphores from and to sync files.
     SyncFdSemaphores,
@@ -89,7 +89,7 @@ impl fmt::Display for Feature {
     }
 }
 
-/// What a device brings: of its own, or as the host enabled it.
+/// What a device has: all that it supports, or what the host program has enabled.
 pub(super) struct Brought<'a> {
     /// The lower of the instance's and the device's.
     pub(super) version: u32,
@@ -146,18 +146,19 @@ impl Capabilities {
         }
     }
 
-    /// Whether it is there.
+    /// Whether the device has this feature.
     pub fn has(&self, feature: Feature) -> bool {
         self.missing(feature).is_empty()
     }
 
-    /// What is missing for it: extensions, features and kinds of handles. Empty: nothing is.
+    /// What is missing for this feature: extensions, features and kinds of handles. Empty if the device has
+    /// it.
     pub fn missing(&self, feature: Feature) -> &[String] {
         let entry = self.missing.iter().find(|(missing, _)| *missing == feature);
         entry.map_or(&[], |(_, missing)| missing)
     }
 
-    /// The extensions to enable for all that is there.
+    /// The extensions to enable for all features that the device has.
     pub(crate) fn extensions(&self, version: u32) -> Vec<&'static CStr> {
         let there = Feature::LIST
             .into_iter()

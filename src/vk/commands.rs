@@ -29,7 +29,7 @@ pub struct Commands {
     points: Vec<Point>,
     /// For sync files, used again and again.
     semaphores: Semaphores,
-    /// Kept for its memory.
+    /// Kept from submission to submission, so that it allocates nothing.
     after: Vec<Point>,
     lists: Lists,
 }
@@ -41,7 +41,7 @@ struct Semaphores {
     done: Option<Semaphore>,
 }
 
-/// What a submission points to, kept for its memory.
+/// The lists that a submission points to, kept so that they are not allocated each time.
 #[derive(Debug, Default)]
 struct Lists {
     waits: Vec<vk::Semaphore>,
@@ -203,7 +203,7 @@ impl Commands {
         }
     }
 
-    /// The first half of [`Self::submit_after`]: nothing is submitted where it fails.
+    /// The first half of [`Self::submit_after`]. After an error nothing was submitted.
     ///
     /// # Safety
     /// As for that.
@@ -249,8 +249,8 @@ impl Commands {
         Ok(())
     }
 
-    /// The semaphores of these sync files, and the points to wait for. To be given back after the
-    /// submission: after a failure on the way they are in some state or other, and made anew.
+    /// The semaphores of these sync files, as points to wait for. The caller gives them back after the
+    /// submission. If it fails before, their state is unknown, so they are dropped and made anew.
     fn semaphores_for(
         &mut self,
         files: impl IntoIterator<Item = OwnedFd>,
@@ -268,7 +268,7 @@ impl Commands {
         Ok((waits, after))
     }
 
-    /// The second half: once for each time.
+    /// The second half of [`Self::submit_after`]. To be called at most once for each submission.
     ///
     /// # Safety
     /// As for [`Self::submit_after`], after [`Self::start_after`] has succeeded.
@@ -295,7 +295,7 @@ impl Commands {
         Ok(!self.submitted)
     }
 
-    /// Leaves to itself what is being executed, instead of waiting for it.
+    /// Leaves a submission to itself instead of waiting for it, and keeps what it uses.
     pub(crate) fn abandon(mut self, why: &Error) {
         if self.submitted {
             self.leave(why);
@@ -314,8 +314,8 @@ impl Commands {
         });
     }
 
-    /// As [`Self::wait`], through a lack of memory that passes. A lost device executes nothing any
-    /// more.
+    /// As [`Self::wait`], but goes on after a transient lack of memory. Ends if the device is lost, which
+    /// executes nothing any more.
     fn wait_to_the_end(&mut self, timeout: Duration) -> Result<(), Error> {
         let end = Instant::now() + timeout;
         loop {

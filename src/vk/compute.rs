@@ -26,7 +26,7 @@ pub(crate) struct Compute {
     limits: Limits,
 }
 
-/// What one dispatch may have.
+/// The device's limits for one dispatch.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Bytes of a storage buffer.
@@ -36,8 +36,8 @@ struct Limits {
 }
 
 impl Compute {
-    /// Of a shader in SPIR-V, whose entry point is `main`. [`Error::NoCompute`] if the device's queue does
-    /// not compute.
+    /// Compiles a shader in SPIR-V, whose entry point is `main`. [`Error::NoCompute`] if the device's queue
+    /// does not compute.
     pub(crate) fn new(device: &Device, spirv: &[u8]) -> Result<Self, Error> {
         if !device.queue_flags().contains(vk::QueueFlags::COMPUTE) {
             return Err(Error::NoCompute {
@@ -88,12 +88,12 @@ impl Compute {
         Ok(compute)
     }
 
-    /// [`Error::ComputeLimit`] where a storage buffer is larger than the device's.
+    /// [`Error::ComputeLimit`] if a storage buffer is larger than the device allows.
     pub(crate) fn check_range(&self, bytes: u64) -> Result<(), Error> {
         self.check("maxStorageBufferRange", bytes, self.limits.range)
     }
 
-    /// [`Error::ComputeLimit`] where the device does not run so many workgroups at once.
+    /// [`Error::ComputeLimit`] if the device does not run so many workgroups in one dispatch.
     pub(crate) fn check_groups(&self, groups: [u32; 3]) -> Result<(), Error> {
         for (groups, most) in groups.into_iter().zip(self.limits.groups) {
             self.check("maxComputeWorkGroupCount", groups.into(), most.into())?;

@@ -31,9 +31,9 @@ struct Inner {
     functions: Functions,
     queue_family: u32,
     queue: QueueAccess,
-    /// Held for a queue that is ours alone.
+    /// Locked for submissions to a queue that only the library uses.
     queue_lock: Mutex<()>,
-    /// A call has answered VK_ERROR_DEVICE_LOST.
+    /// Whether a call has answered VK_ERROR_DEVICE_LOST.
     is_lost: AtomicBool,
     wish: QueueWish,
     answers: Answers,
@@ -214,7 +214,7 @@ impl Device {
         Self::create(physical, family, None, wish)
     }
 
-    /// With a queue of high priority where an extension for it is given.
+    /// Creates the device, with a queue of high priority if an extension for it is given.
     fn create(
         physical: &PhysicalDevice,
         queue_family: u32,

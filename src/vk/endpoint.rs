@@ -7,7 +7,7 @@ use crate::buffer::{FormatInfo, Modifier};
 use crate::device;
 use crate::negotiate::{Endpoint, FormatSet, Support, Usage};
 
-/// What a use of a buffer is called in Vulkan; others are not Vulkan's.
+/// The Vulkan usage for each use of a buffer. Vulkan does not know the other uses.
 const USAGES: [(Usage, vk::ImageUsageFlags); 5] = [
     (Usage::RENDER, vk::ImageUsageFlags::COLOR_ATTACHMENT),
     (Usage::SAMPLE, vk::ImageUsageFlags::SAMPLED),
@@ -29,7 +29,7 @@ impl Device {
         let all = USAGES.into_iter().map(|(known, _)| known);
         let usage = usage & all.fold(Usage::empty(), |all, known| all | known);
         let mut formats = Vec::new();
-        // Of a use that is none of Vulkan's there is nothing to ask.
+        // If Vulkan does not know the use, there is nothing to ask.
         let asked = FormatInfo::all().filter(|_| !flags.is_empty());
         for info in asked {
             let Some(format) = super::format_of(info.fourcc) else {

@@ -6,7 +6,8 @@ use arrayvec::ArrayVec;
 use ash::vk;
 
 use super::buffer::Buffer;
-use super::image::{DMA_BUF, Image, MEMORY_PLANES, Pixels, create_info, even, kind_of, known};
+use super::external::DMA_BUF;
+use super::image::{Image, MEMORY_PLANES, Pixels, create_info, even, kind_of, known};
 use super::memory::{Dedicated, Memory};
 use super::query;
 use super::{Call, Commands, Device, Error, Feature, ImageUsage, ownership};

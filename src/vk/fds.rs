@@ -1,21 +1,21 @@
 //! Who closes the fd of an import that failed.
 //!
-//! The specification leaves it with the caller: it passes to the driver by a successful import
-//! only (VkImportMemoryFdInfoKHR). lavapipe up to Mesa 25.0 closes it all the same, and whether it
-//! did cannot be told by looking: the number may be another thread's by then, and even another fd
-//! of the same dma-buf. Later ones keep to the specification, and no version tells them apart:
-//! lavapipe called itself 0.0.1 for years. So lavapipe is tried, once per device and at its
-//! first refusal, with memory that nobody else has.
+//! By the specification the caller does: the fd passes to the driver by a successful import only
+//! (VkImportMemoryFdInfoKHR). lavapipe up to Mesa 25.0 closes it all the same. Afterwards one cannot see
+//! whether it did: another thread may have the number by then, even for another fd of the same dma-buf. Later
+//! releases of lavapipe follow the specification, but no version number tells them apart: lavapipe called
+//! itself 0.0.1 for years. So lavapipe is tried out with memory that nobody else has, once per device, at its
+//! first refusal.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use ash::vk;
 
-use super::image::DMA_BUF;
+use super::external::DMA_BUF;
 use super::{Call, Device, Error};
 use crate::sys::{self, file, udmabuf};
 
-/// Whether the driver closes the fds that it refuses, or what it takes to find that out.
+/// Whether the driver closes the fds that it refuses, or what is needed to find that out.
 pub(super) enum Refused {
     Closed,
     Kept,
@@ -52,13 +52,13 @@ pub(super) fn take_back(device: &Device, refused: Refused, fd: OwnedFd, result: 
         },
     };
     if is_closed {
-        // Whatever has the number now is not ours.
+        // The number may belong to another fd by now, so it must not be closed.
         let _ = fd.into_raw_fd();
     }
 }
 
-/// Whether lavapipe fails with this before it comes to the fd: with a lack of host memory for its
-/// own object, or in a layer.
+/// Whether lavapipe fails with this result before it uses the fd: if it lacks host memory for its own object,
+/// or if a layer fails.
 fn is_before_the_fd(result: vk::Result) -> bool {
     !matches!(
         result,
@@ -86,7 +86,7 @@ fn probe(device: &Device, fd: OwnedFd) -> Result<bool, Error> {
     let number = fd.into_raw_fd();
     match allocated {
         Ok(memory) => {
-            // It takes what is too small: no refusal to learn from.
+            // This driver takes memory that is too small, so there is no refusal to learn from.
             // SAFETY: the memory was just made, and nothing uses it.
             unsafe { device.raw().free_memory(memory, None) };
             Ok(false)

@@ -1,17 +1,16 @@
-//! Dma-bufs as images. Everything is checked before the driver sees it, against what the driver said it can do.
+//! Dma-bufs as images. Everything is checked before the driver sees it, against what the driver said it
+//! can do.
 
 use arrayvec::ArrayVec;
 use ash::vk;
 
+use super::external::DMA_BUF;
 use super::memory::{self, Dedicated, Memory};
 use super::query::{self, Kind};
 use super::{Call, Device, Error, Feature, ImageFormat, ImageUsage, format_of, quirks};
 use crate::buffer::{
     BufferDesc, DmaBuf, FormatInfo, Fourcc, MAX_PLANES, Modifier, Plane, PlaneInfo, layout,
 };
-
-pub(super) const DMA_BUF: vk::ExternalMemoryHandleTypeFlags =
-    vk::ExternalMemoryHandleTypeFlags::DMA_BUF_EXT;
 
 /// The aspects of memory planes, in order. Memory planes are not format planes: a modifier with
 /// compression has more of them.

@@ -36,7 +36,7 @@ struct Inner {
     instance: ash::Instance,
     version: u32,
     messenger: Option<(ext::debug_utils::Instance, vk::DebugUtilsMessengerEXT)>,
-    /// Shared with the messenger, which holds its address.
+    /// Shared with the validation layer's messenger, which holds its address.
     messages: Arc<Messages>,
     owner: Owner,
     process: process::Owner,
@@ -179,7 +179,7 @@ impl Instance {
         for handle in handles {
             match PhysicalDevice::describe(self, handle) {
                 Ok(device) => devices.push(device),
-                // One broken driver is no reason to do without the others.
+                // If one driver is broken, the others can still be used.
                 Err(error) => log::warn!("a Vulkan device is left out: {error}"),
             }
         }

@@ -1,12 +1,12 @@
-//! Buffers of one device's own memory, which nobody else sees.
+//! Buffers of one device that are never shared.
 
 use ash::vk;
 
 use super::memory::Memory;
 use super::{Call, Device, Error};
 
-/// A Vulkan buffer that copies and shaders of one device use between themselves. In the device's own
-/// memory where there is some.
+/// A Vulkan buffer that copies and shaders of one device use between themselves. It is in the device's own
+/// memory, if the device has some.
 ///
 /// Destroyed on drop; work that uses it must be finished by then.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct LocalBuffer {
 }
 
 impl LocalBuffer {
-    /// Of at least one byte (VUID-VkBufferCreateInfo-size-00912).
+    /// Makes a buffer of at least one byte (VUID-VkBufferCreateInfo-size-00912).
     pub(crate) fn new(
         device: &Device,
         size: u64,

@@ -1,25 +1,25 @@
-//! Device memory that is, or becomes, a dma-buf, or that is private.
+//! Device memory that is imported from a dma-buf, exported as one, or private.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use ash::vk;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 
-use super::image::DMA_BUF;
+use super::external::DMA_BUF;
 use super::{Call, Device, Error, fds, query, quirks};
 use crate::Errno;
 use crate::buffer::{DmaBuf, PlaneObject};
 use crate::sync::{self, host_copy};
 use crate::sys;
 
-/// Freed on drop, which must come after that of what is bound to it.
+/// Device memory. The drop frees it, so images and buffers that are bound to it must be dropped before.
 #[derive(Debug)]
 pub(super) struct Memory {
     device: Device,
     raw: vk::DeviceMemory,
 }
 
-/// What an allocation is for alone.
+/// The one image or buffer that a dedicated allocation is for.
 #[derive(Clone, Copy)]
 pub(super) enum Dedicated {
     Image(vk::Image),
@@ -99,7 +99,7 @@ impl Memory {
         }
     }
 
-    /// Allocates memory that can be exported, of the first type that the device makes some of.
+    /// Allocates memory that can be exported, of the first memory type that has room.
     pub(super) fn exportable(
         device: &Device,
         needs: vk::MemoryRequirements,
@@ -110,7 +110,7 @@ impl Memory {
         })
     }
 
-    /// Allocates memory that is never shared, of the first type that the device has some of.
+    /// Allocates memory that is never shared, of the first memory type that has room.
     pub(super) fn private(device: &Device, needs: vk::MemoryRequirements) -> Result<Self, Error> {
         Self::of_any_type(device, needs, |memory_type| {
             Self::allocate(device, needs, None, memory_type)
@@ -136,7 +136,7 @@ impl Memory {
         Err(last)
     }
 
-    /// To be exported, where it is for an image or a buffer that is shared.
+    /// Allocates memory. It can be exported if it is for an image or a buffer that is shared.
     fn allocate(
         device: &Device,
         needs: vk::MemoryRequirements,
@@ -235,10 +235,10 @@ pub(super) fn memory_types(device: &Device) -> Vec<vk::MemoryPropertyFlags> {
 /// The types for memory that the CPU does not touch, in the order in which they are tried: the device's
 /// own memory, then the others. (NVIDIA's first type has no properties, and is system memory.)
 ///
-/// Not those that need features which are not enabled: VUID-VkMemoryAllocateInfo-deviceCoherentMemory-02790,
-/// and protected memory, which only protected images are bound to
-/// (VUID-VkBindImageMemoryInfo-None-01902). Memory that is made only when used cannot be exported
-/// sensibly.
+/// Left out are types that need features which are not enabled
+/// (VUID-VkMemoryAllocateInfo-deviceCoherentMemory-02790), protected memory, which is for protected images
+/// only (VUID-VkBindImageMemoryInfo-None-01902), and lazily allocated memory, which cannot sensibly be
+/// exported.
 fn own_first(types: &[vk::MemoryPropertyFlags], needed: u32) -> Vec<u32> {
     use vk::MemoryPropertyFlags as F;
     let unusable =
@@ -255,7 +255,7 @@ fn own_first(types: &[vk::MemoryPropertyFlags], needed: u32) -> Vec<u32> {
     own.into_iter().map(|(index, _)| index).collect()
 }
 
-/// The error of an import, and its reason where that can be seen.
+/// The error of an import, with its reason if that is known.
 fn refused(
     device: &Device,
     object: &PlaneObject,
@@ -272,8 +272,8 @@ fn refused(
     }
 }
 
-/// Refuses memory that is a copy of what a virtual machine's host has: an import would show what was
-/// there before, and what is written would not arrive. Refuses what would end the process, too.
+/// Refuses memory that is only a copy of a picture on a virtual machine's host: an import would show an old
+/// picture, and what is written would not arrive. Also refuses memory that makes the driver end the process.
 pub(super) fn check(device: &Device, buffer: &DmaBuf) -> Result<(), Error> {
     if quirks::aborts_on_classic_resources(device.physical()) {
         return match host_copy::is_classic(buffer) {

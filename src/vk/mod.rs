@@ -33,6 +33,7 @@ mod device;
 mod endpoint;
 mod error;
 mod export;
+mod external;
 mod fds;
 mod format;
 mod image;

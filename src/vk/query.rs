@@ -1,4 +1,4 @@
-//! What a driver says it imports and exports, asked once per device and question.
+//! What a driver says that it imports and exports. Each question is asked once per device.
 
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ash::vk;
 use rustc_hash::FxHashMap;
 
-use super::image::DMA_BUF;
+use super::external::DMA_BUF;
 use super::{Call, Device, Error, ImageUsage};
 use crate::buffer::Modifier;
 use crate::sys;
@@ -15,9 +15,9 @@ use crate::sys;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
     pub(super) format: vk::Format,
-    /// The format of other views, where there are to be some.
+    /// The format of other views, if there are to be some.
     pub(super) twin: Option<vk::Format>,
-    /// The formats of views of single planes, where there are to be some.
+    /// The formats of views of single planes, if there are to be some.
     pub(super) planes: &'static [vk::Format],
     pub(super) modifier: Modifier,
     pub(super) usage: ImageUsage,
@@ -36,7 +36,7 @@ impl Kind {
         flags
     }
 
-    /// The formats of its views: VUID-VkImageCreateInfo-tiling-02353 wants them named.
+    /// The formats of its views, which have to be named (VUID-VkImageCreateInfo-tiling-02353).
     pub(super) fn views(&self) -> Vec<vk::Format> {
         let others = self.twin.into_iter().chain(self.planes.iter().copied());
         let others: Vec<_> = others.collect();
@@ -56,7 +56,7 @@ pub(super) struct Limits {
 
 type Listed = Arc<[vk::DrmFormatModifierPropertiesEXT]>;
 
-/// The answers so far. A device's answers do not change; a lack of memory is not remembered.
+/// The answers so far. A device's answers do not change, except that a lack of memory is not remembered.
 #[derive(Default)]
 pub(super) struct Answers {
     modifiers: Memo<vk::Format, Listed>,
@@ -73,7 +73,8 @@ impl<K, V> Default for Memo<K, V> {
 }
 
 impl<K: Hash + Eq, V: Clone> Memo<K, V> {
-    /// The driver is asked without the lock.
+    /// The remembered answer, or a new one, which is remembered if `keep` says so. The driver is asked
+    /// without the lock.
     fn get(&self, question: K, ask: impl FnOnce(&K) -> V, keep: impl FnOnce(&V) -> bool) -> V {
         let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lock().get(&question).cloned();
@@ -87,7 +88,7 @@ impl<K: Hash + Eq, V: Clone> Memo<K, V> {
     }
 }
 
-/// Who is asked.
+/// The device that is asked.
 #[derive(Clone, Copy)]
 pub(super) struct On<'a> {
     pub(super) instance: &'a ash::Instance,

@@ -1,9 +1,9 @@
 //! Refusals that look like a lack of memory.
 //!
-//! A lack of memory passes, and an import that it refused is tried again. But some drivers refuse
-//! what they never import with the same words: NVIDIA's kernel module answers ENOMEM to memory of other
+//! A lack of memory is transient, and an import that failed for it is tried again. But some drivers give the
+//! same answer to memory that they never import: NVIDIA's kernel module answers ENOMEM to memory of other
 //! devices, which Vulkan passes on as VK_ERROR_OUT_OF_DEVICE_MEMORY or
-//! VK_ERROR_INVALID_EXTERNAL_HANDLE. So after some such answers in a row to memory of one exporter,
+//! VK_ERROR_INVALID_EXTERNAL_HANDLE. So after several such answers in a row to memory of one exporter,
 //! the device is asked for that exporter's memory only now and then.
 
 use std::os::fd::AsFd;
@@ -16,9 +16,9 @@ use super::{Device, Error};
 use crate::buffer::PlaneObject;
 use crate::sys::dma_buf;
 
-/// Lacks of memory in a row that are believed.
+/// How many answers in a row are believed to be a lack of memory.
 const BELIEVED: u32 = 3;
-/// How long nothing of the exporter is tried after the first refusal that is not believed. Doubled with
+/// After the first answer that is not believed, nothing of the exporter is tried for this time. Doubled with
 /// each further one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest of these times.
@@ -39,7 +39,7 @@ struct Row {
 }
 
 impl Row {
-    /// What one more refusal is to the caller.
+    /// Adds a refusal, and gives the error for the caller.
     fn add(&mut self, error: Error, now: Instant) -> Error {
         self.times += 1;
         let Some(more) = self.times.checked_sub(BELIEVED + 1) else {

@@ -23,7 +23,7 @@ pub struct Staging {
     memory: Option<Memory>,
 }
 
-/// Who writes.
+/// Who writes to the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
     /// The CPU.
@@ -125,7 +125,7 @@ impl Staging {
         unsafe { std::slice::from_raw_parts_mut(memory.address().as_ptr(), self.size) }
     }
 
-    /// Shows the device what the CPU has written.
+    /// Makes what the CPU has written visible to the device.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         self.memory.as_ref().map_or(Ok(()), Memory::flush)
     }
@@ -152,7 +152,7 @@ impl Drop for Staging {
 /// The memory of a staging buffer.
 #[derive(Debug)]
 enum Memory {
-    /// Coherent, by gpu-allocator, which knows no other.
+    /// Coherent memory of gpu-allocator, which makes no other kind.
     Coherent(Allocated),
     /// Not coherent.
     Mapped(Mapped),
@@ -173,7 +173,7 @@ unsafe impl Send for Allocated {}
 unsafe impl Sync for Allocated {}
 
 impl Memory {
-    /// Memory of the best type that the device has some of.
+    /// Allocates memory of the best type that has room.
     fn new(
         device: &Device,
         buffer: vk::Buffer,
@@ -231,8 +231,8 @@ impl Memory {
 }
 
 impl Allocated {
-    /// Of this type, for the buffer alone: what is shared with others is given back with the last of
-    /// them, or never (gpu-allocator 0.28 keeps the last block of each type).
+    /// Allocates memory of this type for one buffer alone. Memory that buffers share is freed with the last
+    /// of them, or never (gpu-allocator 0.28 keeps the last block of each type).
     fn new(
         device: &Device,
         buffer: vk::Buffer,
@@ -288,8 +288,8 @@ impl Drop for Allocated {
     }
 }
 
-/// Memory that is mapped as long as it lives, and where neither CPU nor device sees what the other
-/// writes without being told.
+/// Memory that is not coherent: what the CPU or the device writes has to be made visible to the other. It is
+/// mapped for as long as it lives.
 #[derive(Debug)]
 struct Mapped {
     device: Device,

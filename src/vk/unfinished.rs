@@ -14,9 +14,9 @@ use super::{Device, Point};
 
 /// The longest wait for work that nobody else waits for.
 ///
-/// The kernel's drivers reset a GPU that hangs after 10 s or less (amdgpu's `lockup_timeout`,
-/// nouveau; others are faster), and the device is lost then. What takes longer never ends: it waits
-/// for a fence that nobody signals, or the driver has lost it.
+/// Kernel drivers reset a GPU that hangs after 10 s or less (amdgpu's `lockup_timeout`, nouveau; others are
+/// faster), and the device is lost then. Work that takes longer never ends: it waits for a fence that nobody
+/// signals, or the driver has forgotten it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Work whose end nobody waits for any more.

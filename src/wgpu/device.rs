@@ -66,7 +66,7 @@ impl Device {
         for feature in Feature::IMAGES {
             vk::require(&physical, capabilities, feature)?;
         }
-        // Those that the adapter has, for all features it has.
+        // The extensions of all sharing features that the adapter has.
         let ours = capabilities.extensions(physical.version());
         // SAFETY: nothing is destroyed through it.
         let hal = unsafe { adapter.as_hal::<Vulkan>() }.ok_or(Error::NotVulkan)?;
@@ -93,11 +93,11 @@ impl Device {
         Self::wrap(&device, &queue)
     }
 
-    /// Takes part in the host program's wgpu device. What it was created without is said by
-    /// [`Self::vulkan`]'s capabilities, and by the operations that need it: [`vk::Error::Missing`].
+    /// Takes part in the host program's wgpu device. The capabilities of [`Self::vulkan`] say what it was
+    /// created without, and operations that need that answer [`vk::Error::Missing`].
     ///
-    /// wgpu by itself enables all that images need where it is there, but for
-    /// VK_EXT_queue_family_foreign and VK_KHR_external_semaphore_fd. A host that wants to share adds them with wgpu-hal's
+    /// By itself, wgpu enables all extensions that images need, if they are there, except
+    /// VK_EXT_queue_family_foreign. It does not enable VK_KHR_external_semaphore_fd. A host that wants to share adds both with wgpu-hal's
     /// `Adapter::open_with_callback`, as [`Self::open`] does.
     pub fn wrap(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<Self, Error> {
         // SAFETY: nothing is destroyed through them.
@@ -138,14 +138,14 @@ impl Device {
         &self.0.queue
     }
 
-    /// The same device as Vulkan sees it: what it can do for sharing, what it imports, and images
-    /// for work that wgpu has no words for. It keeps the wgpu device. Its queue is wgpu's:
+    /// The same device as a Vulkan device: what it can do for sharing, what it imports, and images
+    /// for work that wgpu cannot express. It keeps the wgpu device. Its queue is wgpu's:
     /// submitting answers [`vk::Error::NoQueue`].
     pub fn vulkan(&self) -> &vk::Device {
         &self.0.vulkan
     }
 
-    /// What has been imported before.
+    /// The textures that are in use.
     pub(super) fn textures(&self) -> &Textures {
         &self.0.textures
     }

@@ -38,13 +38,13 @@ pub enum Error {
         /// What to ask for in `DeviceDescriptor::required_features`.
         missing: Features,
     },
-    /// wgpu does not use textures of the format so, or not shared ones. Formats of several planes
+    /// wgpu has no such use for textures of the format, or not for shared ones. Formats of several planes
     /// are for copies and for sampling, plane by plane.
     #[error("{format:?} textures are not shared for {usages:?}")]
     Usages {
         /// wgpu's format.
         format: TextureFormat,
-        /// What it does not do; empty where nothing was asked for.
+        /// The usages that it does not have. Empty if no usage was asked for.
         usages: TextureUsages,
     },
     /// Larger than the limits that the wgpu device was created with.

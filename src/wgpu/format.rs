@@ -6,7 +6,7 @@ use wgpu::{TextureFormat as T, TextureUsages, TextureUses};
 use crate::buffer::Fourcc;
 use crate::vk::{self, Use};
 
-/// wgpu's texture format with the same bytes in memory. `None` where wgpu has none.
+/// wgpu's texture format with the same bytes in memory. `None` if wgpu has none.
 ///
 /// wgpu has no swizzles: formats whose colours are in another order have no texture format, and of
 /// formats without alpha (`X`), what a shader samples as alpha is undefined: take it for one.
@@ -15,7 +15,7 @@ pub fn format_of(fourcc: Fourcc) -> Option<T> {
     texture_format(known.format)
 }
 
-/// As `wgpu_hal::vulkan`'s `map_texture_format` has it, backwards.
+/// The inverse of `map_texture_format` in `wgpu_hal::vulkan`.
 fn texture_format(format: F) -> Option<T> {
     Some(match format {
         F::R8_UNORM => T::R8Unorm,
@@ -38,7 +38,7 @@ fn texture_format(format: F) -> Option<T> {
     })
 }
 
-/// What wgpu can be asked to do with a shared texture, and the same for Vulkan.
+/// The uses of shared textures, by wgpu's name, wgpu-hal's name and Vulkan's name.
 const USES: [(TextureUsages, TextureUses, Use); 5] = [
     (TextureUsages::COPY_SRC, TextureUses::COPY_SRC, Use::Source),
     (
@@ -76,11 +76,11 @@ pub(super) fn image_usage(usages: TextureUsages) -> ImageUsageFlags {
         })
 }
 
-/// The state in which wgpu finds a texture when it has been acquired, and leaves it to be
-/// released: the same for both, and one that the texture is made for, as its layout must be
+/// The state in which an acquired texture is handed to wgpu, and into which wgpu brings it before the release.
+/// Both are the same state. The texture must have been made for it, as Vulkan demands of its layout
 /// (VUID-VkImageMemoryBarrier-oldLayout-01208 to -01213).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Parked {
+pub(super) struct IdleState {
     /// wgpu's name for it.
     pub(super) state: TextureUses,
     /// Vulkan's: the same layout, stages and accesses (`derive_image_layout` and
@@ -88,11 +88,11 @@ pub(super) struct Parked {
     pub(super) used: Use,
 }
 
-/// The first that the texture is made for. `None` without any use.
-pub(super) fn parked(usages: TextureUsages) -> Option<Parked> {
+/// The first such state that the texture is made for. `None` without any use.
+pub(super) fn idle_state(usages: TextureUsages) -> Option<IdleState> {
     let mut uses = USES.iter();
     let (_, state, used) = uses.find(|(usage, ..)| usages.contains(*usage))?;
-    Some(Parked {
+    Some(IdleState {
         state: *state,
         used: *used,
     })
@@ -105,15 +105,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parked_textures_have_the_layout_that_wgpu_thinks_they_have() {
+    fn idle_textures_have_the_layout_that_wgpu_thinks_they_have() {
         for (usage, state, used) in USES {
-            assert_eq!(parked(usage), Some(Parked { state, used }));
+            assert_eq!(idle_state(usage), Some(IdleState { state, used }));
             let layout = conv::derive_image_layout(state, T::Bgra8Unorm);
             assert_eq!(layout, used.layout(), "{state:?}");
             let all = TextureUses::STORAGE_READ_ONLY | TextureUses::STORAGE_WRITE_ONLY | state;
             assert!(conv::map_texture_usage(all).contains(image_usage(usage)));
         }
-        assert_eq!(parked(TextureUsages::empty()), None);
+        assert_eq!(idle_state(TextureUsages::empty()), None);
     }
 
     #[test]
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!(format_of(Fourcc::ABGR8888), Some(T::Rgba8Unorm));
         assert_eq!(format_of(Fourcc::ABGR2101010), Some(T::Rgb10a2Unorm));
         assert_eq!(format_of(Fourcc::NV12), Some(T::NV12));
-        // Red and blue would be exchanged; Cr and Cb too.
+        // Red and blue would be exchanged, or Cr and Cb.
         assert_eq!(format_of(Fourcc::ARGB2101010), None);
         assert_eq!(format_of(Fourcc::new(b"NV21")), None);
         assert_eq!(format_of(Fourcc::new(b"????")), None);

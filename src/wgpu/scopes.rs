@@ -7,8 +7,8 @@ use wgpu::ErrorFilter;
 
 use super::Error;
 
-/// Does something with a device, and catches the errors of it that wgpu would else hand to the
-/// host's handler, or panic with. Others that other threads make meanwhile are not caught.
+/// Calls `work`, and catches the errors that wgpu reports for it. Without this, wgpu would hand them to the
+/// host's handler, or panic. Errors of other threads are not caught.
 pub(super) fn catch<T>(
     device: &wgpu::Device,
     work: impl FnOnce() -> Result<T, Error>,
@@ -21,7 +21,7 @@ pub(super) fn catch<T>(
     .map(|filter| device.push_error_scope(filter));
     let result = work();
     let mut caught = None;
-    // In reverse, as they must be.
+    // Scopes have to be popped in reverse order.
     for scope in scopes.into_iter().rev() {
         let error = pin!(scope.pop());
         // wgpu-core has the answer ready.

@@ -1,4 +1,4 @@
-//! Shared buffers as wgpu textures. wgpu must find the layout that `Parked` says whenever it may look.
+//! Shared buffers as wgpu textures. Whenever wgpu may use one, it must be in the layout that `IdleState` says.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use wgpu::hal::api::Vulkan;
 use wgpu::{Extent3d, Features, TextureFormat, TextureUsages};
 
-use super::format::{self, Parked, format_of};
+use super::format::{self, IdleState, format_of};
 use super::scopes::catch;
 use super::{Device, Error};
 use crate::alloc::Request;
@@ -17,7 +17,7 @@ use crate::vk::{self, Image, ImageUsage};
 /// What a shared texture is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TextureUse {
-    /// All that wgpu is to do with it.
+    /// All uses by wgpu.
     pub usages: TextureUsages,
     /// Whether views may also be of the format's `Srgb` twin, which is then one of the texture's
     /// `view_formats`. Passed over for formats that have none.
@@ -42,19 +42,18 @@ impl From<TextureUsages> for TextureUse {
 
 /// A shared buffer as a wgpu texture.
 ///
-/// Between [`Device::release`] and [`Device::acquire`] it belongs to the outside world, and so it
-/// does at first: wgpu must not use it then, in submissions or in `Queue::write_texture`; what is
-/// read or written is undefined. wgpu takes its contents for initialised and never clears them.
+/// At first, and between [`Device::release`] and [`Device::acquire`], it belongs to the outside world. wgpu
+/// must not use it then, neither in submissions nor in `Queue::write_texture`: what is read or written would be
+/// undefined. wgpu takes its contents for initialised and never clears them.
 ///
-/// Image and memory are destroyed, once, when neither this nor wgpu has a use for them any more:
-/// wgpu keeps them for as long as submitted work uses the texture. Keeps the memory, not the
-/// [`DmaBuf`]'s fds.
+/// Image and memory are destroyed when neither this value nor wgpu uses them any more: wgpu keeps them for as
+/// long as submitted work uses the texture. It keeps the memory, not the [`DmaBuf`]'s fds.
 #[derive(Debug)]
 pub struct Texture {
     texture: wgpu::Texture,
     /// Also kept by wgpu's texture.
     pub(super) image: Arc<Image>,
-    pub(super) parked: Parked,
+    pub(super) idle: IdleState,
     acquired: AtomicBool,
 }
 
@@ -107,8 +106,8 @@ impl Device {
     /// Allocates a texture that can be shared, in whichever of the request's layouts the driver
     /// likes best, and its buffer, as [`vk::Device::create_image`] does.
     ///
-    /// The contents are undefined. The layout of tiled memory is made by wgpu's queue, by when
-    /// nobody else may look at the buffer: the first [`Self::release`] comes after it.
+    /// The contents are undefined. wgpu's queue makes the layout of tiled memory, and nobody else may use the
+    /// buffer before that is done: the first [`Self::release`] comes after it.
     pub fn create(
         &self,
         request: &Request,
@@ -145,14 +144,14 @@ impl Device {
             return Err(Error::Features { format, missing });
         }
         let mut refused = format::unknown(used.usages);
-        // With that feature it is for the driver to say, which is asked before importing.
+        // With that feature the driver decides, which is asked before importing.
         let guaranteed = !enabled.contains(Features::TEXTURE_ADAPTER_SPECIFIC_FORMAT_FEATURES);
         if guaranteed || format.is_multi_planar_format() {
             let allowed = format.guaranteed_format_features(enabled).allowed_usages;
             refused |= used.usages - allowed;
         }
-        let parked = format::parked(used.usages).filter(|_| refused.is_empty());
-        let parked = parked.ok_or(Error::Usages {
+        let idle = format::idle_state(used.usages).filter(|_| refused.is_empty());
+        let idle = idle.ok_or(Error::Usages {
             format,
             usages: refused,
         })?;
@@ -176,12 +175,12 @@ impl Device {
                 planes: format.is_multi_planar_format(),
                 ..usage
             },
-            parked,
+            idle,
         })
     }
 
     fn wrap_image(&self, image: Image, plan: &Plan) -> Result<Texture, Error> {
-        let Plan { parked, .. } = *plan;
+        let Plan { idle, .. } = *plan;
         let size = Extent3d {
             width: image.extent().width,
             height: image.extent().height,
@@ -205,7 +204,7 @@ impl Device {
             sample_count: 1,
             dimension: wgpu::TextureDimension::D2,
             format: plan.format,
-            usage: parked.state,
+            usage: idle.state,
             memory_flags: wgpu::hal::MemoryFlags::empty(),
             view_formats: view_formats.clone(),
         };
@@ -229,13 +228,13 @@ impl Device {
                     wgpu::hal::vulkan::TextureMemory::External,
                 );
                 self.device()
-                    .create_texture_from_hal::<Vulkan>(texture, &descriptor, parked.state)
+                    .create_texture_from_hal::<Vulkan>(texture, &descriptor, idle.state)
             })
         })?;
         Ok(Texture {
             texture,
             image,
-            parked,
+            idle,
             acquired: AtomicBool::new(false),
         })
     }
@@ -248,7 +247,7 @@ struct Plan {
     twin: Option<TextureFormat>,
     usages: TextureUsages,
     usage: ImageUsage,
-    parked: Parked,
+    idle: IdleState,
 }
 
 impl Texture {
@@ -267,7 +266,7 @@ impl Texture {
         self.image.desc()
     }
 
-    /// Whether what a shader samples as alpha is undefined, and to be taken for one.
+    /// Whether alpha that a shader samples is undefined, so that one has to be used instead.
     pub fn is_opaque(&self) -> bool {
         FormatInfo::of(self.desc().fourcc).is_some_and(|info| !info.alpha)
     }
@@ -277,8 +276,8 @@ impl Texture {
         self.acquired.load(Ordering::Acquire)
     }
 
-    /// Changes hands, or is in those already.
-    pub(super) fn turn(&self, acquired: bool) -> Result<(), Error> {
+    /// Marks the texture as acquired or released. An error if it is so already.
+    pub(super) fn set_acquired(&self, acquired: bool) -> Result<(), Error> {
         let was = self.acquired.swap(acquired, Ordering::AcqRel);
         match (was == acquired, acquired) {
             (false, _) => Ok(()),

@@ -14,9 +14,9 @@ use crate::vk::{self, Semaphore, Transfer, ash};
 impl Device {
     /// Takes textures over from the outside world, contents kept, after these sync files.
     ///
-    /// What is submitted afterwards is executed afterwards, `Queue::write_texture` included. After an
-    /// error no texture has been taken over. [`Error::Acquired`] where
-    /// one is acquired already, or given twice. Does not wait.
+    /// Everything that is submitted afterwards is executed afterwards, `Queue::write_texture` included. After an
+    /// error no texture has been taken over. [`Error::Acquired`] if one is acquired already, or given twice.
+    /// Does not wait.
     pub fn acquire(
         &self,
         textures: &[&Texture],
@@ -26,32 +26,30 @@ impl Device {
             .into_iter()
             .map(|file| Semaphore::from_sync_file(self.vulkan(), Some(file)))
             .collect::<Result<Vec<_>, _>>()?;
-        let turning = Turning::all(self, textures, true)?;
+        let pending = PendingTransfer::all(self, textures, true)?;
         let transfers = transfers(textures);
         // SAFETY: the images are of this device and its queue family.
         let barriers = self.record(|commands| unsafe { vk::acquire(commands, &transfers) })?;
-        // No barriers, but so that wgpu knows of the use and keeps the images until it is over.
-        let known = self.park(textures)?;
+        // This makes no barriers. By it, wgpu knows of the use, and keeps the images until it is over.
+        let known = self.bring_to_idle(textures)?;
         self.submit_after(waits, [barriers, known])?;
-        turning.done();
+        pending.done();
         Ok(())
     }
 
-    /// Hands textures back to the outside world: after all that wgpu has been given for them so
-    /// far, with what it wrote published. Gives a sync file that is signalled then; `None` where
-    /// that has happened.
+    /// Hands textures back to the outside world, after all work that wgpu was given for them so far. Gives a
+    /// sync file that is signalled when that is done. `None` if it is done already.
     ///
-    /// [`Error::NotAcquired`] where one is not acquired, or given twice. [`vk::Error::Missing`]
-    /// where the device has no sync files, before anything is done: [`Self::release_wait`] does
-    /// without. Where the sync file fails after that, the textures are released all the same. Does
-    /// not wait.
+    /// [`Error::NotAcquired`] if one is not acquired, or given twice. [`vk::Error::Missing`] if the device has
+    /// no sync files; nothing has been done then, and [`Self::release_wait`] works without them. If the sync
+    /// file fails later, the textures are released all the same. Does not wait.
     pub fn release(&self, textures: &[&Texture]) -> Result<Option<SyncFile>, Error> {
         let done = Semaphore::new(self.vulkan())?;
         self.hand_back(textures)?;
         self.sync_file(done)
     }
 
-    /// As [`Self::release`], and waits until it has happened.
+    /// As [`Self::release`], but waits until the textures are released.
     pub fn release_wait(
         &self,
         textures: &[&Texture],
@@ -73,41 +71,41 @@ impl Device {
         }
     }
 
-    /// Gives a new tiled image its layout, and to the outside world.
+    /// Gives a new tiled image its layout, and hands it to the outside world.
     pub(super) fn initialize(&self, texture: &Texture) -> Result<(), Error> {
         // SAFETY: the image is new, and of this device and its queue family.
         let barriers =
             self.record(|commands| unsafe { vk::initialize(commands, &texture.image) })?;
-        let known = self.park(&[texture])?;
+        let known = self.bring_to_idle(&[texture])?;
         self.submit([barriers, known]).map(drop)
     }
 
     fn hand_back(&self, textures: &[&Texture]) -> Result<wgpu::SubmissionIndex, Error> {
-        let turning = Turning::all(self, textures, false)?;
+        let pending = PendingTransfer::all(self, textures, false)?;
         let transfers = transfers(textures);
-        let parked = self.park(textures)?;
+        let idle = self.bring_to_idle(textures)?;
         // SAFETY: as for acquisition.
         let barriers = self.record(|commands| unsafe { vk::release(commands, &transfers) })?;
-        let index = self.submit([parked, barriers])?;
-        turning.done();
+        let index = self.submit([idle, barriers])?;
+        pending.done();
         Ok(index)
     }
 
-    /// A command buffer by wgpu that brings the textures into the state they are parked in.
-    fn park(&self, textures: &[&Texture]) -> Result<CommandBuffer, Error> {
+    /// A command buffer by wgpu that brings the textures into their idle state.
+    fn bring_to_idle(&self, textures: &[&Texture]) -> Result<CommandBuffer, Error> {
         catch(self.device(), || {
             let mut encoder = self.encoder();
             let transitions = textures.iter().map(|texture| TextureTransition {
                 texture: texture.get(),
                 selector: None,
-                state: texture.parked.state,
+                state: texture.idle.state,
             });
             encoder.transition_resources(iter::empty(), transitions);
             Ok(encoder.finish())
         })
     }
 
-    /// A command buffer of wgpu's with something in it that wgpu has no words for.
+    /// A command buffer of wgpu's into which `record` puts commands that wgpu cannot express.
     fn record(&self, record: impl FnOnce(ash::vk::CommandBuffer)) -> Result<CommandBuffer, Error> {
         catch(self.device(), || {
             let mut encoder = self.encoder();
@@ -136,8 +134,9 @@ impl Device {
         catch(self.device(), || Ok(self.queue().submit(commands)))
     }
 
-    /// Another thread's submission may come first and do the waiting: wgpu-hal's submissions
-    /// follow each other (its relay semaphores), so that this one waits with it.
+    /// Submits command buffers that wait for semaphores. The submission of another thread may come first and
+    /// take the waits. That is fine: wgpu-hal orders its submissions (by its relay semaphores), so this one
+    /// comes after the waits, too.
     fn submit_after(
         &self,
         waits: Vec<Semaphore>,
@@ -150,7 +149,7 @@ impl Device {
             hal.add_wait_semaphore(wait.raw(), None, stage);
         }
         let submitted = self.submit(commands);
-        // Only where that failed are there any left.
+        // There are some left only if the submission failed.
         for wait in &waits {
             hal.remove_wait_semaphore(wait.raw());
         }
@@ -160,9 +159,9 @@ impl Device {
 
     /// A sync file of all that has been submitted so far.
     ///
-    /// In a submission of its own: a semaphore that is given to wgpu-hal goes with the next
-    /// submission, which might be another thread's, earlier than one that is about to be made
-    /// here. So it is given afterwards, and whichever submission takes it comes after.
+    /// It takes a submission of its own. A semaphore that is given to wgpu-hal goes with the next submission,
+    /// which may be another thread's, and so earlier than one that is about to be made here. So the semaphore
+    /// is given after the work was submitted, and whichever submission takes it comes after the work.
     fn sync_file(&self, done: Semaphore) -> Result<Option<SyncFile>, Error> {
         // SAFETY: nothing is destroyed through it.
         let hal = unsafe { self.queue().as_hal::<Vulkan>() }.ok_or(Error::NotVulkan)?;
@@ -179,7 +178,7 @@ impl Device {
         Ok(unsafe { done.export() }?)
     }
 
-    /// wgpu drops them when all that has been submitted so far is done.
+    /// Has wgpu drop the semaphores when all work that was submitted so far is done.
     fn keep_until_done(&self, semaphores: Vec<Semaphore>) {
         if !semaphores.is_empty() {
             self.queue()
@@ -189,19 +188,19 @@ impl Device {
 }
 
 fn transfers<'a>(textures: &[&'a Texture]) -> Vec<Transfer<'a>> {
-    let transfer = |texture: &&'a Texture| Transfer::image(&texture.image, texture.parked.used);
+    let transfer = |texture: &&'a Texture| Transfer::image(&texture.image, texture.idle.used);
     textures.iter().map(transfer).collect()
 }
 
 /// Textures that are changing hands, and go back unless it is [`done`](Self::done).
-struct Turning<'a> {
+struct PendingTransfer<'a> {
     turned: Vec<&'a Texture>,
     acquired: bool,
 }
 
-impl<'a> Turning<'a> {
+impl<'a> PendingTransfer<'a> {
     fn all(device: &Device, textures: &[&'a Texture], acquired: bool) -> Result<Self, Error> {
-        let mut turning = Self {
+        let mut pending = Self {
             turned: Vec::with_capacity(textures.len()),
             acquired,
         };
@@ -210,10 +209,10 @@ impl<'a> Turning<'a> {
             if texture.image.device().raw().handle() != here {
                 return Err(Error::OtherDevice);
             }
-            texture.turn(acquired)?;
-            turning.turned.push(texture);
+            texture.set_acquired(acquired)?;
+            pending.turned.push(texture);
         }
-        Ok(turning)
+        Ok(pending)
     }
 
     fn done(mut self) {
@@ -221,11 +220,11 @@ impl<'a> Turning<'a> {
     }
 }
 
-impl Drop for Turning<'_> {
+impl Drop for PendingTransfer<'_> {
     fn drop(&mut self) {
         for texture in &self.turned {
-            // Cannot be there already: nobody turned it meanwhile.
-            let _ = texture.turn(!self.acquired);
+            // This cannot fail: nobody else has changed it meanwhile.
+            let _ = texture.set_acquired(!self.acquired);
         }
     }
 }

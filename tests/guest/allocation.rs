@@ -50,7 +50,7 @@ fn buffers_are_writable_close_on_exec_and_large_enough() {
     });
 }
 
-/// First byte after the picture's last pixel.
+/// The first byte after the last pixel of the picture.
 fn end(buffer: &DmaBuf) -> u64 {
     let info = FormatInfo::of(buffer.fourcc()).unwrap();
     let planes = info.planes.iter().zip(buffer.planes());
@@ -117,7 +117,7 @@ fn gbm_shares_no_handles_with_the_device() {
         assert_eq!(vkms.stats().handles, 0);
         let imported = vkms.import(&buffer).unwrap();
         assert_eq!(imported.origin(), ImportOrigin::New);
-        // gbm may go before its buffers.
+        // The allocator may be dropped before its buffers.
         drop(gbm);
         assert_eq!(imported.object().export().unwrap().1, buffer.id());
     });
@@ -135,7 +135,7 @@ fn gbm_gives_only_modifiers_that_were_asked_for() {
         };
         let linear = allocate(&[tiled, Modifier::LINEAR]).unwrap();
         assert_eq!(linear.modifier(), Modifier::LINEAR);
-        // What the driver pleases, where that is allowed.
+        // With INVALID allowed, the driver may choose any layout.
         assert!(allocate(&[tiled, Modifier::INVALID]).is_ok());
         assert!(allocate(&[tiled]).is_err());
         assert!(allocate(&[]).is_err());
@@ -317,7 +317,7 @@ fn impossible_requests_are_refused_with_the_reason() {
 #[test]
 fn a_heap_is_not_asked_for_more_than_the_machine_has() {
     in_guest(|_| {
-        // The kernel would give all it has, and then end this process.
+        // The kernel would use up all memory, and then kill this process.
         let huge = Request::new(60_000, 60_000, Fourcc::XRGB8888);
         let refused = DmaHeap::system().unwrap().allocate(&huge).unwrap_err();
         assert!(
@@ -327,7 +327,7 @@ fn a_heap_is_not_asked_for_more_than_the_machine_has() {
     });
 }
 
-/// The same buffer from dups of its fds alone.
+/// The same buffer, made only from dups of its fds.
 fn received(buffer: &DmaBuf) -> DmaBuf {
     let planes: Vec<_> = (0..)
         .zip(buffer.planes())

@@ -29,7 +29,8 @@ use primeshare::{Device, DmaBuf, vk};
 
 use crate::support::{Guest, PATIENCE, give_back_memory};
 
-/// The default, but for the time: fences that the test signals come in time on any machine.
+/// The default options, except for a timeout so long that fences which the test signals are in time on any
+/// machine.
 pub(crate) fn patient() -> Options {
     Options::default().input_timeout(PATIENCE)
 }
@@ -38,7 +39,7 @@ pub(crate) fn forced(strategy: Strategy) -> Options {
     patient().strategies([strategy])
 }
 
-/// One strategy of each way through the engine: by one GPU, by two, by host memory, by the CPU.
+/// One strategy for each way to make a copy: by one GPU, by two GPUs, through host memory, by the CPU.
 pub(crate) const EACH_WAY: [Strategy; 4] = [
     Strategy::Pull,
     Strategy::Staged(StagingSource::DmaHeap),
@@ -56,7 +57,7 @@ pub(crate) fn blitter(
     blitter_by(&two_gpus(guest), source, destination, options)
 }
 
-/// A physical device for each side: the CPU, which copies for two DRM devices as two GPUs would.
+/// A software Vulkan device for each side, which copy for two DRM devices as two GPUs would.
 pub(crate) fn two_gpus(guest: &Guest) -> [vk::PhysicalDevice; 2] {
     [guest.physical(), guest.physical()]
 }
@@ -68,7 +69,7 @@ pub(crate) fn blitter_by(
     destination: &Device,
     options: &Options,
 ) -> Blitter {
-    // Of the blitter before this one.
+    // The memory of the last blitter.
     give_back_memory();
     let sides = (
         BlitDevice::new(source, Some(&gpus[0])),
@@ -82,7 +83,7 @@ pub(crate) fn after_fences<'a>(after: &'a [BorrowedFd<'a>]) -> BlitInfo<'a> {
     BlitInfo::default().after(after)
 }
 
-/// One copy from beginning to end; of everything where no rectangles are given.
+/// Makes one copy and waits for it. If no rectangles are given, all is copied.
 pub(crate) fn blit(
     blitter: &Blitter,
     source: &DmaBuf,
@@ -101,7 +102,7 @@ pub(crate) fn blit(
     copy.wait(PATIENCE)
 }
 
-/// Copies some pictures and looks at each, waits until it is settled what works, and copies some more.
+/// Copies some pictures and checks each, waits until the verdict is settled, and copies some more.
 pub(crate) fn settle(blitter: &Blitter, source: &DmaBuf, destination: &DmaBuf) -> Verdict {
     let info = BlitInfo::default();
     let copy = |seed| {
@@ -167,8 +168,8 @@ pub(crate) fn read(buffer: &DmaBuf) -> Vec<Vec<u8>> {
     rows(buffer).into_iter().map(|(.., bytes)| bytes).collect()
 }
 
-/// The first byte that is not of the picture that [`write`] makes of this seed: plane, row, column,
-/// what it is and what it should be.
+/// The first byte that differs from the picture that [`write`] makes of this seed: plane, row, column,
+/// the byte that is there, and the byte that should be.
 fn unlike(buffer: &DmaBuf, seed: u8) -> Option<(usize, usize, usize, u8, u8)> {
     rows(buffer).into_iter().find_map(|(plane, row, bytes)| {
         let both = bytes.into_iter().enumerate().map(|(column, is)| {

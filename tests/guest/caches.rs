@@ -98,7 +98,7 @@ fn a_cache_may_go_before_its_buffers() {
     });
 }
 
-/// A value or a refusal whose end uses the cache it is in, and which may hold another
+/// A value or a refusal whose drop uses the cache that it is in, and which may hold another
 /// buffer of that cache.
 struct Curious {
     cache: WeakPerBuffer<Curious, Curious>,
@@ -125,7 +125,7 @@ fn what_is_made_of_a_buffer_may_hold_another_and_use_the_cache() {
     in_guest(|guest| {
         let dumb = primeshare::alloc::Dumb::new(&guest.vgem());
         let (done, is_done) = std::sync::mpsc::channel();
-        // A lock that is taken twice by one thread is never had.
+        // In a thread of its own: if a lock is taken twice, it hangs.
         let uses = std::thread::spawn(move || {
             let request = Request::new(16, 16, Fourcc::XRGB8888);
             let allocate = || dumb.allocate(&request).unwrap();

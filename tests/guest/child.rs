@@ -1,4 +1,4 @@
-//! A test in another process, which may end however it likes, and in which the environment is another.
+//! Tests that run in another process, which may crash or hang, and which has another environment.
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
@@ -22,7 +22,7 @@ pub(crate) fn is_here() -> bool {
 pub(crate) enum Ending {
     Exited(i32),
     Killed(Signal),
-    /// It was ended, having said nothing for too long.
+    /// It printed nothing for too long, and was killed.
     Hung,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Child {
 impl Child {
     /// Starts the test of this name (with its module) in this environment.
     pub(crate) fn start(test: &str, environment: &[(&'static str, String)]) -> Self {
-        // By one thread libtest would begin the first line itself.
+        // With one thread, libtest would begin a line before the test prints.
         let arguments = ["--exact", test, "--nocapture", "--test-threads=2"];
         Self::tests(&arguments, environment, true)
     }
@@ -110,7 +110,7 @@ impl Child {
         &self.output
     }
 
-    /// Waits for its end, as long as it prints something now and then.
+    /// Waits for its end, for as long as it prints something within every `patience`.
     pub(crate) fn wait(&mut self, patience: Duration) -> Ending {
         loop {
             if let Err(ending) = self.next_line(patience) {
@@ -119,10 +119,10 @@ impl Child {
         }
     }
 
-    /// Waits for a good end; says otherwise what it printed.
+    /// Waits for its end. Fails, and shows what it printed, unless the test has run and passed.
     pub(crate) fn assert_success(mut self, patience: Duration) {
         let ending = self.wait(patience);
-        // Without such a test, nothing would have failed either.
+        // A wrong name selects no test, and then nothing fails.
         let has_run = self.output.contains("1 passed");
         assert!(
             matches!(ending, Ending::Exited(0)) && has_run,

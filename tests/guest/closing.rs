@@ -1,4 +1,4 @@
-//! Whatever goes first: what is left works, and every handle is closed once.
+//! Things are dropped in every order: those that are left work, and every handle is closed once.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -25,7 +25,7 @@ enum Thing {
 }
 
 impl Thing {
-    /// That it is as good as ever.
+    /// Checks that it still works.
     fn check(&mut self) {
         match self {
             Self::Device(device) => assert_eq!(device.stats().failed_closes, 0),
@@ -65,9 +65,9 @@ fn orders(count: usize) -> Vec<Vec<usize>> {
     orders(last).into_iter().flat_map(insert).collect()
 }
 
-/// Drops what `make` makes in every order, each time on the file descriptions of the two devices,
-/// to which a new `Device` each is given. After each step what is left is checked, and at the end
-/// that neither file description has a handle and the kernel no dma-buf.
+/// Drops the things that `make` makes in every order. Each order gets a new `Device` on each of the same two
+/// file descriptions. After each drop the things that are left are checked. At the end neither file
+/// description may have a handle, and the kernel no dma-buf.
 fn in_every_order<const N: usize>(make: impl Fn(Device, Device) -> [Thing; N]) {
     in_guest(|guest| {
         let files =
@@ -76,7 +76,7 @@ fn in_every_order<const N: usize>(make: impl Fn(Device, Device) -> [Thing; N]) {
         let orders = orders(N);
         println!("{} orders", orders.len());
         for order in orders {
-            // The last round's have gone, and their tables with them.
+            // The devices of the last round are gone, and their tables with them.
             let [vgem, vkms] = files
                 .each_ref()
                 .map(|file| Device::from_fd(file.try_clone().unwrap()).unwrap());

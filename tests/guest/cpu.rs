@@ -66,7 +66,7 @@ fn rows_lie_where_offset_and_stride_say() {
             assert_eq!(view.as_plane().row_bytes(), row_bytes);
             assert_eq!(view.as_plane().stride(), place.stride as usize);
             assert!(view.row(height).is_none() && view.row(usize::MAX).is_none());
-            // Every other row alone, then those that are left in one go.
+            // Every other row alone, then the other rows by one iterator.
             let pixels = |row: usize| vec![(plane * 100 + row) as u8; row_bytes];
             for row in (0..height).step_by(2) {
                 view.row(row).unwrap().write(0, &pixels(row)).unwrap();
@@ -246,7 +246,7 @@ fn reading_waits_for_writers_and_writing_for_everybody() {
                 mapping.begin_wait(cpu, AT_ONCE).unwrap().end().unwrap();
             }
         }
-        // Readers are not in each other's way.
+        // Readers do not wait for each other.
         let fence = Fence::attach(&vgem, &buffer, Access::Read);
         drop(mapping.begin_wait(Access::Read, PATIENCE).unwrap());
         drop(planes.begin_wait(Access::Read, AT_ONCE).unwrap());
@@ -363,7 +363,7 @@ fn access_that_cannot_begin_says_why_and_leaves_nothing_begun() {
         let (refused, calls) = begin(&[None, Some(errno)]);
         assert_eq!(refused, Err(Error::Sync { errno }));
         assert_eq!(calls, [StartRead, StartRead, EndRead]);
-        // An end that fails is told too, and the other one is made.
+        // If an END fails, that is reported, and the other END is still made.
         let (refused, calls) = begin(&[None, None, Some(errno)]);
         assert_eq!(refused, Err(Error::SyncEnd { errno }));
         assert_eq!(calls, [StartRead, StartRead, EndRead, EndRead]);
@@ -438,8 +438,8 @@ fn what_was_begun_for_writing_only_is_not_read() {
     });
 }
 
-/// Takes a mapping's memory out of the CPU's reach, as a driver does by moving it out of the BAR: a
-/// page of a file that has ended there.
+/// Makes a page of a mapping unreadable, as if a driver had moved the memory out of the BAR: maps a page past
+/// the end of a file there.
 fn put_out_of_reach(mapping: &mut BufferMapping) {
     let access = mapping.begin_wait(Access::Read, PATIENCE).unwrap();
     let first = access.plane(0).unwrap().row(0).unwrap().as_ptr();
@@ -476,7 +476,7 @@ fn memory_that_cannot_be_read_is_a_typed_error() {
             let begin = || mapping.begin_wait(access, PATIENCE).map(drop);
             let (refused, calls) = brackets::of(&[], begin);
             assert_eq!(refused, Err(Error::Unreadable { errno }));
-            // What was begun is ended.
+            // The access that was begun has been ended.
             assert_eq!(calls, bracket);
         }
     });

@@ -1,4 +1,4 @@
-//! What a person sees who looks for an error.
+//! What a developer sees who looks for a bug.
 
 use std::os::fd::AsRawFd;
 
@@ -73,7 +73,7 @@ fn an_import_says_its_handles_and_what_it_met() {
     });
 }
 
-/// What happens to the numbers while `work` is done.
+/// By how much the numbers have grown.
 fn counted(before: Stats, after: Stats) -> [u64; 4] {
     [
         after.hits - before.hits,
@@ -113,7 +113,7 @@ fn statistics_count_hits_and_every_ioctl() {
         assert_eq!(since(), ([0; 4], [0, 0, 0, 1]));
         drop((home, buffer));
         assert_eq!(since(), ([0, 0, 0, 1], [0; 4]));
-        // A file that is none makes no ioctl: `fstat` has told.
+        // A file that is no dma-buf costs no ioctl, since `fstat` tells.
         let file = std::fs::File::open("/dev/null").unwrap();
         vkms.import_fd(&file).unwrap_err();
         assert_eq!(since(), ([0; 4], [0; 4]));

@@ -18,7 +18,7 @@ use primeshare::vk::ash::vk::DriverId;
 /// The environment variable that names the driver for tests of Vulkan and of copies.
 const VARIABLE: &str = "PRIMESHARE_TEST_VULKAN";
 
-/// What the Vulkan loader is told of the drivers.
+/// The files that describe drivers to the Vulkan loader.
 pub(crate) const LAVAPIPE: &str = "/usr/share/vulkan/icd.d/lvp_icd.json";
 pub(crate) const VENUS: &str = "/usr/share/vulkan/icd.d/virtio_icd.json";
 const RADV: &str = "/usr/share/vulkan/icd.d/radeon_icd.json";
@@ -79,7 +79,7 @@ pub(crate) fn swiftshader() -> String {
     std::env::var(SWIFTSHADER).expect("the guest `current` has SwiftShader")
 }
 
-/// Whether the loader is told of venus, so that every instance looks what it drives.
+/// Whether the loader knows venus, so that every instance loads it.
 pub(crate) fn has_venus() -> bool {
     std::env::var("VK_DRIVER_FILES").is_ok_and(|files| files.contains(VENUS))
 }

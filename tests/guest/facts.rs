@@ -1,5 +1,5 @@
-//! What the kernel does, without the library: the facts that the library stands on, so that a
-//! kernel that does otherwise is found here first.
+//! What the kernel does, tested without the library. The library relies on these facts, so a kernel that
+//! behaves otherwise is found here first.
 
 mod access;
 mod dma_buf;

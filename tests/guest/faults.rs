@@ -1,5 +1,6 @@
-//! Every operation with each kernel allocation and each fd of it failing in turn, and under a
-//! storm of signals: an error that says so, nothing left behind, and all is well afterwards.
+//! Every operation, with each of its kernel allocations and each of its fds failing in turn, and under many
+//! signals. The error has to give the reason, nothing may be left behind, and the operation has to work
+//! afterwards.
 
 pub(crate) mod fds;
 pub(crate) mod memory;
@@ -18,7 +19,7 @@ use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, Errno, Fourcc, Request};
 
 use crate::fences::busy::Busy;
-use crate::support::{PATIENCE, buffer_on, in_guest};
+use crate::support::{PATIENCE, buffer_on, in_guest, left_out};
 use memory::FailNth;
 use operation::{Attempt, Needs, Operation, Outcome};
 use world::World;
@@ -26,24 +27,24 @@ use world::World;
 /// More fds than any operation opens.
 const FDS: usize = 10;
 
-/// What the kernel says where an allocation fails; shmem says ENOSPC for an inode, and a socket
-/// ENOBUFS for a message.
+/// The errnos of an allocation that fails: shmem answers ENOSPC for an inode, and a socket ENOBUFS for a
+/// message.
 const OUT_OF_MEMORY: &[Errno] = &[Errno::ENOMEM, Errno::ENOSPC, Errno::ENOBUFS];
 
-/// What a sweep over one operation saw.
+/// The result of all faults of one operation.
 #[derive(Default)]
 struct Swept {
-    /// Faults that met the operation.
+    /// How many faults the operation met.
     faults: u32,
-    /// Those that it could not do without.
+    /// How many of them made it fail.
     errors: u32,
-    /// Broken promises.
+    /// What went wrong.
     problems: Vec<String>,
 }
 
 impl Swept {
-    /// Runs the operation once with a fault, for which the kernel's words are `reasons`, then once
-    /// without. `inject` says whether the fault was met.
+    /// Runs the operation once with a fault, and once without. `reasons` are the errnos that the fault may
+    /// give. `inject` says whether the operation met the fault.
     fn attempt<'a>(
         &mut self,
         world: &World,
@@ -99,7 +100,7 @@ fn names_one_of(reasons: &[Errno], error: &str) -> bool {
         .any(|errno| error.contains(&errno.to_string()))
 }
 
-/// Sweeps every operation; `needs` says of which of them a fault has to be an error.
+/// Sweeps over every operation. `needs` says for which of them a fault has to be an error.
 fn sweep<'a>(
     world: &'a World,
     needs: impl Fn(Needs) -> bool,
@@ -108,10 +109,10 @@ fn sweep<'a>(
     let mut problems = Vec::new();
     for operation in world.operations() {
         if operation.starts_mesa && world.mesa_leaks {
-            println!("{}: left out, Mesa leaks", operation.name);
+            left_out(&format!("a newer Mesa than 25.0, for {}", operation.name));
             continue;
         }
-        // Pages of programs and caches that come with the first use are no part of it.
+        // Run once before, since the first use also loads pages of programs and fills caches.
         operation.prepare()().unwrap_or_else(|error| panic!("{}: {error}", operation.name))();
         let start = Instant::now();
         let swept = one(&operation);
@@ -167,8 +168,8 @@ fn a_full_fd_table_is_an_error_that_leaves_nothing() {
     });
 }
 
-/// An object of vgem whose handle was closed behind the table's back, and that handle's number,
-/// which the kernel gives to the next object. Which of them a handle is tells only its export.
+/// An object of vgem whose handle was closed behind the table's back, and the number of that handle, which
+/// the kernel gives to the next object. Only an export tells which of both objects the number belongs to.
 fn closed_behind_our_back(vgem: &Device) -> (Object, u32) {
     let buffer = buffer_on(vgem);
     let object = vgem.import(&buffer).unwrap().object().clone();
@@ -208,17 +209,17 @@ fn a_recycled_number_is_not_allocated_as_the_old_object_for_want_of_an_fd() {
 #[test]
 fn arming_a_fault_meets_none() {
     in_guest(|_| {
-        // Reading the count back would otherwise say that the operation had met it.
+        // If arming met the fault itself, reading the count back would say that the operation had met it.
         let ((), met) = FailNth::here().nth(1, || ());
         assert!(!met);
-        // And one that is there is met.
+        // An operation that allocates meets the fault.
         let (file, met) = FailNth::here().nth(1, || std::fs::File::open("/dev/null"));
         assert!(met && file.is_err());
     });
 }
 
-/// How many signals and how many rounds each operation has to bear, at least. Not how long: a busy
-/// host delivers few.
+/// How many signals and how many rounds each operation has to bear at least. A time would not do, since a
+/// busy host delivers few signals.
 const SIGNALS: u64 = 300;
 const ROUNDS: u32 = 10;
 

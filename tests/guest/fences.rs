@@ -1,4 +1,4 @@
-//! Fences that are really held: by sw_sync's timelines and by vgem.
+//! Fences that are really pending: those of sw_sync's timelines and of vgem.
 
 pub(crate) mod asleep;
 pub(crate) mod busy;
@@ -29,7 +29,7 @@ fn udmabuf(fourcc: Fourcc) -> DmaBuf {
     Udmabuf::open().unwrap().allocate(&request).unwrap()
 }
 
-/// Who has to wait now: a reader, a writer.
+/// Whether a reader and a writer would have to wait now.
 fn waits(buffer: &DmaBuf) -> (bool, bool) {
     let wait = |access| {
         let exported = implicit::export_sync_file(buffer, access).unwrap();

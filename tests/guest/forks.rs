@@ -17,9 +17,9 @@ use primeshare::vk::{Commands, Semaphore, Staging, Use};
 use primeshare::{Allocator, DmaBuf, Fourcc, Request};
 
 use crate::kernel::Gem;
-use crate::support::{Guest, PATIENCE, buffer_on, in_guest};
+use crate::support::{Guest, PATIENCE, buffer_on, in_guest, left_out};
 
-/// Runs `work` in a forked child, which ends without more ado if `work` lets it. Says how it ended.
+/// Runs `work` in a forked child, which exits right after it. Says how the child ended.
 fn in_child(work: impl FnOnce()) -> WaitStatus {
     // SAFETY: tests run one at a time, so no other thread holds a lock that the child takes.
     match unsafe { fork() }.unwrap() {
@@ -36,7 +36,7 @@ fn request() -> Request {
     Request::new(64, 64, Fourcc::XRGB8888)
 }
 
-/// Hands `values` to a forked child, which has to end with this status, and back.
+/// Hands a copy of `values` to a forked child, which has to end with this status. Gives back the parent's.
 fn survives_with<T>(values: T, status: i32, work: impl FnOnce(T)) -> T {
     // The parent's own as well: only the child drops its copy.
     let mut values = ManuallyDrop::new(values);
@@ -86,7 +86,7 @@ impl Values {
     }
 }
 
-/// Forks with everything in use; afterwards the parent has what it had.
+/// Forks while everything is in use. Afterwards the parent's values still work.
 fn survives(status: i32, work: impl FnOnce(Values)) {
     in_guest(|guest| {
         let values = Values::new(guest);
@@ -110,7 +110,7 @@ fn a_child_that_drops_everything_closes_nothing() {
 fn a_child_that_unwinds_closes_nothing() {
     survives(101, |values| {
         let _unwound = values;
-        // Not `panic`: its hook writes, by locks that the child has no other thread to release.
+        // Not `panic!`: its hook takes locks that another thread of the parent may have held at the fork.
         resume_unwind(Box::new("unwound"));
     });
 }
@@ -128,7 +128,7 @@ fn a_child_that_exits_closes_nothing() {
 fn a_child_is_refused_what_would_change_the_parents_handles() {
     survives(0, |values| {
         let forked = |error: Error| matches!(error, Error::Forked { .. });
-        // A second file description in the child is as good as any.
+        // A file description that the child opens works.
         let own = values.vgem.reopen().unwrap();
         let foreign = buffer_on(&own);
         assert!(forked(values.vkms.import(&foreign).unwrap_err().cause));
@@ -169,7 +169,7 @@ fn a_child_destroys_no_syncobj() {
         };
         if Syncobj::support(&gpu).unwrap() == SyncobjSupport::None {
             assert!(!guest.in_qemu(), "virtio-gpu has syncobjs");
-            return;
+            return left_out("a device with syncobjs");
         }
         let syncobj = survives_with(Syncobj::new(&gpu).unwrap(), 0, drop);
         assert!(syncobj.export().is_ok());

@@ -1,5 +1,5 @@
-//! Allocation through gbm, over drivers that behave as others do: those of `guest/gbm`, each of
-//! which says what it imitates, preloaded over Mesa's own.
+//! Allocation through gbm, over imitations of other drivers. They are in `guest/gbm`, where each says what
+//! it imitates, and are preloaded over Mesa's own.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,7 @@ use crate::support::{Guest, PATIENCE, in_guest, in_other_process, next_handle};
 /// Where cargo's runner says that the drivers are.
 const DRIVERS: &str = "PRIMESHARE_GBM_DRIVERS";
 
-/// A test in another process, over these drivers. A call goes to the first of them that has it.
+/// A test in another process, over these drivers. A call goes to the first of them that implements it.
 fn over(
     drivers: &[&str],
     environment: &[(&'static str, &str)],
@@ -65,7 +65,7 @@ fn with(modifiers: &[Modifier], usage: Usage) -> Request {
     request().modifiers(modifiers.iter().copied()).usage(usage)
 }
 
-/// Each keeps what is written to it.
+/// Checks that no two buffers share memory: each keeps what is written to it.
 fn assert_apart(buffers: &[DmaBuf]) {
     let map = |buffer: &DmaBuf| BufferMapping::new(buffer).unwrap();
     let mut mappings: Vec<_> = buffers.iter().map(map).collect();
@@ -185,7 +185,7 @@ fn planes_in_one_buffer_need_one_export_of_mesas() {
         let buffer = gbm.allocate(&with(&[Modifier::INVALID], Usage::RENDER));
         let buffer = buffer.unwrap();
         assert_eq!((buffer.planes().len(), buffer.objects().len()), (2, 1));
-        // Where the first plane cannot be compared with the second, nothing is known of that one.
+        // If the second plane cannot be compared with the first, nothing is known of it.
         let refused = Gbm::new(&vkms).unwrap_err();
         assert!(
             matches!(refused.of(), Some(Error::Export { plane: 1, .. })),

@@ -88,7 +88,7 @@ pub(crate) struct Gl {
     display: egl::Display,
     context: egl::Context,
     functions: Functions,
-    // Goes after the display.
+    // Dropped after the display.
     _gbm: gbm::Device<File>,
 }
 
@@ -170,7 +170,7 @@ impl Gl {
             assert_eq!((gl.check_framebuffer)(FRAMEBUFFER), FRAMEBUFFER_COMPLETE);
             (gl.clear_color)(red, green, blue, 1.0);
             (gl.clear)(COLOR_BUFFER_BIT);
-            // Not on all of it and not in all colours: a driver may leave out what is drawn over.
+            // Neither all pixels nor all colours are drawn: a driver may skip drawing that is drawn over.
             (gl.scissor)(0, 0, buffer.width() as i32 - 1, buffer.height() as i32);
             (gl.enable)(SCISSOR_TEST);
             (gl.color_mask)(1, 0, 0, 0);
@@ -184,7 +184,8 @@ impl Gl {
         self.egl.destroy_image(self.display, image).unwrap();
     }
 
-    /// Draws on the buffer until a fence of it is pending, and gives that: on a machine that draws fast, much.
+    /// Draws on the buffer until a fence of it is pending, and gives this fence. A machine that draws fast has
+    /// to draw much.
     pub(crate) fn keep_busy(&self, buffer: &DmaBuf) -> Fence {
         for times in [400, 1600, 6400, 25600] {
             self.fill(buffer, RED, times);

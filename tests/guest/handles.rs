@@ -154,7 +154,7 @@ fn a_known_buffer_is_imported_without_asking_the_kernel() {
             })
         });
         assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
-        // An unknown fd costs one, so the trap works.
+        // An unknown fd needs a system call, so this shows that the trap works.
         let ended = crate::kernel::seccomp::in_strict_mode(|| {
             vkms.import_fd(buffer.plane_fd(0).unwrap()).is_ok()
         });
@@ -295,6 +295,6 @@ fn a_refused_description_closes_every_fd_that_came_with_it() {
             DmaBuf::new(layout, []).unwrap_err(),
             primeshare::buffer::Error::PlaneCount(0)
         );
-        // `in_guest` finds an fd that was left open.
+        // If an fd was left open, `in_guest` finds it.
     });
 }

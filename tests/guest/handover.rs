@@ -60,7 +60,7 @@ fn a_released_handle_is_the_hosts_to_close() {
         let object = vgem.import(&buffer).unwrap().object().clone();
         let clone = object.clone();
         let released = object.release().unwrap();
-        // What is left of it does nothing to the handle any more.
+        // The other clone does nothing to the handle any more.
         let handle = released.handle().raw();
         assert_eq!(clone.export().unwrap_err(), no_such_handle(&vgem, handle));
         assert!(clone.release().is_none());
@@ -154,7 +154,7 @@ fn the_number_of_a_handle_that_the_host_closed_serves_another_object() {
         let imported = vkms.import(&other).unwrap();
         assert_eq!(imported.object().handle(), released.handle());
         assert_eq!(imported.origin(), ImportOrigin::New);
-        // What the host says of the old handle is not about the new one.
+        // If the host says that the old handle is closed, that does not affect the new one.
         released.clone().closed();
         assert!(matches!(released.close(), Err(Error::Close { .. })));
         assert_eq!(imported.object().export().unwrap().1, other.id());
@@ -182,7 +182,7 @@ fn a_handle_that_is_not_open_is_not_adopted() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         assert_eq!(vkms.adopt(7).unwrap_err(), no_such_handle(&vkms, 7));
-        // Nor does the table go on with what the host closed.
+        // The table does not use a handle that the host closed.
         let buffer = buffer_on(&vgem);
         let object = vkms.import(&buffer).unwrap().object().clone();
         let handle = object.handle().raw();
@@ -272,7 +272,7 @@ fn a_flink_name_opens_another_handle_of_the_same_object() {
         for opened in [&first, &second] {
             assert_eq!(opened.export().unwrap().1, buffer.id());
         }
-        // They go in any order, and the buffer is found by what is left.
+        // They may be dropped in any order. The buffer is found by those that are left.
         drop(second);
         assert!(vgem.import(&buffer).is_ok());
         drop((object, first));

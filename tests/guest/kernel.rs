@@ -15,7 +15,7 @@ pub(crate) fn errno(error: io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().expect("a system call's error"))
 }
 
-/// The bare ioctls of a file description: numbers in, numbers and errnos out.
+/// The bare ioctls of a file description, with numbers for handles, and errnos for errors.
 #[derive(Clone, Copy)]
 pub(crate) struct Gem<'a>(pub(crate) BorrowedFd<'a>);
 

@@ -1,7 +1,7 @@
-//! What the library promises, held to real DRM drivers.
+//! Tests of the library on real DRM drivers.
 //!
-//! Runs in the guest, which cargo's runner starts: see guest/README.md. Every test ends with the leak
-//! checks of `support`.
+//! They run in the guest, which cargo's runner starts: see guest/README.md. Every test ends with the leak
+//! checks of `support`. A test that needs what some guests lack says so by `support::can_run`.
 
 mod allocation;
 mod blit;

@@ -1,4 +1,4 @@
-//! What every program takes for granted of its memory, and kernels of the guests got wrong.
+//! What every program relies on of its memory, and what kernels of the guests have got wrong.
 
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicBool;
@@ -59,9 +59,9 @@ impl Drop for Memory {
     }
 }
 
-/// User-Mode Linux forgets what it still has to take away from a process if page tables are made
-/// anew in the same place, unless its source is mended (`xtask/src/guest/kernel/fixes.rs`): drivers'
-/// threads then wrote into each other's memory.
+/// If page tables are made anew in the same place, User-Mode Linux forgets mappings that it still has to
+/// remove from a process, so that drivers' threads wrote into each other's memory. The guests' kernels have
+/// that mended (`xtask/src/guest/kernel/fixes.rs`).
 #[test]
 fn what_one_thread_unmaps_is_not_seen_where_anothers_memory_moves() {
     in_guest(|_| {

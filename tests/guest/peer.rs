@@ -33,12 +33,12 @@ pub(crate) fn two_processes(
     as_part(part, there);
 }
 
-/// A test in a process of its own, which may do to itself what cannot be undone.
+/// A test in a process of its own, for changes to the process that cannot be undone.
 pub(crate) fn in_process_of_its_own(name: &str, test: impl FnOnce(&Guest)) {
     two_processes(name, |_, _| {}, |guest, _| test(guest));
 }
 
-/// A test of two processes of which the other inherits what `give` gives.
+/// A test of two processes. The other one inherits the fd that `give` returns.
 pub(crate) fn inherited(
     name: &str,
     give: impl FnOnce(&Guest) -> OwnedFd,
@@ -69,7 +69,7 @@ pub(crate) fn wait(socket: &OwnedFd) {
     poll(&mut fds, PollTimeout::NONE).unwrap();
 }
 
-/// Sends a message of the caller's making.
+/// Sends these bytes and fds as one message.
 pub(crate) fn send_raw(socket: &OwnedFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
     let fds: Vec<_> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
@@ -101,11 +101,11 @@ pub(crate) fn receive_fd(socket: &OwnedFd) -> OwnedFd {
     }
 }
 
-/// The other process; killed if this one does not get so far as to wait for it.
+/// The other process. The drop kills it if the test did not wait for it.
 struct Other(Option<Child>);
 
 impl Other {
-    /// Starts it with an fd for its standard input: what `exec` lets an fd through as.
+    /// Starts it. The fd becomes its standard input, since `exec` closes others.
     fn start(name: &str, stdin: OwnedFd) -> Self {
         let child = Command::new(env::current_exe().unwrap())
             .args(["--exact", name, "--nocapture"])
@@ -122,7 +122,7 @@ impl Other {
         let output = self.0.take().unwrap().wait_with_output().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (out, err) = (text(&output.stdout), text(&output.stderr));
-        // Without such a test, nothing would have failed either.
+        // A wrong name selects no test, and then nothing fails.
         let has_run = out.contains("1 passed");
         assert!(
             output.status.success() && has_run,

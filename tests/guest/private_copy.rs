@@ -86,7 +86,7 @@ fn a_framebuffer_that_is_made_on_the_copy_is_there_for_the_program() {
         let seen = drm_ffi::mode::get_framebuffer2(host.as_fd(), framebuffer.id());
         let seen = seen.unwrap();
         assert_eq!(seen.width, buffer.width());
-        // The question has made a handle for whoever asked.
+        // GETFB2 has made a handle, which the caller has to close.
         Gem(host.as_fd()).close(seen.handles[0]).unwrap();
         if is_master(host.as_fd()) {
             shows(host, framebuffer.id());

@@ -1,4 +1,4 @@
-//! Buffers and devices that come from another process, and kernels that do not let us ask.
+//! Buffers and devices that come from another process, and sandboxes that forbid to compare fds.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
@@ -143,8 +143,8 @@ fn a_device_fd_that_exec_let_through_has_a_table_of_its_own() {
     );
 }
 
-/// Without this library's rule, one process per file description: a close by one ends the other's
-/// handle, which is met with an error and not with another's memory.
+/// Two processes use one file description, which the library's rules forbid. A close by one ends the other's
+/// handle, which has to give an error and never another buffer's memory.
 #[test]
 fn a_handle_that_another_process_closed_is_a_typed_error() {
     two_processes(
@@ -211,7 +211,7 @@ fn dup(device: &Device) -> OwnedFd {
     device.as_fd().try_clone_to_owned().unwrap()
 }
 
-/// That dups are told from others, in this process.
+/// Checks that dups are told from other file descriptions, in this process.
 fn dups_are_told(guest: &Guest) {
     for device in guest.devices() {
         let again = Device::from_fd(dup(&device)).unwrap();

@@ -1,5 +1,5 @@
-//! Threads against each other on two CPUs. On the one of the compatibility guest they still take
-//! turns anywhere, but may never meet: there, only what has to hold in any case is asserted.
+//! Threads that race on two CPUs. On the single CPU of the compatibility guest they may never meet, so only
+//! what has to hold in any case is asserted there.
 
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
@@ -11,8 +11,8 @@ use primeshare::Device;
 
 use crate::support::{buffer_on, in_guest};
 
-/// Runs `work` on `threads` threads, so many times together, and on until `enough` or the most of
-/// times; how often it was.
+/// Runs `work` on `threads` threads, together at least the first number of times, and then until `enough` or
+/// until the last number of times. Gives how often it was run.
 fn hammer(
     threads: usize,
     times: RangeInclusive<u64>,
@@ -28,7 +28,7 @@ fn hammer(
                 while !stop.load(Ordering::Relaxed) {
                     work(thread);
                     let done = rounds.fetch_add(1, Ordering::Relaxed) + 1;
-                    // Asked for now and then, since it may be in the way.
+                    // Asked for now and then only, since asking may disturb the race.
                     let ask = done >= *times.start() && done % 100 == 0;
                     if done >= *times.end() || ask && enough() {
                         stop.store(true, Ordering::Relaxed);

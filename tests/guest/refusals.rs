@@ -1,7 +1,7 @@
-//! Drivers that take or refuse each other's memory, and what a refusal leaves behind: nothing.
+//! Drivers that take or refuse each other's memory. A refusal must leave nothing behind.
 //!
-//! Those that refuse are virtio-gpu, bochs and qxl, which only the QEMU guest has. On the others
-//! the same tests see that everything is taken.
+//! The drivers that refuse are virtio-gpu, bochs and qxl, which only the guests in QEMU have. In the other
+//! guests, the same tests check that everything is taken.
 
 use primeshare::alloc::{DmaHeap, Udmabuf};
 use primeshare::device::{self, NodeKind};
@@ -116,7 +116,7 @@ fn a_buffer_that_is_refused_is_at_home_on_its_own_device() {
     });
 }
 
-/// What is left where an import is refused: the processor.
+/// If an import is refused, a copy by the CPU still has to work.
 #[test]
 fn every_devices_buffers_can_be_written_and_read_by_the_cpu() {
     in_guest(|guest| {

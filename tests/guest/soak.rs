@@ -1,6 +1,5 @@
-//! Much traffic for a long time: `cargo xtask soak` runs these at their full length, the tests a
-//! short stretch of them. Nothing is left behind, and the kernel does not complain (the guest's
-//! runner fails a run in which it does).
+//! Much traffic for a long time. `cargo xtask soak` runs these tests at their full length, `cargo test` runs
+//! them shortly. Nothing may be left behind. If the kernel complains, the guest's runner fails the run.
 
 use std::thread;
 

@@ -3,6 +3,7 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
@@ -18,14 +19,14 @@ use primeshare::{BufferDesc, Device, DmaBuf, Fourcc};
 use crate::drivers;
 use crate::kernel::Gem;
 
-/// How long to wait for what has to come: so long that no busy machine is too slow. What passes
-/// waits for an event and not for this; what fails does.
+/// How long to wait for an event that has to come: long enough for any busy machine. Only a test that fails
+/// waits for so long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The checks look at the whole process and kernel, so tests run one after another.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Devices and Vulkan for one test, remembered so that what it leaves behind is seen.
+/// Devices and Vulkan for one test. They are remembered for the leak checks at its end.
 pub(crate) struct Guest {
     files: RefCell<Vec<(PathBuf, OwnedFd)>>,
     instance: OnceCell<Instance>,
@@ -42,8 +43,8 @@ pub(crate) fn in_guest(test: impl FnOnce(&Guest)) {
     run(true, test);
 }
 
-/// As [`in_guest`], for the other process of a test, beside which the first one works on: without
-/// the check on the kernel's dma-bufs.
+/// As [`in_guest`], for the second process of a test. Without the check on the kernel's dma-bufs, since the
+/// first process goes on meanwhile.
 pub(crate) fn in_other_process(test: impl FnOnce(&Guest)) {
     run(false, test);
 }
@@ -89,8 +90,8 @@ fn run(alone: bool, test: impl FnOnce(&Guest)) {
     }
 }
 
-/// Mesa 25.0's lavapipe leaves a VkDrmFormatModifierPropertiesList2EXT as it is (26.1 fills it in),
-/// which the layer asks, so that it finds no features in any format with modifiers.
+/// Mesa 25.0's lavapipe does not fill in VkDrmFormatModifierPropertiesList2EXT (26.1 does). The validation
+/// layer asks by it, and so finds no features in any format with modifiers.
 fn is_false_alarm(message: &str) -> bool {
     message.contains("VUID-VkImageViewCreateInfo-None-02273")
         && message.contains("VK_IMAGE_TILING_DRM_FORMAT_MODIFIER_EXT has no supported format")
@@ -193,6 +194,25 @@ impl Guest {
         drivers::say(&chosen);
         chosen
     }
+}
+
+/// Whether the running test has what it needs in this guest. If it has not, says that it is left out:
+/// libtest counts it among those that passed, and `cargo xtask test` counts these lines.
+pub(crate) fn can_run(has_it: bool, needs: &str) -> bool {
+    if !has_it {
+        left_out(needs);
+    }
+    has_it
+}
+
+/// Says that the running test leaves something out, and what it would need.
+pub(crate) fn left_out(needs: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Past libtest, which does not show what a test prints that passes. libtest may have begun a line. All is
+    // written at once, since other threads write there, too.
+    let line = format!("\nleft out: {test}: needs {needs}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
 /// Gives back what drivers have freed: each page counts as a mapping of User-Mode Linux's on the host,

@@ -16,7 +16,7 @@ use primeshare::gem::{self, ImportOrigin};
 use primeshare::sync::{Access, Mapping};
 use primeshare::{Allocator, Device, DmaBuf, Errno, Fourcc, Request, export};
 
-use crate::support::{Guest, PATIENCE, buffer_on, in_guest, kernel_dma_bufs, scale};
+use crate::support::{Guest, PATIENCE, buffer_on, can_run, in_guest, kernel_dma_bufs, scale};
 
 const DRIVERS: [&str; 3] = ["virtio_gpu", "bochs-drm", "cirrus"];
 
@@ -26,10 +26,9 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Those of [`DRIVERS`]; none where the guest has no such bus.
+    /// The slots of [`DRIVERS`]. Where the guest has no PCI bus there are none, and the test is left out.
     pub(crate) fn all(guest: &Guest) -> Vec<Self> {
-        if !guest.in_qemu() {
-            println!("not run: this guest's devices are in no slot");
+        if !can_run(guest.in_qemu(), "devices in PCI slots, as in QEMU") {
             return Vec::new();
         }
         let mut nodes = device::enumerate().unwrap();

@@ -4,17 +4,15 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
+use crate::cli::BENCHMARKS;
 use crate::guest::kind::Kind;
 use crate::{cargo, guest, host};
 
-/// Their names.
-pub(crate) const ALL: [&str; 3] = ["sharing", "negotiation", "blit"];
-
-/// Runs one or all of them with `arguments`; the exit status.
+/// Runs the benchmark of this name, or all of them, with `arguments`. Gives the exit status.
 pub(crate) fn run(name: Option<&str>, arguments: &[OsString]) -> Result<u8> {
     host::prepare_for_library()?;
     guest::prepare(Kind::from_environment()?, false)?;
-    let names = ALL
+    let names = BENCHMARKS
         .iter()
         .filter(|known| name.is_none_or(|name| name == **known));
     let benches: Vec<&str> = names.flat_map(|name| ["--bench", name]).collect();

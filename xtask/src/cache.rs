@@ -1,4 +1,5 @@
-//! Things that take minutes to make, kept under the user's cache directory by a hash of what they are made from.
+//! Things that take minutes to make. They are kept under the user's cache directory, by a hash of what they are made
+//! from.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -49,7 +50,7 @@ impl Entry {
 
     /// Where the entry is, if it is there.
     pub(crate) fn get(&self) -> Option<PathBuf> {
-        // The final name appears by a rename after everything else, so its existence is enough.
+        // A finished entry gets its final name last, by a rename, so it is complete if it exists.
         Some(self.path()).filter(|path| path.is_dir())
     }
 
@@ -74,7 +75,8 @@ impl Entry {
             return Ok(path);
         }
         self.remove_leftovers()?;
-        // A name of its own: helpers of a build that was killed may still write to theirs for a moment.
+        // Each build has a directory of its own name: helpers of a build that was killed may still write to its
+        // directory for a moment.
         let process = std::process::id();
         let (unfinished, old) = (
             self.beside(&format!("tmp-{process}")),
@@ -90,7 +92,7 @@ impl Entry {
         Ok(self.path())
     }
 
-    /// Removes what builds left that did not come to their end; only the holder of the lock may.
+    /// Removes what unfinished builds left behind. Only the holder of the lock may call this.
     fn remove_leftovers(&self) -> Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
@@ -103,7 +105,7 @@ impl Entry {
         Ok(())
     }
 
-    /// The lock is the kernel's: it goes with the process, however that ends.
+    /// Locks the entry. The kernel drops the lock with the process, however that ends.
     fn lock(&self) -> Result<Flock<File>> {
         let path = self.beside("lock");
         let file =
@@ -132,7 +134,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// A short name for a list of inputs; lengths go in too, so that no two lists run together.
+/// A hash of a list of inputs. It includes their lengths, so that lists that are divided differently differ.
 fn key(inputs: &[&str]) -> String {
     let mut hash = Sha256::new();
     for input in inputs {

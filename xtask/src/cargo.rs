@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::repository;
 
-/// Cargo in the repository, without what an outer cargo said about xtask.
+/// Cargo in the repository, without the variables that an outer cargo has set for xtask.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {

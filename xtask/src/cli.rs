@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::guest::kind::Kind;
-use crate::{bench, repository};
+use crate::repository;
+
+/// The names of the benchmarks.
+pub(crate) const BENCHMARKS: [&str; 3] = ["sharing", "negotiation", "blit"];
 
 /// Development tasks of primeshare.
 #[derive(Parser)]
@@ -22,15 +25,16 @@ pub(crate) enum Command {
     /// The guest: a Linux kernel with real DRM drivers and without a GPU, as an ordinary process or in QEMU.
     ///
     /// Programs see these directories of the host at the same paths, and what they write there is kept: the working
-    /// directory with its cargo workspace, the program's directory, directories that the command names or whose files it
-    /// names, and those given by --share or PRIMESHARE_GUEST_SHARE. The rest is the guest's own, /tmp and /root included:
-    /// files that the command names there are copied in, and back when the program wrote them. Files that are lost are
-    /// reported.
+    /// directory with its cargo workspace, the program's directory, directories that the command names or whose
+    /// files it names, and those given by --share or PRIMESHARE_GUEST_SHARE. The rest is the guest's own, /tmp
+    /// and /root included: files that the command names there are copied in, and back when the program wrote
+    /// them. Files that are lost are reported.
     #[command(subcommand, after_long_help = own_crate())]
     Guest(GuestCommand),
-    /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the other guests.
+    /// Check everything: format, lints, documentation, and all tests in the guest, some of them also in the other
+    /// guests.
     Test {
-        /// Also what is slow and seldom fails alone: the sanitizers.
+        /// Also run the sanitizers, which are slow and seldom fail if the tests pass.
         #[arg(long, conflicts_with = "arguments")]
         all: bool,
         /// Passed on to `cargo test`.
@@ -41,8 +45,8 @@ pub(crate) enum Command {
     Demo,
     /// Run the benchmarks in the guest.
     Bench {
-        /// One of them, instead of all.
-        #[arg(value_parser = bench::ALL)]
+        /// Run this benchmark only, instead of all.
+        #[arg(value_parser = BENCHMARKS)]
         name: Option<String>,
         /// Passed on to them.
         #[arg(last = true)]
@@ -52,7 +56,7 @@ pub(crate) enum Command {
     Matrix,
     /// Print what each Vulkan driver does and what it refuses and why, in every guest.
     Drivers,
-    /// Fuzz what judges descriptions of buffers from outside.
+    /// Fuzz the code that checks descriptions of buffers from outside.
     Fuzz {
         /// How many inputs.
         #[arg(long, default_value_t = 10_000_000)]
@@ -60,19 +64,19 @@ pub(crate) enum Command {
     },
     /// Check that the library compiles with every set of its features.
     Features {
-        /// By this toolchain of rustup's instead of the one in use.
+        /// Use this toolchain of rustup's instead of the one in use.
         #[arg(long)]
         toolchain: Option<String>,
     },
     /// Write the listing of the public interface, docs/interface.txt.
     Interface {
-        /// Only say whether it is that of the interface as it is.
+        /// Only say whether the listing is up to date.
         #[arg(long)]
         check: bool,
     },
     /// Compile the shader by which GPUs scale, turn and convert pictures; needs glslangValidator.
     Shaders {
-        /// Only say whether the compiled one is of the source.
+        /// Only say whether the compiled shader belongs to its source.
         #[arg(long)]
         check: bool,
     },
@@ -82,8 +86,8 @@ pub(crate) enum Command {
         #[arg(last = true)]
         arguments: Vec<OsString>,
     },
-    /// Run the tests under AddressSanitizer, in the guest, and the handle table under ThreadSanitizer; needs the nightly
-    /// toolchain. `test --all` does this too where there is one.
+    /// Run the tests under AddressSanitizer, in the guest, and the handle table under ThreadSanitizer; needs the
+    /// nightly toolchain. `test --all` does this too where there is one.
     Sanitize,
     /// Ends a guest whose own `xtask` was killed; started by `xtask` itself.
     #[command(hide = true)]

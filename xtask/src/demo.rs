@@ -9,7 +9,7 @@ use crate::guest::kind::{self, Kind};
 use crate::progress::{Log, Step};
 use crate::{cargo, guest, host, jobs, repository, runner};
 
-/// Where everything happens. Its kernel is Debian's own, which is there sooner than one that has to be compiled.
+/// The guest for the demo. Its kernel is Debian's own, which need not be compiled.
 const GUEST: Kind = Kind::Qemu;
 
 /// (source, destination). The other drivers of the guest take no foreign buffers.
@@ -27,7 +27,7 @@ fn build(log: &Path) -> Result<()> {
     let part = step.part(0.0..1.0);
     let mut cargo = cargo::command();
     cargo.args(["build", "--profile=demo", "--example", "cross_gpu_blit"]);
-    // Its bar tells how far it is, on one line of any width.
+    // Cargo prints its progress bar even without a terminal, and so says how far it is.
     cargo.envs([
         ("CARGO_TERM_COLOR", "never"),
         ("CARGO_TERM_PROGRESS_WHEN", "always"),
@@ -65,7 +65,7 @@ pub(crate) fn run() -> Result<u8> {
         let heading = format!("{source} -> {destination}");
         println!("\n== {heading}");
         let picture = directory.join(format!("{source}-to-{destination}.png"));
-        // One from an earlier run must not pass for this run's.
+        // A picture of an earlier run must not be taken for this run's.
         let _ = fs::remove_file(&picture);
         let mut example = cargo::command();
         example.args([

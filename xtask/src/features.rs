@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail};
 use crate::jobs::Job;
 use crate::{cargo, repository};
 
-/// A set of features with all that they bring along.
+/// A set of features, with all features that they imply.
 type Set = BTreeSet<String>;
 
-/// What each feature brings along of the others, by the text of a Cargo.toml.
+/// The features that each feature implies, from the text of a Cargo.toml.
 fn parse(manifest: &str) -> BTreeMap<String, Set> {
     let lines = manifest.lines().skip_while(|line| *line != "[features]");
     let lines = lines.skip(1).take_while(|line| !line.starts_with('['));
@@ -28,7 +28,7 @@ fn parse(manifest: &str) -> BTreeMap<String, Set> {
     lines.filter_map(feature).collect()
 }
 
-/// All sets of features that differ: those that hold what each of their features brings along.
+/// All different sets of features: those that contain all features that their members imply.
 fn sets(features: &BTreeMap<String, Set>) -> Vec<Set> {
     let names: Vec<_> = features.keys().collect();
     let all = (0..1_u32 << names.len()).map(|bits| -> Set {
@@ -52,7 +52,7 @@ pub(crate) fn run(toolchain: Option<&str>) -> Result<u8> {
             Some(toolchain) => {
                 let mut cargo = Command::new("cargo");
                 cargo.arg(format!("+{toolchain}"));
-                // Of the toolchain that runs this program.
+                // These variables are set for the toolchain that runs this program.
                 cargo.env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");
                 cargo.current_dir(repository::root());
                 cargo
@@ -129,7 +129,7 @@ fn has_miri() -> bool {
     has_source && succeeds(Command::new("cargo").args(["+nightly", "miri", "--version"]))
 }
 
-/// Whether a program of rustup's says yes; none has rustup's `+` without it.
+/// Whether a command succeeds. It fails without rustup, whose `+` selects a toolchain.
 fn succeeds(command: &mut Command) -> bool {
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
     let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());

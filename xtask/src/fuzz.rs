@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: what judges descriptions from outside, under libFuzzer.
+//! `cargo xtask fuzz`: fuzzes the code that checks descriptions from outside, with libFuzzer.
 //!
-//! On stable Rust, without cargo-fuzz: LLVM's coverage pass is an option of rustc's code generation,
-//! and libFuzzer comes with the libfuzzer-sys crate, for which a C++ compiler is all it takes. No
-//! AddressSanitizer: what is fuzzed is safe Rust.
+//! This works on stable Rust, without cargo-fuzz: LLVM's coverage pass is an option of rustc's code generation,
+//! and libFuzzer comes with the libfuzzer-sys crate, which only needs a C++ compiler. There is no
+//! AddressSanitizer, since only safe Rust is fuzzed.
 
 use std::fs;
 use std::process::Command;
@@ -19,14 +19,14 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Builds the target and runs it, from the corpus in the repository; what it finds that is new goes below `target`.
-/// Fails where an input does, which is then below `target/fuzz/`.
+/// Builds the target and runs it, beginning with the corpus in the repository. New inputs that it finds go below
+/// `target`. Fails if an input does, which is then in `target/fuzz/`.
 pub(crate) fn run(runs: u64) -> Result<u8> {
     host::prepare_for_library()?;
     let root = repository::root();
     let target = root.join("target/fuzz");
     let mut build = cargo::command();
-    // For the target alone, and so named: build scripts must not be instrumented.
+    // With `--target`, the flags apply to the target only: build scripts must not be instrumented.
     build
         .args(["build", "--release", "--target", TARGET])
         .arg("--manifest-path")

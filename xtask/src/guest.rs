@@ -40,13 +40,13 @@ use emulator::Emulator;
 use kind::Kind;
 use limits::Limits;
 
-/// What a guest is started from.
+/// A guest that can be started.
 pub(crate) struct Guest {
     /// The directory with the kernel and what belongs to it.
     kernel: std::path::PathBuf,
     /// The directory with the root file system.
     root: std::path::PathBuf,
-    /// QEMU, where the kernel does not run by itself.
+    /// QEMU, if the kernel needs it.
     emulator: Option<Emulator>,
     /// How QEMU runs the kernel.
     accelerator: Option<Accelerator>,
@@ -74,10 +74,10 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     if force || kernel.get().is_none() || root.get().is_none() || lacks_emulator {
         host::prepare_to_build_guest(kind)?;
     }
-    // What it shares is the other guest's to build anew.
+    // A part that this guest shares with another is only built anew for the other one.
     let force_root = force && kind.root() == kind;
     let force_kernel = force && kind.kernel_of() == kind;
-    // Beside each other, since both wait for the network, and much of either keeps only one processor busy.
+    // Both at the same time, since both wait for the network, and mostly keep only one processor busy.
     let (root, kernel) = jobs::both(
         || root.get_or_make(force_root, |at, log| rootfs::make(kind.root(), at, log)),
         || kernel.get_or_make(force_kernel, |at, log| kernel::make(kind, at, log)),
@@ -91,13 +91,16 @@ pub(crate) fn prepare(kind: Kind, force: bool) -> Result<Guest> {
     if kind.in_qemu() {
         let emulator =
             Emulator::new(emulator.get_or_make(force && kind == Kind::Gpu, emulator::make)?);
-        guest.accelerator = Some(accelerator::choose(kind, &emulator, &guest.kernel)?);
+        guest.accelerator = Some(accelerator::choose(
+            kind,
+            &qemu::trial(&emulator, &guest.kernel),
+        )?);
         guest.emulator = Some(emulator);
     }
     Ok(guest)
 }
 
-/// As [`prepare`], with what only tests want.
+/// As [`prepare`], with the parts that only tests need.
 pub(crate) fn prepare_for_tests(kind: Kind) -> Result<Guest> {
     if kind == Kind::Current {
         let entry = swiftshader::entry()?;

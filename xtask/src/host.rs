@@ -1,4 +1,4 @@
-//! What the machine itself has to have: system packages, found by what they provide.
+//! System packages that the machine needs. Whether one is there is seen by the files that it provides.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,14 +9,14 @@ use crate::cache;
 use crate::guest::kind::{Kernel, Kind};
 use crate::progress::{Log, Step};
 
-/// How to see that a package is there, without asking a package manager that may not exist.
+/// How to see that a package is there. A package manager is not asked, since there may be none.
 enum Sign {
     Tool(&'static str),
     File(&'static str),
     PkgConfig(&'static str),
 }
 
-/// Something that has to be there: its sign, and Debian's and Ubuntu's name of the package that brings it.
+/// Something that has to be there: how to see it, and the package that has it in Debian and Ubuntu.
 struct Need {
     sign: Sign,
     package: &'static str,
@@ -82,6 +82,9 @@ const LIBRARY: &[Need] = &[
     need(Sign::PkgConfig("gbm"), "libgbm-dev"),
 ];
 
+/// To link a program with Smithay, which depends on libxkbcommon whatever its features are.
+const SMITHAY: &[Need] = &[need(Sign::PkgConfig("xkbcommon"), "libxkbcommon-dev")];
+
 /// Makes sure that the guest can be built here.
 pub(crate) fn prepare_to_build_guest(kind: Kind) -> Result<()> {
     if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
@@ -108,6 +111,11 @@ pub(crate) fn prepare_to_compile() -> Result<()> {
 /// Makes sure that the library can be built here.
 pub(crate) fn prepare_for_library() -> Result<()> {
     provide(&LIBRARY.iter().collect::<Vec<_>>())
+}
+
+/// Makes sure that the hosts in `integrations/rust` can be built here, with all their features.
+pub(crate) fn prepare_for_integrations() -> Result<()> {
+    provide(&LIBRARY.iter().chain(SMITHAY).collect::<Vec<_>>())
 }
 
 fn is_root() -> bool {
@@ -188,7 +196,7 @@ fn install(packages: &[&str]) -> Result<()> {
         step.part(0.2..0.4),
         step.part(0.4..1.0),
     );
-    // One source that is out of reach must not stop the others: whether it mattered shows in the installation.
+    // Errors are ignored: if one source cannot be reached, the others may have the packages.
     let _ = log.run(apt_get().arg("update"), |line| {
         if let Some((_, share, note)) = apt_status(line) {
             update.at(share, note);
@@ -207,7 +215,7 @@ fn install(packages: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// What, how much of it and with which package, in a line that apt has for programs: "pmstatus:bc:33.3:Unpacking bc".
+/// The step, its share and its note, from a status line of apt's: "pmstatus:bc:33.3:Unpacking bc".
 fn apt_status(line: &str) -> Option<(&str, f64, &str)> {
     let mut fields = line.splitn(4, ':');
     let what = fields

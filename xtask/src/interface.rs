@@ -1,7 +1,7 @@
-//! The public interface as a text: `docs/interface.txt`, so that a change of it shows in a review.
+//! The public interface as a text, `docs/interface.txt`, so that a review shows every change of it.
 //!
-//! It is read out of the pages that rustdoc writes, which need no other toolchain than the one in use. Another version of
-//! rustdoc may write them in another way: then the comparison is left out.
+//! It is read from the pages that rustdoc writes, so no other toolchain is needed than the one in use. Another version of
+//! rustdoc may write other pages: then the comparison is left out.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use crate::jobs::Job;
 use crate::{cargo, repository};
 
-/// Pages of items; the others are of modules.
+/// The kinds of items that have a page. Other pages belong to modules.
 const KINDS: [&str; 8] = [
     "struct.",
     "enum.",
@@ -28,7 +28,7 @@ fn listing() -> PathBuf {
     repository::root().join("docs/interface.txt")
 }
 
-/// Writes the listing, or says whether it is that of the interface as it is.
+/// Writes the listing, or only checks that it is up to date.
 pub(crate) fn run(check: bool) -> Result<u8> {
     let mut doc = cargo::command();
     doc.args(["doc", "--quiet", "--no-deps", "--all-features", "--lib"]);
@@ -59,7 +59,7 @@ pub(crate) fn run(check: bool) -> Result<u8> {
     Ok(0)
 }
 
-/// Of the documentation that the job before this one has made.
+/// The check as a job. It reads the documentation that the job before it has made.
 pub(crate) fn job() -> Job {
     let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.args(["interface", "--check"]);
@@ -84,7 +84,7 @@ fn changes(known: &str, now: &str) -> Vec<String> {
         .collect()
 }
 
-/// All items. Their pages are those that the list of all items links to: pages of items that are gone may be left.
+/// All items, by the links of the page that lists them: pages of items that do not exist any more may be left over.
 fn items(root: &Path) -> Result<Vec<String>> {
     let read = |path: &Path| {
         let html = fs::read_to_string(path);
@@ -104,7 +104,7 @@ fn is_of_item(page: &str) -> bool {
     name.ends_with(".html") && KINDS.iter().any(|kind| name.starts_with(kind))
 }
 
-/// What a page says of its item: the declaration, its own functions, and the traits that it implements by itself.
+/// An item, from its page: the declaration, its own functions, and the traits that it implements explicitly.
 fn item(module: &str, html: &str) -> String {
     let own = html
         .split("id=\"synthetic-implementations")
@@ -128,7 +128,7 @@ fn item(module: &str, html: &str) -> String {
     text
 }
 
-/// The parts of a text that are enclosed so.
+/// The parts of a text between these two.
 fn between<'a>(text: &'a str, start: &'a str, end: &'a str) -> impl Iterator<Item = &'a str> {
     let parts = text.split(start).skip(1);
     parts.filter_map(move |part| part.split(end).next())

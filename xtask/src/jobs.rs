@@ -1,4 +1,4 @@
-//! Commands of which one that fails does not keep the others from running.
+//! Commands that are all run, even if some of them fail.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,11 +16,11 @@ use crate::{cargo, libtest, shell};
 pub(crate) struct Job {
     pub(crate) name: String,
     command: Command,
-    /// Names of the jobs without whose success this one can only fail.
+    /// The names of jobs that have to succeed before this one.
     pub(crate) needs: Vec<String>,
-    /// Slow, and seldom fails alone: run only with `--all`.
+    /// Whether the job is only run with `--all`: it is slow, and seldom fails if the others succeed.
     pub(crate) is_extra: bool,
-    /// What it needs and this machine lacks.
+    /// What the job needs and this machine lacks.
     pub(crate) lacks: Option<&'static str>,
 }
 
@@ -35,33 +35,33 @@ impl Job {
         }
     }
 
-    /// Can only fail without the success of that job.
+    /// Adds a job that has to succeed before this one.
     pub(crate) fn needs(mut self, job: impl Into<String>) -> Self {
         self.needs.push(job.into());
         self
     }
 
-    /// With more arguments for its command.
+    /// Adds arguments to its command.
     pub(crate) fn with(mut self, arguments: &[OsString]) -> Self {
         self.command.args(arguments);
         self
     }
 
-    /// Cannot be run on this machine, which has not that.
+    /// Says what the job needs and this machine lacks, if anything: it is left out then.
     pub(crate) fn lacks(mut self, what: Option<&'static str>) -> Self {
         self.lacks = what;
         self
     }
 
-    /// Is slow and seldom fails alone.
+    /// Makes this a job that is only run with `--all`.
     pub(crate) fn extra(mut self) -> Self {
         self.is_extra = true;
         self
     }
 }
 
-/// Has a guest that hangs ended, unless the user says when. Beside a load of eight on two cores a job of four minutes may
-/// take twenty: an hour is for what is slower still.
+/// Sets a time limit for the guest, so that one that hangs is ended, unless the user has set a limit. With a load of
+/// eight on two cores, a job of four minutes may take twenty, so the limit is an hour.
 pub(crate) fn limit(command: &mut Command) {
     const VARIABLE: &str = "PRIMESHARE_GUEST_TIMEOUT";
     if std::env::var_os(VARIABLE).is_none() {
@@ -73,15 +73,17 @@ pub(crate) fn limit(command: &mut Command) {
 pub(crate) struct Ended {
     pub(crate) name: String,
     pub(crate) took: Duration,
+    /// What its tests left out, in words. Empty for a job that was run in full view, whose output is not kept.
+    pub(crate) left_out: Vec<String>,
     pub(crate) failure: Option<Failure>,
 }
 
-/// What is wrong, and how to see it again.
+/// Why a job failed, and how to run it again.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// An exit status; not 0, whatever the way the command failed.
+    /// The exit status. Never 0, even if the command could not be started.
     pub(crate) code: u8,
-    /// What the command and the guest it ran in say of their end.
+    /// What is known of the end of the command, and of the guest that it ran in.
     pub(crate) reasons: Vec<String>,
     /// A line for a shell that runs the job alone.
     pub(crate) again: String,
@@ -90,7 +92,7 @@ pub(crate) struct Failure {
     pub(crate) only_tests: Option<String>,
 }
 
-/// Runs a job in full view.
+/// Runs a job whose output is shown while it runs.
 pub(crate) fn show(
     Job {
         name, mut command, ..
@@ -104,11 +106,12 @@ pub(crate) fn show(
     Ended {
         name,
         took,
+        left_out: Vec::new(),
         failure,
     }
 }
 
-/// Runs jobs in their order, `at_once` of them beside each other. What each prints is shown in one piece when it ends.
+/// Runs jobs in their order, `at_once` of them at a time. The output of each is shown when it ends.
 pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Vec<Ended> {
     let jobs = Mutex::new(VecDeque::from(jobs));
     let ended = Mutex::new(Vec::new());
@@ -125,7 +128,7 @@ pub(crate) fn run(jobs: Vec<Job>, at_once: usize) -> Vec<Ended> {
     ended.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Does both beside each other, and waits for both whatever happens; the error of the first, if both have one.
+/// Does both at the same time, and waits for both. If both fail, gives the error of the first.
 pub(crate) fn both<A: Send, B>(
     first: impl FnOnce() -> Result<A> + Send,
     second: impl FnOnce() -> Result<B>,
@@ -156,11 +159,16 @@ fn one(
     let took = start.elapsed();
     let output = String::from_utf8_lossy(&output);
     eprintln!("\n== {name}, {}\n{output}", seconds(took));
-    let failure = failure(&command, status, &output);
+    let left_out = libtest::left_out(&output).into_iter();
+    let left_out = left_out.map(|(what, tests)| match tests {
+        1 => format!("1 test of {name} (needs {what})"),
+        _ => format!("{tests} tests of {name} (need {what})"),
+    });
     Ended {
-        name,
         took,
-        failure,
+        left_out: left_out.collect(),
+        failure: failure(&command, status, &output),
+        name,
     }
 }
 
@@ -172,7 +180,7 @@ fn run_into(output: &mut Vec<u8>, command: &mut Command) -> Result<ExitStatus> {
         .stdout(writer.try_clone()?)
         .stderr(writer);
     let child = command.spawn();
-    // The command holds the writing ends: without this the reader would never see the end.
+    // `command` still holds the writing ends of the pipe. The reader sees the end only once they are closed.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = child.with_context(|| format!("cannot start {command:?}"))?;
     reader.read_to_end(output)?;
@@ -185,7 +193,7 @@ fn failure(command: &Command, status: Result<ExitStatus>, output: &str) -> Optio
         Ok(status) => (cargo::code(status).max(1), status.to_string()),
         Err(error) => (1, format!("{error:#}")),
     };
-    // What this program, which is cargo's runner, says of a guest. Its end may come in the line of the test that ran.
+    // Messages of cargo's runner, which is this program, about the guest. They may come in the line of a test.
     let is_of_guest = |line: &&str| {
         line.starts_with("xtask: ") || line.starts_with("test ") && line.contains(" ... xtask: ")
     };
@@ -260,6 +268,13 @@ mod tests {
                 .only_tests
                 .is_some_and(|line| line.ends_with("-- --exact a::b"))
         );
+    }
+
+    #[test]
+    fn what_tests_leave_out_is_said() {
+        let script = "printf 'left out: a: needs luck\\nleft out: b: needs luck\\n'";
+        let ended = run(vec![job("tests", script)], 1).remove(0);
+        assert_eq!(ended.left_out, ["2 tests of tests (need luck)"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! What test programs print of tests that failed.
+//! What test programs print of tests that failed, and of tests that were left out.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
-/// The names of the tests that failed: the last list in what a test program prints. (Its lines with each test's outcome
-/// are torn apart by what else is printed where only one test runs at a time.)
+/// The names of the tests that failed, from the last list that a test program prints. (Its lines with the outcome of
+/// each test are no use: if only one test runs at a time, other output comes in the middle of them.)
 pub(crate) fn failed(output: &str) -> Vec<String> {
     let mut failed = Vec::new();
     let mut lines = output.lines();
@@ -17,6 +18,20 @@ pub(crate) fn failed(output: &str) -> Vec<String> {
         }
     }
     failed
+}
+
+/// What tests have left out because their guest lacks something, by the lines of `left_out` in `tests/guest/support.rs`:
+/// what they need, and how many of them need it.
+pub(crate) fn left_out(output: &str) -> BTreeMap<&str, usize> {
+    let mut needs = BTreeMap::new();
+    let said = output.lines().filter_map(|line| {
+        let (_test, what) = line.strip_prefix("left out: ")?.split_once(": needs ")?;
+        Some(what)
+    });
+    for what in said {
+        *needs.entry(what).or_default() += 1;
+    }
+    needs
 }
 
 /// The names of the tests that a test program lists (`--list`).
@@ -73,6 +88,14 @@ failures:
     fn the_names_of_failed_tests_are_found_once() {
         assert_eq!(failed(OUTPUT), ["a::bad", "src/lib.rs - worse (line 3)"]);
         assert_eq!(failed("test a::good ... ok\ntest result: ok\n"), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_by_what_it_needs() {
+        let output = "test a::b ... \nleft out: a::b: needs a GPU\nok\nleft out: c: needs a GPU\n\
+                      left out: d: needs sw_sync, which it lacks\nleft out: nothing\n";
+        let needs = [("a GPU", 2), ("sw_sync, which it lacks", 1)];
+        assert_eq!(left_out(output), BTreeMap::from(needs));
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub(crate) const SHARING: &str = "vulkan::matrix::every_cell_is_exact_or_refused
 pub(crate) const DRIVERS: &str =
     "drivers::table::every_driver_does_and_refuses_what_is_written_down";
 
-/// Runs the test in every guest; the first exit status that is not 0.
+/// Runs the test in every guest. Gives the first exit status that is not 0.
 pub(crate) fn run(test: &str) -> Result<u8> {
     host::prepare_for_library()?;
     for kind in Kind::ALL {

@@ -18,7 +18,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 
-/// How often a step without a terminal says that it is alive.
+/// How often a step prints a line if there is no terminal, so that one sees that it still runs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 
 /// How many lines of a log are worth showing when a command failed.
@@ -30,7 +30,7 @@ static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 const WITHOUT_SHARE: &str = "{spinner} {prefix} [{elapsed}] {wide_msg}";
 const WITH_SHARE: &str = "{spinner} {prefix} [{elapsed}] {bar:20} {percent:>3} % {wide_msg}";
 
-/// One step of the work, from `start` to `done`; dropped without `done`, it counts as failed.
+/// One step of the work, from `start` to `done`. If it is dropped without `done`, it counts as failed.
 pub(crate) struct Step {
     label: String,
     started: Instant,
@@ -45,12 +45,12 @@ struct State {
     note: String,
 }
 
-/// How much of a step is done, from 0 to 1; none as long as nobody has said.
+/// How much of a step is done, from 0 to 1. `None` if that is not known yet.
 #[derive(Debug, Default, Clone, Copy)]
 struct Share(Option<f64>);
 
 impl Share {
-    /// Shares are estimates, so a later one can be smaller: what is shown never goes back.
+    /// Raises the share, but never lowers it: shares are estimates, so a later one can be smaller.
     fn raise(&mut self, to: f64) {
         let most = self.0.unwrap_or(0.0).max(to.clamp(0.0, 1.0));
         self.0 = Some(most);

@@ -15,8 +15,8 @@ use crate::{guest, host, repository, summary};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Tests that mean nothing, or cannot work, beside AddressSanitizer: it gives up where no memory can be had, keeps freed
-/// memory for a while, and example programs are started from where cargo puts them without it. Or take too long with it.
+/// Tests that say nothing, cannot work or take too long with AddressSanitizer. It aborts if there is no memory, keeps
+/// freed memory for a while, and example programs are started from the directory in which cargo builds them without it.
 pub(crate) const NOT_WITH_ADDRESSES: &[&str] = &[
     "faults::",
     "caches::memory_is_as_before",
@@ -26,7 +26,7 @@ pub(crate) const NOT_WITH_ADDRESSES: &[&str] = &[
     "blit::",
 ];
 
-/// Runs both, whatever becomes of the first; the exit status of the first that fails.
+/// Runs both sanitizers, also if the first one fails. Gives the exit status of the first failure.
 pub(crate) fn run() -> Result<u8> {
     if !is_possible() {
         bail!(
@@ -61,8 +61,8 @@ pub(crate) fn jobs() -> [Job; 2] {
     }
     jobs::limit(&mut addresses);
     addresses
-        // Leaks are the tests' own business: it would need ptrace in the guest. Quarantine is what is freed and kept;
-        // beyond some size it makes thousands of Vulkan imports crawl.
+        // The tests look for leaks themselves; the sanitizer would need ptrace in the guest. The quarantine is memory
+        // that was freed and is kept: if it is large, thousands of Vulkan imports get very slow.
         .env("ASAN_OPTIONS", "detect_leaks=0:quarantine_size_mb=16");
     let suppressions = repository::root().join("xtask/tsan.supp");
     let flags = "--cfg tsan -Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer";

@@ -24,7 +24,7 @@ fn file(extension: &str) -> PathBuf {
     shader.with_extension(extension)
 }
 
-/// Compiles the shader; or says whether the compiled one is what would come of that.
+/// Compiles the shader, or only checks that the compiled one is up to date.
 pub(crate) fn run(check: bool) -> Result<u8> {
     let by = version().with_context(|| format!("needs {PACKAGE}"))?;
     let made = compile()?;
@@ -57,7 +57,7 @@ pub(crate) fn job() -> Job {
     Job::new("shaders", check).lacks(version().is_err().then_some(PACKAGE))
 }
 
-/// The compiler's first line on itself.
+/// The compiler's version, from the first line that it prints about itself.
 fn version() -> Result<String> {
     let output = Command::new(COMPILER).arg("--version").output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -96,7 +96,7 @@ fn sum(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether the note is of the files as they are.
+/// Checks that the note belongs to the files.
 fn verify() -> Result<()> {
     let note = fs::read_to_string(file("sum"))?;
     let compiler = note.lines().last().unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::{cargo, guest, host};
 /// Asks tests for their full length.
 const VARIABLE: &str = "PRIMESHARE_SOAK";
 
-/// The tests that have one, also where their module is inside of another: `blit::soak::`.
+/// The tests that have a long form, also in inner modules, such as `blit::soak::`.
 const TESTS: &[&str] = &["soak::", "caches::memory", "removal::", "unplug::"];
 
 /// Runs them, or those that `arguments` name; the exit status.

@@ -14,7 +14,8 @@ pub(crate) fn of(ended: &[Ended], left_out: &[String], total: Duration) -> Strin
     for (name, took) in times.chain([all]) {
         line(&mut text, format_args!("{name:>34} {:>8}", seconds(took)));
     }
-    for what in left_out {
+    let by_tests = ended.iter().flat_map(|job| &job.left_out);
+    for what in left_out.iter().chain(by_tests) {
         line(&mut text, format_args!("left out: {what}"));
     }
     for job in ended {
@@ -59,6 +60,7 @@ mod tests {
         let job = |name: &str, failure| Ended {
             name: name.to_owned(),
             took: Duration::from_secs(2),
+            left_out: vec![format!("2 tests of {name} (need luck)")],
             failure,
         };
         let failure = Failure {
@@ -72,6 +74,8 @@ mod tests {
         let text = of(&ended, &["demo: slow".to_owned()], Duration::from_secs(4));
         let end = "\
 left out: demo: slow
+left out: 2 tests of lints (need luck)
+left out: 2 tests of tests (need luck)
 
 FAILED: tests
     exit status: 101
@@ -82,6 +86,7 @@ FAILED: tests
 1 of 2 failed
 ";
         assert!(text.ends_with(end), "{text}");
-        assert!(of(&ended[..1], &[], Duration::ZERO).ends_with("0.0 s\nall passed\n"));
+        let text = of(&[job("lints", None)], &[], Duration::ZERO);
+        assert!(text.ends_with("(need luck)\nall passed\n"), "{text}");
     }
 }

@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use crate::cargo;
 use crate::jobs::Job;
 
-/// 32 bits, where `off_t`, `usize` and structures of the kernel are of another size; another processor, whose system
-/// calls have other numbers; another C library.
+/// The targets, and how to install each: one of 32 bits, on which `off_t`, `usize` and structures of the kernel have
+/// another size; one of another processor, on which system calls have other numbers; and one with another C library.
 const TARGETS: &[(&str, &str)] = &[
     (
         "i686-unknown-linux-gnu",
@@ -27,7 +27,7 @@ pub(crate) fn jobs() -> impl Iterator<Item = Job> {
     TARGETS.iter().map(|(target, how)| {
         let mut check = cargo::command();
         check.args(["check", "--lib", "--target", target]);
-        // Cargo holds one lock for each: the other jobs do not wait for this one.
+        // Cargo has a lock for each target directory, so the other jobs do not wait for this one.
         check.args(["--target-dir", "target/targets"]);
         Job::new(*target, check).lacks((!is_installed(target)).then_some(*how))
     })

@@ -13,8 +13,8 @@ use crate::{
     targets,
 };
 
-/// What to run in the QEMU guest, whose processor is emulated in most places: what depends on drivers, and races
-/// between two CPUs. Not what needs the faults that only the other guests' kernels produce.
+/// The tests that are run in the QEMU guest, whose processor is emulated on most machines: those that depend on drivers,
+/// and races between two CPUs. Not those that need faults, which only the other guests' kernels can inject.
 const IN_QEMU: &[&str] = &[
     "refusals::",
     "facts::",
@@ -33,7 +33,7 @@ const IN_QEMU: &[&str] = &[
     "tool::",
 ];
 
-/// What to run in the GPU guest: what depends on drivers that only it has.
+/// The tests that are run in the GPU guest: those that depend on drivers that only it has.
 const IN_GPU: &[&str] = &[
     "drivers::",
     "refusals::",
@@ -47,7 +47,7 @@ const IN_GPU: &[&str] = &[
     "vulkan::fences::",
 ];
 
-/// Tests that go into processes of their own, in guests of their own, and what of them goes into others: the driver and
+/// Tests that each get a process and a guest of their own, and which of them are part of another entry. The driver and
 /// the validation layer leave so many threads and mappings behind that User-Mode Linux gets slower with every test in
 /// the same process, and stands still at the host's limit of mappings.
 const APART: &[(&str, &[&str])] = &[
@@ -74,23 +74,26 @@ const APART: &[(&str, &[&str])] = &[
     ("wgpu::sharing::", &[]),
 ];
 
-/// What else is left out of the GPU guest: wgpu chooses a device by itself, and there takes the one that only shares with
-/// itself.
+/// Tests that are left out of the GPU guest: wgpu chooses a device by itself, and there takes one that cannot share with
+/// others.
 const NOT_IN_GPU: &[&str] = &["wgpu::"];
 
-/// Guests that run beside each other. Each keeps little more than one processor busy.
+/// How many guests run at a time. Each keeps little more than one processor busy.
 const AT_ONCE: usize = 2;
 
 /// The job that builds what most of the others run.
 const BUILD: &str = "build";
 
-/// The check on what selects tests.
+/// The check of the filters that select tests.
 const FILTERS: &str = "filters";
 
-/// Prepares the machine, then checks everything that can be checked; the exit status of the first that fails.
+/// Prepares the machine, then checks everything that can be checked. Gives the exit status of the first failure.
 pub(crate) fn run(all: bool, arguments: &[OsString]) -> Result<u8> {
     let started = Instant::now();
-    host::prepare_for_library()?;
+    match arguments.is_empty() {
+        true => host::prepare_for_integrations()?,
+        false => host::prepare_for_library()?,
+    }
     let mut course = Course::default();
     course.ended.extend(Kind::ALL.map(prepare));
     for job in first(arguments) {
@@ -107,7 +110,7 @@ pub(crate) fn run(all: bool, arguments: &[OsString]) -> Result<u8> {
         eprintln!("\n== tests, {AT_ONCE} at a time, each shown when it ends");
         course.ended.extend(jobs::run(jobs, AT_ONCE));
     } else {
-        // With arguments, somebody looks for something; without, everything has to hold.
+        // With arguments, only the tests that they select are of interest. Without, everything is checked.
         let left_out =
             "models, the guests in QEMU and xtask's tests (without arguments they are run)";
         course.left_out.push(left_out.to_owned());
@@ -131,7 +134,7 @@ impl Course {
         self.ended.iter().any(is_success)
     }
 
-    /// The job, if it is to be run and does not need what failed; else says why not.
+    /// The job, if it is to be run. If not, or if it needs a job that failed, notes why.
     fn take(&mut self, job: Job, all: bool) -> Option<Job> {
         let failed = |ended: &&Ended| ended.failure.is_some() && job.needs.contains(&ended.name);
         let why = if job.is_extra && !all {
@@ -148,7 +151,7 @@ impl Course {
     }
 }
 
-/// The name of what makes a guest ready.
+/// The name of the job that prepares a guest.
 fn preparation(kind: Kind) -> String {
     format!("preparing the {} guest", kind.name())
 }
@@ -165,6 +168,7 @@ fn prepare(kind: Kind) -> Ended {
     Ended {
         name: preparation(kind),
         took: start.elapsed(),
+        left_out: Vec::new(),
         failure,
     }
 }
@@ -185,8 +189,8 @@ fn filters() -> Vec<(&'static str, &'static str)> {
     lists.into_iter().flat_map(filters).chain(parts).collect()
 }
 
-/// Whether every filter selects something. A test program is content with none, so that tests which were moved or
-/// renamed would be missed by nobody.
+/// Checks that every filter selects some test. A test program succeeds if it selects none, so nobody would notice if
+/// tests were renamed.
 fn check_filters() -> Ended {
     eprintln!("\n== {FILTERS}");
     let start = Instant::now();
@@ -202,6 +206,7 @@ fn check_filters() -> Ended {
     Ended {
         name: FILTERS.to_owned(),
         took: start.elapsed(),
+        left_out: Vec::new(),
         failure: (!reasons.is_empty()).then(|| Failure {
             code: 1,
             reasons,
@@ -235,15 +240,16 @@ fn tests(name: impl Into<String>, kind: Kind, selection: &[&str]) -> Job {
     Job::new(name, tests).needs(BUILD).needs(preparation(kind))
 }
 
-/// The hosts in `integrations/rust`, in a guest.
+/// The hosts in `integrations/rust`, Smithay included, in a guest.
 fn integrations(name: &str, kind: Kind) -> Job {
-    let mut tests = cargo_with(&["test", "--package=primeshare-integrations"]);
+    let package = "--package=primeshare-integrations";
+    let mut tests = cargo_with(&["test", package, "--all-features"]);
     tests.env(kind::VARIABLE, kind.name());
     jobs::limit(&mut tests);
     Job::new(name, tests).needs(preparation(kind))
 }
 
-/// What says most in the shortest time, and what the rest needs: one after the other.
+/// The jobs that come first, one after the other: quick checks, and what the other jobs need.
 fn first(arguments: &[OsString]) -> Vec<Job> {
     let format = cargo_with(&["fmt", "--all", "--check"]);
     let all = ["--workspace", "--all-targets", "--all-features"];
@@ -257,7 +263,8 @@ fn first(arguments: &[OsString]) -> Vec<Job> {
         Job::new("documentation", documentation),
     ];
     if arguments.is_empty() {
-        // Not with the workspace's other member, whose dependencies have features that the library must not rely on.
+        // Without the other members of the workspace: their dependencies enable features on which the library must not
+        // rely.
         let build = cargo_with(&["test", "--all-features", "--no-run"]);
         jobs.push(interface::job());
         jobs.push(Job::new(BUILD, build));
@@ -277,7 +284,7 @@ fn first(arguments: &[OsString]) -> Vec<Job> {
     jobs
 }
 
-/// What takes its time: roughly the longest first, then the parts.
+/// The long jobs: roughly the longest first, then the entries of [`APART`].
 fn beside() -> Vec<Job> {
     let in_qemu = [&["--test=guest", "--"], IN_QEMU].concat();
     let mut in_gpu = vec!["--test=guest", "--"];
@@ -339,7 +346,7 @@ fn beside() -> Vec<Job> {
     jobs
 }
 
-/// Leaves out the tests of [`APART`].
+/// Arguments that leave out the tests of [`APART`].
 fn but_parts() -> Vec<&'static str> {
     APART
         .iter()
@@ -368,6 +375,7 @@ mod tests {
         Ended {
             name: name.to_owned(),
             took: Duration::ZERO,
+            left_out: Vec::new(),
             failure,
         }
     }

@@ -1,17 +1,17 @@
-//! What a copy by one strategy takes: a fixed part, and a part for each byte.
+//! How long a copy by one strategy takes: a fixed time, and a time for each byte.
 
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-/// Samples that are kept of each class of sizes. A new one takes the place of the oldest, so that
-/// what has changed is learnt.
+/// How many samples are kept of each class of sizes. A new one replaces the oldest, so that changes are
+/// learnt.
 const KEPT: usize = 5;
 
-/// Bytes of the copies of one class are within a factor of four.
+/// A class of sizes spans this power of two: sizes in it differ by less than a factor of four.
 const CLASS_BITS: u32 = 2;
 
-/// Sizes that differ by less than this factor say nothing reliable of others.
+/// Samples whose sizes differ by less than this factor say nothing reliable about other sizes.
 const SPREAD: f64 = 8.0;
 
 /// Samples of how long copies took, and the line through them.
@@ -24,7 +24,7 @@ pub(in crate::blit) struct Cost {
 #[derive(Clone, Debug, PartialEq)]
 struct Class {
     size: u32,
-    /// Oldest first.
+    /// The oldest first.
     samples: ArrayVec<Sample, KEPT>,
 }
 
@@ -35,7 +35,7 @@ struct Sample {
 }
 
 impl Cost {
-    /// One more copy.
+    /// Adds the time that a copy took.
     pub(in crate::blit) fn add(&mut self, bytes: u64, took: Duration) {
         let sample = Sample {
             bytes: bytes.max(1) as f64,
@@ -63,11 +63,12 @@ impl Cost {
         Some(middle.bytes / middle.seconds)
     }
 
-    /// Seconds that a copy of this size will take; `None` before one is known.
+    /// How many seconds a copy of this size will take. `None` if nothing was measured.
     ///
-    /// By the line through the middles of all classes, if their sizes differ enough. Else the nearest
-    /// class tells: a smaller copy takes at most as long, and at least its share of the bytes of that
-    /// time; a larger one the other way about. The middle between the two it is.
+    /// If the measured sizes differ enough, the line through the middles of all classes says so. Else the
+    /// nearest class does: a smaller copy takes at most as long as that, and at least the part of its time
+    /// that the bytes are of its bytes. For a larger copy both bounds change places. The estimate is in
+    /// the middle between the two bounds.
     pub(in crate::blit) fn estimate(&self, bytes: u64) -> Option<f64> {
         let bytes = bytes.max(1) as f64;
         let (first, last) = (
@@ -86,7 +87,7 @@ impl Cost {
         Some(f64::midpoint(share, nearest.seconds))
     }
 
-    /// What was measured, for the next start of the program: bytes and nanoseconds, oldest first.
+    /// All samples, to be saved for the next start of the program: bytes and nanoseconds, oldest first.
     pub(super) fn samples(&self) -> impl Iterator<Item = (u64, u64)> {
         let all = self.classes.iter().flat_map(|class| &class.samples);
         all.map(|sample| (sample.bytes as u64, (sample.seconds * 1e9) as u64))
@@ -94,8 +95,7 @@ impl Cost {
 }
 
 impl Class {
-    /// The sample whose rate is the middle one: neither what was disturbed once counts nor what was
-    /// lucky once.
+    /// The sample with the median rate, so that a single disturbed or lucky copy does not count.
     fn middle(&self) -> Sample {
         let mut samples = self.samples.clone();
         let rate = |sample: &Sample| sample.bytes / sample.seconds;
@@ -104,7 +104,7 @@ impl Class {
     }
 }
 
-/// The class of sizes that so many bytes are of.
+/// The class of sizes that this number of bytes belongs to.
 pub(super) fn class_of(bytes: u64) -> u32 {
     bytes.max(1).ilog2() / CLASS_BITS
 }
@@ -115,7 +115,7 @@ struct Line {
     per_byte: f64,
 }
 
-/// The line with the least squares of relative errors, of which neither part is negative.
+/// The line with the least squares of relative errors. Neither of its parts is negative.
 fn fit(samples: impl Iterator<Item = Sample>) -> Line {
     // Each sample divided by its time: 1 = fixed * u + per_byte * v.
     let (mut uu, mut uv, mut vv, mut u1, mut v1) = (0.0, 0.0, 0.0, 0.0, 0.0);

@@ -1,14 +1,14 @@
-//! Whether copies still take what they took when the strategies were compared.
+//! Whether copies still take as long as they did when the strategies were compared.
 
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-/// Copies that are looked at together: one slow copy says nothing.
+/// How many copies are looked at together. One slow copy says nothing.
 const WINDOW: usize = 8;
-/// What has become slower or faster by this factor may have become so for one strategy only.
+/// If copies have become slower or faster by this factor, the strategies have to be compared again.
 const FACTOR: f64 = 2.0;
-/// For so long copies have to be off.
+/// How long copies have to be off by the factor.
 const WHILE: Duration = Duration::from_secs(2);
 
 /// Real copies by one strategy, compared with its trials.
@@ -17,17 +17,18 @@ const WHILE: Duration = Duration::from_secs(2);
 /// is a change of the relation between the two.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Drift {
-    /// Windows of copies since the trials. The first one says nothing: it touches fresh pages.
+    /// How many windows there were since the trials. The first one does not count: its copies touch fresh
+    /// pages.
     windows: u64,
-    /// Times of real copies over what the trials promise, at first.
+    /// The usual ratio of real times to the times that the trials promise.
     usual: Option<f64>,
     recent: ArrayVec<f64, WINDOW>,
     off_since: Option<Instant>,
 }
 
 impl Drift {
-    /// One more copy. `true` if copies have been off by two from what was usual for a while; then what
-    /// is usual is learnt anew.
+    /// Adds a copy. `true` if copies have been off by the factor from the usual ratio for a while. The usual
+    /// ratio is learnt anew then.
     pub(super) fn is_off(&mut self, seconds: f64, promised: f64, now: Instant) -> bool {
         self.recent.push(seconds / promised.max(1e-9));
         if !self.recent.is_full() {

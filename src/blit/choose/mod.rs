@@ -1,8 +1,8 @@
 //! Which strategy makes a frame. Pure: nothing here touches a buffer or a device.
 //!
 //! [`plan`] says which strategies there are for a pair of buffers, [`records`] keeps what is known of
-//! each, [`cost`] estimates what a copy takes by its bytes, [`drift`] notices when that is no longer so,
-//! [`pick`] decides, and [`saved`] writes the records down.
+//! each, [`cost`] estimates how long a copy takes by its bytes, [`drift`] notices when the estimates are no
+//! longer right, [`pick`] decides, and [`saved`] turns the records into text and back.
 
 pub(super) mod cost;
 mod drift;

@@ -3,16 +3,17 @@
 use super::cost::Cost;
 use crate::blit::strategy::Strategy;
 
-/// A GPU is preferred to the CPU unless it takes so many times as long: the CPU has other things to do.
+/// The CPU's time counts this many times, so that a GPU is preferred: the CPU has other things to do.
 pub(super) const CPU_COUNTS: f64 = 1.5;
-/// What made the last frame of the size makes the next, unless it takes so many times as long as the best.
+/// The strategy that made the last frame of a size is kept, unless it takes this many times as long as the
+/// best one.
 const HYSTERESIS: f64 = 1.1;
 
 /// A strategy that works.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate<'a> {
     pub(super) strategy: Strategy,
-    /// Whether the CPU does it, or a Vulkan device that is one.
+    /// Whether the CPU makes the copy, by itself or as a software Vulkan device.
     pub(super) on_cpu: bool,
     /// Whether it is used only if no other works.
     pub(super) is_last_resort: bool,
@@ -20,7 +21,7 @@ pub(super) struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    /// Seconds; those of the CPU count for more. What was never measured comes after all that was.
+    /// The estimated seconds, of which those of the CPU count for more. Infinite if nothing was measured.
     fn seconds(&self, bytes: u64) -> f64 {
         let factor = match self.on_cpu {
             true => CPU_COUNTS,
@@ -32,8 +33,8 @@ impl Candidate<'_> {
     }
 }
 
-/// The strategy for a frame of this size, of candidates in order of trust. `last` made the last frame of
-/// about the size.
+/// The strategy for a frame of this size. The candidates come in order of trust. `last` is the strategy that
+/// made the last frame of about this size.
 pub(super) fn pick<'a>(
     candidates: impl Iterator<Item = Candidate<'a>> + Clone,
     bytes: u64,
@@ -42,7 +43,7 @@ pub(super) fn pick<'a>(
     let is_safe = |one: &Candidate<'_>| !one.is_last_resort;
     let any_safe = candidates.clone().any(|one| is_safe(&one));
     let eligible = candidates.filter(|one| !any_safe || is_safe(one));
-    // One that is new is better by more than the hysteresis.
+    // Another strategy than the last one has to be better by more than the hysteresis.
     let counted = eligible.map(|one| {
         let seconds = one.seconds(bytes);
         match Some(one.strategy) == last {
@@ -50,7 +51,7 @@ pub(super) fn pick<'a>(
             false => (one.strategy, seconds),
         }
     });
-    // Of equals the first, which is trusted more.
+    // Of equally good ones the first, which is trusted more.
     let best = counted.reduce(|best, one| match one.1 < best.1 {
         true => one,
         false => best,

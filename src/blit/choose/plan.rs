@@ -1,4 +1,4 @@
-//! Which strategies there are for a pair of buffers, in what order, and why not the others. Pure.
+//! Which strategies are possible for a pair of buffers, in what order, and why others are not. Pure.
 
 use arrayvec::ArrayVec;
 
@@ -12,13 +12,13 @@ use crate::buffer::{BufferDesc, FormatInfo, Modifier};
 #[derive(Clone, Copy, Debug)]
 pub(in crate::blit) struct Facts<'a> {
     pub(in crate::blit) layout: &'a BufferDesc,
-    /// Whether its device has a Vulkan device.
+    /// Whether the end has a Vulkan device.
     pub(in crate::blit) vulkan: bool,
-    /// Whether its device is a DRM device that makes buffers.
+    /// Whether the end has a DRM device, which can make buffers.
     pub(in crate::blit) drm: bool,
-    /// Whether that device's queue runs compute shaders, which make pixels that blits do not.
+    /// Whether the queue of its Vulkan device runs compute shaders.
     pub(in crate::blit) computes: bool,
-    /// Distinct dma-bufs.
+    /// In how many dma-bufs the buffer's planes are.
     pub(in crate::blit) dma_bufs: usize,
 }
 
@@ -65,7 +65,7 @@ fn name(end: End) -> &'static str {
     }
 }
 
-/// A strategy, and why it cannot be; in the order of [`Strategy::ALL`].
+/// All strategies in the order of [`Strategy::ALL`], each with the reason against it, if there is one.
 pub(in crate::blit) type Plan = ArrayVec<(Strategy, Result<(), WhyNot>), { Strategy::LIST.len() }>;
 
 /// All strategies for a copy between two ends, each with the first reason against it.
@@ -94,7 +94,7 @@ fn against(
 ) -> Option<WhyNot> {
     use End::{Destination, Source};
     let vulkan = |facts: &Facts<'_>, end| (!facts.vulkan).then_some(WhyNot::NoVulkan(end));
-    // A GPU that is not the memory's own reads it by its modifier, which must say something.
+    // A GPU can read another device's memory only by an explicit modifier.
     let foreign = |facts: &Facts<'_>, end| {
         let implicit = !facts.layout.modifier.is_explicit();
         (implicit && !one_gpu).then_some(WhyNot::Implicit(end))
@@ -119,7 +119,7 @@ fn against(
         Strategy::Cpu => linear(source, Source)
             .or_else(|| linear(destination, Destination))
             .or_else(|| unknown(source)),
-        // Without any GPU it is what the CPU does.
+        // Without any GPU this would be the same as the strategy `Cpu`.
         Strategy::HostMemory if !source.vulkan && !destination.vulkan => {
             Some(WhyNot::NoVulkan(Source))
         }
@@ -135,7 +135,7 @@ fn against(
     }
 }
 
-/// What there is against a copy that changes pixels or their places.
+/// The reason against a strategy for a copy that changes pixels or their places.
 fn changing(
     strategy: Strategy,
     source: &Facts<'_>,
@@ -153,7 +153,7 @@ fn changing(
         }
         Strategy::Push | Strategy::PushBytes => (End::Source, source),
     };
-    // Whether the device makes such a blit, it says when it has the images.
+    // Whether the device supports this blit is only known once it has the images.
     let is_image = !matches!(strategy, Strategy::PullBytes | Strategy::PushBytes);
     let may_blit = is_image && suits_blit(from, to, scaling);
     let is_known = is_known(from) && is_known(to);

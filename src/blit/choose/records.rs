@@ -1,4 +1,4 @@
-//! What is known of the strategies for each kind of pair of buffers. Nothing is done here.
+//! What is known of the strategies for each kind of pair of buffers. Nothing is copied or tried here.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,33 +17,33 @@ use crate::blit::strategy::Strategy;
 use crate::blit::verdict::{Attempt, Outcome, Verdict};
 use crate::buffer::{BufferId, DmaBuf, Fourcc, Modifier};
 
-/// Kinds of pairs that are remembered; more are forgotten all together.
+/// How many kinds of pairs are remembered. If there are more, all are forgotten.
 const MAX_KINDS: usize = 64;
-/// Pairs of buffers with failures that are remembered; more are forgotten all together.
-const MAX_ODD: usize = 256;
-/// Transient failures in a row from which on a pair of buffers is not tried every frame.
+/// How many failing pairs of buffers are remembered. If there are more, all are forgotten.
+const MAX_FAILING_PAIRS: usize = 256;
+/// After this many transient failures in a row, a pair of buffers is no longer tried with every frame.
 const TRANSIENT_LIMIT: u32 = 3;
-/// Pairs of buffers in a row that a strategy fails with, from which on it has failed for their kind.
-const ODD_LIMIT: u32 = 3;
-/// After so long a pair of buffers that failed is tried again; doubled with every failure.
-const ODD_RETRY: Duration = Duration::from_secs(5);
-/// After so long a strategy that failed is tried again; doubled with every failure.
+/// After failures with this many pairs of buffers in a row, a strategy counts as failed for their kind.
+const FAILING_PAIRS_LIMIT: u32 = 3;
+/// When a pair of buffers that failed is tried again. Doubled with every failure.
+const PAIR_RETRY: Duration = Duration::from_secs(5);
+/// When a strategy that failed is tried again. Doubled with every failure.
 const RETRY: Duration = Duration::from_secs(60);
-/// Pairs of buffers that a strategy is known to have imported.
+/// How many pairs of buffers are remembered that a strategy has imported.
 const WARM: usize = 16;
-/// Copies that take another time than they did have all measured again at most so often; the time is
-/// doubled with every time.
+/// How long after copies were measured again because of a drift they may be for another one. Doubled each
+/// time.
 const DRIFT: Duration = Duration::from_secs(30);
-/// The longest of these times.
+/// The longest of these three times.
 const MOST_RETRY: Duration = Duration::from_secs(3600);
 
-/// The module that exported a dma-buf, as far as it fits; empty if it is not known.
+/// The name of the module that exported a dma-buf, possibly cut off. Empty if it is not known.
 pub(super) type Exporter = ArrayString<15>;
 
 /// What records and verdicts are about: buffers that drivers treat alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::blit) struct Kind {
-    /// Of source and destination, as all below.
+    /// Of source and destination, as the two fields below.
     pub(super) formats: [(Fourcc, Modifier); 2],
     /// Whether the planes lie in several dma-bufs.
     pub(super) scattered: [bool; 2],
@@ -79,11 +79,11 @@ fn exporter(buffer: &DmaBuf) -> Exporter {
 #[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) entries: Vec<Entry>,
-    /// Of each class of sizes: what made the last frame.
+    /// For each class of sizes, the strategy that made the last frame.
     sizes: FxHashMap<u32, Strategy>,
-    /// Trials were asked for, and are not over.
+    /// Whether trials were asked for and are not over.
     in_trial: bool,
-    /// When copies were last seen to take another time than they did, and how often they were.
+    /// When a drift was last seen, and how often there was one.
     drifted: Option<(Instant, u32)>,
 }
 
@@ -93,10 +93,10 @@ pub(super) struct Entry {
     on_cpu: bool,
     pub(super) state: State,
     drift: Drift,
-    /// Pairs of buffers in a row that failed.
-    odd_pairs: u32,
-    /// The last pairs of buffers that it made frames of. The first frame of a pair imports, and touches
-    /// fresh pages: it says nothing of the others.
+    /// With how many pairs of buffers in a row the strategy failed.
+    failing_pairs: u32,
+    /// The pairs of buffers that the strategy made frames of last. The first frame of a pair is not timed,
+    /// since it has to import, and touches fresh pages.
     warm: ArrayVec<(BufferId, BufferId), WARM>,
 }
 
@@ -109,16 +109,16 @@ pub(super) enum State {
     Failed {
         why: Failure,
         at: Instant,
-        /// In a row.
+        /// How often in a row.
         times: u32,
     },
     Works {
         verified: bool,
-        /// As the trials were.
+        /// The cost that the trials measured.
         promised: Cost,
-        /// By the trials and by real frames since.
+        /// The cost by the trials and by real frames since.
         cost: Cost,
-        /// Whether trials are to be made, again or for the first time.
+        /// Whether trials have to be made, again or for the first time.
         stale: bool,
     },
 }
@@ -130,12 +130,12 @@ impl Entry {
             on_cpu,
             state,
             drift: Drift::default(),
-            odd_pairs: 0,
+            failing_pairs: 0,
             warm: ArrayVec::new(),
         }
     }
 
-    /// Whether it has made a frame of this pair of buffers lately; it has from now on.
+    /// Whether the strategy has made a frame of this pair of buffers lately. Notes that it now has.
     fn warm_up(&mut self, pair: (BufferId, BufferId)) -> bool {
         if self.warm.contains(&pair) {
             return true;
@@ -161,7 +161,7 @@ impl Entry {
             State::Works { stale, .. } => *stale,
             State::Failed { why, at, times } => {
                 let base = match why.is_transient() {
-                    true => ODD_RETRY,
+                    true => PAIR_RETRY,
                     false => RETRY,
                 };
                 now.saturating_duration_since(*at) >= backoff(base, *times)
@@ -189,8 +189,8 @@ fn backoff(base: Duration, times: u32) -> Duration {
 
 /// Failures of one strategy with one pair of buffers.
 #[derive(Clone, Copy, Debug)]
-struct Odd {
-    /// Transient ones in a row; a permanent one counts as many as it takes.
+struct PairFailures {
+    /// Transient failures in a row. A permanent failure raises this to the limit at once.
     times: u32,
     at: Instant,
 }
@@ -205,48 +205,49 @@ fn pair(frame: &Frame, strategy: Strategy) -> Pair {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) kinds: FxHashMap<Kind, Record>,
-    odd: FxHashMap<Pair, Odd>,
+    pair_failures: FxHashMap<Pair, PairFailures>,
 }
 
 impl Known {
-    /// Whether a pair of buffers is not to be tried now, because it failed lately.
-    fn is_odd(&self, pair: &Pair, now: Instant) -> bool {
-        self.odd.get(pair).is_some_and(|odd| {
-            let late = odd.times.saturating_sub(TRANSIENT_LIMIT) + 1;
-            odd.times >= TRANSIENT_LIMIT
-                && now.saturating_duration_since(odd.at) < backoff(ODD_RETRY, late)
+    /// Whether a pair of buffers must not be tried now, because it failed lately.
+    fn failed_lately(&self, pair: &Pair, now: Instant) -> bool {
+        self.pair_failures.get(pair).is_some_and(|failures| {
+            let late = failures.times.saturating_sub(TRANSIENT_LIMIT) + 1;
+            failures.times >= TRANSIENT_LIMIT
+                && now.saturating_duration_since(failures.at) < backoff(PAIR_RETRY, late)
         })
     }
 }
 
-/// What the chooser is to know of the blitter that asks.
+/// What [`Records`] have to know of the blitter that asks.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::blit) struct Asker<'a> {
     pub(in crate::blit) allowed: &'a Allowed,
-    /// What may make a frame before trials are over: they import nobody else's buffers.
+    /// The strategies that may make a frame before trials are over. They do not import the destination or
+    /// source on another device.
     pub(in crate::blit) before_trials: &'a [Strategy],
-    /// Whether strategies that cannot be tried in private may be used where nothing else works.
+    /// Whether strategies that cannot be tried in private may be used if nothing else works.
     pub(in crate::blit) may_risk: bool,
-    /// Whether push is a strategy like others.
+    /// Whether push is chosen like other strategies, and not only as the last resort.
     pub(in crate::blit) pushes_freely: bool,
     /// Which ends have a Vulkan device that is the CPU.
     pub(in crate::blit) software: [bool; 2],
 }
 
-/// What is to be done with a frame.
+/// How a frame is to be made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::blit) struct Choice {
-    /// What makes it; `None`: nothing is known to work.
+    /// The strategy. `None` if nothing is known to work.
     pub(in crate::blit) strategy: Option<Strategy>,
-    /// Seconds that it will take, if that is known.
+    /// How many seconds it will take, if that is known.
     pub(in crate::blit) seconds: Option<f64>,
-    /// Whether trials are to be made now. This is said once.
+    /// Whether the caller has to ask for trials now. Only one choice of a kind says so.
     pub(in crate::blit) wants_trials: bool,
     /// Whether trials are being made.
     pub(in crate::blit) in_trial: bool,
 }
 
-/// What came of trials of one strategy.
+/// The outcome of the trials of one strategy.
 #[derive(Clone, Debug)]
 pub(in crate::blit) enum Tried {
     Works {
@@ -267,17 +268,18 @@ impl Records {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has all that works tried and timed again, and what has failed tried again.
+    /// Marks all strategies as stale, so that those that work are tried and timed again, and those that
+    /// failed are tried again.
     pub(in crate::blit) fn expire(&self) {
         let mut known = self.lock();
-        known.odd.clear();
+        known.pair_failures.clear();
         for record in known.kinds.values_mut() {
             record.expire();
         }
     }
 
-    /// What is to be done with a frame; `left` are the strategies that have not just failed with it. The
-    /// plan is made where frames like it are new.
+    /// Chooses how a frame is made. `left` are the strategies that have not just failed with it. `plan` is
+    /// called for the first frame of a kind.
     pub(in crate::blit) fn choose(
         &self,
         frame: &Frame,
@@ -320,14 +322,14 @@ impl Records {
         }
     }
 
-    /// The strategies to be tried for a kind, in order of trust.
+    /// The strategies that still have to be tried for a kind, in order of trust.
     pub(in crate::blit) fn to_try(&self, kind: &Kind, allowed: &Allowed, now: Instant) -> Allowed {
         let known = self.lock();
         let record = known.kinds.get(kind);
         record.map_or_else(Allowed::new, |record| record.to_try(allowed, now).collect())
     }
 
-    /// What came of the trials of a strategy.
+    /// Notes the outcome of the trials of a strategy.
     pub(in crate::blit) fn tried(
         &self,
         kind: &Kind,
@@ -339,7 +341,7 @@ impl Records {
             Tried::Works { verified, cost } => {
                 log::debug!("blit by {strategy} works");
                 entry.drift = Drift::default();
-                entry.odd_pairs = 0;
+                entry.failing_pairs = 0;
                 entry.state = State::Works {
                     verified,
                     promised: cost.clone(),
@@ -351,7 +353,7 @@ impl Records {
                 log::debug!("blit by {strategy}, a trial: {why}");
                 entry.fail(why, now);
             }
-            // What has made frames works.
+            // A strategy that has made real frames works, also if it cannot be tried.
             Tried::Untestable(why) => match &mut entry.state {
                 State::Works { stale, .. } => *stale = false,
                 state => *state = State::Untestable(why),
@@ -359,14 +361,14 @@ impl Records {
         });
     }
 
-    /// No trials of the kind are being made any more.
+    /// Notes that no trials of the kind are being made any more.
     pub(in crate::blit) fn trials_over(&self, kind: &Kind) {
         if let Some(record) = self.lock().kinds.get_mut(kind) {
             record.in_trial = false;
         }
     }
 
-    /// A strategy has made a frame, and how long that took if nothing else was in its way.
+    /// Notes that a strategy has made a frame, and how long it took, if that could be measured.
     pub(in crate::blit) fn made(
         &self,
         frame: &Frame,
@@ -375,8 +377,8 @@ impl Records {
         now: Instant,
     ) {
         let mut known = self.lock();
-        if !known.odd.is_empty() {
-            known.odd.remove(&pair(frame, strategy));
+        if !known.pair_failures.is_empty() {
+            known.pair_failures.remove(&pair(frame, strategy));
         }
         let Some(record) = known.kinds.get_mut(&Kind::of(frame)) else {
             return;
@@ -384,13 +386,13 @@ impl Records {
         let Some(entry) = record.entry(strategy) else {
             return;
         };
-        entry.odd_pairs = 0;
+        entry.failing_pairs = 0;
         if !matches!(entry.state, State::Works { .. }) {
             entry.state = State::Works {
                 verified: false,
                 promised: Cost::default(),
                 cost: Cost::default(),
-                // What cannot be tried is asked for once, and says so.
+                // One trial is asked for. If it cannot be made, that is noted, and no other is asked for.
                 stale: true,
             };
         }
@@ -412,7 +414,7 @@ impl Records {
         }
     }
 
-    /// A strategy has not made a frame.
+    /// Notes that a strategy has failed to make a frame.
     pub(in crate::blit) fn failed(
         &self,
         frame: &Frame,
@@ -428,28 +430,28 @@ impl Records {
         let mut known = self.lock();
         let mut is_new = false;
         if of_the_frame {
-            if known.odd.len() >= MAX_ODD {
-                known.odd.clear();
+            if known.pair_failures.len() >= MAX_FAILING_PAIRS {
+                known.pair_failures.clear();
             }
-            let odd = known.odd.entry(pair(frame, strategy));
-            let odd = odd.or_insert(Odd { times: 0, at: now });
-            let was_known = odd.times >= TRANSIENT_LIMIT;
-            odd.times = match failure.is_transient() {
-                true => odd.times.saturating_add(1),
-                false => odd.times.max(TRANSIENT_LIMIT - 1).saturating_add(1),
+            let failures = known.pair_failures.entry(pair(frame, strategy));
+            let failures = failures.or_insert(PairFailures { times: 0, at: now });
+            let was_known = failures.times >= TRANSIENT_LIMIT;
+            failures.times = match failure.is_transient() {
+                true => failures.times.saturating_add(1),
+                false => failures.times.max(TRANSIENT_LIMIT - 1).saturating_add(1),
             };
-            odd.at = now;
-            is_new = !was_known && odd.times >= TRANSIENT_LIMIT;
+            failures.at = now;
+            is_new = !was_known && failures.times >= TRANSIENT_LIMIT;
         }
         let record = known.kinds.get_mut(&Kind::of(frame));
         let Some(entry) = record.and_then(|record| record.entry(strategy)) else {
             return;
         };
         if is_new {
-            entry.odd_pairs += 1;
+            entry.failing_pairs += 1;
         }
-        if !of_the_frame || entry.odd_pairs >= ODD_LIMIT {
-            entry.odd_pairs = 0;
+        if !of_the_frame || entry.failing_pairs >= FAILING_PAIRS_LIMIT {
+            entry.failing_pairs = 0;
             entry.fail(failure.clone(), now);
         }
     }
@@ -462,7 +464,7 @@ impl Records {
         }
     }
 
-    /// What is known of pairs of buffers like these, but for what the DRM devices say of them: nobody is
+    /// What is known of pairs of buffers like these. The DRM drivers' answers are missing, since nobody is
     /// asked here. `None` before the first frame of the kind.
     pub(in crate::blit) fn verdict(
         &self,
@@ -515,7 +517,8 @@ impl Known {
         let last = record.sizes.get(&cost::class_of(bytes)).copied();
         let may_use = |strategy: Strategy| {
             left.contains(&strategy)
-                && (self.odd.is_empty() || !self.is_odd(&pair(frame, strategy), now))
+                && (self.pair_failures.is_empty()
+                    || !self.failed_lately(&pair(frame, strategy), now))
         };
         let works = record.entries.iter().filter_map(|entry| {
             let cost = entry.works()?;
@@ -555,8 +558,8 @@ impl Record {
         }
     }
 
-    /// Whether to measure again, because copies take another time than they did: after ever longer
-    /// times, so that a machine whose load changes all the time does not measure all the time.
+    /// Whether to measure again because of a drift. Allowed after ever longer times, so that a machine whose
+    /// load changes all the time does not measure all the time.
     fn may_drift(&mut self, now: Instant) -> bool {
         let times = match self.drifted {
             Some((at, times)) if now.saturating_duration_since(at) < backoff(DRIFT, times) => {

@@ -9,12 +9,12 @@ use crate::blit::strategy::StagingSource;
 use crate::blit::strategy::Strategy::{self, Cpu, HostMemory, Pull, PullBytes, Push, PushBytes};
 
 const FRAMES: usize = 600;
-/// Before these, everything is new.
+/// After this many frames the costs have to be learnt, and the time counts.
 const LEARNT: usize = 60;
-/// Time spent, over that of the best there was.
-const MOST: f64 = 1.1;
+/// The most that the time spent may be, as a multiple of the time of the best strategies.
+const LIMIT: f64 = 1.1;
 
-/// A way that works: microseconds for each copy, GiB/s, and whether it is the CPU that copies.
+/// A strategy that works: its microseconds for each copy, its GiB/s, and whether the CPU copies.
 type Way = (Strategy, f64, f64, bool);
 
 const UDMABUF: Strategy = Strategy::Staged(StagingSource::Udmabuf);
@@ -128,7 +128,7 @@ impl Random {
         self.0 % end
     }
 
-    /// What a copy takes, over what it should take.
+    /// By how much the time of a copy differs from what it should be, as a factor.
     fn noise(&mut self) -> f64 {
         let spread = 0.92 + 0.16 * self.below(1000) as f64 / 1000.0;
         match self.below(100) {
@@ -154,7 +154,8 @@ fn counted(way: &Way, bytes: u64) -> f64 {
 /// Bytes of the trials.
 const TRIALS: [u64; 2] = [1 << 16, 1 << 22];
 
-/// Time spent over that of the best, of those that may be used: push may where `freely`.
+/// The time spent, as a multiple of the time of the best strategies that may be used. Push may be used if
+/// `freely`.
 fn regret(ways: &[Way], traffic: &str, full: u64, freely: bool) -> f64 {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut known = vec![Cost::default(); ways.len()];
@@ -217,5 +218,5 @@ fn regret_is_small_on_every_machine_with_every_traffic() {
             println!();
         }
     }
-    assert!(worst <= MOST, "{worst:.3} times the time of the best");
+    assert!(worst <= LIMIT, "{worst:.3} times the time of the best");
 }

@@ -46,7 +46,7 @@ impl SavedError {
 into_io_error!(SavedError);
 
 impl Records {
-    /// All that works, and how fast; `devices` says of which devices and drivers.
+    /// All strategies that work, and how fast. `devices` names the devices and drivers.
     pub(in crate::blit) fn save(&self, devices: &str) -> String {
         let mut text = format!("{HEAD}\n{devices}\n");
         for (kind, record) in &self.lock().kinds {
@@ -71,7 +71,7 @@ impl Records {
         text
     }
 
-    /// Takes over what was saved, where nothing is known of a kind yet.
+    /// Takes over what was saved of kinds of which nothing is known yet.
     pub(in crate::blit) fn load(
         &self,
         text: &str,
@@ -208,7 +208,7 @@ mod tests {
         let nonsense = text().replace("cpu 0", "cpu 2");
         assert_eq!(load(&nonsense), Err(SavedError::Line(4)));
         for end in 0..text().len() {
-            // Cut off anywhere it is an error or less, and never a panic.
+            // Text that is cut off anywhere gives an error or fewer records, and never a panic.
             let _ = load(&text()[..end]);
         }
     }

@@ -1,18 +1,18 @@
-//! The allocator that the library may have been built without.
+//! The gbm allocator, which the library may have been built without.
 
 use crate::alloc::{self, Allocator};
 use crate::device::Device;
 
-/// gbm on the device; without the feature, an error that says so.
+/// The gbm allocator of a device. Without the feature `gbm`, an error that says so.
 #[cfg(feature = "gbm")]
 pub(super) fn gbm(device: &Device) -> Result<Box<dyn Allocator>, alloc::Error> {
     Ok(Box::new(crate::gbm::Gbm::new(device)?))
 }
 
-/// gbm on the device; without the feature, an error that says so.
+/// The gbm allocator of a device. Without the feature `gbm`, an error that says so.
 #[cfg(not(feature = "gbm"))]
 pub(super) fn gbm(_: &Device) -> Result<Box<dyn Allocator>, alloc::Error> {
-    /// What is said instead.
+    /// The error.
     #[derive(Debug, thiserror::Error)]
     #[error("built without the feature \"gbm\"")]
     struct NotBuilt;

@@ -31,7 +31,7 @@ pub(super) struct Place {
     pub(super) step: u32,
 }
 
-/// What the numbers of a component are: value = (number - zero) / unit.
+/// How the numbers of a component encode its value: value = (number - zero) / unit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Numbers {
     Linear { zero: f32, unit: f32 },
@@ -43,7 +43,7 @@ pub(super) enum Numbers {
 pub(super) struct Component {
     pub(super) place: Place,
     pub(super) numbers: Numbers,
-    /// Pixels of the picture, across and down, that share it.
+    /// How many pixels of the picture, across and down, share one number.
     pub(super) shared: (u32, u32),
 }
 
@@ -59,7 +59,7 @@ impl Component {
         }
     }
 
-    /// The nearest number; the last one for values past it, and the first for what is no number.
+    /// The nearest number. Values that are too large get the last number, and NaN gets the first.
     pub(super) fn encode(&self, value: f32) -> u32 {
         match self.numbers {
             Numbers::Linear { zero, unit } => {
@@ -71,12 +71,12 @@ impl Component {
     }
 }
 
-/// How pixels of a format lie in bytes, and what they mean.
+/// Where the pixels of a format are in the bytes, and what their numbers mean.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::blit) struct Codec {
     planes: &'static [PlaneInfo],
-    /// Red, green, blue and alpha, or Y, Cb, Cr and alpha. What stands in place of alpha and is none
-    /// is a component too, and is 1.
+    /// Red, green, blue and alpha, or Y, Cb, Cr and alpha. Unused bits in the place of alpha are a
+    /// component too, whose value is 1.
     components: [Option<Component>; 4],
     has_alpha: bool,
     colour: Colour,
@@ -113,14 +113,14 @@ impl Codec {
         })
     }
 
-    /// Pixels across and down that are written together.
+    /// How many pixels, across and down, can only be written together.
     pub(in crate::blit) fn grid(&self) -> (u32, u32) {
         let blocks = self.planes.iter();
         let blocks = blocks.map(|plane| plane.block_width * plane.horizontal);
         (blocks.fold(self.chroma.0, u32::max), self.chroma.1)
     }
 
-    /// Pixels across and down that share their colour differences.
+    /// How many pixels, across and down, share their colour differences.
     pub(super) fn shared(&self) -> (u32, u32) {
         self.chroma
     }
@@ -141,8 +141,8 @@ impl Codec {
         self.colour == Colour::YCbCr
     }
 
-    /// Decodes pixels of one row of the picture from the rows of the planes that they are in: all
-    /// from the byte in which the block of column `start` begins.
+    /// Decodes pixels of one row of the picture. `rows` has a row of each plane, from the byte on in which
+    /// the block of column `start` begins.
     pub(in crate::blit) fn decode(&self, rows: &[Vec<u8>], start: u32, pixels: &mut [Pixel]) {
         for (index, component) in self.components.iter().enumerate() {
             let absent = if index == ALPHA { 1.0 } else { 0.0 };
@@ -169,7 +169,7 @@ impl Codec {
         };
         let blocks = Blocks::new(info, start);
         let max = component.max();
-        // Each of these is compiled for itself.
+        // With the constants known, the compiler makes a fast loop for each of these cases.
         match (info.block_width, info.horizontal, component.numbers) {
             (1, 1, Numbers::Linear { zero, unit }) => {
                 let words = row.chunks_exact(info.block_bytes as usize);
@@ -189,9 +189,8 @@ impl Codec {
         }
     }
 
-    /// Encodes one row of a plane, which stands for one or several rows of pixels: all of the
-    /// picture that share it, but those past the picture's edge. The row begins with the block of
-    /// column `start`, a multiple of [`Self::grid`]. What is not written of a row of pixels, stays.
+    /// Encodes one row of a plane from the rows of pixels that share it. At the picture's edge there are
+    /// fewer of these. The row begins with the block of column `start`, a multiple of [`Self::grid`].
     pub(in crate::blit) fn encode(
         &self,
         plane: usize,
@@ -235,7 +234,7 @@ impl Codec {
         }
     }
 
-    /// The same where each pixel has a word of its own in the plane.
+    /// As [`Self::encode`], for planes in which each pixel has a word of its own.
     fn encode_words(&self, plane: usize, pixels: &[Pixel], bytes: usize, into: &mut [u8]) {
         let in_plane = |component: &Option<Component>| {
             component.filter(|component| component.place.plane == plane)
@@ -260,7 +259,7 @@ impl Codec {
     }
 }
 
-/// Where pixels of a row are in the blocks of a plane.
+/// Finds the pixels of a row in the blocks of a plane.
 struct Blocks {
     first: u32,
     width: u32,
@@ -268,7 +267,7 @@ struct Blocks {
 }
 
 impl Blocks {
-    /// For bytes that begin with the block of this column of the picture.
+    /// `start` is the column of the picture with whose block the bytes begin.
     fn new(info: &PlaneInfo, start: u32) -> Self {
         Self {
             first: start / info.horizontal / info.block_width,
@@ -295,7 +294,7 @@ fn bytes_mut<'a>(row: &'a mut [u8], block: usize, info: &PlaneInfo) -> Option<&'
     row.get_mut(block * bytes..)?.get_mut(..bytes)
 }
 
-/// Up to eight bytes, little-endian.
+/// The word that up to eight bytes make, little-endian.
 fn word_of(bytes: &[u8]) -> u64 {
     match *bytes {
         [a] => a.into(),
@@ -345,11 +344,11 @@ fn over_eight(bits: u32) -> f32 {
     2f32.powi(bits as i32 - 8)
 }
 
-/// From pixels of one model to those of another.
+/// How pixels of one colour model are converted to another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(in crate::blit) enum Model {
     Same,
-    /// For Cr to red, Cb to green, Cr to green, Cb to blue.
+    /// Factors of Cr in red, of Cb in green, of Cr in green, and of Cb in blue.
     ToRgb([f32; 4]),
     /// Weights of red, green and blue in luma; the spans of Cb and Cr.
     ToYcbcr([f32; 3], [f32; 2]),
@@ -387,7 +386,7 @@ impl Model {
             Self::ToYcbcr(weights, [cb, cr]) => {
                 for pixel in pixels {
                     let [red, green, blue, alpha] = *pixel;
-                    // Half floats can be past white, and YCbCr has no room there.
+                    // Half floats can be brighter than white, which YCbCr cannot encode.
                     let [red, green, blue] = [red, green, blue].map(|value| value.clamp(0.0, 1.0));
                     let y = weights[0] * red + weights[1] * green + weights[2] * blue;
                     *pixel = [y, (blue - y) / cb, (red - y) / cr, alpha];
@@ -397,8 +396,8 @@ impl Model {
     }
 }
 
-/// Names of a word's components from the highest bit to the lowest, each with its bits: `x` are
-/// bits without meaning, `X` those in place of alpha.
+/// The components of a word from the highest bit to the lowest, each with its name and its number of bits.
+/// `x` are unused bits, `X` unused bits in the place of alpha.
 type Word = &'static [(u8, u32)];
 
 /// Where the components of a format are.
@@ -414,19 +413,19 @@ fn places(fourcc: Fourcc) -> Option<[Option<Place>; 4]> {
             step,
         })
     };
-    // Two pixels in a block: the first bits of Y, Cb and Cr, and all that they have.
+    // Two pixels in a block. `y`, `cb` and `cr` are first bits; of each unit the upper `bits` are used.
     let pair = |y, cb, cr, unit: u32, bits| {
         let low = unit - bits;
         let at = |index: u32, step| place(0, index * unit + low, bits, step);
         Some([at(y, 2 * unit), at(cb, 0), at(cr, 0), None])
     };
-    // A plane of Y and one of colour differences, in units of which the upper bits are used.
+    // A plane of Y and a plane of both colour differences. Of each unit the upper `bits` are used.
     let two = |cb: u32, cr: u32, unit: u32, bits: u32| {
         let low = unit - bits;
         let at = |plane, index: u32| place(plane, index * unit + low, bits, 0);
         Some([at(0, 0), at(1, cb), at(1, cr), None])
     };
-    // The same, without gaps.
+    // The same two planes, with numbers that follow each other without gaps.
     let dense = || {
         Some([
             place(0, 0, 10, 10),

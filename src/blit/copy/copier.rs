@@ -1,6 +1,6 @@
-//! Makes copies by a strategy, on Vulkan devices of the two ends.
+//! Makes copies by a given strategy, on Vulkan devices of the two ends.
 //!
-//! What is known of strategies is not its business: it does what it is told, and says how it went.
+//! A copier does not choose strategies and remembers nothing about them: it only reports how a copy went.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use arrayvec::ArrayVec;
 
 use super::cpu::{Destination, Maps, Source};
 use super::frame::Frame;
-use super::gpu::{CopyQueue, Ends, Place, Shape, Submitted, Work};
+use super::gpu::{CopyQueue, Submitted, Work};
 use super::host::HostPicture;
+use super::place::{Ends, Place, Shape};
 use super::staging::{Memory, StagingBuffer, StagingPool};
 use crate::blit::Failure;
 use crate::blit::choose::Allowed;
@@ -26,13 +27,13 @@ use crate::vk;
 /// A copy under way.
 #[derive(Debug)]
 pub(in crate::blit) enum Running {
-    /// All of it is with the GPUs.
+    /// All steps have been submitted to GPUs.
     Submitted {
         steps: Steps,
-        /// What the first of two steps leaves the picture in.
+        /// The memory between the two steps.
         staging: Option<StagingBuffer>,
     },
-    /// The first of two steps is.
+    /// Only the first of two steps has been submitted.
     FirstStep(FirstStep),
 }
 
@@ -43,36 +44,38 @@ pub(in crate::blit) type Steps = ArrayVec<Step, 2>;
 #[derive(Clone, Copy, Debug)]
 pub(in crate::blit) struct Step {
     end: usize,
-    /// Of the queue: a device that was lost has taken its submissions with it.
+    /// The generation of the queue. If the queue was made anew since, the submission was lost with its
+    /// device.
     generation: u32,
     submitted: Submitted,
     strategy: Strategy,
 }
 
-/// A copy in two steps, of which the source's GPU is making the first.
+/// A copy in two steps, of which the source's GPU makes the first.
 #[derive(Debug)]
 pub(in crate::blit) struct FirstStep {
-    /// `None` where the CPU will take the picture from the source itself.
+    /// `None` if the CPU will take the picture from the source itself.
     step: Option<Step>,
     staging: StagingBuffer,
     strategy: Strategy,
-    /// Of the ends' queues: host memory is of their devices.
+    /// The generations of both queues: host memory belongs to their devices.
     generations: [u32; 2],
-    /// What the frame waits for was left to the GPUs, of which the second has not been told.
+    /// Whether the first step was submitted with the frame's fences, so that the second step has to wait
+    /// for them, too.
     left_to_gpus: bool,
 }
 
-/// What a copy is to wait for, as sync files.
+/// What the steps of a copy wait for, as sync files.
 #[derive(Default)]
 pub(in crate::blit) struct Waits<T> {
-    /// The GPU that makes it, or the first of two steps.
+    /// What the only step, or the first of two, waits for.
     pub(in crate::blit) first: T,
-    /// The second, besides the first. It is told of everything that it depends on, so that it waits
-    /// also where the first one's GPU has been lost, and its fence is signalled for that.
+    /// What the second step waits for besides the first step. It is given all its fences itself: if the
+    /// first step's GPU is lost, the fence of that step is signalled early.
     pub(in crate::blit) second: T,
 }
 
-/// A copy that was started, and its sync file; without one where there is none, or the copy is over.
+/// A copy that was started, and its sync file. `None` if it cannot have one, or if the copy is over.
 pub(in crate::blit) type Started = (Running, Option<SyncFile>);
 
 impl Step {
@@ -82,7 +85,7 @@ impl Step {
 }
 
 impl FirstStep {
-    /// Whether the second step is yet to wait for what the frame waits for.
+    /// Whether the second step still has to wait for the frame's fences.
     pub(in crate::blit) fn has_to_wait(&self) -> bool {
         self.left_to_gpus
     }
@@ -108,12 +111,12 @@ impl Running {
     }
 }
 
-/// The GPU of one end, whose device is made when it is needed and made anew after it was lost.
+/// The GPU of one end. Its Vulkan device is made when it is needed, and made anew after a loss.
 #[derive(Debug, Default)]
 struct End {
     queue: Option<CopyQueue>,
     generation: u32,
-    /// Why the program's device is not used any more.
+    /// Why the program's own device is not used any more.
     lost: Option<vk::Error>,
 }
 
@@ -139,11 +142,11 @@ pub(in crate::blit) struct Copier {
     input_timeout: Duration,
     /// Which of the GPUs have a queue that runs compute shaders.
     computes: [bool; 2],
-    /// Which of the GPUs give sync files, and they are wanted.
+    /// Which of the GPUs order copies by sync files: those that can, if the options ask for it.
     sync_files: [bool; 2],
-    /// Whether the destination's GPU takes those of the source's.
+    /// Whether the destination's GPU takes sync files of the source's GPU.
     sync_files_across: bool,
-    /// Devices that work was left to.
+    /// Devices that still execute work that nobody waits for any more.
     abandoned: Vec<vk::Device>,
 }
 
@@ -199,8 +202,8 @@ impl Copier {
         }
     }
 
-    /// Whether a frame by this strategy can be left to its GPUs while its fences are pending: not on a queue
-    /// of the program's, where all that the program submits would wait behind it.
+    /// Whether a frame by this strategy can be submitted while its fences are pending. Not on a queue of the
+    /// program's, where the program's own submissions would wait behind it.
     pub(in crate::blit) fn may_wait_on_gpus(&self, strategy: Strategy) -> bool {
         let is_own = |end: usize| matches!(self.sides[end].gpu, Gpu::Own(_));
         match by_one_gpu(strategy) {
@@ -238,7 +241,7 @@ impl Copier {
         }
     }
 
-    /// The device of one end, made where there is none.
+    /// The device of one end. It is made if there is none.
     pub(in crate::blit) fn device(&mut self, end: usize) -> Result<&vk::Device, Failure> {
         self.queue(end).map(|queue| queue.device())
     }
@@ -254,7 +257,7 @@ impl Copier {
         self.ends[end].queue.as_mut().ok_or(Failure::NoStrategy)
     }
 
-    /// Lets go of devices whose work has ended after all.
+    /// Drops abandoned devices whose work has ended after all.
     fn let_go_of_abandoned(&mut self) {
         self.abandoned
             .retain(|device| !device.let_go_of_unfinished());
@@ -279,12 +282,12 @@ impl Copier {
         }
     }
 
-    /// After a failure of a GPU's: a lost device is let go of, with all that was imported there.
+    /// Handles the failure of a GPU: drops a lost device with all that was imported on it.
     fn failed(&mut self, end: usize, error: vk::Error) -> Failure {
         if error.is_device_lost() {
             log::warn!("blit: {error}");
             let is_hosts = matches!(self.sides[end].gpu, Gpu::Host(_));
-            // Host memory is of the device.
+            // Host memory belongs to the device.
             self.pool
                 .retain(|strategy| strategy != Strategy::HostMemory);
             for other in [0, 1] {
@@ -299,7 +302,7 @@ impl Copier {
         Failure::Vulkan(error)
     }
 
-    /// Lets go of the memory and the imports of strategies that are not used any more.
+    /// Frees the memory and the imports of all strategies but those in `used`.
     pub(in crate::blit) fn keep_only(&mut self, used: &Allowed) {
         self.pool.retain(|strategy| used.contains(&strategy));
         let by_cpu = [Strategy::Cpu, Strategy::HostMemory];
@@ -313,7 +316,7 @@ impl Copier {
         }
     }
 
-    /// Starts a copy, after fences of which there may be some only where the strategy
+    /// Starts a copy after the fences in `after`. There may be fences only if the strategy
     /// [gives sync files](Self::gives_sync_files).
     pub(in crate::blit) fn start(
         &mut self,
@@ -346,8 +349,8 @@ impl Copier {
         }
     }
 
-    /// Hands both steps to the GPUs, of which the second waits for the first. What goes wrong after
-    /// the first leaves the second to be taken later.
+    /// Submits both steps, of which the second waits for the first on the GPU. If the second cannot be
+    /// submitted, it is left to be taken later.
     fn start_both_steps(
         &mut self,
         frame: &Frame,
@@ -399,15 +402,15 @@ impl Copier {
         }
     }
 
-    /// Waits for a frame that GPUs are making. Where that fails, the frame is still to be made.
+    /// Waits for a frame that GPUs are making. After an error the frame is still to be made.
     ///
-    /// Waits as [`CopyQueue::wait`] does: what is being executed cannot be called back, and would write
-    /// to the destination when somebody else has it. A GPU that hangs is reset by its kernel
-    /// driver long before the deadline, and lost then.
+    /// Waits as long as [`CopyQueue::wait`] does. A submission cannot be called back, and must not write to
+    /// the destination after others use it. If a GPU hangs, its kernel driver resets it long before the
+    /// deadline, and the device is lost.
     pub(in crate::blit) fn finish(&mut self, steps: &[Step]) -> Result<(), Failure> {
         let mut done = Ok(());
         for step in steps {
-            // All of them, whatever becomes of one.
+            // All steps are waited for, also if one fails.
             done = done.and(self.finish_step(step));
         }
         done
@@ -424,7 +427,7 @@ impl Copier {
         went.map_err(|error| self.failed(step.end, error))
     }
 
-    /// As [`Self::finish`], not beyond the deadline: `None` if it is not done by then, and is to be
+    /// As [`Self::finish`], until the deadline at most. `None` if the frame is not done by then; it has to be
     /// waited for again.
     pub(in crate::blit) fn finish_until(
         &mut self,
@@ -455,8 +458,8 @@ impl Copier {
         })
     }
 
-    /// Leaves to itself what GPUs should have made long ago, with their queues, which hold back all that
-    /// comes after it.
+    /// Gives up a frame that GPUs should have made long ago, and with it their queues, on which nothing else
+    /// would be executed.
     pub(in crate::blit) fn abandon(&mut self, steps: &[Step]) -> Failure {
         let mut failure = Failure::NoStrategy;
         for step in steps {
@@ -474,7 +477,7 @@ impl Copier {
         failure
     }
 
-    /// Orders copies by sync files no more.
+    /// Stops ordering copies by sync files.
     pub(in crate::blit) fn without_sync_files(&mut self) {
         (self.sync_files, self.sync_files_across) = ([false; 2], false);
     }
@@ -489,13 +492,13 @@ impl Copier {
         })
     }
 
-    /// Keeps the memory of a frame that was finished for others.
+    /// Keeps the staging memory of a finished frame for later ones.
     pub(in crate::blit) fn put_back(&mut self, staging: StagingBuffer) {
         self.pool.put(staging);
     }
 
-    /// Waits for the first step of a frame and takes the second; waits as [`Self::finish`] does.
-    /// Where that fails, the frame is still to be made.
+    /// Waits for the first step of a frame and takes the second. Waits as [`Self::finish`] does. After an
+    /// error the frame is still to be made.
     pub(in crate::blit) fn take_second_step(
         &mut self,
         frame: &Frame,
@@ -519,25 +522,25 @@ impl Copier {
         if let Some(place) = staging.second() {
             let [_, to] = frame.ends([Shape::Either; 2]);
             let work = match &staging.memory {
-                // The CPU has made the destination's pixels.
+                // The CPU has converted the pixels already.
                 Memory::Host(_) => Work::plain(&rects),
                 Memory::Shared(_) => Work::of(frame),
             };
             let second = self.submit(1, strategy, [place, to], work)?;
             self.finish(&[second])?;
         }
-        // After a failure it is made anew.
+        // Not put back after a failure: it is made anew then.
         self.put_back(staging);
         Ok(())
     }
 
-    /// Waits for what is being executed of a frame that is going to be made in another way.
+    /// Waits for the steps that GPUs still execute of a frame that is going to be made in another way.
     pub(in crate::blit) fn give_up(&mut self, running: Running) {
         let steps = match running {
             Running::Submitted { steps, .. } => steps,
             Running::FirstStep(first) => first.step.into_iter().collect(),
         };
-        // Whether it worked does not matter.
+        // It does not matter whether they succeed.
         let _ = self.finish(&steps);
     }
 
@@ -564,7 +567,7 @@ impl Copier {
         }
     }
 
-    /// Makes a copy so many times, as many at once as GPUs take.
+    /// Makes a copy several times, with as many under way at once as the GPUs take.
     pub(in crate::blit) fn run_many(
         &mut self,
         frame: &Frame,
@@ -590,11 +593,11 @@ impl Copier {
                 break;
             }
         }
-        // All of them, whatever becomes of one.
+        // All are waited for, also if one has failed.
         self.finish(&under_way).and(done)
     }
 
-    /// Has one end's GPU copy between places of its own, and waits for it.
+    /// Has the GPU of one end copy from one place to another, and waits for it.
     pub(in crate::blit) fn run_by(
         &mut self,
         end: usize,
@@ -653,7 +656,7 @@ impl Copier {
         StagingBuffer::new(strategy, frame, &self.sides, devices)
     }
 
-    /// The source's GPU brings the picture to memory in between.
+    /// Starts the first step, in which the source's GPU copies the picture to staging memory.
     fn start_first_step(
         &mut self,
         frame: &Frame,
@@ -674,7 +677,7 @@ impl Copier {
         })
     }
 
-    /// The rectangles of the source that the first of two steps brings.
+    /// The rectangles of the source that the first of two steps copies.
     fn for_first(&mut self, frame: &Frame) -> Result<Rects, Failure> {
         match frame.is_resampled() {
             true => Ok(frame.source_rects()),
@@ -682,7 +685,7 @@ impl Copier {
         }
     }
 
-    /// The rectangles for a copy in two steps: the first brings all that the second takes.
+    /// The rectangles for both steps of a copy, so that the first copies all that the second reads.
     fn for_both(&mut self, frame: &Frame) -> Result<Rects, Failure> {
         if !self.has_gpu(1) {
             return Ok(frame.rects.clone());
@@ -691,7 +694,8 @@ impl Copier {
         Ok(second.snapped(&frame.rects, frame.destination.desc()))
     }
 
-    /// From one GPU's host memory to the other's. An end without a GPU is mapped.
+    /// Copies by the CPU from one GPU's host memory to the other's. The buffer of an end without a GPU is
+    /// mapped.
     fn copy_between(
         &mut self,
         frame: &Frame,
@@ -703,7 +707,7 @@ impl Copier {
             None => Source::Buffer(&frame.source),
         };
         let destination = match taken {
-            // Nobody else has it between frames: they are finished.
+            // Nobody else refers to it: the frames that used it are finished.
             Some(host) => Destination::Host(Arc::get_mut(host).ok_or(Failure::NoStrategy)?),
             None => Destination::Buffer(&frame.destination),
         };
@@ -717,8 +721,8 @@ fn own_device(physical: &vk::PhysicalDevice, queue: vk::QueueWish) -> Result<vk:
     vk::Device::with_queue_wish(physical, queue).map_err(Failure::Vulkan)
 }
 
-/// Whether both ends have the same physical device or the same device. A CPU that takes the part of the
-/// GPUs of two DRM devices is two.
+/// Whether both ends have the same physical device or the same Vulkan device. A software device at both ends
+/// counts as two, since it stands for the GPUs of two DRM devices.
 fn is_one_gpu([a, b]: &[BlitDevice; 2]) -> bool {
     match (&a.gpu, &b.gpu) {
         (Gpu::Host(a), Gpu::Host(b)) => a.is(b),
@@ -752,10 +756,10 @@ fn gives_sync_files(side: &BlitDevice, wanted: SyncFiles) -> bool {
     }
 }
 
-/// A sync file, `None` for what is done already.
+/// An exported sync file. `None` if the work is done already.
 type Export = Result<Option<OwnedFd>, vk::Error>;
 
-/// The sync file of a copy, and what it is when it cannot be had: it is being executed all the same.
+/// The sync file of a copy. `None` if it cannot be had: the copy is executed all the same.
 fn kept(strategy: Strategy, file: Export) -> Option<SyncFile> {
     let file = file.unwrap_or_else(|error| {
         log::warn!("blit by {strategy}, without its sync file: {error}");
@@ -764,7 +768,7 @@ fn kept(strategy: Strategy, file: Export) -> Option<SyncFile> {
     file.and_then(|file| SyncFile::new(file).ok())
 }
 
-/// One to give away and one to keep.
+/// Two of one sync file: one to give away and one to keep.
 fn dup(file: Export) -> Result<(Option<OwnedFd>, Option<SyncFile>), Failure> {
     let Some(file) = file.map_err(Failure::Vulkan)? else {
         return Ok((None, None));
@@ -778,8 +782,8 @@ fn dup(file: Export) -> Result<(Option<OwnedFd>, Option<SyncFile>), Failure> {
     Ok((Some(file), SyncFile::new(dup).ok()))
 }
 
-/// Signalled when both steps are, with the error of either. Without the second one's there is none
-/// for the whole.
+/// A sync file that is signalled when both steps are done, with the error of either. `None` if the second
+/// step has none.
 fn of_both(first: Option<SyncFile>, second: Option<SyncFile>) -> Option<SyncFile> {
     let second = second?;
     match first {
@@ -788,7 +792,8 @@ fn of_both(first: Option<SyncFile>, second: Option<SyncFile>) -> Option<SyncFile
     }
 }
 
-/// Which end's GPU makes the copy, where one does by itself, and what it imports.
+/// For a strategy by which one GPU makes the copy alone: the end of this GPU, and what it imports the
+/// buffers as.
 pub(in crate::blit) fn by_one_gpu(strategy: Strategy) -> Option<(usize, [Shape; 2])> {
     use Shape::{Bytes, Either, Image};
     match strategy {

@@ -1,4 +1,4 @@
-//! Copies by the CPU: through mappings, and host memory of GPUs.
+//! Copies by the CPU, between mapped buffers and host memory of GPUs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -30,12 +30,12 @@ pub(in crate::blit) enum Destination<'a> {
     Host(&'a mut HostPicture),
 }
 
-/// The mappings of buffers, each kept until its buffer goes: one for each dma-buf of it.
+/// The mappings of buffers, one for each dma-buf. Each is kept until its buffer is dropped.
 #[derive(Debug)]
 pub(in crate::blit) struct Maps {
     of: Mapped,
     threads: Threads,
-    /// Kept for their memory.
+    /// Kept from copy to copy, so that they allocate nothing.
     row: Vec<u8>,
     scratch: Scratch,
 }
@@ -52,11 +52,11 @@ impl Maps {
         }
     }
 
-    /// Copies, with the formats' conversion. Waits for devices that have left a fence.
+    /// Copies, and converts if the formats differ. Waits for the fences in the dma-bufs.
     ///
-    /// The rectangles are in the destination. With a scaling, what is outside of its destination's box
-    /// is not written; without, both pictures are of one size. `encoding` is that of both ends,
-    /// where only one is YCbCr.
+    /// The rectangles are in the destination. With a scaling, nothing outside of its destination box is
+    /// written. Without, both pictures are of one size. `encoding` is used if one end is YCbCr and the other
+    /// is not.
     pub(in crate::blit) fn copy(
         &mut self,
         source: Source<'_>,
@@ -88,13 +88,13 @@ impl Maps {
     }
 }
 
-/// A copy starts once the buffers' fences are signalled. This is for what devices begin to do after
-/// that.
+/// How long to wait for fences in the dma-bufs. The copy has waited for them before, so only work that
+/// devices have begun since is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 type Guards<'a> = arrayvec::ArrayVec<MappingGuard<'a>, MAX_PLANES>;
 
-/// Does something with what can be read, and where its rows are.
+/// Calls `work` with the bytes that can be read, and the picture that says where its rows are.
 fn reading<R>(
     mapped: &Mapped,
     source: Source<'_>,
@@ -116,7 +116,7 @@ fn reading<R>(
     }
 }
 
-/// As [`reading`], and says whether devices will see what was written.
+/// As [`reading`], for bytes to write. An error if devices may not see what was written.
 fn writing<R>(
     mapped: &Mapped,
     destination: Destination<'_>,
@@ -145,7 +145,7 @@ fn writing<R>(
 
 fn maps_of(mapped: &Mapped, buffer: &DmaBuf) -> Result<Arc<Mutex<Vec<Mapping>>>, Failure> {
     let found = mapped.get_or_make(buffer, || {
-        // What was exported without DRM_RDWR can be read all the same.
+        // A dma-buf that was exported without DRM_RDWR can still be read.
         let map = |object| match Mapping::of_object(buffer, object) {
             Err(sync::Error::Map {
                 errno: Errno::EACCES,
@@ -170,7 +170,7 @@ fn begin(maps: &mut [Mapping], access: Access) -> Result<Guards<'_>, Failure> {
     guards.collect::<Result<_, _>>().map_err(Failure::Cpu)
 }
 
-/// Ends accesses, and says whether devices will see what was written.
+/// Ends accesses. An error if devices may not see what was written.
 fn end(guards: Guards<'_>) -> Result<(), Failure> {
     let ended = guards.into_iter().map(MappingGuard::end);
     ended.collect::<Result<(), _>>().map_err(Failure::Cpu)

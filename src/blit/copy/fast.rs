@@ -1,10 +1,10 @@
 //! Conversions of unscaled rows in integers, for the formats that screens and video decoders use
-//! most. Pure. Each gives what [`Codec`] gives, at most one number off where a value lies in the
-//! middle of two.
+//! most. Pure. Each gives the same as [`Codec`], except that a value in the middle of two numbers may be
+//! rounded to the other one.
 
 use crate::blit::copy::convert::{Codec, Component, Model, Numbers};
 
-/// One row of the picture: its bytes in each plane.
+/// The bytes of one row of the picture in each plane.
 pub(super) type PlaneRows = Vec<Vec<u8>>;
 
 /// A conversion of whole rows.
@@ -44,10 +44,11 @@ impl Fast {
     }
 }
 
-/// Most numbers of a component in [`Words`].
+/// The most numbers that a component of [`Words`] can have.
 const NUMBERS: usize = 1 << 10;
 
-/// From one word a pixel, of components of up to ten bits, to another of up to four bytes.
+/// Converts pixels of one word each. The source's components have up to ten bits, and the destination's word
+/// up to four bytes.
 #[derive(Debug)]
 pub(in crate::blit) struct Words {
     bytes: (u32, u32),
@@ -55,11 +56,11 @@ pub(in crate::blit) struct Words {
     components: [(u32, usize); 4],
     /// What each number of a component adds to the destination's word.
     tables: [[u32; NUMBERS]; 4],
-    /// What all words have.
+    /// Bits that are set in every word of the destination.
     set: u32,
 }
 
-/// The one word of a pixel, if a format has that.
+/// The bytes of a pixel's word, if the format has one word for each pixel.
 fn word_bytes(codec: &Codec) -> Option<u32> {
     match codec.planes() {
         [plane] if plane.block_width == 1 => Some(plane.block_bytes),
@@ -139,17 +140,17 @@ impl Words {
     }
 }
 
-/// Bits after the point.
+/// Bits after the binary point in the tables.
 const POINT: u32 = 20;
 
 fn fixed(value: f32) -> i32 {
     (f64::from(value) * f64::from(1 << POINT)).round() as i32
 }
 
-/// Where the bytes of Cb and Cr are: their plane, the first one, and from one to the next.
+/// Where the bytes of Cb and of Cr are: the plane, the first byte, and the distance from one to the next.
 type Differences = [(usize, usize, usize); 2];
 
-/// Planes of eight bits, of which the first has nothing but luma.
+/// Where the colour differences are, if all components have eight bits and the first plane has only luma.
 fn planes_of_bytes(codec: &Codec) -> Option<Differences> {
     let luma = codec.component(0)?;
     let is_luma = codec.planes().len() > 1
@@ -168,8 +169,8 @@ fn planes_of_bytes(codec: &Codec) -> Option<Differences> {
     Some([difference(1)?, difference(2)?])
 }
 
-/// Words of four components of eight bits, from the highest bit: with the numbers of shifts known,
-/// rows take half the time.
+/// The order of four components of eight bits in a word, from the highest bit. With constant shifts, rows
+/// take half the time.
 #[derive(Clone, Copy, Debug)]
 enum Order {
     Rgb,
@@ -193,23 +194,23 @@ fn order(codec: &Codec) -> Option<Order> {
     }
 }
 
-/// From planes of eight bits to words of RGB of eight bits.
+/// Converts planes of eight bits to words of RGB of eight bits.
 #[derive(Debug)]
 pub(in crate::blit) struct ToWords {
     across: usize,
     differences: Differences,
     order: Order,
     set: u32,
-    /// Factor of the number of luma, and what is added.
+    /// The factor of luma's number, and the constant that is added.
     luma: [f32; 2],
-    /// Factors of the numbers of Cb and Cr in each colour, and what is added.
+    /// For each colour, the factors of the numbers of Cb and Cr, and the constant that is added.
     red: [f32; 3],
     green: [f32; 3],
     blue: [f32; 3],
 }
 
-/// Pixels that are converted at a time: several vectors, and as many as all subsampled formats
-/// share.
+/// How many pixels are converted at a time: several SIMD vectors, and a multiple of the pixels that share
+/// colours in any subsampled format.
 const CHUNK: usize = 32;
 
 impl ToWords {
@@ -261,7 +262,7 @@ impl ToWords {
         let step = self.differences[0].2;
         let words = into.as_chunks_mut::<4>().0.chunks_mut(CHUNK);
         for (((luma, cb), cr), into) in rows[0].chunks(CHUNK).zip(cb).zip(cr).zip(words) {
-            // Arrays of a known length are computed in vectors.
+            // The compiler uses SIMD for arrays of a known length.
             let mut numbers = [[0.0; CHUNK]; 3];
             for (number, &luma) in numbers[0].iter_mut().zip(luma) {
                 *number = f32::from(luma);
@@ -285,8 +286,8 @@ impl ToWords {
         &self,
         [luma, cb, cr]: &[[f32; CHUNK]; 3],
     ) -> [u32; CHUNK] {
-        // From 2^23 on, the last bit of an f32 is 1: the addition rounds, and leaves the number in the
-        // lowest bits.
+        // From 2^23 on, the last bit of an f32 stands for 1. So this addition rounds to an integer, and
+        // leaves it in the lowest bits.
         const ROUND: f32 = (1 << 23) as f32;
         let [unit, zero] = self.luma;
         std::array::from_fn(|at| {
@@ -303,19 +304,19 @@ impl ToWords {
     }
 }
 
-/// From words of RGB of eight bits to planes of eight bits.
+/// Converts words of RGB of eight bits to planes of eight bits.
 #[derive(Debug)]
 pub(in crate::blit) struct FromWords {
     across: usize,
     down: usize,
     differences: Differences,
     order: Order,
-    /// Factors of red, green and blue, and what is added.
+    /// The factors of red, green and blue, and the constant that is added.
     luma: [i32; 4],
-    /// The same for the sum of as many pixels as share a difference.
+    /// The same for the sum of the pixels that share a colour difference.
     cb: [i32; 4],
     cr: [i32; 4],
-    /// Bits after the point in these two.
+    /// Bits after the binary point in `cb` and `cr`.
     point: u32,
 }
 
@@ -324,7 +325,7 @@ impl FromWords {
         let differences = planes_of_bytes(to)?;
         let order = order(from)?;
         let (across, down) = to.shared();
-        // Sums of more would overflow.
+        // The sums of more pixels would overflow.
         if across > 2 || down > 2 {
             return None;
         }
@@ -375,7 +376,8 @@ impl FromWords {
         let (Some(first), Some(last)) = (rows.first(), rows.last()) else {
             return;
         };
-        // At the picture's edge there are fewer, which count as often as all.
+        // At the picture's edge a group may have fewer pixels. Its last one counts for those that are
+        // missing.
         let [upper, lower] = match self.down {
             1 => [&first[0][..], &[]],
             _ => [&first[0][..], &last[0][..]],
@@ -437,8 +439,7 @@ mod tests {
         },
     ];
 
-    /// The largest difference between what both make of rows of pixels, by numbers of the
-    /// destination's components.
+    /// The largest difference between the numbers that the fast and the exact conversion give.
     fn difference(from: Fourcc, to: Fourcc, encoding: YcbcrEncoding, size: (u32, u32)) -> u32 {
         let codec = |fourcc| Codec::new(fourcc, encoding).unwrap();
         let (from, to) = (codec(from), codec(to));

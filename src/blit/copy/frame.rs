@@ -1,22 +1,22 @@
-//! What is to be copied.
+//! A frame: two buffers, and what of the one is to be copied to the other.
 
 use super::pixels::{Relation, relation};
-use crate::blit::copy::gpu::{Ends, Place, Shape};
 use crate::blit::copy::method::grid;
+use crate::blit::copy::place::{Ends, Place, Shape};
 use crate::blit::damage::{Rect, Rects, snap};
 use crate::blit::{Scaling, YcbcrEncoding};
 use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, PlaneObject};
 
-/// A frame.
+/// A picture to copy.
 #[derive(Clone, Debug)]
 pub(in crate::blit) struct Frame {
     pub(in crate::blit) source: DmaBuf,
     pub(in crate::blit) destination: DmaBuf,
-    /// Of the destination.
+    /// The rectangles of the destination that are to be written.
     pub(in crate::blit) rects: Rects,
-    /// Where sizes or places differ, or the picture is turned.
+    /// Set if sizes or places differ, or if the picture is turned.
     pub(in crate::blit) scaling: Option<Scaling>,
-    /// What the numbers of a YCbCr format mean, where one is converted.
+    /// What the numbers of a YCbCr format mean, if one is converted.
     pub(in crate::blit) encoding: YcbcrEncoding,
 }
 
@@ -31,7 +31,7 @@ impl Frame {
         }
     }
 
-    /// From the one buffer to the other.
+    /// Both buffers as ends of a copy, imported as these shapes.
     pub(in crate::blit) fn ends(&self, [from, to]: [Shape; 2]) -> Ends<'_> {
         [
             Place::Buffer(&self.source, from),
@@ -39,18 +39,18 @@ impl Frame {
         ]
     }
 
-    /// Of source and destination.
+    /// The layouts of source and destination.
     pub(in crate::blit) fn layouts(&self) -> [BufferDesc; 2] {
         [&self.source, &self.destination].map(|buffer| *buffer.desc())
     }
 
-    /// Whether pixels are not copied one by one, as they are or in another order.
+    /// Whether pixels are scaled, turned or converted, and not just copied or rearranged.
     pub(in crate::blit) fn is_resampled(&self) -> bool {
         let formats = (self.source.fourcc(), self.destination.fourcc());
         self.scaling.is_some() || relation(formats.0, formats.1) == Relation::Converted
     }
 
-    /// The part of the source that the first of two steps has to bring.
+    /// The part of the source that the first of two steps has to copy.
     pub(in crate::blit) fn source_rects(&self) -> Rects {
         match self.is_resampled() {
             true => shown(self.source.desc(), self.scaling.as_ref()),
@@ -58,7 +58,7 @@ impl Frame {
         }
     }
 
-    /// Whether one must not be copied while the other is: what one writes, the other reads or writes.
+    /// Whether two frames must not be copied at the same time: one writes what the other reads or writes.
     pub(in crate::blit) fn conflicts(&self, other: &Frame) -> bool {
         let writes_into = |buffer: &DmaBuf, other: &Frame| {
             shares_memory(buffer, &other.source) || shares_memory(buffer, &other.destination)
@@ -66,12 +66,12 @@ impl Frame {
         writes_into(&self.destination, other) || shares_memory(&self.source, &other.destination)
     }
 
-    /// Whether it writes what the other one reads.
+    /// Whether this frame writes what the other one reads.
     pub(in crate::blit) fn feeds(&self, other: &Frame) -> bool {
         shares_memory(&self.destination, &other.source)
     }
 
-    /// Bytes that are copied: of the first plane, which stands for all.
+    /// How many bytes of the first plane are copied, as a measure for all planes.
     pub(in crate::blit) fn bytes(&self) -> u64 {
         let pixel = FormatInfo::of(self.destination.fourcc());
         let bytes = pixel.map_or(4, |info| u64::from(info.planes[0].block_bytes));
@@ -79,8 +79,8 @@ impl Frame {
     }
 }
 
-/// The part of a source from which pixels are made, in whole blocks of its format. Pixels beside a
-/// rectangle count, too.
+/// The part of a source that is shown, in whole blocks of its format, and with the pixels beside it that
+/// filters read.
 pub(super) fn shown(source: &BufferDesc, scaling: Option<&Scaling>) -> Rects {
     let size = (source.width, source.height);
     let part = scaling.map_or(Rect::whole(size.0, size.1), |scaling| scaling.source);

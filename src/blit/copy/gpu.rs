@@ -7,76 +7,47 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use ash::vk;
 
+use super::place::{Ends, Place, Shape};
 use super::record::{Form, Recorder, Way, way};
 use super::shader::{Scratch, Shader};
 use crate::blit::copy::host::HostPicture;
 pub(in crate::blit) use crate::blit::copy::record::Work;
-use crate::blit::copy::regions::Picture;
 use crate::blit::damage::{Rects, snap};
-use crate::buffer::{BufferDesc, DmaBuf, Modifier, PerBuffer, Refusal};
+use crate::buffer::{BufferDesc, Modifier, PerBuffer, Refusal};
 use crate::vk::{
     Buffer, Commands, DEADLINE, Device, Error, Image, Transfer, Use, acquire, release,
 };
 
-/// The shortest wait for a GPU at a time.
+/// How long one wait for the GPU lasts at most.
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// What a buffer is imported as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::blit) enum Shape {
-    Image,
-    Bytes,
-    /// An image or, where that is refused, bytes.
-    Either,
-}
-
-/// One end of a copy.
-#[derive(Clone, Copy)]
-pub(in crate::blit) enum Place<'a> {
-    Buffer(&'a DmaBuf, Shape),
-    /// Memory of the GPU's own device.
-    Host(&'a Arc<HostPicture>),
-}
-
-impl<'a> Place<'a> {
-    fn picture(self) -> Picture<'a> {
-        match self {
-            Self::Buffer(buffer, _) => buffer.into(),
-            Self::Host(host) => host.picture(),
-        }
-    }
-}
-
-/// From where to where.
-pub(in crate::blit) type Ends<'a> = [Place<'a>; 2];
-
-/// A GPU that takes part, with all it keeps from frame to frame.
+/// A queue of a GPU that copies, with all that it keeps from frame to frame.
 ///
-/// Images and buffers live as long as the buffers they are of, so that a frame imports nothing.
-/// What is being executed is kept by its slot, whatever becomes of its buffers.
+/// Images and buffers live as long as the dma-bufs that they were imported from, so that a frame imports
+/// nothing. A command slot keeps what its submission uses until it is done, even if the buffers are dropped.
 #[derive(Debug)]
 pub(in crate::blit) struct CopyQueue {
     device: Device,
     slots: Vec<CommandSlot>,
-    /// Used in turn.
+    /// The index of the next slot. Slots are used in turn.
     next: usize,
     images: [PerBuffer<Arc<Image>, Error>; 2],
     bytes: [PerBuffer<Buffer, Error>; 2],
-    /// What the queue can copy parts of (`minImageTransferGranularity`).
+    /// The grid on which the queue copies parts of images (`minImageTransferGranularity`).
     grid: (u32, u32),
-    /// What else it can do.
+    /// What else the queue can do.
     queue: vk::QueueFlags,
-    /// Kept for its memory.
+    /// Kept from frame to frame, so that it allocates nothing.
     rows: Vec<vk::BufferCopy>,
     shader: Shader,
 }
 
 #[derive(Debug)]
 struct CommandSlot {
-    /// Before what it uses: fields are dropped in order.
+    /// Declared before what the commands use: fields are dropped in order.
     commands: Commands,
     used: Option<[Imported; 2]>,
-    /// Of the last picture that the shader made, kept for the next.
+    /// The memory of the last picture that the shader made, kept for the next one.
     scratch: Option<Scratch>,
 }
 
@@ -84,12 +55,12 @@ struct CommandSlot {
 enum Imported {
     Image(Arc<Image>),
     Bytes(Arc<Buffer>),
-    /// Its own, rather.
+    /// Not imported: host memory of the device.
     Host(Arc<HostPicture>),
 }
 
 impl Imported {
-    /// What it takes to use it, where it is the outside world's.
+    /// The ownership transfer that it needs, if others use it, too.
     fn transfer(&self, used: Use) -> Option<Transfer<'_>> {
         match self {
             Self::Image(image) => Some(Transfer::image(image, used)),
@@ -107,7 +78,7 @@ impl Imported {
     }
 }
 
-/// A copy being executed: the slot it is in.
+/// A copy that was submitted, by the index of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::blit) struct Submitted(usize);
 
@@ -140,8 +111,8 @@ impl CopyQueue {
         &self.device
     }
 
-    /// Lets go of what was imported and of scratch memory, but for what is being executed. It is imported
-    /// and made again when it is needed.
+    /// Drops imports and scratch memory, except what submissions still use. They are made again when they
+    /// are needed.
     pub(in crate::blit) fn forget_imports(&mut self) {
         self.images = [PerBuffer::new(), PerBuffer::new()];
         self.bytes = [PerBuffer::new(), PerBuffer::new()];
@@ -152,15 +123,14 @@ impl CopyQueue {
         }
     }
 
-    /// Starts a copy, with source and destination imported as said. [`Error::Busy`] while all
-    /// slots are being executed.
+    /// Submits a copy between these ends. [`Error::Busy`] while all slots are in use.
     pub(in crate::blit) fn submit(
         &mut self,
         ends: Ends<'_>,
         work: Work<'_>,
     ) -> Result<Submitted, Error> {
         let index = self.record(ends, work)?;
-        // SAFETY: recorded, and what it uses is the slot's.
+        // SAFETY: the commands were recorded, and the slot keeps what they use.
         let submitted = unsafe { self.slots[index].commands.submit() };
         self.submitted(index, submitted)
     }
@@ -174,8 +144,8 @@ impl CopyQueue {
         Ok(Submitted(index))
     }
 
-    /// As [`Self::submit`], to be executed after these sync files; with the copy's own one, `None`
-    /// where it is done already. Where that cannot be had, it is being executed all the same.
+    /// As [`Self::submit`], to be executed after these sync files. Gives the copy's own sync file, `None` if
+    /// the copy is done already. If the file cannot be had, the copy is executed all the same.
     pub(in crate::blit) fn submit_after(
         &mut self,
         ends: Ends<'_>,
@@ -191,7 +161,7 @@ impl CopyQueue {
         Ok((submitted, file))
     }
 
-    /// The rectangles, enlarged to what the queue can copy.
+    /// The rectangles, enlarged to the grid on which the queue copies.
     pub(in crate::blit) fn snapped(&self, rects: &Rects, layout: &BufferDesc) -> Rects {
         snap(
             rects.iter().copied(),
@@ -200,7 +170,7 @@ impl CopyQueue {
         )
     }
 
-    /// Records a copy into the next slot, whose index it gives.
+    /// Records a copy into the next slot. Gives the slot's index.
     fn record(&mut self, ends: Ends<'_>, work: Work<'_>) -> Result<usize, Error> {
         let Work { rects, .. } = work;
         let source = self.imported(ends[0], Use::Source)?;
@@ -268,12 +238,13 @@ impl CopyQueue {
         }
         drop(both);
         recorded?;
-        // What the slot had before is done.
+        // Drops what the slot's last copy used, which is done.
         slot.used = Some([source, destination]);
         Ok(index)
     }
 
-    /// Scratch memory of a copy that is done: with one copy at a time there is no more than one.
+    /// The scratch memory of a copy that is done, if there is any. So if copies come one at a time, one
+    /// scratch memory suffices.
     fn spare_scratch(&mut self) -> Option<Scratch> {
         self.slots.iter_mut().find_map(|slot| {
             let is_spare = slot.scratch.is_some() && matches!(slot.commands.is_done(), Ok(true));
@@ -287,9 +258,9 @@ impl CopyQueue {
         kept.map(Scratch::bytes).sum()
     }
 
-    /// Waits for a copy until it is done, at most for the patience and [`DEADLINE`] together: the
-    /// patience is for what the copy itself waits for. Until then whatever fails passes, but a lost
-    /// device executes nothing any more.
+    /// Waits for a copy, at most for the patience and [`DEADLINE`] together. The patience is for the fences
+    /// that the copy itself waits for. Until then, errors of a wait count as transient, unless the device is
+    /// lost, on which nothing is executed any more.
     ///
     /// [`Error::Hung`] after that: the copy is left to itself, with what it uses.
     pub(in crate::blit) fn wait(
@@ -312,7 +283,7 @@ impl CopyQueue {
                     };
                     let fresh = Commands::new(&self.device)?;
                     std::mem::replace(&mut slot.commands, fresh).abandon(&hung);
-                    // Not for the slot's next copy: it goes with the rest.
+                    // The hung copy still uses it, so the slot's next copy must not.
                     slot.scratch = None;
                     break Err(hung);
                 }
@@ -323,12 +294,12 @@ impl CopyQueue {
                 Ok(()) => break Ok(()),
             }
         };
-        // A blitter that has nothing to do keeps no memory.
+        // A blitter without copies under way keeps no buffers alive.
         slot.used = None;
         done
     }
 
-    /// Leaves all that is being executed to itself, with what it uses.
+    /// Leaves all submissions to themselves, with what they use.
     pub(in crate::blit) fn abandon(self, patience: Duration) -> Error {
         let hung = Error::Hung {
             device: self.device.physical().name().to_owned(),
@@ -340,8 +311,8 @@ impl CopyQueue {
         hung
     }
 
-    /// As [`Self::wait`], not longer than so: `None` if it is not done by then, and is to be waited for
-    /// again.
+    /// As [`Self::wait`], at most for this time. `None` if the copy is not done by then; it has to be waited
+    /// for again.
     pub(in crate::blit) fn wait_in(
         &mut self,
         submitted: Submitted,
@@ -403,8 +374,8 @@ impl CopyQueue {
     }
 }
 
-/// The steps in which the queue family copies parts of images. All graphics and compute families
-/// have (1, 1) (VkQueueFamilyProperties); (0, 0) is a family that copies whole images only.
+/// The grid on which a queue family copies parts of images. It is (1, 1) for all graphics and compute
+/// families (VkQueueFamilyProperties). A family with (0, 0) copies whole images only.
 fn granularity(family: &vk::QueueFamilyProperties) -> (u32, u32) {
     let grid = family.min_image_transfer_granularity;
     match (grid.width, grid.height) {

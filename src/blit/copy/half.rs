@@ -7,7 +7,7 @@ pub(super) fn from_half(half: u16) -> f32 {
     let fraction = u32::from(half) & 0x3ff;
     let bits = match (exponent, fraction) {
         (0, 0) => 0,
-        // Subnormal: so many times 2^-24.
+        // Subnormal: a multiple of 2^-24.
         (0, _) => (fraction as f32 * 2f32.powi(-24)).to_bits(),
         (0x1f, _) => 0xff << 23 | fraction << 13,
         _ => (exponent + 127 - 15) << 23 | fraction << 13,
@@ -15,7 +15,7 @@ pub(super) fn from_half(half: u16) -> f32 {
     f32::from_bits(sign | bits)
 }
 
-/// The nearest half float; of two, the even one. Too large values become infinite.
+/// The nearest half float. Of two that are equally near, the even one. Too large values become infinite.
 pub(super) fn to_half(value: f32) -> u16 {
     let bits = value.to_bits();
     let sign = (bits >> 16 & 0x8000) as u16;
@@ -23,7 +23,7 @@ pub(super) fn to_half(value: f32) -> u16 {
     if magnitude > 0xff << 23 {
         return sign | 0x7e00;
     }
-    // 65520 is the first that is rounded to infinity.
+    // 65520 is the smallest number that is rounded to infinity.
     if magnitude >= 65520f32.to_bits() {
         return sign | 0x7c00;
     }

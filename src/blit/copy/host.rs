@@ -1,5 +1,4 @@
-//! Pictures in host memory: where a GPU gets them from, or brings them to, without sharing memory
-//! with anybody but the CPU.
+//! Pictures in host memory, which one GPU and the CPU share with nobody else.
 
 use arrayvec::ArrayVec;
 use ash::vk;
@@ -8,12 +7,12 @@ use crate::blit::copy::regions::Picture;
 use crate::buffer::{BufferDesc, FormatInfo, MAX_PLANES, Modifier, Plane};
 use crate::vk::{Device, Error, Staging};
 
-/// Rows and planes begin at multiples of so many blocks: of whole pixels, and of four bytes at
-/// least, as copies between buffers and images need it (VUID-vkCmdCopyBufferToImage-dstImage-07975,
-/// -commandBuffer-07737).
+/// Rows and planes begin at multiples of this many blocks. So they begin with whole pixels and at multiples
+/// of four bytes, as copies between buffers and images require
+/// (VUID-vkCmdCopyBufferToImage-dstImage-07975, -commandBuffer-07737).
 const BLOCKS: u32 = 16;
 
-/// A picture in memory of one Vulkan device's, which the CPU sees.
+/// A picture in memory of one Vulkan device that the CPU has mapped.
 #[derive(Debug)]
 pub(in crate::blit) struct HostPicture {
     layout: BufferDesc,
@@ -24,12 +23,12 @@ pub(in crate::blit) struct HostPicture {
 pub(super) type Planes = ArrayVec<Plane, MAX_PLANES>;
 
 impl HostPicture {
-    /// For a GPU to write and the CPU to read.
+    /// Memory that a GPU writes and the CPU reads.
     pub(in crate::blit) fn download(device: &Device, layout: &BufferDesc) -> Result<Self, Error> {
         Self::new(layout, |size| Staging::download(device, size))
     }
 
-    /// For the CPU to write and a GPU to read.
+    /// Memory that the CPU writes and a GPU reads.
     pub(in crate::blit) fn upload(device: &Device, layout: &BufferDesc) -> Result<Self, Error> {
         Self::new(layout, |size| Staging::upload(device, size))
     }
@@ -65,12 +64,12 @@ impl HostPicture {
         self.memory.bytes()
     }
 
-    /// Shows the GPU what was written.
+    /// Makes what the CPU has written visible to the GPU.
     pub(in crate::blit) fn flush(&self) -> Result<(), Error> {
         self.memory.flush()
     }
 
-    /// Where the planes are, and the memory.
+    /// The picture, which says where the planes are, and its bytes.
     pub(in crate::blit) fn parts_mut(&mut self) -> (Picture<'_>, &mut [u8]) {
         let picture = Picture {
             layout: &self.layout,
@@ -80,7 +79,7 @@ impl HostPicture {
     }
 }
 
-/// Where the planes go, one after the other, and how many bytes they are.
+/// Lays the planes out one after the other. Gives their places, and how many bytes they have in all.
 pub(super) fn arrange(layout: &BufferDesc) -> Result<(Planes, u32), Error> {
     let format = FormatInfo::of(layout.fourcc).ok_or(Error::Format(layout.fourcc))?;
     let too_many = Error::TooManyBytes {

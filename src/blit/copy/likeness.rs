@@ -4,12 +4,12 @@ use crate::blit::copy::convert::{Codec, Component, Numbers, Pixel};
 use crate::blit::copy::regions::Picture;
 use crate::blit::ycbcr::YcbcrEncoding;
 
-/// What GPUs may be off by: so many numbers of a component, or this part of its range. Less than this is
-/// rounding, and what did not arrive is off by more.
+/// How much two pictures may differ: by this many numbers of a component, or by this part of its range. That
+/// is what GPUs round. A picture that did not arrive differs by more.
 const NUMBERS: f32 = 1.5;
 const PART: f32 = 1.0 / 64.0;
 
-/// Where two pictures differ: the row and the byte of a plane in which the first such component is.
+/// Where two pictures differ first: the plane, the row in it, and the byte of the component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::blit) struct Difference {
     pub(in crate::blit) plane: usize,
@@ -17,7 +17,7 @@ pub(in crate::blit) struct Difference {
     pub(in crate::blit) byte: usize,
 }
 
-/// The first difference between two pictures that lie alike, each with its bytes.
+/// The first difference between two pictures of one layout, whose bytes are given.
 pub(in crate::blit) fn first_difference(
     picture: Picture<'_>,
     [made, wanted]: [&[u8]; 2],
@@ -52,7 +52,7 @@ pub(in crate::blit) fn first_difference(
     None
 }
 
-/// The bytes of the planes' rows that a row of the picture is in.
+/// The bytes of the row of each plane in which a row of the picture is.
 fn rows(codec: &Codec, picture: Picture<'_>, bytes: &[u8], y: u32) -> Option<Vec<Vec<u8>>> {
     let row = |(info, plane): (&crate::buffer::PlaneInfo, &crate::buffer::Plane)| {
         let start = plane.offset as usize + (y / info.vertical) as usize * plane.stride as usize;
@@ -76,7 +76,7 @@ mod tests {
     use crate::blit::copy::host::arrange;
     use crate::buffer::{BufferDesc, Fourcc};
 
-    /// Where pictures whose bytes are like this, but for one, differ.
+    /// The difference between two pictures of which one has `add` added to this byte.
     fn difference(fourcc: Fourcc, byte: usize, add: u8) -> Option<Difference> {
         let layout = BufferDesc::linear(20, 10, fourcc);
         let (planes, size) = arrange(&layout).unwrap();

@@ -1,4 +1,4 @@
-//! Bytes that copies by the CPU read and write: of mapped dma-bufs, or in host memory.
+//! The bytes that copies by the CPU read and write, in mapped dma-bufs or in host memory.
 
 use arrayvec::ArrayVec;
 
@@ -8,7 +8,7 @@ use crate::sync;
 use crate::sys::map::{Region, RegionMut};
 use crate::vk::Error;
 
-/// Bytes in a dma-buf's mapping (by its index in the buffer), or in host memory, where there is one
+/// A byte in a dma-buf's mapping (by the dma-buf's index in the buffer), or in host memory, which is one
 /// object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct At {
@@ -16,7 +16,7 @@ pub(super) struct At {
     pub(super) offset: usize,
 }
 
-/// Bytes of one object.
+/// A range of bytes of one object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) object: usize,
@@ -24,7 +24,7 @@ pub(super) struct Span {
     pub(super) end: usize,
 }
 
-/// Bytes of each plane, at most.
+/// A range for each plane.
 pub(super) type Spans = ArrayVec<Span, MAX_PLANES>;
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Readable<'_> {
         read.ok_or_else(|| self.outside(at, length, size))
     }
 
-    /// Whether reads are slow, since no cache has what is read.
+    /// Whether reads are slow, because the memory is not cached.
     pub(super) fn is_uncached(&self) -> bool {
         match self {
             Self::Mapped(maps) => maps.iter().any(Region::is_uncached),
@@ -71,13 +71,13 @@ impl Readable<'_> {
     }
 }
 
-/// Bytes to write: some of each object, that nobody else writes.
+/// Bytes to write: a part of each object that nobody else writes.
 #[derive(Debug)]
 pub(super) struct Writable<'a> {
     windows: ArrayVec<Window<'a>, MAX_PLANES>,
 }
 
-/// What may be written of an object, from `start`.
+/// The part of an object that may be written. It begins at `start`.
 #[derive(Debug)]
 struct Window<'a> {
     object: usize,
@@ -156,7 +156,7 @@ impl<'a> Writable<'a> {
         }
     }
 
-    /// The window that has these bytes, and where they begin in it.
+    /// The window in which these bytes are, and where they begin in it.
     fn find(&mut self, at: At, length: usize) -> Result<(&mut Window<'a>, usize), Failure> {
         let mut size = 0;
         let mut is_host = false;
@@ -180,7 +180,7 @@ impl<'a> Writable<'a> {
         }
     }
 
-    /// For several threads: to each the bytes of its spans. `None` where spans overlap, or are
+    /// Divides the bytes among several threads, by the spans of each. `None` if spans overlap or reach
     /// outside.
     pub(super) fn split(&mut self, spans: &[Spans]) -> Option<Vec<Writable<'_>>> {
         let mut parts: Vec<Writable<'_>> = Vec::new();
@@ -200,7 +200,7 @@ impl<'a> Writable<'a> {
                 .iter()
                 .filter(|(_, span)| span.object == window.object)
             {
-                // Fails where the span begins before the end of the one before.
+                // Fails if the span begins before the end of the last one.
                 let (_, behind) = rest.split(span.start.checked_sub(position)?)?;
                 let (bytes, behind) = behind.split(span.end.checked_sub(span.start)?)?;
                 rest = behind;

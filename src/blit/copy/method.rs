@@ -18,17 +18,17 @@ use crate::sys::thread;
 /// How the pixels of a copy are made.
 #[derive(Debug)]
 pub(super) enum Method {
-    /// Rows of bytes, which may be rearranged. Pixels may move.
+    /// Rows of bytes are copied, possibly rearranged, and possibly to another place.
     Bytes {
         how: Option<Rearrangement>,
         shift: Shift,
-        /// The part of the destination that is written, and the steps in which it can be.
+        /// The part of the destination that is written, and the grid on which it can be written.
         bounds: Option<(Rect, (u32, u32))>,
     },
     Pixels(Box<Resampling>),
 }
 
-/// Where pixels of the source come to be in the destination.
+/// By how much pixels move from the source to the destination.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shift {
     from: (u32, u32),
@@ -36,7 +36,7 @@ pub(super) struct Shift {
 }
 
 impl Shift {
-    /// The source's rectangle for one of the destination.
+    /// The rectangle of the source for one of the destination.
     fn source(&self, rect: &Rect) -> Rect {
         Rect {
             x: rect.x - self.to.0 + self.from.0,
@@ -46,7 +46,7 @@ impl Shift {
     }
 }
 
-/// A source, and where a destination's planes are.
+/// A source with its bytes, and a destination without.
 pub(super) type Pictures<'a> = ((Picture<'a>, &'a Readable<'a>), Picture<'a>);
 
 impl Method {
@@ -94,7 +94,7 @@ impl Method {
         }
     }
 
-    /// The rectangles as they are written.
+    /// The rectangles that are really written: cut to the destination's box, and grown to its grid.
     pub(super) fn cut(&self, rects: &Rects) -> Rects {
         let cut = |rect: &Rect| match self {
             Self::Bytes { bounds: None, .. } => *rect,
@@ -120,7 +120,7 @@ impl Method {
             let bands = bands(rects, threads, BAND);
             let spans = bands.iter().map(|band| self.spans(pictures, band));
             let spans: Vec<Spans> = spans.collect::<Result<_, _>>()?;
-            // Overlapping planes are written by one thread.
+            // If planes overlap, one thread writes all.
             if let Some(parts) = destination.split(&spans) {
                 let bands = parts.into_iter().zip(&bands).collect();
                 return self.copy_bands(pictures, bands, (row, scratch));
@@ -129,7 +129,7 @@ impl Method {
         self.copy_band(pictures, destination, rects, (row, scratch))
     }
 
-    /// Each band by one of several threads, of which this is one.
+    /// Copies each band by a thread. The calling thread is one of them.
     fn copy_bands(
         &self,
         pictures: Pictures<'_>,
@@ -148,7 +148,7 @@ impl Method {
         std::thread::scope(|scope| {
             let start = |_| {
                 let work = || work((&mut Vec::new(), &mut Scratch::default()));
-                // What cannot be started leaves its band to the others.
+                // If a thread cannot be started, the others copy its band.
                 thread::spawn_scoped(scope, "primeshare-copy", work).ok()
             };
             let started: Vec<_> = (0..others).filter_map(start).collect();
@@ -191,7 +191,7 @@ impl Method {
         }
     }
 
-    /// What is written of each plane.
+    /// The range of bytes that is written in each plane.
     fn spans(&self, ((from, _), to): Pictures<'_>, rects: &Rects) -> Result<Spans, Failure> {
         let shift = match self {
             Self::Pixels(resampling) => return Ok(resampling.spans(to, rects)),
@@ -217,16 +217,16 @@ impl Method {
     }
 }
 
-/// Bands begin at multiples of this, which suits every subsampled format.
+/// Bands begin at multiples of this many rows, which suits every subsampled format.
 const BAND: u32 = 4;
 
-/// Whether a scaling only moves pixels, in whole blocks of the format that both pictures have.
+/// Whether a scaling only moves pixels by whole blocks of the format, which both pictures have.
 fn moves_blocks(scaling: &Scaling, (across, down): (u32, u32)) -> bool {
     let Rect { x, y, .. } = scaling.source;
     scaling.is_plain() && x.is_multiple_of(across) && y.is_multiple_of(down)
 }
 
-/// The pixels across and down of a format that can be written together only: the grid of
+/// How many pixels of a format, across and down, can only be written together: the grid of
 /// [`Scaling::check`].
 pub(in crate::blit) fn grid(fourcc: Fourcc) -> (u32, u32) {
     let Some(info) = FormatInfo::of(fourcc) else {
@@ -237,7 +237,7 @@ pub(in crate::blit) fn grid(fourcc: Fourcc) -> (u32, u32) {
     (blocks.fold(info.chroma.0, u32::max), info.chroma.1)
 }
 
-/// Bytes of the rectangles, in all planes.
+/// How many bytes the rectangles have in all planes.
 pub(super) fn bytes(picture: Picture<'_>, rects: &Rects) -> u64 {
     let fourcc = picture.layout.fourcc;
     let planes = FormatInfo::of(fourcc).map_or(&[][..], |info| info.planes);
@@ -271,7 +271,7 @@ pub(super) struct Part {
     pub(super) to_stride: usize,
 }
 
-/// Where a row begins.
+/// Where a row begins in the source and in the destination.
 pub(super) struct Row {
     pub(super) from: At,
     pub(super) to: At,
@@ -297,7 +297,7 @@ impl Part {
     }
 }
 
-/// What the rectangles are in bytes, plane by plane. Rows without gaps count as one.
+/// The bytes of the rectangles, plane by plane. Rows that follow each other without gaps become one.
 pub(super) fn parts<'a>(
     source: Picture<'a>,
     destination: Picture<'a>,
@@ -307,7 +307,7 @@ pub(super) fn parts<'a>(
     let fourcc = source.layout.fourcc;
     let planes = FormatInfo::of(fourcc).map_or(0, |info| info.planes.len());
     for picture in [source, destination] {
-        // Refuses what the planes below would have to.
+        // Fails early if the rows below would fail.
         bytes_of(picture, planes.saturating_sub(1), &Rect::whole(0, 0)).map_err(Failure::Vulkan)?;
     }
     let part = move |plane: usize, rect: &Rect| {
@@ -378,7 +378,7 @@ mod tests {
             }
         }
 
-        /// Numbers that look like none.
+        /// Bytes that look random.
         fn random(fourcc: Fourcc, size: (u32, u32)) -> Self {
             let fill = |at: usize| {
                 let mixed = (at as u32 + 1).wrapping_mul(2_654_435_761);
@@ -478,7 +478,7 @@ mod tests {
             source.row(y, YcbcrEncoding::default())[x as usize].map(f64::from)
         };
         match scaling.filter {
-            // A rounding error may not decide.
+            // Without this, a rounding error could decide.
             Filter::Nearest => pixel((u + 1e-9).floor(), (v + 1e-9).floor()),
             Filter::Linear => {
                 let (u, v) = (u - 0.5, v - 0.5);
@@ -606,7 +606,7 @@ mod tests {
         }
     }
 
-    /// Converts exactly, all in one.
+    /// Converts all pixels exactly, in one thread.
     fn converted(source: &Memory, to: Fourcc) -> Memory {
         let encoding = YcbcrEncoding::default();
         let from_codec = Codec::new(source.layout.fourcc, encoding).unwrap();
@@ -649,7 +649,7 @@ mod tests {
             copy(&source, &mut made, None);
             let close = |made: &Memory| {
                 let bytes = made.bytes.iter().zip(&expected.bytes);
-                // The fast ways may be one number off.
+                // A fast conversion may be one number off.
                 bytes
                     .clone()
                     .all(|(made, expected)| made.abs_diff(*expected) <= 1)

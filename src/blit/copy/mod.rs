@@ -1,7 +1,7 @@
 //! Copies: by a GPU, by the CPU, and the memory that a copy in two steps goes through.
 //!
 //! [`copier`] makes a copy by any strategy. It uses [`gpu`] and [`cpu`], which know nothing of
-//! strategies. [`private`] and [`pattern`] are for trials.
+//! strategies. [`private`], [`pattern`] and [`likeness`] are for trials.
 
 mod allocators;
 mod convert;
@@ -17,6 +17,7 @@ mod memory;
 pub(super) mod method;
 pub(super) mod pattern;
 pub(super) mod pixels;
+pub(super) mod place;
 pub(super) mod private;
 mod record;
 pub(super) mod regions;

@@ -1,5 +1,5 @@
-//! The picture of trials: every row and every tile of it is another, and so is every byte's neighbour.
-//! Pure.
+//! The picture that trials copy: no two rows, tiles or neighbouring bytes of it are alike, so that misplaced
+//! ones are found. Pure.
 
 use super::pixels::{Relation, relation, unused};
 use crate::buffer::{Colour, FormatInfo, Fourcc};
@@ -9,15 +9,14 @@ pub(in crate::blit) fn fill(fourcc: Fourcc, plane: usize, row: usize, bytes: &mu
     let is_float = FormatInfo::of(fourcc).is_some_and(|info| info.colour == Colour::RgbFloat);
     for (column, byte) in bytes.iter_mut().enumerate() {
         *byte = match is_float && column % 2 == 1 {
-            // Half floats from 0.5 to 1: drivers may change what is no number.
+            // Half floats from 0.5 to 1, since drivers may change the bits of a NaN.
             true => 0x38 | mixed(plane, row, column) & 0x3,
             false => mixed(plane, row, column),
         };
     }
 }
 
-/// Fills a row with what no pixel of the picture is: a copy that does nothing cannot pass for one that
-/// works then.
+/// Fills a row with bytes that are nowhere in the picture, so that a copy that does nothing is found out.
 pub(in crate::blit) fn poison(fourcc: Fourcc, plane: usize, row: usize, bytes: &mut [u8]) {
     fill(fourcc, plane, row, bytes);
     bytes.iter_mut().for_each(|byte| *byte = !*byte);
@@ -31,8 +30,8 @@ fn mixed(plane: usize, row: usize, column: usize) -> u8 {
     (hash ^ hash >> 13) as u8
 }
 
-/// The first byte of a row that is not as it should be after a copy from one format to the other;
-/// `scratch` is kept for its memory.
+/// The first byte of a row that is wrong after a copy from one format to the other. `scratch` is passed in
+/// so that it is not allocated for each row.
 pub(in crate::blit) fn first_difference(
     (from, to): (Fourcc, Fourcc),
     (plane, row): (usize, usize),

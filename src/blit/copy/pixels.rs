@@ -9,22 +9,21 @@ use crate::buffer::{Colour, FormatInfo, Fourcc};
 pub(in crate::blit) enum Relation {
     /// The same bytes.
     Same,
-    /// The same components in another order, or with an alpha that has to be set to one.
+    /// The same components, in another order or with alpha that has to be set to one.
     Rearranged(Rearrangement),
     /// Other numbers for the same colours: each pixel is decoded and encoded.
     Converted,
-    /// Pixels of which at least one format's are not known.
+    /// The pixels of at least one of the formats are not known.
     Different,
 }
 
-/// Where the components of a pixel go: for words of the size of a pixel, little-endian as DRM's
-/// formats are.
+/// Where the components of a pixel go, in words of the size of a pixel. DRM's formats are little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::blit) struct Rearrangement {
     bytes: usize,
-    /// From which bit, to which bit, and how many.
+    /// For each component: from which bit, to which bit, and how many bits.
     moves: [(u32, u32, u32); 4],
-    /// Alpha that the source does not have.
+    /// The bits of an alpha that the source does not have.
     set: u64,
     /// Whether the components change places.
     pub(in crate::blit) reorders: bool,
@@ -39,7 +38,7 @@ struct Word {
     components: [(u32, u32); 4],
 }
 
-/// What the formats have to do with each other.
+/// How pixels of one format become those of the other.
 pub(in crate::blit) fn relation(from: Fourcc, to: Fourcc) -> Relation {
     if from == to {
         return Relation::Same;
@@ -88,11 +87,11 @@ pub(in crate::blit) fn relation(from: Fourcc, to: Fourcc) -> Relation {
     })
 }
 
-/// Whether vkCmdBlitImage makes such a copy, where formats and queue allow it: of RGB in one plane, whose
+/// Whether vkCmdBlitImage may make such a copy, if formats and queue allow it: RGB in one plane, of which
 /// rows stay rows, and without alpha that has to be set.
 ///
-/// Pixels that are known are blitted one by one only. How a blit scales is the driver's: each filters as
-/// precisely as it likes, and beside the edges of a part that is shown it may mix in what is not.
+/// If the pixels are known, only unscaled pictures are blitted. How a blit scales is up to the driver: it
+/// may filter imprecisely, and at the edges of the part that is shown it may mix in pixels outside of it.
 pub(in crate::blit) fn suits_blit(from: Fourcc, to: Fourcc, scaling: Option<&Scaling>) -> bool {
     let is_known = convert::is_known(from) && convert::is_known(to);
     let (Some(from), Some(to)) = (FormatInfo::of(from), FormatInfo::of(to)) else {
@@ -130,14 +129,14 @@ impl Rearrangement {
     }
 }
 
-/// Bits of a format's pixels that mean nothing.
+/// The unused bits of a format's pixels.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::blit) struct Unused {
     bytes: usize,
     bits: u64,
 }
 
-/// The bits that a picture in this format does without.
+/// The unused bits of this format.
 pub(in crate::blit) fn unused(fourcc: Fourcc) -> Unused {
     let alpha = FormatInfo::of(fourcc).is_none_or(|info| info.alpha);
     let none = Unused { bytes: 1, bits: 0 };
@@ -151,7 +150,7 @@ pub(in crate::blit) fn unused(fourcc: Fourcc) -> Unused {
 }
 
 impl Unused {
-    /// Sets them to zero in whole pixels.
+    /// Sets the unused bits of whole pixels to zero.
     pub(in crate::blit) fn clear(&self, pixels: &mut [u8]) {
         let bits = self.bits.to_le_bytes();
         if self.bits != 0 {
@@ -169,7 +168,7 @@ fn mask(bits: u32) -> u64 {
     (1 << bits) - 1
 }
 
-/// The components of formats of four components in one word.
+/// The components of a format that has four of them in one word.
 fn word(fourcc: Fourcc) -> Option<Word> {
     // From the most significant bit, as the formats' names have them.
     let place = |bytes: usize, order: &[u8; 4], bits: [u32; 4]| {

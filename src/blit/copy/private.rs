@@ -1,4 +1,4 @@
-//! Buffers for trials, like real ones and nobody's.
+//! Private buffers for trials, which are like the program's buffers.
 
 use super::allocators;
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf, Usage};
@@ -29,8 +29,8 @@ fn exporter(buffer: &DmaBuf) -> Option<String> {
     exporter.ok().flatten().map(str::to_owned)
 }
 
-/// A buffer of this size with the model's format and modifier, exported by the same driver: by each of
-/// the side's allocators in turn. Where none makes one, what each of them said.
+/// A buffer of this size with the model's format and modifier, exported by the same driver. Tries each of
+/// the side's allocators in turn. If none makes such a buffer, the error has what each of them said.
 pub(in crate::blit) fn like(
     model: &Model,
     (width, height): (u32, u32),
@@ -73,7 +73,7 @@ fn is_like(buffer: &DmaBuf, model: &Model) -> bool {
     buffer.modifier() == model.layout.modifier && (!is_known || exporter(buffer) == model.exporter)
 }
 
-/// For all uses if that can be had, else for drawing.
+/// Allocates for all uses if the allocator can, else for drawing only.
 fn allocate(allocator: &dyn Allocator, request: &mut Request) -> Result<DmaBuf, String> {
     let both = request.usage;
     let made = allocator.allocate(request).or_else(|_| {
@@ -86,7 +86,8 @@ fn allocate(allocator: &dyn Allocator, request: &mut Request) -> Result<DmaBuf, 
 
 type Made = Result<Box<dyn Allocator>, (&'static str, String)>;
 
-/// Those that may make such a buffer, each made when its turn comes: gbm brings a driver with it.
+/// The allocators that may make such a buffer. Each is made only when its turn comes, since gbm loads a
+/// driver.
 fn allocators<'a>(
     modifier: Modifier,
     side: &'a BlitDevice,

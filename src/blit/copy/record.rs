@@ -1,4 +1,4 @@
-//! What a copy by one GPU is in Vulkan commands.
+//! The Vulkan commands of a copy by one GPU.
 
 use arrayvec::ArrayVec;
 use ash::vk;
@@ -15,8 +15,8 @@ use crate::blit::damage::{MAX_RECTS, Rects};
 use crate::blit::{Filter, Scaling, YcbcrEncoding};
 use crate::vk::{Error, Image, Use};
 
-/// What of the destination is to be written, from which part of the source, and what the numbers of a
-/// YCbCr format mean.
+/// Which parts of the destination are to be written, from which part of the source, and what the numbers of
+/// a YCbCr format mean.
 #[derive(Clone, Copy)]
 pub(in crate::blit) struct Work<'a> {
     pub(super) rects: &'a Rects,
@@ -25,7 +25,7 @@ pub(in crate::blit) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// From the same place in the source, as it is.
+    /// Unscaled pixels, from the same place in the source.
     pub(in crate::blit) fn plain(rects: &'a Rects) -> Self {
         Self::new(rects, None, YcbcrEncoding::default())
     }
@@ -47,27 +47,28 @@ impl<'a> Work<'a> {
     }
 }
 
-/// What a copy command is given.
+/// One end of a copy command.
 #[derive(Clone, Copy)]
 pub(super) enum Form<'a> {
     Image(&'a Image),
     Bytes(vk::Buffer),
 }
 
-/// From what to what.
+/// Source and destination of a copy command.
 pub(super) type Forms<'a> = (Form<'a>, Form<'a>);
 
 /// How pixels of the one picture become those of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// As they are.
+    /// They are copied unchanged.
     Copy,
-    /// By vkCmdBlitImage, which needs no memory in between.
+    /// vkCmdBlitImage makes them, which needs no scratch memory.
     Blit(vk::Filter),
     Shader,
 }
 
-/// A blit where one is enough and the device makes such blits, else the shader.
+/// How to make such a copy: unchanged pixels are copied, a blit is used if it suffices and the device
+/// supports it, and else the shader.
 pub(super) fn way(
     [source, destination]: [Picture<'_>; 2],
     work: Work<'_>,
@@ -101,12 +102,12 @@ pub(super) struct Recorder<'a> {
     pub(super) commands: vk::CommandBuffer,
     /// What the queue can do.
     pub(super) queue: vk::QueueFlags,
-    /// Kept for its memory.
+    /// Passed in so that it is not allocated for each copy.
     pub(super) rows: &'a mut Vec<vk::BufferCopy>,
 }
 
 impl Recorder<'_> {
-    /// Pixels as they are.
+    /// Copies pixels unchanged.
     ///
     /// # Safety
     /// As for [`Commands::record`](crate::vk::Commands::record); both ends are acquired for this, of one
@@ -161,7 +162,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Images, by vkCmdBlitImage.
+    /// Copies images by vkCmdBlitImage.
     ///
     /// # Safety
     /// As for [`Self::copy`], but for the formats; the ends can be blitted with the filter.
@@ -174,7 +175,7 @@ impl Recorder<'_> {
         let (Form::Image(from), Form::Image(to)) = ends else {
             return Ok(());
         };
-        // Parts of a scaled picture begin between the source's pixels: all of it is made.
+        // A part of a scaled picture may begin between two pixels of the source, so all of it is made.
         let regions: ArrayVec<_, MAX_RECTS> = match work.scaling {
             Some(scaling) => [scaled_region(scaling)].into_iter().collect(),
             None => work.rects.iter().map(blit_region).collect(),
@@ -196,7 +197,7 @@ impl Recorder<'_> {
         Ok(())
     }
 
-    /// Through scratch memory, by the shader.
+    /// Copies by the shader, through scratch memory.
     ///
     /// # Safety
     /// As for [`Self::copy`], but for the formats; the scratch memory has been prepared for this work, and

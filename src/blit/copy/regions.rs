@@ -1,4 +1,4 @@
-//! What rectangles are to Vulkan, and in memory. Pure.
+//! Rectangles as Vulkan's copy regions and as bytes in memory. Pure.
 
 use arrayvec::ArrayVec;
 use ash::vk;
@@ -8,7 +8,7 @@ use crate::blit::damage::{MAX_RECTS, Rect, Rects};
 use crate::buffer::{BufferDesc, DmaBuf, FormatInfo, Fourcc, MAX_PLANES, Plane};
 use crate::vk::{Error, region};
 
-/// Where a picture's rows are, in whatever memory.
+/// Where a picture's rows are in its memory.
 #[derive(Clone, Copy)]
 pub(in crate::blit) struct Picture<'a> {
     pub(in crate::blit) layout: &'a BufferDesc,
@@ -59,7 +59,7 @@ fn layers(aspect: vk::ImageAspectFlags) -> vk::ImageSubresourceLayers {
 }
 
 fn offset(rect: &Rect) -> vk::Offset3D {
-    // Pictures are smaller than 2^31: the driver's limits have been asked for.
+    // Pictures are smaller than 2^31, since they were checked against the driver's limits.
     vk::Offset3D {
         x: rect.x as i32,
         y: rect.y as i32,
@@ -100,7 +100,7 @@ pub(in crate::blit) fn blit_region(rect: &Rect) -> vk::ImageBlit {
         .dst_offsets(corners)
 }
 
-/// All of a scaled picture, which may be mirrored.
+/// The region of a whole scaled picture, which may be mirrored.
 pub(super) fn scaled_region(scaling: &Scaling) -> vk::ImageBlit {
     let corners = |rect: &Rect, (columns, rows): (bool, bool)| {
         let (left, right) = (rect.x as i32, (rect.x + rect.width) as i32);
@@ -155,7 +155,7 @@ pub(in crate::blit) fn mixed_regions(
     regions.collect()
 }
 
-/// Where a rectangle, in the plane's own pixels, begins in the dma-buf, and bytes of its rows.
+/// Where a rectangle (in the plane's own pixels) begins in the dma-buf, and how many bytes its rows have.
 pub(in crate::blit) fn bytes_of(
     picture: Picture<'_>,
     plane: usize,
@@ -179,7 +179,8 @@ pub(in crate::blit) fn bytes_of(
     Ok((start, blocks(rect.width) * block))
 }
 
-/// Regions between bytes, one for each row unless rows lie without gaps in both.
+/// Regions between the bytes of two planes: one for each row, or one for all if neither plane has gaps
+/// between these rows.
 pub(in crate::blit) fn byte_regions(
     source: Picture<'_>,
     destination: Picture<'_>,

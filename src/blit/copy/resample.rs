@@ -13,11 +13,11 @@ use crate::blit::ycbcr::YcbcrEncoding;
 use crate::buffer::{MAX_PLANES, PlaneInfo};
 use crate::vk;
 
-/// Pixels of the destination that are made at a time. Small enough for their sources to stay in a
-/// second-level cache, and multiples of every format's grid.
+/// How many pixels of the destination, across and down, are made at a time: few enough for their sources to
+/// stay in a second-level cache, and multiples of every format's grid.
 const TILE: (u32, u32) = (128, 32);
 
-/// Rows of pixels that are written together, at most.
+/// The most rows of pixels that are written together.
 const MAX_ROWS: usize = 4;
 
 /// How the pixels of one picture become those of another.
@@ -33,7 +33,7 @@ pub(super) struct Resampling {
 }
 
 impl Resampling {
-    /// `scaling` has been checked against both pictures and the destination's grid.
+    /// `scaling` must have been checked against both pictures and the destination's grid.
     pub(super) fn new(
         from: Picture<'_>,
         to: Picture<'_>,
@@ -48,7 +48,7 @@ impl Resampling {
         let (from, to) = (codec(from)?, codec(to)?);
         let model = Model::between(&from, &to, encoding);
         let (across, down) = (from.grid().0.max(to.grid().0), to.grid().1);
-        // Both boxes on the grid, so that rows of both begin with whole blocks.
+        // If both boxes are on the grid, rows of both begin with whole blocks.
         let on_grid = [scaling.source, scaling.destination]
             .iter()
             .all(|rect| rect.x.is_multiple_of(across));
@@ -70,13 +70,13 @@ impl Resampling {
         })
     }
 
-    /// The part of a rectangle of the destination that is in its box, grown to pixels that are
-    /// written together.
+    /// The part of a destination rectangle that is inside the scaling's box, grown to the grid of pixels
+    /// that are written together.
     pub(super) fn cut(&self, rect: &Rect) -> Rect {
         cut(rect, &self.scaling.destination, self.grid)
     }
 
-    /// What is written of each plane for such rectangles.
+    /// The range of bytes that such rectangles write in each plane.
     pub(super) fn spans(&self, to: Picture<'_>, rects: &[Rect]) -> Spans {
         let spans = self.to.planes().iter().zip(to.planes).enumerate();
         let span = |(plane, (info, place)): (usize, (&PlaneInfo, &crate::buffer::Plane))| {
@@ -200,7 +200,7 @@ impl Resampling {
             false => (&scratch.across, &scratch.down),
             true => (&scratch.down, &scratch.across),
         };
-        // The source's pixels: all columns from the first to the last, and the rows that are shown.
+        // Of the source, all columns from the first to the last are decoded, and the rows that are shown.
         let ends = |tap: &Tap| [tap.first, tap.second];
         let left = columns.iter().flat_map(ends).min().unwrap_or(0);
         let right = columns.iter().flat_map(ends).max().unwrap_or(0);
@@ -217,7 +217,7 @@ impl Resampling {
             self.from.decode(&read.planes[0], left, pixels);
         }
         if self.scaling.is_plain() {
-            // Each pixel is that of the source.
+            // Unscaled: each pixel is one pixel of the source.
             std::mem::swap(&mut scratch.source, &mut scratch.made);
             self.model.apply(&mut scratch.made);
             return Ok(());
@@ -283,8 +283,7 @@ impl Resampling {
     }
 }
 
-/// The part of a rectangle that is in `bounds`, grown to steps of a grid that do not reach past
-/// them.
+/// The part of a rectangle that is inside `bounds`, grown to a grid, but not past the bounds.
 pub(super) fn cut(rect: &Rect, bounds: &Rect, (across, down): (u32, u32)) -> Rect {
     let part = |start: u32, length: u32, first: u32, size: u32, step: u32| {
         let (end, last) = (start.saturating_add(length), first + size);
@@ -306,7 +305,8 @@ pub(super) fn cut(rect: &Rect, bounds: &Rect, (across, down): (u32, u32)) -> Rec
     }
 }
 
-/// A pixel between four: of two rows and the weight of the second, and of two columns of each.
+/// A pixel between four others. Given are two rows and the weight of the second, and two columns and the
+/// weight of the second.
 fn mix(
     (upper, lower, down): (&[Pixel], &[Pixel], f32),
     (first, second, across): (usize, usize, f32),
@@ -325,7 +325,7 @@ fn between(first: Pixel, second: Pixel, weight: f32) -> Pixel {
     std::array::from_fn(|index| first[index] + (second[index] - first[index]) * weight)
 }
 
-/// Where pixels of a row are in a plane, in whole blocks, and how many bytes.
+/// Where the blocks of a row's pixels begin in a plane, and how many bytes they have.
 fn row(
     picture: Picture<'_>,
     info: &PlaneInfo,
@@ -355,10 +355,10 @@ pub(super) struct Scratch {
     bytes: Vec<u8>,
     across: Vec<Tap>,
     down: Vec<Tap>,
-    /// Rows of the source that a tile shows, and their pixels.
+    /// The rows of the source that a tile shows, and their pixels.
     shown: Vec<u32>,
     source: Vec<Pixel>,
-    /// Pixels of the destination.
+    /// The pixels of the destination.
     made: Vec<Pixel>,
 }
 
@@ -366,7 +366,7 @@ pub(super) struct Scratch {
 #[derive(Debug, Default)]
 struct Rows {
     planes: [PlaneRows; MAX_ROWS],
-    /// What was last read of each plane of the first of them.
+    /// For the first row: where its bytes in each plane were last read from.
     last: [Option<(At, usize)>; MAX_PLANES],
 }
 
@@ -389,7 +389,7 @@ impl Rows {
         rows.resize_with(codec.planes().len(), Vec::new);
         for (plane, (info, bytes)) in codec.planes().iter().zip(rows).enumerate() {
             let (at, length) = row(picture, info, plane, y, x, width);
-            // Rows of pixels that share colour differences read them once.
+            // Rows of pixels that share colour differences read these only once.
             if index == 0 && self.last[plane] == Some((at, length)) {
                 continue;
             }

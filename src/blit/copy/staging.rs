@@ -1,46 +1,45 @@
-//! Memory that a picture goes through where it takes two steps: the first leaves it there, the
-//! second takes it from there.
+//! Staging memory: the first of two steps copies a picture into it, and the second copies it from there.
 
 use std::sync::Arc;
 
 use super::allocators;
 use super::frame::Frame;
-use super::gpu::{Place, Shape};
 use super::host::HostPicture;
+use super::place::{Place, Shape};
 use crate::alloc::{Allocator, DmaHeap, Dumb, Request, Udmabuf};
 use crate::blit::strategy::{StagingSource, Strategy};
 use crate::blit::{BlitDevice, Failure};
 use crate::buffer::{BufferDesc, DmaBuf, FormatInfo};
 use crate::vk;
 
-/// Frames between their two steps at a time: the first step of one is executed beside the second
-/// of another.
+/// How many frames may be between their two steps at a time. With two, the first step of one frame is
+/// executed beside the second step of another.
 pub(in crate::blit) const CAPACITY: usize = 2;
-/// Buffers that are kept while no frame uses them: pictures of several kinds may come in turns.
+/// How many buffers are kept while no frame uses them. Several, since kinds of pictures may alternate.
 const MOST_SPARE: usize = 4;
-/// And their bytes.
+/// How many bytes these buffers may have.
 const MOST_SPARE_BYTES: u64 = 256 << 20;
 
-/// Memory for one frame.
+/// Staging memory for one frame.
 #[derive(Debug)]
 pub(in crate::blit) struct StagingBuffer {
     strategy: Strategy,
-    /// Of the pictures it is for.
+    /// The layouts of the source and the destination that it was made for.
     layouts: [BufferDesc; 2],
     pub(in crate::blit) memory: Memory,
 }
 
 #[derive(Debug)]
 pub(in crate::blit) enum Memory {
-    /// Both GPUs import it.
+    /// One buffer that both GPUs import.
     Shared(DmaBuf),
-    /// Of each GPU; `None` where there is none, and the buffer itself is mapped.
+    /// Host memory of each GPU. `None` for an end without a GPU, whose buffer is mapped instead.
     Host([Option<Arc<HostPicture>>; 2]),
 }
 
 impl StagingBuffer {
-    /// Makes the memory that the strategy needs for a frame. `devices` are those of the two ends, where
-    /// the memory is host memory.
+    /// Makes the memory that a strategy needs for a frame. `devices` are those of the two ends, in which
+    /// host memory is made.
     pub(in crate::blit) fn new(
         strategy: Strategy,
         frame: &Frame,
@@ -58,7 +57,7 @@ impl StagingBuffer {
         })
     }
 
-    /// Where the source's GPU brings the picture; `None` where the CPU takes it from there.
+    /// Where the source's GPU copies the picture to. `None` if the CPU reads the source itself.
     pub(in crate::blit) fn first(&self) -> Option<Place<'_>> {
         match &self.memory {
             Memory::Shared(buffer) => Some(Place::Buffer(buffer, Shape::Either)),
@@ -66,7 +65,7 @@ impl StagingBuffer {
         }
     }
 
-    /// Where the destination's GPU takes it; `None` where the CPU brings it there.
+    /// Where the destination's GPU copies the picture from. `None` if the CPU writes the destination itself.
     pub(in crate::blit) fn second(&self) -> Option<Place<'_>> {
         match &self.memory {
             Memory::Shared(buffer) => Some(Place::Buffer(buffer, Shape::Either)),
@@ -74,7 +73,7 @@ impl StagingBuffer {
         }
     }
 
-    /// About how many bytes it is.
+    /// About how many bytes it has.
     fn bytes(&self) -> u64 {
         let of = |layout: &BufferDesc| {
             let planes = FormatInfo::of(layout.fourcc).map_or(&[][..], |info| info.planes);
@@ -135,10 +134,10 @@ fn host(
     Ok([made(brought)?, made(taken)?])
 }
 
-/// What no frame is using. Bounded in buffers and bytes, so that sizes that are not wanted any more go.
+/// Staging memory that no frame is using. Its bounds make sizes go that are not used any more.
 #[derive(Debug, Default)]
 pub(in crate::blit) struct StagingPool {
-    /// Those used last come last.
+    /// The buffer that was used last is the last one.
     all: Vec<StagingBuffer>,
 }
 
@@ -173,7 +172,7 @@ impl StagingPool {
         self.all.retain(|of| wanted(of.strategy));
     }
 
-    /// Bytes that are kept.
+    /// How many bytes are kept.
     pub(in crate::blit) fn bytes(&self) -> u64 {
         self.all.iter().map(StagingBuffer::bytes).sum()
     }

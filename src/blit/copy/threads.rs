@@ -7,49 +7,50 @@ use std::time::Duration;
 
 use crate::blit::damage::{Rect, Rects};
 
-/// What copies cost each byte.
+/// Kinds of copies, which differ in what a byte costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Cached memory, as it is or rearranged.
+    /// Bytes of cached memory are copied or rearranged.
     Plain,
-    /// Uncached memory.
+    /// Bytes of uncached memory are copied or rearranged.
     Uncached,
-    /// Pixels that are decoded and encoded.
+    /// Pixels are decoded and encoded.
     Pixels,
 }
 
 impl Work {
-    /// A copy of fewer bytes takes about as long as several threads take to start.
+    /// The least bytes for which several threads are considered: starting them takes about as long as such
+    /// a copy.
     fn least_bytes(self) -> u64 {
         match self {
             Self::Plain => 4 << 20,
-            // Ten times as slow.
+            // These are about ten times as slow.
             Self::Uncached | Self::Pixels => 512 << 10,
         }
     }
 }
 
-/// Most threads of one copy: fewer fill a memory bus.
+/// The most threads of one copy. Fewer are enough to use up a memory bus.
 const MOST: usize = 8;
 
-/// Copies by one thread and by several that are measured before the better is kept.
+/// How many copies by one thread, and how many by several, are measured before the better way is kept.
 const TRIALS: u32 = 3;
 
-/// The other way is measured again after so many copies, then after twice as many each time that
-/// changes nothing, up to the second number.
+/// The other way is measured again after the first number of copies. Each time that it is still worse, the
+/// number doubles, up to the second one.
 const AGAIN: (u32, u32) = (32, 1024);
 
-/// Sizes that double from the least number of bytes.
+/// How many classes of sizes there are. Each begins at twice the bytes of the class before.
 const CLASSES: usize = 6;
 
-/// Which of both is better, by kind of work and size.
+/// Whether one thread or several are better, by kind of work and class of size.
 #[derive(Debug)]
 pub(super) struct Threads {
     most: usize,
     learned: [[Learned; CLASSES]; 3],
 }
 
-/// How a copy is to be made, to be given back with the time that it took.
+/// How a copy is to be made. [`Threads::learn`] takes it back, with the time that the copy took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Team {
     /// How many threads.
@@ -90,22 +91,22 @@ impl Threads {
         }
     }
 
-    /// `team` has made a copy in this time.
+    /// Notes how long `team` has taken for a copy.
     pub(super) fn learn(&mut self, team: Team, took: Duration) {
         if let Some((work, class)) = team.class {
-            // Sizes of a class differ by up to two times.
+            // By the byte, since sizes within a class differ by up to two times.
             let each = took.as_secs_f64() / team.bytes as f64;
             self.learned[work as usize][class].learn(team.threads > 1, each);
         }
     }
 }
 
-/// Seconds a byte of copies by one thread and by several.
+/// What was measured in one class: seconds a byte by one thread and by several.
 #[derive(Clone, Copy, Debug, Default)]
 struct Learned {
     one: Mean,
     several: Mean,
-    /// Copies since the worse was measured, and after how many it is measured again.
+    /// How many copies were made since the worse way was measured, and after how many it is measured again.
     since: u32,
     again: u32,
 }
@@ -117,8 +118,8 @@ struct Mean {
 }
 
 impl Mean {
-    /// The first copies may have to wait for memory to be mapped: of the trials the best counts.
-    /// After them, a mean that forgets.
+    /// Adds a measurement. Of the trials the best counts, since the first copies may have to wait for memory
+    /// to be mapped. After the trials it is a mean that forgets old measurements.
     fn add(&mut self, seconds: f64) {
         self.seconds = match self.count {
             0 => seconds,
@@ -132,14 +133,14 @@ impl Mean {
 impl Learned {
     fn is_for_several(&self) -> bool {
         if self.one.count < TRIALS || self.several.count < TRIALS {
-            // In turns, since a processor gets faster during the first copies.
+            // Both ways in turns, since a processor gets faster during the first copies.
             return self.several.count < self.one.count;
         }
         let is_due = self.since >= self.again.max(AGAIN.0);
         self.several_is_better() != is_due
     }
 
-    /// Threads that others could use are to gain something.
+    /// Several threads have to be clearly faster, since other programs could use these processors.
     fn several_is_better(&self) -> bool {
         self.several.seconds < self.one.seconds * 0.9
     }
@@ -164,8 +165,9 @@ impl Learned {
     }
 }
 
-/// Divides rectangles into bands of rows of about the same number of pixels, from the top: never
-/// more than `count`, and none without pixels. Bands begin at multiples of `step` rows.
+/// Divides rectangles into bands of rows, from top to bottom, with about the same number of pixels each.
+/// There are never more than `count` bands, and none without pixels. Bands begin at multiples of `step`
+/// rows.
 pub(super) fn bands(rects: &[Rect], count: usize, step: u32) -> Vec<Rects> {
     let bottom = |rect: &Rect| rect.y.saturating_add(rect.height);
     let Some(end) = rects.iter().map(bottom).max() else {
@@ -183,7 +185,7 @@ pub(super) fn bands(rects: &[Rect], count: usize, step: u32) -> Vec<Rects> {
     let mut cuts = vec![start];
     for band in 1..count as u64 {
         let wanted = all * band / count as u64;
-        // The first row above which there are as many pixels.
+        // Finds the first row above which there are that many pixels.
         let (mut low, mut high) = (start, end);
         while low < high {
             let middle = low + (high - low) / 2;
@@ -218,8 +220,8 @@ mod tests {
 
     const BIG: u64 = 33 << 20;
 
-    /// Makes copies that take so long by one thread and by several; says by how many the last ones
-    /// were made.
+    /// Makes copies that take these times by one thread and by several. Says by how many threads each was
+    /// made.
     fn run(threads: &mut Threads, copies: u32, (one, several): (u64, u64)) -> Vec<usize> {
         let copy = |_| {
             let team = threads.choose(Work::Plain, BIG);
@@ -238,7 +240,7 @@ mod tests {
         assert_eq!(run(&mut threads, 20, (9000, 3000)), [4; 20]);
         let mut threads = Threads::with(4);
         run(&mut threads, 6, (3000, 3000));
-        // As fast is not better.
+        // Several threads that are only as fast as one are not better.
         assert_eq!(run(&mut threads, 20, (3000, 3000)), [1; 20]);
     }
 
@@ -254,9 +256,9 @@ mod tests {
     fn what_has_become_better_is_used() {
         let mut threads = Threads::with(2);
         run(&mut threads, 10, (1000, 2000));
-        // Cores have become idle, and one thread slower.
+        // Now several threads have become faster, and one thread slower.
         let copies = run(&mut threads, 400, (9000, 500));
-        // But for when the other is measured again.
+        // One of the last copies may measure the other way again.
         let last = &copies[copies.len() - 20..];
         assert!(last.iter().filter(|&&threads| threads == 2).count() >= 19);
     }

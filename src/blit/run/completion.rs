@@ -1,4 +1,4 @@
-//! The end of a copy: who asked for it waits, and who makes it tells.
+//! The end of a copy: a [`Completion`] for the caller that waits, a [`Signaller`] for who makes the copy.
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,20 +13,20 @@ use crate::sync::SyncFile;
 use crate::sys::poll::event;
 use crate::sys::process::Owner;
 
-/// Who makes copies go on while somebody waits for their ends.
+/// What makes copies progress while a caller waits for their ends: the blitter.
 pub(super) trait Driver: Send + Sync {
-    /// Brings a copy nearer to its end, until the deadline, and says whether it did something or found
-    /// it ended. `false`: somebody else does, and the caller is to sleep and then to call
-    /// [`Self::slept`].
+    /// Waits for a copy on behalf of its caller, until the deadline at most. `false` if another thread does
+    /// that: the caller has to sleep until the signal, and then to call [`Self::slept`].
     fn help(&self, copy: &Arc<Signal>, until: Instant) -> bool;
 
-    /// The end of a sleep.
+    /// The caller that was told to sleep has woken up.
     fn slept(&self);
 
     /// Looks whether copies have ended. Does not wait.
     fn look(&self);
 
-    /// Somebody has been given an eventfd: the ends are to be seen at once from now on.
+    /// The program has been given an eventfd: from now on the end has to be seen without the program's
+    /// waiting.
     fn watch(&self);
 }
 
@@ -40,7 +40,7 @@ pub struct Completion {
     signal: Arc<Signal>,
     event: Arc<EventFd>,
     sync_file: OnceLock<Arc<SyncFile>>,
-    /// Gone with the blitter, whose copies have ended then.
+    /// Dead after the end of the blitter, which ends all its copies.
     driver: Weak<dyn Driver>,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Debug for Completion {
 #[derive(Debug)]
 pub(super) struct Signal {
     state: Mutex<State>,
-    /// It has a result now.
+    /// Notified when there is a result.
     done: Condvar,
     process: Owner,
 }
@@ -63,19 +63,18 @@ pub(super) struct Signal {
 #[derive(Debug, Default)]
 struct State {
     result: Option<Result<(), Failure>>,
-    /// Whether somebody has been given the eventfd. A completion that is only waited for, or asked,
-    /// needs no system call for it.
+    /// Whether the program has been given the eventfd. If not, signalling it takes no system call.
     seen: bool,
-    /// The completion has been dropped.
+    /// Whether the completion has been dropped.
     gone: bool,
-    /// The completion's, or of the next one if this one's was never given out.
+    /// The completion's eventfd. The next completion takes it if the program was never given it.
     event: Option<Arc<EventFd>>,
-    /// Of the execution by a GPU.
+    /// Signalled when the GPU has executed the copy.
     sync_file: Option<Arc<SyncFile>>,
 }
 
 impl Completion {
-    /// Whether the copy is done, well or not. Does not wait.
+    /// Whether the copy has ended, with success or not. Does not wait.
     pub fn is_done(&self) -> bool {
         self.result().is_some()
     }
@@ -92,23 +91,23 @@ impl Completion {
         self.signal.state().result.clone()
     }
 
-    /// The sync file of the copy, signalled when the GPU has executed it, with an error where the
-    /// GPU has failed. `None` where no GPU executes it at the moment, or none was
-    /// [asked](crate::blit::SyncFiles) for one: the kernel gives no fence for what userspace is about to
-    /// do. Does not wait.
+    /// The sync file of the copy. It is signalled when the GPU has executed the copy, with an error if the
+    /// GPU has failed. `None` if no GPU executes the copy at the moment, or if
+    /// [`SyncFiles`](crate::blit::SyncFiles) asks for none: the kernel gives no fence for work that has not
+    /// been submitted. Does not wait.
     pub fn sync_file(&self) -> Option<&SyncFile> {
         if self.sync_file.get().is_none()
             && let Some(file) = self.signal.state().sync_file.clone()
         {
-            // Another thread may have been quicker, with the same one.
+            // Fails if another thread was quicker, which has set the same file.
             let _ = self.sync_file.set(file);
         }
         self.sync_file.get().map(Arc::as_ref)
     }
 
-    /// Waits for the copy. [`Failure::TimedOut`] where it is not done in time; it goes on then.
+    /// Waits for the copy. [`Failure::TimedOut`] if it is not done in time; it goes on then.
     ///
-    /// Where all that is left to do is to wait for a GPU, the calling thread does that itself.
+    /// If only a GPU has to be waited for, the calling thread does so itself.
     pub fn wait(&self, timeout: Duration) -> Result<(), Failure> {
         let now = Instant::now();
         let far = || now + Duration::from_secs(1 << 30);
@@ -163,9 +162,10 @@ impl AsFd for Completion {
 }
 
 impl Drop for Completion {
-    /// An epoll reports an fd until its file is closed, and these are readable from their end on.
+    /// Closes the eventfd and the sync file. Both stay readable after the end of the copy, and an epoll
+    /// would report them for as long as they are open.
     fn drop(&mut self) {
-        // A thread that a forked child lacks may hold the lock there.
+        // In a forked child, the lock may be held by a thread that does not exist there.
         if !self.signal.process.is_here() {
             return;
         }
@@ -174,7 +174,7 @@ impl Drop for Completion {
         if state.seen {
             state.event = None;
         }
-        // Before the end of the copy, the blitter's thread waits for the same file.
+        // Before the end of the copy, the blitter's thread still waits for this file.
         if state.result.is_some() {
             state.sync_file = None;
         }
@@ -194,7 +194,7 @@ impl Signal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes it as new, with an eventfd that nobody knows.
+    /// Makes the signal like new, with an eventfd that the program does not know.
     fn reset(&mut self) -> Result<Arc<EventFd>, Errno> {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         let event = match state.event.take() {
@@ -215,27 +215,27 @@ fn write(event: &EventFd) {
     }
 }
 
-/// What signals a [`Completion`], once; as cancelled where nothing else was said.
+/// Signals a [`Completion`] once. The drop signals that the copy was cancelled.
 #[derive(Debug)]
 pub(in crate::blit) struct Signaller(Option<Arc<Signal>>);
 
 impl Signaller {
-    /// Whether this is what that copy is signalled by.
+    /// Whether this signals that copy.
     pub(super) fn is_of(&self, copy: &Arc<Signal>) -> bool {
         self.0
             .as_ref()
             .is_some_and(|signal| Arc::ptr_eq(signal, copy))
     }
 
-    /// Whether somebody may be polling the eventfd.
+    /// Whether the program may be polling the eventfd.
     pub(super) fn is_watched(&self) -> bool {
         self.0.as_ref().is_some_and(|signal| signal.state().seen)
     }
 
-    /// A GPU executes it, and this is when it is done.
+    /// Gives the completion the sync file of the GPU that executes the copy.
     pub(in crate::blit) fn executed_at(&self, file: Arc<SyncFile>) {
         if let Some(signal) = &self.0 {
-            // Started again after a failure, it has the first one already.
+            // A copy that was started again after a failure keeps its first file.
             signal.state().sync_file.get_or_insert(file);
         }
     }
@@ -250,7 +250,7 @@ impl Signaller {
         };
         let mut state = signal.state();
         state.result = Some(result);
-        // With the state locked, so that the one who finds it signalled finds it written, too.
+        // Written while the state is locked, so that whoever sees the result also finds the fd readable.
         if state.seen
             && let Some(event) = &state.event
         {
@@ -270,7 +270,7 @@ impl Drop for Signaller {
     }
 }
 
-/// Makes completions, in memory that is used again once nobody has it any more.
+/// Makes completions. Their memory and fds are used again once nobody else has them.
 pub(super) struct Completions {
     signals: Vec<Arc<Signal>>,
     driver: Weak<dyn Driver>,
@@ -284,8 +284,8 @@ impl Completions {
         }
     }
 
-    /// Makes the memory and the fds of so many at once: later nothing grows, but for those who hold
-    /// more completions.
+    /// Makes the memory and the fds for this many completions. Later ones need more only if the program
+    /// holds more than these.
     pub(super) fn reserve(&mut self, most: usize) -> Result<(), Errno> {
         for _ in 0..most {
             let mut signal = Signal::new();
@@ -327,7 +327,7 @@ mod tests {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-    /// Nobody has to do anything for these copies.
+    /// A driver for copies that need none.
     struct Nobody;
 
     impl Driver for Nobody {
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(poll(&mut fds, PollTimeout::ZERO).unwrap(), 1);
     }
 
-    /// How many events an epoll has to report just now.
+    /// How many events an epoll reports now.
     fn ready(epoll: &Epoll) -> usize {
         let mut events = [EpollEvent::empty(); 4];
         epoll.wait(&mut events, EpollTimeout::ZERO).unwrap()

@@ -19,25 +19,27 @@ use crate::blit::{Failure, Options};
 use crate::sync::{self, Access, SyncFile, implicit};
 use crate::sys;
 
-/// Frames after which the memory and the imports of strategies that made none of them are let go of.
+/// After this many frames, the memory and the imports of strategies that made none of them are freed.
 const KEPT: u32 = 256;
 
 pub(in crate::blit) struct Engine {
     sides: [BlitDevice; 2],
-    /// One for each lane, the first always.
+    /// One for each lane. The first is always there.
     copiers: Vec<Copier>,
     options: Options,
     allowed: Allowed,
     before_trials: Allowed,
     pair: Arc<Pair>,
-    /// The strategies that have made the frames since memory was last looked through, and those before.
+    /// The strategies that have made frames since [`Self::let_go`] was last called, and those of the period
+    /// before.
     in_use: [Allowed; 2],
-    /// Frames since then.
+    /// How many frames were made since then.
     frames: u32,
-    /// How long the machine had been suspended when the last frame was chosen for.
+    /// How long the machine had been suspended in all, as last seen.
     suspended: Duration,
+    /// When that was last asked.
     looked_at: Instant,
-    /// Whether the kernel lets fences be left in dma-bufs; `None` before it was asked.
+    /// Whether the kernel takes fences into dma-bufs. `None` before it was asked.
     leaves_fences: Option<bool>,
 }
 
@@ -89,7 +91,7 @@ impl Engine {
         &mut self.copiers[lane]
     }
 
-    /// What the chooser is to know.
+    /// What [`Records`](crate::blit::choose::records::Records) has to know of this blitter to choose.
     pub(super) fn asker(&self) -> Asker<'_> {
         asker(
             &self.sides,
@@ -120,8 +122,7 @@ impl Engine {
         choice
     }
 
-    /// The strategy for a frame. Has trials made if there is something to try: after a suspend,
-    /// everything.
+    /// The strategy for a frame. Starts trials if something is untried; after a suspend, everything is.
     pub(in crate::blit) fn choose(&mut self, frame: &Frame) -> Choice {
         let now = Instant::now();
         if now.saturating_duration_since(self.looked_at) > Duration::from_secs(1) {
@@ -133,7 +134,7 @@ impl Engine {
     fn look_for_suspend(&mut self, now: Instant) {
         self.looked_at = now;
         let suspended = sys::clock::suspended();
-        // The clocks are read one after the other.
+        // The two clocks are read one after the other, so small differences mean nothing.
         if suspended > self.suspended + Duration::from_secs(1) {
             log::debug!("the machine was suspended: copies are measured again");
             self.suspended = suspended;
@@ -141,7 +142,7 @@ impl Engine {
         }
     }
 
-    /// Whether something of frames like this one is being tried.
+    /// Whether strategies for frames like this one are being tried.
     pub(super) fn is_in_trial(&self, frame: &Frame) -> bool {
         self.choose_of(frame, &self.allowed, Instant::now())
             .in_trial
@@ -160,12 +161,12 @@ impl Engine {
         self.leaves_fences != Some(false) && self.copiers[0].gives_sync_files(strategy)
     }
 
-    /// Whether a frame by this strategy can be left to its GPUs while its fences are pending.
+    /// Whether a frame by this strategy can be submitted while its fences are pending.
     pub(super) fn may_wait_on_gpus(&self, strategy: Strategy) -> bool {
         self.copiers[0].may_wait_on_gpus(strategy)
     }
 
-    /// Whether the first of two steps is a GPU's.
+    /// Whether a GPU makes the first of two steps.
     pub(super) fn copies_first(&self) -> bool {
         self.copiers[0].has_gpu(0)
     }
@@ -176,8 +177,8 @@ impl Engine {
         copier.is_some_and(|copier| copier.is_prepared(frame, strategy))
     }
 
-    /// Whether fences can be left in dma-bufs (since Linux 6.0, and where no sandbox forbids it). Asked
-    /// for once, by leaving one that is signalled.
+    /// Whether fences can be left in dma-bufs, as Linux allows since 6.0 unless a sandbox forbids it. The
+    /// first call finds out by leaving a fence that is signalled.
     pub(super) fn leaves_fences(&mut self, frame: &Frame) -> bool {
         if let Some(known) = self.leaves_fences {
             return known;
@@ -187,7 +188,7 @@ impl Engine {
             tried.and_then(|file| implicit::import_sync_file(&frame.source, &file, Access::Read));
         match tried {
             Ok(()) => self.leaves_fences = Some(true),
-            // There is nothing to try it with.
+            // There is no signalled fence to try it with.
             Err(sync::Error::NoSignalled { .. }) => {}
             Err(error) => {
                 log::info!("copies are not ordered by sync files: {error}");
@@ -198,9 +199,9 @@ impl Engine {
         self.leaves_fences != Some(false)
     }
 
-    /// Starts a frame, after fences of which there may be some only where the strategy
-    /// [is ordered](Self::orders) by them. Where that fails, the frame is still to be made, and
-    /// [`Self::failed`] to be told, unless it is tried again.
+    /// Starts a frame after the fences in `after`, of which there may be some only if the strategy is
+    /// [ordered](Self::orders) by them. After an error the frame is still to be made; the caller tells
+    /// [`Self::failed`], unless it tries the same again.
     pub(super) fn start(
         &mut self,
         lane: usize,
@@ -215,7 +216,7 @@ impl Engine {
         self.lane(lane).finish(steps)
     }
 
-    /// As [`Self::finish`], not beyond the deadline: `None` if it is not done by then.
+    /// As [`Self::finish`], until the deadline at most. `None` if the frame is not done by then.
     pub(super) fn finish_until(
         &mut self,
         lane: usize,
@@ -225,7 +226,7 @@ impl Engine {
         self.lane(lane).finish_until(steps, until)
     }
 
-    /// Leaves to itself what GPUs should have made long ago.
+    /// Gives up a frame that GPUs should have made long ago, with what it uses.
     pub(super) fn abandon(&mut self, lane: usize, steps: &[Step]) -> Failure {
         self.lane(lane).abandon(steps)
     }
@@ -242,7 +243,7 @@ impl Engine {
         self.lane(lane).give_up(running);
     }
 
-    /// A strategy has made a frame, and how long that took if nothing else was in its way.
+    /// Notes that a strategy has made a frame, and how long it took, if that could be measured.
     pub(super) fn made(
         &mut self,
         frame: &Frame,
@@ -261,8 +262,8 @@ impl Engine {
         }
     }
 
-    /// Lets go of the memory and the imports of strategies that made frames, and none lately. Should one
-    /// of them be needed after all, they are made anew.
+    /// Frees the memory and the imports of strategies that made frames in the period before and none in
+    /// this one. They are made anew if they are needed again.
     fn let_go(&mut self) {
         let [now, before] = std::mem::take(&mut self.in_use);
         if before.iter().any(|used| !now.contains(used)) {
@@ -274,15 +275,15 @@ impl Engine {
         self.frames = 0;
     }
 
-    /// A strategy has not made the frame.
+    /// Notes that a strategy has failed to make a frame.
     pub(super) fn failed(&mut self, frame: &Frame, strategy: Strategy, failure: &Failure) {
         self.pair
             .records
             .failed(frame, strategy, failure, Instant::now());
     }
 
-    /// Makes a frame in a lane, by one strategy after the other until one has done it. `tell` is told of
-    /// each that has not.
+    /// Makes a frame in a lane by one strategy after the other, until one succeeds. Calls `tell` with each
+    /// that fails.
     pub(super) fn make(
         &mut self,
         lane: usize,
@@ -340,7 +341,7 @@ impl Engine {
     }
 }
 
-/// What the chooser is to know of a blitter.
+/// What [`Records`](crate::blit::choose::records::Records) has to know of a blitter to choose.
 pub(in crate::blit) fn asker<'a>(
     sides: &[BlitDevice; 2],
     options: &Options,
@@ -357,8 +358,9 @@ pub(in crate::blit) fn asker<'a>(
     }
 }
 
-/// What may make frames before trials are over, the best guess first: GPUs read video memory faster than
-/// the CPU does. The program's own device makes only what is known to work.
+/// The strategies that may make frames before trials are over, the best guess first. With a GPU, host memory
+/// comes first: GPUs read video memory faster than the CPU does. The program's own device is given only
+/// what is known to work.
 pub(in crate::blit) fn before_trials(sides: &[BlitDevice; 2]) -> Allowed {
     let is_own_or_none = |side: &BlitDevice| !matches!(side.gpu, Gpu::Host(_));
     let is_gpu = |side: &BlitDevice| side.physical().is_some() && !side.is_software();
@@ -369,7 +371,7 @@ pub(in crate::blit) fn before_trials(sides: &[BlitDevice; 2]) -> Allowed {
     }
 }
 
-/// Leaves the sync file of a copy in the dma-bufs, for those who synchronise implicitly.
+/// Leaves the sync file of a copy in the dma-bufs, for users that synchronise implicitly.
 pub(super) fn leave(frame: &Frame, file: &SyncFile) -> Result<(), sync::Error> {
     implicit::import_sync_file(&frame.source, file, Access::Read)?;
     implicit::import_sync_file(&frame.destination, file, Access::Write)

@@ -1,7 +1,7 @@
-//! When a copy starts, on which thread, and how its end is told.
+//! When a copy starts, on which thread, and how its end is signalled.
 //!
-//! [`worker`] drives: it takes copies from the [`queue`], asks [`schedule`] what may start when, has the
-//! [`engine`] start it, and tells the [`completion`]. A [`pair`] of devices has one thread for
+//! [`worker`] is the centre: it takes copies from the [`queue`], asks [`schedule`] what may start when, has
+//! the [`engine`] start it, and signals the [`completion`]. A [`pair`] of devices has one thread for
 //! [`trials`], beside the copies.
 
 pub(super) mod completion;

@@ -1,4 +1,4 @@
-//! What all blitters between the same two devices share: what is known, and who finds it out.
+//! What all blitters between the same two devices share: the records, and the thread that makes trials.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::blit::options::{BlitDevice, Gpu};
 use crate::device::NodeId;
 use crate::sys::process::Owner;
 
-/// How long the end of a pair waits for a trial.
+/// How long the drop of a pair waits for a trial.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Two devices with the GPUs that copy for them.
@@ -21,14 +21,14 @@ pub(in crate::blit) struct Pair {
     pub(in crate::blit) records: Arc<Records>,
     trials: Trials,
     process: Owner,
-    /// Until when its end may wait for a trial, if whoever closed the last blitter said so.
+    /// Until when the drop may wait for a trial, if the program closed the last blitter with a deadline.
     deadline: Mutex<Option<Instant>>,
 }
 
-/// Of each end: its DRM device, and its physical device or the program's own one.
+/// For each end: its DRM device, and its physical device or the program's own Vulkan device.
 type Key = [(Option<NodeId>, u64); 2];
 
-/// Pairs that some blitter uses.
+/// The pairs that blitters use.
 static PAIRS: Mutex<Vec<(Key, Weak<Pair>)>> = Mutex::new(Vec::new());
 
 impl Pair {
@@ -39,7 +39,7 @@ impl Pair {
         pairs.retain(|(_, pair)| pair.strong_count() > 0);
         let known = pairs.iter().filter(|(of, _)| *of == key);
         let known = known.filter_map(|(_, pair)| pair.upgrade());
-        // In a forked child they are the parent's.
+        // In a forked child, pairs of the parent are not used.
         let known = { known }.find(|pair| pair.process.is_here());
         known.unwrap_or_else(|| {
             let records = Arc::<Records>::default();
@@ -54,18 +54,18 @@ impl Pair {
         })
     }
 
-    /// Has the strategies tried that are to be tried for frames like this one. Does not wait.
+    /// Asks for the trials that frames like this one still need. Does not wait.
     pub(in crate::blit) fn want_trials(&self, frame: &Frame, allowed: &Allowed) {
         self.trials.want(frame, allowed);
     }
 
-    /// Has its end wait for a trial until then at most.
+    /// Makes the drop wait for a trial until this deadline at most.
     pub(in crate::blit) fn end_by(&self, deadline: Instant) {
         let mut of_end = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         *of_end = Some(deadline);
     }
 
-    /// Waits until something was tried, or for so long.
+    /// Waits until a trial has ended, or for the timeout.
     pub(in crate::blit) fn wait_for_news(&self, timeout: Duration) {
         self.trials.wait_for_news(timeout);
     }

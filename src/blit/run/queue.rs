@@ -24,8 +24,8 @@ pub(in crate::blit) const MOST_SIGNALS: usize = 4;
 /// Syncobjs and points of their timelines.
 pub(in crate::blit) type Points = ArrayVec<(Syncobj, u64), MOST_SIGNALS>;
 
-/// Points of a copy that was taken on, to signal when it is done, however it went: whoever waits for a point
-/// must not wait for ever. Those that are left are signalled on drop.
+/// The points that a copy signals when it is done, even if it failed, so that nobody waits for a point for
+/// ever. The drop signals those that are left.
 pub(super) struct Signals(pub(super) Points);
 
 impl Drop for Signals {
@@ -38,7 +38,7 @@ impl Drop for Signals {
     }
 }
 
-/// Copies that happen in their order, whatever their buffers.
+/// Copies of one stream happen in the order of their calls, whatever their buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stream(pub(in crate::blit) u64);
 
@@ -50,7 +50,7 @@ pub(super) struct Job {
     pub(super) signaller: Signaller,
     pub(super) stream: Option<Stream>,
     pub(super) since: Instant,
-    /// Why its fence could not be left where it should be.
+    /// Why its fence could not be left in the dma-bufs or syncobjs.
     pub(super) not_left: Option<Failure>,
 }
 
@@ -58,11 +58,11 @@ pub(super) struct Job {
 pub(super) struct Begun {
     pub(super) job: Job,
     pub(super) running: Running,
-    /// Signalled when GPUs have executed it.
+    /// Signalled when the GPUs have executed the copy.
     pub(super) file: Option<Arc<SyncFile>>,
     pub(super) lane: usize,
     pub(super) route: Route,
-    /// Some fences were not signalled when it was started.
+    /// Whether some of its fences were pending when it was started.
     pub(super) is_blocked: bool,
     /// When it was started.
     pub(super) at: Instant,
@@ -72,7 +72,7 @@ pub(super) struct Begun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sleep {
     Awake,
-    /// For a moment at most.
+    /// For a moment at most, after which it looks at the queue.
     Watching,
     /// Until it is woken.
     Parked,
@@ -80,13 +80,14 @@ pub(super) enum Sleep {
 
 pub(super) struct Queue {
     pub(super) waiting: VecDeque<Job>,
-    /// Under way, in the order of their start.
+    /// Copies under way, in the order in which they were started.
     pub(super) started: VecDeque<Begun>,
-    /// A copy that was seen to fail by a thread that does not make it again.
+    /// A copy that a caller saw fail. The blitter's thread is to make it again.
     pub(super) failed: Option<(Job, usize, Strategy, Failure)>,
-    /// Copies that some thread has taken out and not put back. While there is one, callers start none.
+    /// How many copies some thread has taken off the queue. While this is not zero, callers must not start
+    /// later copies themselves.
     pub(super) in_hand: usize,
-    /// Some thread waits for the ends of copies.
+    /// Whether some thread waits for the ends of copies. Only that thread may end them.
     pub(super) is_driven: bool,
     /// Threads that sleep until a copy is done.
     pub(super) sleepers: usize,
@@ -95,19 +96,20 @@ pub(super) struct Queue {
     /// When a copy of the GPUs' was last seen to end.
     pub(super) last_end: Instant,
     pub(super) closing: bool,
-    /// Of what is kept, when somebody last asked.
+    /// The staging memory that was kept when somebody last asked.
     pub(super) staging_bytes: u64,
     pub(super) completions: Completions,
     pub(super) counts: Counts,
 }
 
 impl Job {
-    /// Whether it has to come after an earlier one.
+    /// Whether this copy has to come after an earlier one.
     pub(super) fn comes_after(&self, earlier: &Job) -> bool {
         self.is_of_stream(earlier) || self.frame.conflicts(&earlier.frame)
     }
 
-    /// Whether both are of one stream: the one that was named, or else that of the destination.
+    /// Whether both are of one stream: the one that was named, or, if neither names one, the copies into
+    /// one destination.
     pub(super) fn is_of_stream(&self, other: &Job) -> bool {
         match (self.stream, other.stream) {
             (Some(one), Some(other)) => one == other,
@@ -124,7 +126,7 @@ impl Job {
         waits::polled(&self.frame, &self.waits)
     }
 
-    /// Lets go of the buffers, then says how it went.
+    /// Drops the buffers, signals the points, and then completes the copy.
     pub(super) fn end(self, result: Result<(), Failure>) {
         let Self {
             frame,
@@ -144,7 +146,7 @@ impl Queue {
         self.waiting.len() + self.started.len() + self.in_hand
     }
 
-    /// The copies under way, as the schedule is to see them from this one.
+    /// The copies under way, as the schedule wants to know them for a new copy.
     pub(super) fn seen_from<'a>(
         &'a self,
         job: &'a Job,
@@ -166,7 +168,7 @@ impl Queue {
         !before.any(|begun| Some(begun.lane) == lane)
     }
 
-    /// Takes back copies that had begun, which are in hand, in the order in which all were asked for.
+    /// Takes back copies that are in hand, at their places in the order in which all were asked for.
     pub(super) fn take_back(&mut self, jobs: Vec<Job>) {
         self.in_hand -= jobs.len();
         for job in jobs {
@@ -175,7 +177,7 @@ impl Queue {
         }
     }
 
-    /// Whether copies that were asked for earlier and have not begun come before this one.
+    /// Whether this copy has to come after one of the first `earlier` copies that have not begun.
     pub(super) fn has_to_wait(&self, job: &Job, earlier: usize) -> bool {
         self.waiting
             .iter()
@@ -183,13 +185,14 @@ impl Queue {
             .any(|before| job.comes_after(before))
     }
 
-    /// Whether a copy has to come after one that waits for fences on a GPU, and knows nothing of this one.
+    /// Whether this copy has to come after one that waits for fences on a GPU.
     pub(super) fn is_behind_a_blocked(&self, job: &Job) -> bool {
         let is_blocked = |begun: &Begun| begun.is_blocked && job.comes_after(&begun.job);
         self.started.iter().any(is_blocked)
     }
 
-    /// Whether there is something to do that nobody does.
+    /// Whether the thread has to start or end copies. `old`: a copy that was asked for before this time
+    /// needs the thread even if nobody waits for it.
     pub(super) fn needs_driver(&self, old: Instant) -> bool {
         let needs = |begun: &Begun| {
             begun.route == Route::ByHand
@@ -202,8 +205,8 @@ impl Queue {
         !self.waiting.is_empty() || self.failed.is_some() || self.started.iter().any(needs)
     }
 
-    /// How long a copy took that GPUs have made, if that is known: since it was started, or since the
-    /// copy before it ended. It is not, if fences were in its way, or nobody looked when it ended.
+    /// How long the GPUs took for a copy: since it was started, or since the copy before it ended. `None`
+    /// if the copy waited for fences, or if nobody was waiting when it ended.
     pub(super) fn took(
         &mut self,
         since: Instant,

@@ -1,9 +1,10 @@
-//! What may start when. Pure: it decides from what it is told of the copies under way.
+//! What may start when. Pure: all that it knows of the copies under way is passed in.
 
 use crate::blit::strategy::Strategy;
 
-/// Copiers, each with Vulkan devices of its own, that copies with pending fences are spread over: a GPU
-/// executes what one queue is given in its order.
+/// How many lanes there are. Each lane has a copier with Vulkan devices of its own. A GPU executes the
+/// submissions of one queue in their order, so a copy whose fences are pending holds back what comes after
+/// it in its lane.
 pub(super) const MOST_LANES: usize = 3;
 
 /// How a strategy makes a copy.
@@ -13,7 +14,7 @@ pub(super) enum Route {
     OneQueue(usize),
     /// Two submissions, of which the second waits for the first on the GPU.
     TwoQueues,
-    /// Two steps, of which the second is taken by the CPU when the first is done.
+    /// Two steps, of which a thread starts or makes the second when the first is done.
     ByHand,
 }
 
@@ -22,28 +23,29 @@ pub(super) enum Route {
 pub(super) struct Started {
     pub(super) lane: usize,
     pub(super) route: Route,
-    /// Whether the new copy has to come after it: they share a stream, or memory that one writes.
+    /// Whether the new copy has to come after this one: they share a stream, or memory that one of them
+    /// writes.
     pub(super) is_before: bool,
-    /// Whether it writes what the new copy reads.
+    /// Whether this copy writes what the new one reads.
     pub(super) feeds: bool,
-    /// Whether it waits for fences that were not signalled when it was started.
+    /// Whether some of its fences were pending when it was started.
     pub(super) is_blocked: bool,
-    /// Whether it is of the stream of the new copy.
+    /// Whether this copy and the new one are of one stream.
     pub(super) is_of_stream: bool,
 }
 
-/// How many copies by this route may be under way in a lane; `copies_first`: the first step is a GPU's.
+/// How many copies by this route may be under way in a lane. `copies_first`: a GPU makes the first step.
 pub(super) fn room(route: Route, strategy: Strategy, copies_first: bool) -> usize {
     use crate::blit::copy::staging::CAPACITY;
     match route {
-        // Without a GPU at the source there is no first step that others could be beside.
+        // Without a GPU at the source there is no first step that could run beside another copy.
         Route::ByHand if strategy.is_two_step() && !copies_first => 1,
         Route::ByHand => CAPACITY,
         Route::OneQueue(_) | Route::TwoQueues => usize::MAX,
     }
 }
 
-/// Whether a copy can be started in a lane while others are under way.
+/// Whether a copy can be started in a lane while others are under way. `room` limits copies by hand.
 pub(super) fn may_start(
     lane: usize,
     route: Route,
@@ -60,26 +62,29 @@ pub(super) fn may_start(
     route != Route::ByHand || by_hand < room
 }
 
-/// Whether a copy comes to its end after an earlier one by itself.
+/// Whether a copy in this lane is executed after an earlier one without anybody's waiting for it.
 fn follows(lane: usize, route: Route, earlier: &Started) -> bool {
     if earlier.lane != lane {
         return false;
     }
     match (earlier.route, route) {
-        // In the order of the queue, the only one that either uses.
+        // Both use only this queue, which executes in order.
         (Route::OneQueue(one), Route::OneQueue(other)) => one == other,
-        // Of what one writes by the second queue, the first queue of the other knows nothing.
+        // The earlier copy writes by the second queue. The new one reads by the first, which does not wait
+        // for the second.
         (Route::TwoQueues, Route::TwoQueues) => !earlier.feeds,
-        // The second steps are taken in their order; before that, a copy only reads its source.
+        // Second steps are taken in order, and the first step of a copy only reads its source.
         (Route::ByHand, Route::ByHand) => !earlier.feeds,
         _ => false,
     }
 }
 
-/// The lane for a copy; `None` if it has to wait until its fences are signalled, or others' are.
+/// The lane for a copy. `None` if the copy has to wait until its own fences, or those of other copies, are
+/// signalled.
 ///
-/// `is_blocked`: some of its fences are pending. It goes where its stream is, else where nobody of
-/// another stream waits for fences. One lane at least is left to those that wait for none.
+/// `is_blocked`: some of its fences are pending. A copy goes into the lane of its stream, if no copy of
+/// another stream waits for fences there, and else into the first lane without such a copy. At least one
+/// lane is left to copies that wait for no fences.
 pub(super) fn lane(
     is_blocked: bool,
     started: impl Iterator<Item = Started> + Clone,
@@ -103,8 +108,8 @@ pub(super) fn lane(
     (!adds || after < MOST_LANES).then_some(chosen)
 }
 
-/// A lane for a copy that somebody waits for at once: where none waits for fences, of its own stream
-/// neither. There is one always.
+/// A lane for a copy that is waited for at once: one where no copy waits for fences, not even one of the
+/// same stream. [`lane`] always leaves one.
 pub(super) fn free_lane(started: impl Iterator<Item = Started> + Clone) -> usize {
     let is_blocked = |lane: usize| {
         let of_lane = |one: Started| one.lane == lane && one.is_blocked;

@@ -19,7 +19,7 @@ struct State {
     changed: Condvar,
 }
 
-/// Tells of the end, whatever ended the work.
+/// Tells of the end of the thread, also if it panics.
 struct End(Arc<State>);
 
 impl Drop for End {
@@ -44,7 +44,7 @@ impl Thread {
         Ok(Self { handle, state })
     }
 
-    /// Waits for its end; `false` if it still runs at the deadline, and is left to itself.
+    /// Waits for the end of the thread. `false` if it still runs at the deadline: it is left to itself.
     pub(in crate::blit) fn join_until(self, deadline: Instant) -> bool {
         let ended = self.state.ended.lock();
         let ended = ended.unwrap_or_else(PoisonError::into_inner);
@@ -60,7 +60,7 @@ impl Thread {
         has_ended
     }
 
-    /// Leaves it to the process that it is of.
+    /// Forgets the thread, in a forked child, to whose parent it belongs.
     pub(in crate::blit) fn forget(self) {
         std::mem::forget(self);
     }

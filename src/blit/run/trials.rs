@@ -1,4 +1,5 @@
-//! Trials of strategies: on buffers of our own, on devices that may be lost, beside the traffic.
+//! Trials of strategies: on private buffers, on Vulkan devices that may be lost, by a thread of their own
+//! beside the copies.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,10 +13,10 @@ use crate::blit::choose::records::{Kind, Records, Tried};
 use crate::blit::copy::copier::{Copier, For, whole};
 use crate::blit::copy::cpu::{Destination, Maps, Source};
 use crate::blit::copy::frame::Frame;
-use crate::blit::copy::gpu::Place;
 use crate::blit::copy::host::HostPicture;
 use crate::blit::copy::likeness::{self, Difference};
 use crate::blit::copy::pattern;
+use crate::blit::copy::place::Place;
 use crate::blit::copy::private::{self, Model};
 use crate::blit::damage::Rect;
 use crate::blit::options::{BlitDevice, Gpu, SyncFiles};
@@ -25,32 +26,32 @@ use crate::buffer::{DmaBuf, FormatInfo};
 use crate::sync::{Access, BufferMapping};
 use crate::vk;
 
-/// The sizes of trials in pixels: what each copy takes can be told from what its bytes take.
+/// The sizes of trials in pixels. Two sizes tell the fixed cost of a copy from the cost of its bytes.
 const SMALL: (u32, u32) = (128, 128);
 const MIDDLE: (u32, u32) = (512, 512);
-/// Instead of the middle one, if the real pictures are larger than that.
+/// Used instead of [`MIDDLE`] if the real pictures are larger than that.
 const LARGE: (u32, u32) = (1024, 1024);
-/// Copies that are timed at each size: the most, and the least.
+/// How many times copies are timed at each size: at most and at least.
 const SAMPLES: (usize, usize) = (5, 2);
-/// Copies that are timed together.
+/// How many copies are timed together.
 const AT_ONCE: usize = 2;
-/// After so long no more copies of a size are timed.
+/// After this time no more copies of a size are timed, but for the least number.
 const TIME: Duration = Duration::from_millis(50);
 /// How long a trial may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same of Vulkan devices that are the CPU, which may have other things to do: a shader is compiled there.
 const SOFTWARE_PATIENCE: Duration = Duration::from_secs(60);
-/// What is done in vain need not be done fast.
+/// The thread's niceness: trials must not slow down real copies.
 const NICE: i32 = 10;
 
 /// What is to be tried.
 struct Request {
     kind: Kind,
-    /// Of source and destination.
+    /// What private buffers for source and destination are to be like.
     models: [Model; 2],
-    /// Read where no buffer like it can be made.
+    /// The real source. It is read if no private buffer like it can be made.
     source: DmaBuf,
-    /// Of the frame.
+    /// The scaling of the real frame.
     scaling: Option<Scaling>,
     encoding: YcbcrEncoding,
     allowed: Allowed,
@@ -62,8 +63,8 @@ struct State {
     closing: bool,
 }
 
-/// The thread that makes trials for a pair of devices. It has Vulkan devices while there is something to
-/// try.
+/// The thread that makes trials for a pair of devices. It has Vulkan devices only while there is something
+/// to try.
 pub(super) struct Trials {
     shared: Arc<Shared>,
     thread: Mutex<Option<Thread>>,
@@ -73,7 +74,7 @@ struct Shared {
     sides: [BlitDevice; 2],
     records: Arc<Records>,
     state: Mutex<State>,
-    /// Something is known that was not before.
+    /// Notified when a request arrives and when a trial has ended.
     changed: Condvar,
 }
 
@@ -90,7 +91,7 @@ impl Shared {
         self.lock().wanted.pop_front()
     }
 
-    /// `false` when it is time to end.
+    /// Waits for a request. `false` if the thread is to end.
     fn wait_for_more(&self) -> bool {
         let idle = |state: &mut State| state.wanted.is_empty() && !state.closing;
         let waited = self.changed.wait_while(self.lock(), idle);
@@ -98,7 +99,8 @@ impl Shared {
         !state.closing
     }
 
-    /// Something is known that was not before. Whoever waits has looked with the state locked.
+    /// Wakes those who wait for news. The lock is taken so that none of them is between its look and its
+    /// sleep.
     fn tell(&self) {
         drop(self.lock());
         self.changed.notify_all();
@@ -118,7 +120,7 @@ impl Trials {
         }
     }
 
-    /// Has the strategies tried that are to be tried for frames like this one. Does not wait.
+    /// Asks for the trials that frames like this one still need. Does not wait.
     pub(super) fn want(&self, frame: &Frame, allowed: &Allowed) {
         let kind = Kind::of(frame);
         let request = Request {
@@ -150,15 +152,14 @@ impl Trials {
         }
     }
 
-    /// Waits until something was tried, or for so long.
+    /// Waits until a trial has ended, or for the timeout.
     pub(super) fn wait_for_news(&self, timeout: Duration) {
         let state = self.shared.lock();
         let waited = self.shared.changed.wait_timeout(state, timeout);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Ends the thread, which takes as long as the copy that it is making; `false` if it still runs at
-    /// the deadline.
+    /// Ends the thread after the copy that it is making. `false` if it still runs at the deadline.
     pub(super) fn close_wait(&self, deadline: Instant) -> bool {
         {
             let mut state = self.shared.lock();
@@ -173,7 +174,7 @@ impl Trials {
         }
     }
 
-    /// In a forked child: the thread is the parent's.
+    /// Forgets the thread, for a forked child: it belongs to the parent.
     pub(super) fn forget(&mut self) {
         let thread = self.thread.get_mut();
         if let Some(thread) = thread.unwrap_or_else(PoisonError::into_inner).take() {
@@ -182,10 +183,10 @@ impl Trials {
     }
 }
 
-/// All that is wanted, one after the other, until the end.
+/// The thread: serves the requests one after the other.
 fn work(shared: &Shared) {
     loop {
-        // Devices are made for the first, and go when there is no more.
+        // The bench makes Vulkan devices for the first request. They are dropped when there is none left.
         let mut bench = Bench::new(&shared.sides);
         while let Some(request) = shared.next() {
             bench.all(shared, &request);
@@ -208,7 +209,7 @@ struct Bench {
 /// Buffers to try with.
 struct Pair {
     frame: Frame,
-    /// The source is ours and shows the pattern.
+    /// Whether the source is a private buffer, which shows the pattern.
     is_private: bool,
 }
 
@@ -225,7 +226,7 @@ impl Bench {
         }
     }
 
-    /// Tries what is to be tried of a kind, in order of trust.
+    /// Tries every strategy that the request still needs tried, in order of trust.
     fn all(&mut self, shared: &Shared, request: &Request) {
         let mut pairs: [Option<Result<Pair, Failure>>; 2] = [None, None];
         let to_try = shared
@@ -244,11 +245,12 @@ impl Bench {
                 .tried(&request.kind, strategy, tried, Instant::now());
             shared.tell();
         }
-        // What was imported goes with the buffers.
+        // The imports are dropped with the buffers.
         drop(pairs);
         self.copier.keep_only(&Allowed::new());
     }
 
+    /// Tries one strategy at two sizes. `pairs` keeps the buffers for the next strategy.
     fn one(
         &mut self,
         shared: &Shared,
@@ -274,14 +276,14 @@ impl Bench {
                 return Tried::Failed(Failure::Cancelled);
             }
             match self.copy(pair, strategy, &mut cost) {
-                Ok(looked) => verified &= looked,
+                Ok(is_verified) => verified &= is_verified,
                 Err(failure) => return Tried::Failed(failure),
             }
         }
         Tried::Works { verified, cost }
     }
 
-    /// Private buffers of a size. Where none like the source can be made, it is only read.
+    /// Private buffers of a size. If none like the source can be made, the real source is read instead.
     fn pair(&mut self, request: &Request, size: (u32, u32)) -> Result<Pair, Failure> {
         let [from, to] = &request.models;
         let (source, is_private) = match self.like(0, from, size) {
@@ -304,7 +306,7 @@ impl Bench {
         let all = [Rect::whole(size.0, size.1)].into_iter().collect();
         let mut frame = Frame::new(source, destination, all);
         frame.encoding = request.encoding;
-        // Turned and filtered as the real ones, and scaled where they are.
+        // Turned and filtered as the real frame, and scaled if the real one is.
         frame.scaling = request.scaling.map(|scaling| Scaling {
             source: match scaling.scales() {
                 true => Rect::whole((3 * size.0).div_ceil(4), (3 * size.1).div_ceil(4)),
@@ -316,6 +318,7 @@ impl Bench {
         Ok(Pair { frame, is_private })
     }
 
+    /// A private buffer of this size for one end.
     fn like(&mut self, end: usize, model: &Model, size: (u32, u32)) -> Result<DmaBuf, String> {
         let side = self.copier.sides()[end].clone();
         let device = match side.gpu {
@@ -325,13 +328,14 @@ impl Bench {
         private::like(model, size, &side, device)
     }
 
-    /// Copies once to see whether the picture arrives, then some times to see how long that takes.
-    /// Whether the picture was looked at.
+    /// Copies once and compares the picture that arrives, then copies several times and adds to `cost` how
+    /// long that takes. Says whether the picture could be compared.
     fn copy(&mut self, pair: &Pair, strategy: Strategy, cost: &mut Cost) -> Result<bool, Failure> {
         let frame = &pair.frame;
-        let looks = pair.is_private && self.write(1, &frame.destination, pattern::poison).is_ok();
+        let is_poisoned =
+            pair.is_private && self.write(1, &frame.destination, pattern::poison).is_ok();
         self.copier.run(frame, strategy)?;
-        let verified = match (looks, frame.is_resampled()) {
+        let verified = match (is_poisoned, frame.is_resampled()) {
             (false, _) => false,
             (true, false) => self.verify(frame)?,
             (true, true) => self.verify_resampled(frame)?,
@@ -341,8 +345,7 @@ impl Bench {
             if sample >= SAMPLES.1 && start.elapsed() > TIME {
                 break;
             }
-            // Several at once: what counts is how long the GPU takes, not how long it takes to wake a
-            // thread that waits for it.
+            // Several copies at once, so that the time is the GPU's and not that of waking a thread.
             let start = Instant::now();
             self.copier.run_many(frame, strategy, AT_ONCE)?;
             cost.add(frame.bytes(), start.elapsed() / AT_ONCE as u32);
@@ -350,8 +353,8 @@ impl Bench {
         Ok(verified)
     }
 
-    /// Whether a device's own GPU is the one to ask for a buffer's contents: mappings are for where
-    /// there is none.
+    /// The GPU of one end, by which its buffers are read and written. `None` if the end has no GPU: its
+    /// buffers are mapped instead.
     fn gpu(&mut self, end: usize) -> Option<&vk::Device> {
         match self.copier.has_gpu(end) {
             true => self.copier.device(end).ok(),
@@ -359,7 +362,7 @@ impl Bench {
         }
     }
 
-    /// Fills a buffer of ours with rows, by the GPU of its own end.
+    /// Fills a private buffer with rows, by the GPU of its own end if there is one.
     fn write(
         &mut self,
         end: usize,
@@ -380,7 +383,8 @@ impl Bench {
         self.copier.run_by(end, ends, &rects)
     }
 
-    /// Whether the picture arrived, as the destination's GPU sees it; `false` if that cannot be seen.
+    /// Compares the destination, as its GPU sees it, with the pattern. An error if they differ, `false` if
+    /// the destination cannot be read.
     fn verify(&mut self, frame: &Frame) -> Result<bool, Failure> {
         let buffer = &frame.destination;
         let formats = (frame.source.fourcc(), buffer.fourcc());
@@ -427,8 +431,8 @@ impl Bench {
         Arc::try_unwrap(host).map_err(|_| Failure::NoStrategy)
     }
 
-    /// Whether the picture is, but for rounding, the one that the CPU makes; `false` if that cannot be
-    /// seen.
+    /// Compares the destination with the picture that the CPU makes. An error if they differ by more than
+    /// rounding, `false` if they cannot be compared.
     fn verify_resampled(&mut self, frame: &Frame) -> Result<bool, Failure> {
         if self.gpu(1).is_none() {
             return Ok(false);
@@ -451,10 +455,10 @@ impl Bench {
         }
     }
 
-    /// What the CPU makes of the pattern, in memory of its own.
+    /// The picture that the CPU makes of the pattern, in host memory.
     fn made_by_cpu(&mut self, frame: &Frame) -> Result<HostPicture, Failure> {
         let device = self.copier.device(1)?;
-        // The CPU reads both, which it does fast in memory for downloads.
+        // The CPU reads both pictures, and memory for downloads is the fastest to read.
         let host = |buffer: &DmaBuf| HostPicture::download(device, buffer.desc());
         let mut source = host(&frame.source).map_err(Failure::Vulkan)?;
         let mut made = host(&frame.destination).map_err(Failure::Vulkan)?;
@@ -470,7 +474,7 @@ impl Bench {
     }
 }
 
-/// The rows of every plane in host memory.
+/// Calls `row` with the plane, the number and the bytes of each row of a picture in host memory.
 fn for_each_row(host: &mut HostPicture, mut row: impl FnMut(usize, usize, &mut [u8])) {
     let layout = *host.picture().layout;
     let planes = host.picture().planes.to_vec();

@@ -14,10 +14,10 @@ use crate::sys::poll::are_ready;
 /// The most fds that can be given with one copy.
 pub(in crate::blit) const MAX_WAITS: usize = 4;
 
-/// What was given, owned.
+/// Dups of the fds given with a copy.
 pub(in crate::blit) type Waits = ArrayVec<OwnedFd, MAX_WAITS>;
 
-/// The most that one copy waits for.
+/// The most fds that one copy waits for.
 pub(super) const MOST: usize = MAX_WAITS + 2 * MAX_PLANES;
 
 /// Fences for a GPU to wait for.
@@ -39,7 +39,7 @@ fn event(access: Access) -> PollFlags {
     }
 }
 
-/// What to poll, and for what.
+/// The fds that a copy waits for, and the events to poll for.
 pub(in crate::blit) fn polled<'a>(
     frame: &'a Frame,
     given: &'a [OwnedFd],
@@ -52,8 +52,8 @@ pub(in crate::blit) fn polled<'a>(
 /// What the steps of a copy wait for, as sync files.
 pub(in crate::blit) type Inputs = copier::Waits<Fences>;
 
-/// What is not over yet. `None` where something is no kernel's fence, such as a pipe, or cannot be
-/// had as one.
+/// The fences that are pending, for each step. `None` if an fd is not a fence of the kernel's (a pipe, for
+/// example), or if a fence cannot be had as a sync file.
 pub(in crate::blit) fn as_sync_files(
     frame: &Frame,
     given: &[OwnedFd],

@@ -1,9 +1,10 @@
-//! The threads that make copies: whoever asks for one, whoever waits for one, and the blitter's own.
+//! The threads that make copies: the caller that asks for a copy, the caller that waits for one, and the
+//! blitter's own thread.
 //!
-//! Whoever asks hands a copy to the GPU at once, where that takes no waiting. Whoever waits for a
-//! completion waits for the GPU itself. The blitter's thread does the rest: it waits for fences that a
-//! GPU cannot wait for, makes copies of the CPU, sees to the second step of two, to completions that are
-//! in an event loop, and to copies that have failed.
+//! The caller that asks for a copy hands it to the GPU at once if nothing has to be waited for. The caller
+//! that waits for a completion waits for the GPU itself. The blitter's thread does the rest: it waits for
+//! fences that a GPU cannot wait for, copies by the CPU, takes the second of two steps, signals
+//! completions that are in an event loop, and makes again the copies that have failed.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -30,28 +31,32 @@ use crate::sync::SyncFile;
 use crate::sys::poll::{self, any_ready, are_ready, unready, wait_for};
 use crate::vk::DEADLINE;
 
-/// The shortest wait for a GPU at a time.
+/// How long one wait lasts at most. After it the thread looks what else there is to do.
 const MOMENT: Duration = Duration::from_millis(100);
 /// How long the thread sleeps at a time while copies are under way that nobody waits for.
 const WATCH: Duration = Duration::from_millis(50);
-/// After so long the thread looks after such a copy.
+/// The thread waits for a copy itself if nobody has for this long.
 const UNATTENDED: Duration = Duration::from_millis(200);
-/// How long it goes on so after the last copy: to wake a thread takes the caller's time.
+/// How long after the last copy the thread still sleeps in short naps. Waking it from a long sleep would
+/// cost the next caller time.
 const LINGER: Duration = Duration::from_secs(1);
-/// Copies by the CPU that take no longer are made by whoever asks for them: to hand one to another thread
-/// takes longer.
+/// A copy by the CPU that takes no longer than this is made by the caller: handing it to the thread would
+/// take longer.
 const AT_ONCE: Duration = Duration::from_micros(250);
-/// And copies of so few bytes, however slow the machine.
+/// A copy by the CPU of no more bytes than this is made by the caller, however slow the machine is.
 const AT_ONCE_BYTES: u64 = 1 << 16;
 /// The most fds that are polled together.
 const MOST_POLLED: usize = 64;
 
-/// The engine is locked after the queue, and then never waited for: it may be locked for long.
+/// What the callers and the thread share.
+///
+/// Whoever holds the queue's lock may only try to lock the engine, not wait for it: the engine stays locked
+/// while a GPU is waited for.
 pub(in crate::blit) struct Shared {
-    /// Before the queue: what is being executed ends before its signallers do.
+    /// Declared before the queue, and so dropped first: GPUs end before the completions are signalled.
     engine: Mutex<Engine>,
     queue: Mutex<Queue>,
-    /// Readable when the thread is to look.
+    /// Readable if the thread is to look at the queue.
     wake: EventFd,
     in_flight: usize,
     input_timeout: Duration,
@@ -65,22 +70,23 @@ pub(in crate::blit) struct Request<'a> {
     pub(in crate::blit) stream: Option<Stream>,
 }
 
-/// What became of a copy at once.
+/// What the caller could do with a copy without waiting.
 enum AtOnce {
-    /// The thread has to do it.
+    /// Nothing: the thread has to make the copy.
     No(Job),
     Begun(Begun),
-    /// The thread has to do it, by another strategy.
+    /// The strategy failed: the thread has to make the copy by another one.
     Failed(Job, Strategy),
-    /// By the CPU.
+    /// The CPU has made the copy.
     Done(Job),
 }
 
-/// What the driver does next.
+/// What the thread does next.
 enum Next {
     Start(Job),
-    /// Its fences were not signalled in time.
+    /// The copy's fences were not signalled in time.
     Expired(Job),
+    /// The copy failed in this lane, and is to be made by another strategy.
     Again(Job, usize, Strategy, Failure),
     Finish,
     Wait,
@@ -115,7 +121,7 @@ pub(in crate::blit) fn spawn(
         in_flight,
         input_timeout,
     });
-    // More than are in flight: the last ones are still being looked at.
+    // A caller may still hold the last completions when all of `in_flight` are taken again.
     let reserved = shared.queue().completions.reserve(in_flight + 2);
     reserved.map_err(Error::System)?;
     let worker = Worker(shared.clone());
@@ -128,8 +134,8 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has strategies tried for frames like this one, if there is something to try; not while the engine
-    /// waits for a GPU.
+    /// Has strategies tried for frames like this one, if there is something to try. Does nothing while the
+    /// engine waits for a GPU.
     pub(in crate::blit) fn want_trials(&self, frame: &Frame) {
         if let Some(mut engine) = self.try_engine() {
             engine.choose(frame);
@@ -148,7 +154,7 @@ impl Shared {
         }
     }
 
-    /// Does not wait: while the engine waits for a GPU, the staging memory is what it was.
+    /// Does not wait: while the engine waits for a GPU, the staging memory is given as it was last known.
     pub(in crate::blit) fn statistics(&self) -> Statistics {
         let now = self.try_engine().map(|engine| engine.spare_bytes());
         let mut queue = self.queue();
@@ -156,7 +162,7 @@ impl Shared {
         queue.counts.statistics(queue.staging_bytes)
     }
 
-    /// Starts a frame: at once where that takes no waiting, else by the thread.
+    /// Starts a frame: at once if nothing has to be waited for, else by the thread.
     pub(in crate::blit) fn add(&self, request: Request<'_>) -> Result<Completion, Error> {
         let mut queue = self.queue();
         if queue.under_way() >= self.in_flight && !queue.closing {
@@ -189,14 +195,14 @@ impl Shared {
             not_left: None,
         };
         if queue.closing {
-            // The thread has gone, which only a panic in it can have done: cancelled.
+            // Only a panic of the thread can have closed the queue by now. The drop cancels the copy.
             drop(queue);
             drop(job);
             return Ok(completion);
         }
         let needs_thread = match self.start_at_once(&queue, job) {
             AtOnce::Begun(begun) => {
-                // Whoever waits for the others is to wait for this one, too.
+                // A thread that already waits for other copies has to learn of this one.
                 let now = queue.is_driven || !begun.job.signals.0.is_empty();
                 queue.started.push_back(begun);
                 now || queue.sleep == Sleep::Parked
@@ -236,8 +242,9 @@ impl Shared {
         }
     }
 
-    /// The thread has to do it where others come first, nothing is known to work, a device or memory has
-    /// to be made, or something is to be waited for that a GPU cannot wait for.
+    /// Starts a copy if that needs no waiting. The thread has to start it if other copies come first, if no
+    /// strategy is known to work, if a device or memory has to be made, or if something has to be waited
+    /// for that a GPU cannot wait for.
     fn start_at_once(&self, queue: &Queue, mut job: Job) -> AtOnce {
         if queue.in_hand > 0 || job.frame.rects.is_empty() || queue.has_to_wait(&job, usize::MAX) {
             return AtOnce::No(job);
@@ -308,7 +315,7 @@ impl Shared {
         }
     }
 
-    /// Cancels what has not begun; the thread ends after what has.
+    /// Cancels copies that have not begun. The thread ends once those that have begun are done.
     pub(in crate::blit) fn close(&self) {
         self.queue().closing = true;
         self.ring();
@@ -323,8 +330,9 @@ impl Shared {
         job.end(result.map(drop));
     }
 
-    /// Ends a copy of GPUs' that was waited for: the oldest of its lane. Room first: whoever sees the
-    /// end may want to start the next copy.
+    /// Ends a copy by GPUs whose end was seen, the oldest of its lane. Gives it back if it failed. It
+    /// leaves the queue before its completion is signalled: a caller that sees the end may start the next
+    /// copy at once.
     fn finished(
         &self,
         at: usize,
@@ -341,7 +349,7 @@ impl Shared {
             file,
             ..
         } = begun;
-        // Before the completion is told: an epoll reports a file for as long as anybody has it.
+        // Closed before the completion is signalled: an epoll reports a file until its last fd is closed.
         drop(file);
         match done {
             Ok(()) => {
@@ -370,8 +378,8 @@ impl Shared {
         }
     }
 
-    /// Waits for a copy, the first of its lane, and ends it. `None` if it has not ended by then, or the
-    /// thread is to look.
+    /// Waits for a copy, the first of its lane, and ends it. `None` if the copy has not ended at `until`,
+    /// or if the thread was woken meanwhile.
     fn finish_until(&self, at: usize, until: Instant) -> Option<()> {
         let (lane, steps, file) = {
             let queue = self.queue();
@@ -382,7 +390,7 @@ impl Shared {
             (begun.lane, steps.clone(), begun.file.clone())
         };
         if let Some(file) = file {
-            // Without the engine, which others need.
+            // The engine is not locked meanwhile: other threads need it.
             let fd = [(file.as_fd(), PollFlags::POLLIN)];
             if wait_for(&fd, Some(until), Some(self.wake.as_fd())).is_err()
                 && !self.engine().is_over(lane, &steps)
@@ -401,7 +409,7 @@ impl Shared {
         Some(())
     }
 
-    /// The first copy of a lane that has ended, as far as can be seen without waiting.
+    /// A copy that is the first of its lane and has ended, as far as can be seen without waiting.
     fn ended(&self, queue: &Queue) -> Option<usize> {
         let mut engine = self.try_engine()?;
         let mut started = queue.started.iter().enumerate();
@@ -420,7 +428,7 @@ impl Driver for Shared {
         let is_of = |begun: &Begun| begun.job.signaller.is_of(copy);
         let is_gpus = |begun: &Begun| matches!(begun.running, Running::Submitted { .. });
         let lane = queue.started.front().map(|begun| begun.lane);
-        // Where more is to be done than to wait for one queue, the thread does it.
+        // The caller only waits for one GPU queue. If more is to be done, the thread does it.
         let is_simple = |begun: &Begun| is_gpus(begun) && !begun.is_blocked;
         let can_help = !queue.is_driven
             && queue.failed.is_none()
@@ -437,7 +445,8 @@ impl Driver for Shared {
         }
         queue.is_driven = true;
         drop(queue);
-        // In their order, which is that of their ends. A little at a time: others may need the thread.
+        // Copies of a lane end in the order in which they were started, so the first one is waited for. The
+        // wait is short, since other callers may need the thread.
         let _ = self.finish_until(0, until.min(Instant::now() + MOMENT));
         let mut queue = self.queue();
         queue.is_driven = false;
@@ -478,12 +487,12 @@ impl Driver for Shared {
     }
 }
 
-/// Passes the sync file of a copy on: to who asked for the copy, to syncobjs, and into the dma-bufs for
-/// those who synchronise implicitly.
+/// Passes on the sync file of a copy: to the caller, to the syncobjs, and into the dma-bufs for users that
+/// synchronise implicitly.
 fn pass_on(job: &mut Job, file: Option<SyncFile>) -> Option<Arc<SyncFile>> {
     let file = Arc::new(file?);
     let mut left = leave(&job.frame, &file);
-    // What fails is signalled at the end.
+    // A point that could not be given the fence is kept, and signalled when the copy ends.
     job.signals.0.retain(|(syncobj, point)| {
         let put = syncobj.import_sync_file(*point, &file);
         let has_failed = put.is_err();
@@ -500,7 +509,8 @@ fn pass_on(job: &mut Job, file: Option<SyncFile>) -> Option<Arc<SyncFile>> {
     Some(file)
 }
 
-/// A copy in two steps of which the second could not be handed to the GPU goes on by hand.
+/// The route that a copy really takes: if the second of two steps could not be handed to the GPU, the
+/// thread takes it.
 fn as_it_runs(route: Route, running: &Running) -> Route {
     match running {
         Running::FirstStep(_) => Route::ByHand,
@@ -522,7 +532,7 @@ impl Worker {
                 && queue.failed.is_none()
                 && !queue.is_driven
             {
-                // What has not begun is cancelled by the signallers' end.
+                // Dropping the signallers cancels these copies.
                 let cancelled = std::mem::take(&mut queue.waiting);
                 drop(queue);
                 drop(cancelled);
@@ -551,7 +561,7 @@ impl Worker {
         }
     }
 
-    /// Until nothing is left to do.
+    /// Starts and ends copies until nothing is left to do.
     fn drive(&self) {
         loop {
             match self.next() {
@@ -570,7 +580,7 @@ impl Worker {
         }
     }
 
-    /// What is next; a copy to start is in hand then.
+    /// What to do next. A copy that is to be started leaves the queue, and counts as in hand.
     fn next(&self) -> Next {
         let mut queue = self.0.queue();
         if let Some((job, lane, strategy, failure)) = queue.failed.take() {
@@ -612,7 +622,7 @@ impl Worker {
         }
     }
 
-    /// Waits until a copy may have become ready, or too late, or one was asked for.
+    /// Waits until a copy may have become ready or its fences too late, or until the thread is woken.
     fn wait(&self) {
         self.wait_for_any(&[]);
     }
@@ -629,7 +639,7 @@ impl Worker {
             }
             let pending = unready(&job.inputs());
             if pending.is_empty() {
-                // It has become ready meanwhile.
+                // The copy has become ready meanwhile.
                 return;
             }
             let deadline = job.since.checked_add(self.0.input_timeout);
@@ -660,11 +670,12 @@ impl Worker {
         }
     }
 
-    /// Ends a copy that is over; where there is none, waits for one, and for what others wait for.
+    /// Ends a copy that is over. If there is none, waits for the end of one, or until another copy can be
+    /// started.
     fn finish_some(&self) {
         let queue = self.0.queue();
         let mut files = Vec::new();
-        // What can be waited for by itself only, and what that takes.
+        // A copy without a sync file, which can only be waited for alone, and whether fences are in its way.
         let mut alone = None;
         let mut over = None;
         for (at, begun) in queue.started.iter().enumerate() {
@@ -676,8 +687,8 @@ impl Worker {
                     if file.is_signalled().unwrap_or(true) {
                         over.get_or_insert(at);
                     }
-                    // A file of this thread's own: an epoll of the program's reports the other one
-                    // for as long as anybody has it, also after the completion has gone.
+                    // The merge makes a file that only this thread has. If it held the program's file,
+                    // an epoll of the program would report that file after the completion has gone.
                     files.extend(file.merge(file));
                 }
                 (Running::FirstStep(first), _)
@@ -693,13 +704,13 @@ impl Worker {
         let hung = self.hung(&queue);
         drop(queue);
         if over.is_some() {
-            // As in `finished`.
+            // Closed before a completion is signalled, as in `finished`.
             files.clear();
         }
         match (over, hung, alone) {
             (Some(at), _, _) => self.finish(at),
             (None, Some(at), _) => self.abandon(at),
-            // Fences are in its way, and others may end before it.
+            // Its fences may be signalled after the ends of other copies, so it is not waited for long.
             (None, None, Some((at, true))) => {
                 let _ = self
                     .0
@@ -710,14 +721,14 @@ impl Worker {
         }
     }
 
-    /// The first copy that was given more time than any should take.
+    /// The first copy that has taken longer than any copy should.
     fn hung(&self, queue: &Queue) -> Option<usize> {
         let most = self.0.input_timeout.saturating_add(DEADLINE);
         let is_hung = |begun: &Begun| begun.at.elapsed() > most;
         queue.started.iter().position(is_hung)
     }
 
-    /// Makes a copy in another way that a GPU should have made long ago.
+    /// Gives up a copy that a GPU should have made long ago, and makes it by another strategy.
     fn abandon(&self, at: usize) {
         let mut queue = self.0.queue();
         let Some(Begun {
@@ -738,14 +749,15 @@ impl Worker {
             Running::Submitted { steps, .. } => self.0.engine().abandon(lane, steps),
             Running::FirstStep(_) => Failure::Deadline(self.0.input_timeout),
         };
-        // Where fences were in its way, they are rather what is late than the GPU.
+        // If the copy waited for fences, they are probably late, and not the strategy at fault.
         if !is_blocked {
             self.0.engine().failed(&job.frame, strategy, &failure);
         }
         self.make_again(job, lane);
     }
 
-    /// Waits for a copy that was started, and ends it. Nobody else takes what was started.
+    /// Waits for a copy that was started, and ends it. Only this thread takes copies that were started
+    /// while `is_driven` is set.
     fn finish(&self, at: usize) {
         let mut queue = self.0.queue();
         let submitted = match queue.started.get(at) {
@@ -814,7 +826,7 @@ impl Worker {
             return job.end(Ok(()));
         }
         loop {
-            // Again each time: what fails meanwhile is not used any more.
+            // Chosen anew in each round: a strategy that has failed meanwhile is not used any more.
             let mut engine = self.0.engine();
             let strategy = match engine.choose(&job.frame).strategy {
                 Some(strategy) if strategy != Strategy::Cpu => strategy,
@@ -833,7 +845,7 @@ impl Worker {
             let lane = schedule::lane(false, queue.seen_from(&job));
             let lane =
                 lane.filter(|lane| schedule::may_start(*lane, route, room, queue.seen_from(&job)));
-            // Copies that will end soon.
+            // Whether there are copies that will end soon.
             let some_started = queue.started.iter().any(|begun| !begun.is_blocked);
             drop(queue);
             let Some(lane) = lane else {
@@ -857,7 +869,7 @@ impl Worker {
                         at,
                     });
                 }
-                // There may be no memory for two at a time, but for one.
+                // Memory that suffices for one copy at a time may not suffice for two.
                 Err(Failure::Allocate(_)) if some_started => self.finish_some(),
                 Err(failure) => {
                     self.0.engine().failed(&job.frame, strategy, &failure);
@@ -868,7 +880,7 @@ impl Worker {
         }
     }
 
-    /// Ends all that was started and comes before a copy.
+    /// Waits for all copies that were started and that this one has to come after, and ends them.
     fn finish_before(&self, job: &Job) {
         loop {
             let queue = self.0.queue();
@@ -883,14 +895,15 @@ impl Worker {
         }
     }
 
-    /// By whatever works, after all that comes before. While strategies are being tried, more may turn
-    /// out to work.
+    /// Makes a copy by any strategy that works, once all that come before it are done.
     fn make(&self, job: Job) {
         self.finish_before(&job);
         let made = self.make_now(&job);
         self.0.end(job, made);
     }
 
+    /// As [`Self::make`], without waiting for the copies before it. If nothing works, goes on while
+    /// strategies are being tried, since one of them may turn out to work.
     fn make_now(&self, job: &Job) -> Result<Strategy, Failure> {
         let end = Instant::now() + self.0.input_timeout;
         loop {
@@ -914,16 +927,17 @@ impl Worker {
         }
     }
 
-    /// A copy that has failed, which is in hand, is made by another strategy.
+    /// Makes a copy that has failed, and is in hand, by another strategy.
     fn fail(&self, job: Job, lane: usize, strategy: Strategy, failure: &Failure) {
         self.0.engine().failed(&job.frame, strategy, failure);
         self.make_again(job, lane);
     }
 
-    /// A copy that has failed, which is in hand, and all that was started after it and comes after it or
-    /// is in its lane. The ones behind it are ended first, so that nothing of them comes after what is
-    /// now made again; then all of them are, in their order. Those whose fences are pending are waited
-    /// for as if they had not begun, so that nobody waits with them.
+    /// Makes again a copy that has failed, and is in hand, and the copies behind it: those that were
+    /// started after it and have to come after it, or are in its lane. GPUs first end the copies behind
+    /// it, so that they write nothing after a copy that is made again. Then all are made in their order. A
+    /// copy whose fences are pending goes back to those that have not begun, so that the others do not
+    /// wait for these fences.
     fn make_again(&self, failed: Job, lane: usize) {
         let mut queue = self.0.queue();
         let mut behind = Vec::new();
@@ -947,7 +961,8 @@ impl Worker {
         };
         for begun in behind {
             if is_stuck(&mut engine, &begun) {
-                // A GPU that is not lost waits with it: it is seen to fail once that has ended.
+                // Its GPU still waits for fences, and cannot be called back. If the copy fails too, that
+                // is seen when it ends.
                 let mut queue = self.0.queue();
                 queue.in_hand -= 1;
                 queue.started.push_back(begun);

@@ -24,8 +24,8 @@ struct Counted<T> {
 pub(in crate::gem) struct Arc<T>(Memory<Counted<T>>);
 pub(in crate::gem) struct Weak<T>(Memory<Counted<T>>);
 
-// SAFETY: as std's. The count is atomic, and the value is reached by shared reference, but for
-// its drop, which the last reference alone makes.
+// SAFETY: as for std's. The count is atomic. The value is only reached by shared references, except for its
+// drop, which only the last reference makes.
 unsafe impl<T: Send + Sync> Send for Arc<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Arc<T> {}

@@ -147,7 +147,7 @@ fn the_blitters_thread_takes_no_signal_that_is_the_programs() {
         ] {
             assert!(blocks(signal), "{signal}");
         }
-        // What the thread itself does is no message to the program.
+        // Signals that the thread itself causes must not be blocked.
         for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
             assert!(!blocks(signal), "{signal}");
         }

@@ -1,14 +1,13 @@
-//! Drivers that fail late, or say yes and do nothing. Vulkan's own interface is the seam: the
-//! blitter is given a host program's device, whose functions are partly the test's.
+//! Drivers that fail late, or report success and do nothing. The tests give the blitter a Vulkan device of
+//! which some functions are replaced by functions of the test.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::os::fd::AsFd;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use primeshare::blit::{
     BlitDevice, BlitInfo, Blitter, Failure, Options, Outcome, StagingSource, Strategy, SyncFiles,
 };
@@ -19,23 +18,24 @@ use primeshare::vk::{self as shared};
 use super::{
     PATIENCE, after_fences, assert_shows, blit, blitter_by, forced, settle, two_gpus, write,
 };
+use crate::faults::fds;
 use crate::fences::busy::Busy;
 use crate::support::{Guest, buffer_on, in_guest};
 
-/// How many submissions go well until some do not. Negative: all do.
+/// How many submissions succeed before some fail. Negative: none fails.
 static GOOD_SUBMISSIONS: AtomicI64 = AtomicI64::new(-1);
-/// How many of those then do not.
+/// How many submissions fail after those.
 static BAD_SUBMISSIONS: AtomicI64 = AtomicI64::new(0);
-/// The same of waits for the end of a submission.
+/// The same for waits for the end of a submission.
 static GOOD_WAITS: AtomicI64 = AtomicI64::new(-1);
 static BAD_WAITS: AtomicI64 = AtomicI64::new(0);
-/// Whether what is wrong then passes.
-static PASSES: AtomicBool = AtomicBool::new(false);
-/// The queues of the submissions that went well.
+/// Whether a submission fails for lack of memory, and not because its device is lost.
+static IS_TRANSIENT: AtomicBool = AtomicBool::new(false);
+/// The queues of the submissions that succeeded.
 static SUBMITTED: Mutex<Vec<vk::Queue>> = Mutex::new(Vec::new());
-/// Locked by who wants waits for submissions to take long.
+/// While a test has this locked, waits for submissions do not return.
 static LONG_WAIT: Mutex<()> = Mutex::new(());
-/// How many of them have begun.
+/// How many waits have begun.
 static WAITS: AtomicUsize = AtomicUsize::new(0);
 /// The driver's own functions. (The loader comes and goes with its instances.)
 static SUBMIT: Mutex<Option<vk::PFN_vkQueueSubmit>> = Mutex::new(None);
@@ -43,10 +43,54 @@ static WAIT: Mutex<Option<vk::PFN_vkWaitForFences>> = Mutex::new(None);
 static STATUS: Mutex<Option<vk::PFN_vkGetFenceStatus>> = Mutex::new(None);
 static LOOKUP: Mutex<Option<vk::PFN_vkGetDeviceProcAddr>> = Mutex::new(None);
 
-pub(super) fn fail_after(good: i64, bad: i64) {
-    BAD_SUBMISSIONS.store(bad, Ordering::SeqCst);
-    GOOD_SUBMISSIONS.store(good, Ordering::SeqCst);
-    PASSES.store(false, Ordering::SeqCst);
+/// The faults of one test. When it is dropped, also by a panic, nothing fails any more.
+#[must_use]
+pub(super) struct Faults(());
+
+impl Faults {
+    /// No faults yet.
+    pub(super) fn none() -> Self {
+        let faults = Self(());
+        faults.clear();
+        faults
+    }
+
+    /// `good` submissions succeed, then `bad` ones lose their device.
+    pub(super) fn submissions(&self, good: i64, bad: i64) {
+        BAD_SUBMISSIONS.store(bad, Ordering::SeqCst);
+        GOOD_SUBMISSIONS.store(good, Ordering::SeqCst);
+        IS_TRANSIENT.store(false, Ordering::SeqCst);
+    }
+
+    /// As [`submissions`](Self::submissions), but the bad ones fail for lack of memory.
+    fn transient_submissions(&self, good: i64, bad: i64) {
+        self.submissions(good, bad);
+        IS_TRANSIENT.store(true, Ordering::SeqCst);
+    }
+
+    /// `good` waits for a submission succeed, then `bad` ones report a lost device.
+    fn waits(&self, good: i64, bad: i64) {
+        GOOD_WAITS.store(good, Ordering::SeqCst);
+        BAD_WAITS.store(bad, Ordering::SeqCst);
+    }
+
+    /// From now on nothing fails.
+    pub(super) fn clear(&self) {
+        self.submissions(-1, 0);
+        self.waits(-1, 0);
+    }
+}
+
+impl Drop for Faults {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// Locks a static, also if a test that failed has poisoned it: a panic in the functions below, which
+/// drivers' callers call as C, would end the process.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether this call is one of those that fail.
@@ -65,13 +109,13 @@ unsafe extern "system" fn submit_and_fail_late(
     fence: vk::Fence,
 ) -> vk::Result {
     if is_bad(&GOOD_SUBMISSIONS, &BAD_SUBMISSIONS) {
-        return match PASSES.load(Ordering::SeqCst) {
+        return match IS_TRANSIENT.load(Ordering::SeqCst) {
             true => vk::Result::ERROR_OUT_OF_DEVICE_MEMORY,
             false => vk::Result::ERROR_DEVICE_LOST,
         };
     }
-    SUBMITTED.lock().unwrap().push(queue);
-    let own = SUBMIT.lock().unwrap().unwrap();
+    lock(&SUBMITTED).push(queue);
+    let own = lock(&SUBMIT).unwrap();
     // SAFETY: the driver's function, with what was meant for it.
     unsafe { own(queue, count, submissions, fence) }
 }
@@ -84,11 +128,11 @@ unsafe extern "system" fn wait_and_fail_late(
     timeout: u64,
 ) -> vk::Result {
     WAITS.fetch_add(1, Ordering::SeqCst);
-    drop(LONG_WAIT.lock().unwrap());
-    let own = WAIT.lock().unwrap().unwrap();
+    drop(lock(&LONG_WAIT));
+    let own = lock(&WAIT).unwrap();
     // SAFETY: the driver's function, with what was meant for it.
     let result = unsafe { own(device, count, fences, all, timeout) };
-    // Execution has ended, badly.
+    // The execution has ended, and is said to have failed.
     match is_bad(&GOOD_WAITS, &BAD_WAITS) {
         true => vk::Result::ERROR_DEVICE_LOST,
         false => result,
@@ -99,14 +143,14 @@ unsafe extern "system" fn never_done_in_a_long_wait(
     device: vk::Device,
     fence: vk::Fence,
 ) -> vk::Result {
-    if LONG_WAIT.try_lock().is_err() {
+    if matches!(LONG_WAIT.try_lock(), Err(TryLockError::WouldBlock)) {
         return vk::Result::NOT_READY;
     }
-    let own = STATUS.lock().unwrap().unwrap();
+    let own = lock(&STATUS).unwrap();
     // SAFETY: the driver's function, with what was meant for it.
     let result = unsafe { own(device, fence) };
     if result == vk::Result::SUCCESS && BAD_WAITS.load(Ordering::SeqCst) > 0 {
-        // An end that is seen counts as one that is waited for, and the bad one is to be waited for.
+        // An end that is seen here counts as a wait. The bad one is hidden, so that it is waited for.
         match GOOD_WAITS.load(Ordering::SeqCst) {
             0 => return vk::Result::NOT_READY,
             left if left > 0 => GOOD_WAITS.store(left - 1, Ordering::SeqCst),
@@ -130,7 +174,7 @@ unsafe extern "system" fn copy_nothing(
 /// # Safety
 /// As for vkGetDeviceProcAddr.
 unsafe fn look_up(device: vk::Device, name: *const c_char) -> vk::PFN_vkVoidFunction {
-    let own = LOOKUP.lock().unwrap().unwrap();
+    let own = lock(&LOOKUP).unwrap();
     // SAFETY: as the caller promises.
     unsafe { own(device, name) }
 }
@@ -141,7 +185,7 @@ static ALLOCATE: Mutex<Option<vk::PFN_vkAllocateMemory>> = Mutex::new(None);
 
 /// The inodes of what was imported since the last call.
 pub(super) fn imported() -> Vec<u64> {
-    std::mem::take(&mut IMPORTED.lock().unwrap())
+    std::mem::take(&mut lock(&IMPORTED))
 }
 
 unsafe extern "system" fn allocate_and_tell(
@@ -161,16 +205,16 @@ unsafe extern "system" fn allocate_and_tell(
             // SAFETY: as above, for as long as this borrows it.
             let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(fd) };
             let stat = nix::sys::stat::fstat(fd).unwrap();
-            IMPORTED.lock().unwrap().push(stat.st_ino);
+            lock(&IMPORTED).push(stat.st_ino);
         }
         next = of.p_next;
     }
-    let own = ALLOCATE.lock().unwrap().unwrap();
+    let own = lock(&ALLOCATE).unwrap();
     // SAFETY: the driver's function, with what was meant for it.
     unsafe { own(device, info, callbacks, memory) }
 }
 
-/// What the driver has, but for submissions that fail late; imports are seen.
+/// The driver's functions, except that submissions fail late and imports are recorded.
 pub(super) unsafe extern "system" fn with_late_failures(
     device: vk::Device,
     name: *const c_char,
@@ -180,7 +224,7 @@ pub(super) unsafe extern "system" fn with_late_failures(
     if name == c"vkQueueSubmit" {
         // SAFETY: it is of this type.
         let own: vk::PFN_vkQueueSubmit = unsafe { std::mem::transmute(own.unwrap()) };
-        *SUBMIT.lock().unwrap() = Some(own);
+        *lock(&SUBMIT) = Some(own);
         let ours: vk::PFN_vkQueueSubmit = submit_and_fail_late;
         // SAFETY: the caller calls it by its right type.
         return unsafe {
@@ -190,7 +234,7 @@ pub(super) unsafe extern "system" fn with_late_failures(
     if name == c"vkGetFenceStatus" {
         // SAFETY: as above.
         let own: vk::PFN_vkGetFenceStatus = unsafe { std::mem::transmute(own.unwrap()) };
-        *STATUS.lock().unwrap() = Some(own);
+        *lock(&STATUS) = Some(own);
         let ours: vk::PFN_vkGetFenceStatus = never_done_in_a_long_wait;
         // SAFETY: as above.
         return unsafe {
@@ -200,7 +244,7 @@ pub(super) unsafe extern "system" fn with_late_failures(
     if name == c"vkAllocateMemory" {
         // SAFETY: as above.
         let own: vk::PFN_vkAllocateMemory = unsafe { std::mem::transmute(own.unwrap()) };
-        *ALLOCATE.lock().unwrap() = Some(own);
+        *lock(&ALLOCATE) = Some(own);
         let ours: vk::PFN_vkAllocateMemory = allocate_and_tell;
         // SAFETY: as above.
         return unsafe {
@@ -210,7 +254,7 @@ pub(super) unsafe extern "system" fn with_late_failures(
     if name == c"vkWaitForFences" {
         // SAFETY: as above.
         let own: vk::PFN_vkWaitForFences = unsafe { std::mem::transmute(own.unwrap()) };
-        *WAIT.lock().unwrap() = Some(own);
+        *lock(&WAIT) = Some(own);
         let ours: vk::PFN_vkWaitForFences = wait_and_fail_late;
         // SAFETY: as above.
         return unsafe {
@@ -220,7 +264,7 @@ pub(super) unsafe extern "system" fn with_late_failures(
     own
 }
 
-/// What the driver has, but for image copies that do nothing.
+/// The driver's functions, except that image copies do nothing.
 unsafe extern "system" fn with_empty_copies(
     device: vk::Device,
     name: *const c_char,
@@ -254,7 +298,7 @@ unsafe extern "system" fn make_no_pipelines(
 
 unsafe extern "system" fn compute_nothing(_: vk::CommandBuffer, _: u32, _: u32, _: u32) {}
 
-/// What the driver has, but for compute shaders, which it does not compile.
+/// The driver's functions, except that compute shaders cannot be compiled.
 pub(super) unsafe extern "system" fn without_pipelines(
     device: vk::Device,
     name: *const c_char,
@@ -271,7 +315,7 @@ pub(super) unsafe extern "system" fn without_pipelines(
     own
 }
 
-/// What the driver has, but for compute shaders that do nothing.
+/// The driver's functions, except that compute shaders do nothing.
 pub(super) unsafe extern "system" fn with_empty_shaders(
     device: vk::Device,
     name: *const c_char,
@@ -291,7 +335,7 @@ pub(super) unsafe extern "system" fn with_empty_shaders(
 /// The chosen physical device, of an instance whose devices' functions are looked up by `lookup`.
 pub(super) fn gpu(guest: &Guest, lookup: vk::PFN_vkGetDeviceProcAddr) -> shared::PhysicalDevice {
     let instance = guest.instance().raw();
-    *LOOKUP.lock().unwrap() = Some(instance.fp_v1_0().get_device_proc_addr);
+    *lock(&LOOKUP) = Some(instance.fp_v1_0().get_device_proc_addr);
     // SAFETY: the guest's instance outlives the test.
     let loaded = unsafe { ash::Entry::load() }.unwrap();
     let own = |name: &CStr| {
@@ -311,10 +355,27 @@ pub(super) fn gpu(guest: &Guest, lookup: vk::PFN_vkGetDeviceProcAddr) -> shared:
 }
 
 #[test]
+fn a_test_that_panics_leaves_no_fault_behind() {
+    in_guest(|_| {
+        let panicked = std::panic::catch_unwind(|| {
+            let faults = Faults::none();
+            faults.transient_submissions(0, i64::MAX);
+            faults.waits(0, i64::MAX);
+            assert!(is_bad(&GOOD_SUBMISSIONS, &BAD_SUBMISSIONS));
+            std::panic::resume_unwind(Box::new("unwound"));
+        });
+        assert!(panicked.is_err());
+        assert!(!is_bad(&GOOD_SUBMISSIONS, &BAD_SUBMISSIONS));
+        assert!(!is_bad(&GOOD_WAITS, &BAD_WAITS));
+    });
+}
+
+#[test]
 fn a_driver_that_fails_at_the_thousandth_frame_loses_none() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(1000, 1);
+        let faults = Faults::none();
+        faults.submissions(1000, 1);
         let gpu = gpu(guest, with_late_failures);
         let sides = (
             BlitDevice::new(&vgem, None),
@@ -337,7 +398,6 @@ fn a_driver_that_fails_at_the_thousandth_frame_loses_none() {
         let failures: Vec<u64> = statistics.strategies.iter().map(|of| of.failures).collect();
         assert_eq!(failures.iter().sum::<u64>(), 1, "{statistics}");
         assert_eq!(statistics.failed, 0, "{statistics}");
-        fail_after(-1, 0);
     });
 }
 
@@ -345,7 +405,8 @@ fn a_driver_that_fails_at_the_thousandth_frame_loses_none() {
 fn a_gpu_that_is_lost_for_good_leaves_the_processor() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(2, i64::MAX);
+        let faults = Faults::none();
+        faults.submissions(2, i64::MAX);
         let gpu = gpu(guest, with_late_failures);
         let sides = (
             BlitDevice::new(&vgem, None),
@@ -361,12 +422,10 @@ fn a_gpu_that_is_lost_for_good_leaves_the_processor() {
         let verdict = blitter.verdict(&from, &to, &BlitInfo::default()).unwrap();
         println!("{verdict}");
         assert_eq!(verdict.chosen, Some(Strategy::Cpu));
-        fail_after(-1, 0);
     });
 }
 
-/// Strategies, with the GPUs they need. Where there are two, the second is there when the first
-/// fails.
+/// Strategies, with the GPUs that they need. If there are two, the second is used when the first fails.
 fn turns(guest: &Guest) -> [([Option<shared::PhysicalDevice>; 2], Vec<Strategy>); 4] {
     let gpu = || gpu(guest, with_late_failures);
     let (source, destination) = (gpu(), gpu());
@@ -387,7 +446,7 @@ fn turns(guest: &Guest) -> [([Option<shared::PhysicalDevice>; 2], Vec<Strategy>)
 fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(-1, 0);
+        let faults = Faults::none();
         let sources = [(); 4].map(|()| buffer_on(&vgem));
         let destinations = [(); 4].map(|()| buffer_on(&vkms));
         for (gpus, strategies) in turns(guest) {
@@ -399,7 +458,7 @@ fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
                 BlitDevice::new(&vkms, gpus[1].as_ref()),
             );
             let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
-            // Of the submissions for four frames, of a step each or of two.
+            // After how many good submissions one fails. Four frames take one or two submissions each.
             let goods: &[i64] = match strategies[0] {
                 Strategy::Staged(_) | Strategy::HostMemory => &[0, 1, 3, 6, 7, 8],
                 _ => &[0, 1, 3, 4],
@@ -409,8 +468,10 @@ fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
                 // What has failed before is tried again.
                 blitter.measure_again();
                 let settled = settle(&blitter, &sources[0], &destinations[0]);
-                fail_after(good, 1);
-                PASSES.store(strategies.len() == 1, Ordering::SeqCst);
+                match strategies.len() {
+                    1 => faults.transient_submissions(good, 1),
+                    _ => faults.submissions(good, 1),
+                }
                 for (index, source) in sources.iter().enumerate() {
                     write(source, 10 * good as u8 + index as u8);
                 }
@@ -438,7 +499,7 @@ fn a_submission_that_fails_with_others_in_flight_is_made_again_in_its_order() {
                 let failed = matches!(now.outcome(before), Some(Outcome::Failed(_)));
                 let lasts = good < steps && strategies.len() > 1;
                 assert_eq!(failed, lasts, "submission {good}: {now}");
-                fail_after(-1, 0);
+                faults.clear();
             }
         }
     });
@@ -460,11 +521,10 @@ fn a_lack_of_memory_for_two_frames_at_a_time_fails_none() {
         let second = blitter.blit(&from, &to, &BlitInfo::default()).unwrap();
         write(&from, 222);
         // No fd for the staging memory of the second.
-        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        setrlimit(Resource::RLIMIT_NOFILE, 4, hard).unwrap();
-        drop(go);
-        let done = [first, second].map(|fence| fence.wait(PATIENCE));
-        setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+        let done = fds::below(4, || {
+            drop(go);
+            [first, second].map(|fence| fence.wait(PATIENCE))
+        });
         done.into_iter().for_each(Result::unwrap);
         assert_shows(&to, 222, strategy.name());
         let verdict = blitter.verdict(&from, &to, &BlitInfo::default()).unwrap();
@@ -476,7 +536,7 @@ fn a_lack_of_memory_for_two_frames_at_a_time_fails_none() {
 fn one_gpu_writes_the_staging_memory_while_the_other_reads_the_frame_before() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(-1, 0);
+        let _faults = Faults::none();
         let gpus = [(); 2].map(|()| gpu(guest, with_late_failures));
         let sources = [(); 3].map(|()| buffer_on(&vgem));
         let destinations = [(); 3].map(|()| buffer_on(&vkms));
@@ -486,7 +546,7 @@ fn one_gpu_writes_the_staging_memory_while_the_other_reads_the_frame_before() {
         ] {
             let blitter = blitter_by(&gpus, &vgem, &vkms, &forced(strategy));
             settle(&blitter, &sources[0], &destinations[0]);
-            SUBMITTED.lock().unwrap().clear();
+            lock(&SUBMITTED).clear();
             let (wait, go) = nix::unistd::pipe().unwrap();
             let stream = blitter.stream();
             for (index, source) in sources.iter().enumerate() {
@@ -507,7 +567,7 @@ fn one_gpu_writes_the_staging_memory_while_the_other_reads_the_frame_before() {
                 fence.wait(PATIENCE).unwrap();
                 assert_shows(&destinations[index], 200 + index as u8, strategy.name());
             }
-            let submitted = SUBMITTED.lock().unwrap();
+            let submitted = lock(&SUBMITTED);
             let order: Vec<bool> = submitted
                 .iter()
                 .map(|queue| *queue == submitted[0])
@@ -522,7 +582,7 @@ fn one_gpu_writes_the_staging_memory_while_the_other_reads_the_frame_before() {
 fn an_execution_that_fails_is_made_again_with_those_behind_it() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(-1, 0);
+        let faults = Faults::none();
         let sources = [(); 4].map(|()| buffer_on(&vgem));
         let destination = buffer_on(&vkms);
         let both = [SyncFiles::Never, SyncFiles::Always];
@@ -541,12 +601,11 @@ fn an_execution_that_fails_is_made_again_with_those_behind_it() {
             );
             let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
             settle(&blitter, &sources[0], &destination);
-            // With others in flight: of the direct ones the second, of those in two steps the third
-            // frame's second step. What is over when somebody looks is not waited for, so it may take
-            // some frames more.
+            // The failure has to come while others are in flight: at the second copy in one step, or at the
+            // second step of the third copy in two. A copy that is over when somebody looks is not waited for,
+            // so it may take some more frames.
             let good = if gpus[0].is_some() { 5 } else { 1 };
-            GOOD_WAITS.store(good, Ordering::SeqCst);
-            BAD_WAITS.store(1, Ordering::SeqCst);
+            faults.waits(good, 1);
             let mut seed = 10 * round as u8;
             for _ in 0..50 {
                 let start = |source| {
@@ -565,7 +624,7 @@ fn an_execution_that_fails_is_made_again_with_those_behind_it() {
                 }
             }
             assert!(BAD_WAITS.load(Ordering::SeqCst) <= 0, "one has failed");
-            GOOD_WAITS.store(-1, Ordering::SeqCst);
+            faults.waits(-1, 0);
             let verdict = blitter
                 .verdict(&sources[0], &destination, &BlitInfo::default())
                 .unwrap();
@@ -578,7 +637,7 @@ fn an_execution_that_fails_is_made_again_with_those_behind_it() {
 fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(-1, 0);
+        let faults = Faults::none();
         let gpu = gpu(guest, with_late_failures);
         let options = Options::default()
             .strategies([Strategy::Pull, Strategy::PullBytes])
@@ -590,7 +649,7 @@ fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
         let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
         let settled = settle(&blitter, &from, &to);
-        fail_after(3, 1);
+        faults.submissions(3, 1);
         for seed in 100..110 {
             write(&from, seed);
             blit(&blitter, &from, &to, &[], &[]).unwrap();
@@ -600,7 +659,6 @@ fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
         let refused = verdict.outcome(settled.chosen.unwrap());
         assert!(matches!(refused, Some(Outcome::Failed(_))), "{verdict}");
         assert_ne!(verdict.chosen, settled.chosen);
-        fail_after(-1, 0);
     });
 }
 
@@ -608,7 +666,7 @@ fn a_gpu_that_refuses_a_copy_with_a_sync_file_loses_no_frame() {
 fn a_second_gpu_that_refuses_the_first_ones_sync_file_is_given_the_picture_later() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(-1, 0);
+        let faults = Faults::none();
         let gpus = [(); 2].map(|()| gpu(guest, with_late_failures));
         let strategy = Strategy::Staged(StagingSource::DmaHeap);
         let options = forced(strategy).sync_files(SyncFiles::Always);
@@ -620,7 +678,7 @@ fn a_second_gpu_that_refuses_the_first_ones_sync_file_is_given_the_picture_later
             let refuses = seed == 105;
             // Somebody reads the destination meanwhile.
             let reader = refuses.then(|| Busy::new(&vgem, &to, Access::Read));
-            fail_after(1, i64::from(refuses));
+            faults.submissions(1, i64::from(refuses));
             let fence = blitter.blit(&from, &to, &BlitInfo::default()).unwrap();
             if let Some(reader) = reader {
                 thread::sleep(Duration::from_millis(50));
@@ -632,7 +690,7 @@ fn a_second_gpu_that_refuses_the_first_ones_sync_file_is_given_the_picture_later
             assert_eq!(fence.sync_file().is_some(), seed < 105, "{seed}");
             assert_shows(&to, seed, "the picture");
         }
-        fail_after(-1, 0);
+        faults.clear();
         let verdict = blitter.verdict(&from, &to, &BlitInfo::default()).unwrap();
         assert_eq!(verdict.chosen, Some(strategy), "{verdict}");
     });
@@ -642,7 +700,7 @@ fn a_second_gpu_that_refuses_the_first_ones_sync_file_is_given_the_picture_later
 fn nobody_waits_for_the_gpu_to_start_a_copy() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(-1, 0);
+        let _faults = Faults::none();
         let gpu = gpu(guest, with_late_failures);
         let options = Options::default().strategies([Strategy::Pull]);
         let sides = (
@@ -652,10 +710,10 @@ fn nobody_waits_for_the_gpu_to_start_a_copy() {
         let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
         settle(&blitter, &from, &to);
-        let gpu_takes_long = LONG_WAIT.lock().unwrap();
+        let gpu_takes_long = lock(&LONG_WAIT);
         let waits = WAITS.load(Ordering::SeqCst);
         let first = blitter.blit(&from, &to, &BlitInfo::default()).unwrap();
-        // Once the blitter's thread waits for the GPU, waiting for that would take for ever.
+        // Now the blitter's thread waits for the GPU. If a call waited for the thread, it would not return.
         while WAITS.load(Ordering::SeqCst) == waits {
             thread::yield_now();
         }
@@ -678,7 +736,8 @@ fn a_driver_that_says_yes_and_does_nothing_is_found_out() {
         );
         let blitter = Blitter::new(sides.0, sides.1, &Options::default()).unwrap();
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
-        // The first picture is there already, so that nothing to do looks like done.
+        // The destination shows the first picture of the trials already, so that a copy that does nothing could
+        // look right.
         write(&to, 0);
         let copy = |seed| {
             write(&from, seed);
@@ -724,13 +783,13 @@ fn a_lost_device_says_so_and_another_takes_its_place() {
         let device = shared::Device::new(&physical).unwrap();
         submit(&device).unwrap();
         assert!(!device.is_lost());
-        fail_after(0, 1);
+        let faults = Faults::none();
+        faults.submissions(0, 1);
         let lost = submit(&device).unwrap_err();
         assert_eq!(lost.kind(), primeshare::ErrorKind::Lost, "{lost}");
         assert!(device.is_lost());
         let another = device.renew().unwrap();
         assert!(!another.is_lost());
         submit(&another).unwrap();
-        fail_after(-1, 0);
     });
 }

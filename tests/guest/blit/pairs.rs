@@ -1,5 +1,5 @@
-//! The default plan between every two devices there are, in both directions and within each, of
-//! drivers that take each other's memory and of drivers that do not.
+//! Copies by default options between every two devices, in both directions, and within each device. Some of
+//! their drivers take each other's memory, and some do not.
 
 use primeshare::blit::{BlitDevice, Blitter, Options, Outcome, Strategy, Verdict, WhyNot};
 use primeshare::{Device, gem, vk};

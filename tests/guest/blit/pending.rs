@@ -1,5 +1,5 @@
-//! Copies that are with a GPU before their fences are signalled, as on all real GPUs: [`Hardware`]
-//! executes them then.
+//! Copies that are submitted to a GPU before their fences are signalled, as on all real GPUs. The imitated
+//! GPUs of [`Hardware`] execute them once the fences are.
 
 use std::os::fd::AsFd;
 use std::sync::mpsc::{self, Sender};
@@ -18,7 +18,7 @@ use super::ring::{Hardware, pending};
 use super::{PATIENCE, after_fences, assert_shows, blit, draw, forced, patient, settle, write};
 use crate::fences::busy::Busy;
 use crate::fences::sw_sync;
-use crate::support::{Held, buffer_on, give_back_memory, in_guest};
+use crate::support::{Held, buffer_on, can_run, give_back_memory, in_guest};
 
 /// By one GPU, and by two.
 const GPUS: [Strategy; 2] = [Strategy::Pull, Strategy::Staged(StagingSource::DmaHeap)];
@@ -52,7 +52,7 @@ fn settled(
     (blitter, buffers)
 }
 
-/// As [`settled`], where one stream can be in one lane and another in the next.
+/// As [`settled`], with a blitter that has two lanes, so that two streams can be in different ones.
 fn settled_in_two_lanes(
     hardware: &Hardware<'_>,
     devices: [&Device; 2],
@@ -104,7 +104,7 @@ impl Client {
     }
 }
 
-/// What is in the memory, whoever writes to it.
+/// The bytes in the memory, read without waiting for anybody.
 fn peek(buffer: &DmaBuf) -> Vec<u8> {
     let object = &buffer.objects()[0];
     let length = usize::try_from(object.size()).unwrap();
@@ -387,7 +387,7 @@ fn a_fence_that_never_comes_does_not_hold_up_the_queue_of_the_program() {
     });
 }
 
-/// As [`settle`], where nothing works before it is tried.
+/// As [`settle`], for options whose strategies are not used before they were tried.
 fn settle_on(blitter: &Blitter, [source, destination]: &[DmaBuf; 2]) {
     let info = BlitInfo::default();
     let verdict = blitter.settle_wait(source, destination, &info, PATIENCE);
@@ -398,8 +398,7 @@ fn settle_on(blitter: &Blitter, [source, destination]: &[DmaBuf; 2]) {
 #[test]
 fn a_point_is_signalled_when_the_pending_copy_is_done() {
     in_guest(|guest| {
-        if !guest.in_qemu() {
-            println!("left out: no device here has timelines of syncobjs");
+        if !can_run(guest.in_qemu(), "a device with timelines of syncobjs") {
             return;
         }
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
@@ -452,7 +451,7 @@ fn a_device_that_is_lost_with_pending_copies_loses_no_frame() {
             let before = [&client.buffers[1], &behind[1]].map(peek);
             assert!(hardware.on_rings() > 0, "{options:?}");
             assert!(hardware.lose_busy() > 0);
-            // What was lost waits for its fence again, and nobody else does.
+            // The copies of the lost device wait for their fences again. No other copy does.
             for seed in 20..25 {
                 frame(&blitter, &free, seed, "beside the lost");
             }
@@ -619,7 +618,7 @@ fn streams_with_fences_of_all_lengths_get_their_pictures_while_devices_are_lost(
     });
 }
 
-/// Fails unless the device still does what it is given.
+/// Fails unless the device still executes work.
 fn assert_is_alive(device: &vk::Device) {
     let mut commands = vk::Commands::new(device).unwrap();
     // SAFETY: nothing is recorded, and so nothing used.
@@ -630,7 +629,7 @@ fn assert_is_alive(device: &vk::Device) {
     commands.wait(PATIENCE).unwrap();
 }
 
-/// How a blitter ends that has a copy behind a fence that never comes, and how long that may take.
+/// A way to end a blitter that has a copy whose fence is never signalled, and how long that may take.
 type Ending = (fn(Blitter), Duration);
 
 #[test]
@@ -658,7 +657,7 @@ fn a_blitter_with_pending_copies_ends_in_time_and_leaves_nothing_once_they_are_d
             let begun = Instant::now();
             end(blitter);
             assert!(begun.elapsed() < most, "{strategy}: {:?}", begun.elapsed());
-            // What is with the GPU goes on, and what has not begun is cancelled.
+            // The copy that was submitted to the GPU goes on. Those that have not begun are cancelled.
             assert_eq!(copies[0].result(), None, "{strategy}");
             let [_, destination] = client.signal();
             copies[0].wait(PATIENCE).unwrap();
@@ -710,7 +709,7 @@ fn what_waits_for_a_fence_for_too_long_ends_with_an_error_and_holds_back_nobody(
             with_gpu.result(),
             Some(Err(Failure::Deadline(input_timeout)))
         );
-        // Its picture is with the GPU, which may write it at any time from now on.
+        // This copy was submitted to the GPU, which may write its picture at any time from now on.
         assert_eq!(behind.wait(PATIENCE), Err(Failure::Deadline(input_timeout)));
         frame(&blitter, &free, 30, "after it");
         // The abandoned copies end after all; the next one sees that.

@@ -1,4 +1,4 @@
-//! Who looks at a destination after its fence, and before the next copy to it is asked for, sees
+//! A reader that looks at a destination after its fence, and before the next copy into it is asked for, sees
 //! one whole frame.
 
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -127,7 +127,7 @@ fn readers_that_wait_see_whole_frames() {
         let request = Request::new(WIDTH, HEIGHT, Fourcc::XRGB8888);
         let on = |device| Dumb::new(device).allocate(&request).unwrap();
         let pairs = [(); 3].map(|()| (on(&vgem), on(&vkms)));
-        // All in turn while it finds out, then the fastest.
+        // The blitter uses several strategies while trials go on, and then the fastest.
         let all = blitter_by(&gpus, &vgem, &vkms, &Options::default());
         show(&all, &pairs, 90);
         for strategy in EACH_WAY {

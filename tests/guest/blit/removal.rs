@@ -1,5 +1,5 @@
-//! Devices that go while copies to their buffers are under way: the copies end with a frame or an
-//! error that says why, nothing is left behind, and the device that comes next works.
+//! Devices that are removed while copies to their buffers are under way. Each copy ends with a frame or an
+//! error that says why, nothing is left behind, and the next device works.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,9 +30,9 @@ impl Outcomes {
     }
 }
 
-/// Copies to buffers of a device, several at a time and now and then to new ones, while `remove`
-/// takes it away after some frames, and for some frames more. What the memory shows without its
-/// device is only sure where it is the system's.
+/// Copies to buffers of a device, several at a time, and now and then to new ones. `remove` takes the device
+/// away after some frames, and some more frames follow. What the memory shows then is only known if it is
+/// system memory.
 pub(crate) fn copy_while(
     blitter: &Blitter,
     source: &DmaBuf,
@@ -102,7 +102,7 @@ fn copy_until(
         if let Ok(fresh) = allocator.allocate(&request) {
             destinations[usize::from(seed) % 3] = fresh;
         }
-        // Nobody counts them any more at the end.
+        // At the end nobody receives this any more.
         let _ = made.send(());
     }
     outcomes

@@ -1,11 +1,11 @@
-//! A GPU that executes later than it is asked to, as real ones do and lavapipe does not.
+//! An imitated GPU that executes submissions later, as real GPUs do and lavapipe does not.
 //!
-//! It is an imitation at Vulkan's own seam: functions that are looked up through it are partly its own. Each
-//! VkQueue has a ring, a thread that takes submissions in their order, waits for the sync files of each,
-//! and only then hands it to the driver and waits for its end. The payloads of semaphores and the states
-//! of fences are the imitation's: of both the driver makes and destroys the handles, and sees no more.
-//! What the library must not do with objects that are in use on a ring is noted, and fails the test, as
-//! the validation layer sees a submission only when the ring hands it over.
+//! Some Vulkan functions are replaced by functions of this file. Each VkQueue has a ring: a thread that
+//! takes submissions in their order, waits for the sync files of each, and only then hands it to the driver
+//! and waits for its end. The payloads of semaphores and the states of fences are kept here. The driver only
+//! makes and destroys their handles. If the library misuses an object that a submission on a ring still
+//! uses, that is noted and fails the test: the validation layer sees a submission only when the ring hands
+//! it over.
 //!
 //! Fences that were created signalled, timeline semaphores, fences as sync files and vkQueueSubmit2 are
 //! not imitated.
@@ -34,7 +34,7 @@ use crate::support::{Guest, buffer_on};
 static STATE: Mutex<State> = Mutex::new(State::new());
 static CHANGED: Condvar = Condvar::new();
 
-/// The imitation, from its making to its drop. Its GPUs' devices end before it.
+/// The imitation. It is in use until it is dropped. All devices of its GPUs must be destroyed before.
 pub(super) struct Hardware<'a> {
     guest: &'a Guest,
 }
@@ -44,24 +44,24 @@ struct State {
     /// The driver's own functions.
     lookup: Option<vk::PFN_vkGetDeviceProcAddr>,
     properties: Option<vk::PFN_vkGetPhysicalDeviceProperties>,
-    /// What physical devices say that they are.
+    /// The type that physical devices report.
     kind: vk::PhysicalDeviceType,
-    /// For fences, where the kernel has no sw_sync.
+    /// Makes the fences if the kernel has no sw_sync.
     vgem: Option<Device>,
     devices: BTreeMap<vk::Device, Made>,
-    /// How many devices a test that failed has left to its threads.
+    /// How many devices were left over by tests that failed.
     left: usize,
     rings: BTreeMap<vk::Queue, Ring>,
-    /// Those that were submitted, and whether they are signalled.
+    /// The fences that were submitted, and whether they are signalled.
     fences: BTreeMap<vk::Fence, bool>,
-    /// Of semaphores that are signalled, or about to be.
+    /// The payloads of semaphores that are signalled, or that a submission will signal.
     payloads: BTreeMap<vk::Semaphore, Option<SyncFile>>,
     pools: BTreeMap<vk::CommandBuffer, vk::CommandPool>,
     /// Whether rings hand nothing to the driver.
     is_held: bool,
     /// How many submissions were made.
     submitted: u64,
-    /// What was done that must not be.
+    /// What the library did wrong.
     faults: Vec<String>,
 }
 
@@ -73,28 +73,28 @@ struct Made {
 
 struct Ring {
     device: vk::Device,
-    /// Of which the first is being waited for, or executed.
+    /// The first one is being waited for, or executed.
     submissions: VecDeque<Submission>,
     is_executing: bool,
     is_closing: bool,
-    /// Readable once it waits for nothing any more.
+    /// Readable once the ring must not wait for anything any more.
     wake: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Submission {
-    /// In the order in which they were made.
+    /// Submissions are numbered in the order in which they were made.
     number: u64,
     waits: Vec<SyncFile>,
     commands: Vec<vk::CommandBuffer>,
     semaphores: Vec<vk::Semaphore>,
-    /// What its sync files are signalled by.
+    /// These signal its sync files.
     signals: Vec<Busy>,
-    /// Null where there is none.
+    /// Null if there is none.
     fence: vk::Fence,
 }
 
-/// A sync file that is pending, and what signals it: vgem, where the kernel has no sw_sync.
+/// A sync file that is pending, and what signals it. It is made by vgem if the kernel has no sw_sync.
 pub(super) fn pending(vgem: Option<&Device>) -> (SyncFile, Busy) {
     match Timeline::if_there() {
         Some(timeline) => (timeline.fence(1), Busy::Timeline(timeline)),
@@ -121,12 +121,12 @@ impl<'a> Hardware<'a> {
         Self { guest }
     }
 
-    /// A physical device that says that it is no CPU.
+    /// A physical device that reports to be a GPU.
     pub(super) fn gpu(&self) -> shared::PhysicalDevice {
         self.physical(vk::PhysicalDeviceType::DISCRETE_GPU)
     }
 
-    /// One that says that it is: of these, one makes the GPUs of two DRM devices.
+    /// A physical device that reports to be a CPU. One of these counts as the GPUs of two DRM devices.
     pub(super) fn software(&self) -> shared::PhysicalDevice {
         self.physical(vk::PhysicalDeviceType::CPU)
     }
@@ -167,7 +167,7 @@ impl<'a> Hardware<'a> {
             .sum()
     }
 
-    /// Has rings hand nothing to the driver, until [`release`](Self::release).
+    /// Keeps rings from handing anything to the driver, until [`release`](Self::release).
     pub(super) fn hold(&self) {
         state().is_held = true;
     }
@@ -193,7 +193,7 @@ impl<'a> Hardware<'a> {
 
     fn lose(&self, is_meant: impl Fn(&BTreeMap<vk::Queue, Ring>, &Ring) -> bool) -> usize {
         let executes = |state: &mut State| state.rings.values().any(|ring| ring.is_executing);
-        // What is being executed uses what is destroyed after a loss.
+        // The library destroys objects after a loss, so nothing may be executing then.
         let state = CHANGED.wait_while(state(), executes);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
         let State { rings, devices, .. } = &mut *state;
@@ -212,8 +212,8 @@ impl<'a> Hardware<'a> {
 }
 
 impl Drop for Hardware<'_> {
-    /// Waits for the ends of devices: a blitter that was dropped may have left some to its thread. After a
-    /// failure their threads go on as they can.
+    /// Waits until all devices are destroyed: a blitter that was dropped may have left some to its thread. If
+    /// the test has failed, it does not wait.
     fn drop(&mut self) {
         self.release();
         if thread::panicking() {
@@ -264,7 +264,7 @@ impl State {
         }
     }
 
-    /// A device that nobody knows is one of a test that has failed.
+    /// Unknown devices count as lost: they are left over from a test that failed.
     fn is_lost(&self, device: vk::Device) -> bool {
         self.devices.get(&device).is_none_or(|made| made.is_lost)
     }
@@ -418,7 +418,7 @@ fn execute(queue: vk::Queue, driver: &ash::Device, commands: &[vk::CommandBuffer
     state().fault(done.is_err(), "the driver fails");
 }
 
-/// The end of a submission, well or not: what it signals is seen all at once.
+/// Ends a submission, with success or not. All that it signals is signalled under one lock.
 fn end(queue: vk::Queue) {
     let mut state = state();
     let Some(ring) = state.rings.get_mut(&queue) else {
@@ -443,7 +443,7 @@ fn end(queue: vk::Queue) {
     CHANGED.notify_all();
 }
 
-/// What the driver has, but for what is here.
+/// The driver's functions, except those that this file replaces.
 ///
 /// # Safety
 /// As for vkGetDeviceProcAddr, and all the functions here as for those that they are named after.

@@ -1,6 +1,6 @@
-//! Frames without end, by every strategy: `cargo xtask soak` makes more than 200,000 by each, the
-//! tests a few. Memory, fds, dma-bufs and threads are after the last window of them what they were
-//! after the first.
+//! Very many frames by every strategy: `cargo xtask soak` makes more than 200,000 by each, `cargo test` a
+//! few. After the last window of frames there are no more memory, fds, dma-bufs and threads in use than after
+//! the first one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use super::{PATIENCE, assert_shows, blit, blitter_by, forced, settle, write};
 use crate::drivers;
 use crate::support::{Held, in_guest, scale};
 
-/// Frames after which what is copied between is as it was.
+/// After this many frames, all is as it was at the start of the period.
 const PERIOD: usize = 60;
 const IN_FLIGHT: usize = 3;
 const SMALL: (u32, u32) = (64, 64);
@@ -140,8 +140,8 @@ fn two_gpus() -> [vk::PhysicalDevice; 2] {
     [gpu.clone(), gpu]
 }
 
-/// Memory of the process in KiB. What is resident is not asked for: llvmpipe touches what it has
-/// allocated little by little, the more of it the more copies happen to meet.
+/// Memory of the process in KiB. Resident memory is not looked at: llvmpipe touches the memory that it has
+/// allocated little by little.
 #[derive(Clone, Copy, Debug)]
 struct Memory {
     /// Allocated.

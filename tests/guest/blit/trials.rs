@@ -9,7 +9,7 @@ use primeshare::blit::{
 };
 use primeshare::vk::{self, Commands};
 
-use super::failures::{fail_after, gpu, imported, with_late_failures};
+use super::failures::{Faults, gpu, imported, with_late_failures};
 use super::{PATIENCE, assert_shows, blit, blitter_by, patient, settle, two_gpus, write};
 use crate::support::{buffer_on, in_guest};
 
@@ -25,7 +25,7 @@ fn is_lost(outcome: Option<&Outcome>) -> bool {
 fn trials_import_nobodys_buffer_and_neither_does_a_verdict() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(-1, 0);
+        let _faults = Faults::none();
         let gpus = [(); 2].map(|()| gpu(guest, with_late_failures));
         let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
         let options = patient().push(Push::Freely);
@@ -49,7 +49,8 @@ fn a_trial_that_loses_its_device_costs_the_program_neither_its_device_nor_a_fram
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         // Whatever is submitted on a device that is made of this is lost.
-        fail_after(0, i64::MAX);
+        let faults = Faults::none();
+        faults.submissions(0, i64::MAX);
         let physical = gpu(guest, with_late_failures);
         let own = guest.vulkan();
         let family = own.queue_family();
@@ -66,7 +67,7 @@ fn a_trial_that_loses_its_device_costs_the_program_neither_its_device_nor_a_fram
         assert!(is_lost(verdict.outcome(Strategy::Pull)), "{verdict}");
         assert_eq!(blitter.statistics().failed, 0);
         drop((blitter, host));
-        fail_after(-1, 0);
+        faults.clear();
         let mut commands = Commands::new(&own).unwrap();
         // SAFETY: nothing is recorded.
         unsafe {
@@ -83,7 +84,8 @@ fn what_loses_its_device_in_a_trial_is_given_up_and_the_next_is_not_condemned() 
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         // The destination's GPU poisons its buffer, and then copies.
-        fail_after(1, 1);
+        let faults = Faults::none();
+        faults.submissions(1, 1);
         let gpu = gpu(guest, with_late_failures);
         let sides = (
             BlitDevice::new(&vgem, None),
@@ -100,7 +102,7 @@ fn what_loses_its_device_in_a_trial_is_given_up_and_the_next_is_not_condemned() 
             matches!(bytes, Some(Outcome::Works { verified: true, .. })),
             "{verdict}"
         );
-        fail_after(-1, 0);
+        faults.clear();
         blitter.measure_again();
         let verdict = settle(&blitter, &from, &to);
         assert!(!is_lost(verdict.outcome(Strategy::Pull)), "{verdict}");
@@ -152,7 +154,7 @@ fn a_source_of_a_foreign_exporter_is_only_read() {
         use primeshare::alloc::Udmabuf;
         use primeshare::{Allocator, Fourcc, Request};
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        fail_after(-1, 0);
+        let _faults = Faults::none();
         let gpus = [(); 2].map(|()| gpu(guest, with_late_failures));
         let request = Request::new(64, 64, Fourcc::XRGB8888);
         let from = Udmabuf::open().unwrap().allocate(&request).unwrap();

@@ -8,7 +8,7 @@ use super::{assert_shows, blit, write};
 use crate::support::{Held, buffer_on, in_guest, scale};
 use crate::unplug::Slot;
 
-/// Drivers that outlive it. (virtio-gpu does not always, Linux 6.12: `crate::unplug`.)
+/// Drivers that survive this. (virtio-gpu does not always, Linux 6.12: see `crate::unplug`.)
 const DRIVERS: [&str; 2] = ["bochs-drm", "cirrus"];
 
 fn by_processor(source: &Device, destination: &Device) -> Blitter {

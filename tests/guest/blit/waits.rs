@@ -1,5 +1,5 @@
-//! Fences in and out. They are held by those that can: sw_sync's timelines, whose sync files go
-//! into a copy and into dma-bufs. (lavapipe's own are signalled by the time one has them.)
+//! Fences that copies wait for, and fences of copies. They are those of sw_sync's timelines, whose sync files
+//! are passed to copies and left in dma-bufs: lavapipe's own are signalled by the time one has them.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -17,8 +17,8 @@ use crate::fences::busy::Busy;
 use crate::fences::sw_sync::{self, Timeline};
 use crate::support::{Guest, buffer_on, in_guest};
 
-/// Runs `check` with a blitter of each way, from vgem to vkms: once with one that has copied nothing
-/// yet, and once with one that is settled.
+/// Runs `check` with a blitter for each of [`EACH_WAY`](super::EACH_WAY), from vgem to vkms: once with a
+/// blitter that has copied nothing yet, and once with one that is settled.
 fn by_each_way(guest: &Guest, check: impl Fn(&str, &Blitter, [&DmaBuf; 2])) {
     let (vgem, vkms) = (guest.vgem(), guest.vkms());
     let gpus = two_gpus(guest);
@@ -41,7 +41,7 @@ fn by_each_way(guest: &Guest, check: impl Fn(&str, &Blitter, [&DmaBuf; 2])) {
     }
 }
 
-/// Fails unless the copy waits, and the destination is what it was.
+/// Fails unless the copy waits and the destination is unchanged.
 fn assert_waits(copy: &Completion, destination: &DmaBuf, seed: u8, what: &str) {
     let early = copy.wait(Duration::from_millis(20)).unwrap_err();
     assert!(matches!(early, Failure::TimedOut(_)), "{what}: {early}");
@@ -185,8 +185,8 @@ fn a_fence_that_never_comes_is_an_error_in_time_and_the_next_copy_works() {
     });
 }
 
-/// The kernel's fences say that what they stand for has ended, well or not: like a wait for them
-/// in the kernel, the blitter's ends with a failed one, and the picture is copied as it is.
+/// A fence of the kernel's says that its work has ended, with success or not. So, as a wait in the kernel
+/// does, the blitter's wait ends with a failed fence, and the picture is copied as it is.
 #[test]
 fn a_fence_that_fails_is_waited_for_no_longer() {
     in_guest(|guest| {
@@ -220,7 +220,7 @@ fn a_fence_that_fails_is_waited_for_no_longer() {
     });
 }
 
-/// Whatever polls readable will do. Here it is a pipe, which has no fence of the kernel's in it.
+/// A copy can wait for anything that becomes readable. Here it is a pipe, which is no fence of the kernel's.
 #[test]
 fn no_more_copies_are_taken_than_may_be_in_flight() {
     in_guest(|guest| {

@@ -1,8 +1,8 @@
-//! The DMA_BUF_IOCTL_SYNC calls that a thread makes, seen by `seccomp(2)`, and told apart from
-//! those of the same thread that go through.
+//! Records the DMA_BUF_IOCTL_SYNC calls that a thread makes, by a trap of `seccomp(2)`. The handler then
+//! makes the call itself, which the trap lets through.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use primeshare::Errno;
@@ -28,23 +28,41 @@ pub(super) enum Call {
 const MOST: usize = 64;
 static CALLS: [AtomicU64; MOST] = [const { AtomicU64::new(0) }; MOST];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Errnos that the next calls get instead of being made, the first of them first; 0 makes one.
+/// Errnos that answer the next calls in their order. A call whose errno is 0 is made.
 static ANSWERS: [AtomicI32; MOST] = [const { AtomicI32::new(0) }; MOST];
-/// The statics are one test's at a time.
+/// Locked while a test uses the statics.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Runs `work` in a thread of its own, and gives the SYNC calls it made. The first of them get the
-/// `answers` (`None`: the kernel's own).
+/// Answers that are armed. On drop the kernel answers again.
+struct Answers;
+
+impl Answers {
+    fn arm(answers: &[Option<Errno>]) -> Self {
+        for (answer, errno) in ANSWERS.iter().zip(answers) {
+            answer.store(errno.map_or(0, Errno::raw), Ordering::SeqCst);
+        }
+        Self
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        for answer in &ANSWERS {
+            answer.store(0, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Runs `work` in a thread of its own, and gives the SYNC calls it made. The first calls get the
+/// `answers` (`None`: the kernel's own answer).
 pub(super) fn of<R: Send>(
     answers: &[Option<Errno>],
     work: impl FnOnce() -> R + Send,
 ) -> (R, Vec<Call>) {
-    let _alone = ONE_AT_A_TIME.lock().unwrap();
+    // A test that failed leaves nothing behind in the statics, so its poison says nothing.
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     COUNT.store(0, Ordering::SeqCst);
-    for (number, answer) in ANSWERS.iter().enumerate() {
-        let errno = answers.get(number).copied().flatten();
-        answer.store(errno.map_or(0, |errno| errno.raw()), Ordering::SeqCst);
-    }
+    let _armed = Answers::arm(answers);
     let result = thread::scope(|scope| {
         let traced = scope.spawn(move || {
             trace();
@@ -65,7 +83,7 @@ pub(super) fn of<R: Send>(
     (result, calls.collect())
 }
 
-/// Makes the call of a system call that was stopped, or answers it.
+/// Handles a system call that was trapped: makes it, or answers with an errno.
 extern "C" fn on_call(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel gives a context that is this handler's until it returns, and the
     // registers in it are those of an ioctl, whose argument points to the flags.
@@ -94,7 +112,7 @@ extern "C" fn on_call(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut lib
     }
 }
 
-/// For this thread, for good.
+/// Sets the trap for this thread, for as long as it lives.
 fn trace() {
     // SAFETY: zeroes are an empty mask; the handler makes one system call and touches atomics.
     unsafe {

@@ -12,7 +12,7 @@ use primeshare::{Device, DmaBuf, Fourcc};
 use crate::child::{self, Child};
 use crate::drivers::{LAVAPIPE, environment};
 use crate::gl::{RED, SIZE, gl, is_red, picture};
-use crate::support::{Guest, PATIENCE, in_guest, without_checks};
+use crate::support::{Guest, PATIENCE, can_run, in_guest, without_checks};
 
 /// A test in a process of its own, where Mesa may leave what it likes.
 fn with_a_gpu(name: &str, test: impl FnOnce(&Guest, &Device)) {
@@ -20,7 +20,7 @@ fn with_a_gpu(name: &str, test: impl FnOnce(&Guest, &Device)) {
         return without_checks(|guest| test(guest, &guest.nth("virtio_gpu", 0)));
     }
     in_guest(|guest| {
-        if guest.has_gpu() {
+        if can_run(guest.has_gpu(), "the guest gpu") {
             let name = format!("cpu::host_copy::{name}");
             // With lavapipe alone, as if there were no better Vulkan driver.
             let environment = environment("llvmpipe", &[LAVAPIPE]);

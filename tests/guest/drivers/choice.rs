@@ -1,4 +1,4 @@
-//! Devices that share little or nothing, beside those that share, and which of them is taken.
+//! Which Vulkan device is selected if some share little or nothing.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use primeshare::{Fourcc, Modifier};
 use super::vtest::Server;
 use super::{Environment, LAVAPIPE, VENUS, environment, radv, swiftshader};
 use crate::child::{self, Child};
-use crate::support::{Guest, buffer_on, in_guest, without_checks};
+use crate::support::{Guest, buffer_on, can_run, in_guest, without_checks};
 use crate::vulkan::bytes::Bytes;
 use crate::vulkan::matrix::{As, there_and_back};
 
@@ -29,7 +29,8 @@ fn with_drivers(
         return without_checks(test);
     }
     in_guest(|_| {
-        if std::env::var("PRIMESHARE_GUEST_KIND").is_ok_and(|here| here == kind) {
+        let is_here = std::env::var("PRIMESHARE_GUEST_KIND").is_ok_and(|here| here == kind);
+        if can_run(is_here, &format!("the guest {kind}")) {
             let name = format!("drivers::choice::{name}");
             Child::start(&name, &environment()).assert_success(PATIENCE);
         }

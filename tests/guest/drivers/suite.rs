@@ -1,20 +1,20 @@
-//! The tests of Vulkan and transfer once more, by another driver than lavapipe. What needs
-//! memory of somebody else makes no sense there: neither venus takes any. So the blitter's tests make
-//! none (each copies between two devices' buffers), and those of fences are about the kernel.
+//! The tests of Vulkan and of transfers once more, by venus instead of lavapipe. Tests that import memory of
+//! other devices are left out, since venus takes none. So are the blitter's tests, which all copy between
+//! buffers of two devices, and the tests of fences, which are about the kernel.
 
 use std::time::Duration;
 
 use super::vtest::Server;
 use super::{Environment, VENUS, environment};
 use crate::child::{Child, Ending};
-use crate::support::in_guest;
+use crate::support::{can_run, in_guest};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Modules of tests that make sense.
 const TESTS: &[&str] = &["vulkan::", "transfer::"];
 
-/// Tests of those for which memory of somebody else is imported.
+/// Those of these tests that import memory of other devices.
 const WITH_FOREIGN_MEMORY: &[&str] = &[
     "vulkan::a_copy_",
     "vulkan::a_single_copy_",
@@ -34,13 +34,13 @@ const WITH_FOREIGN_MEMORY: &[&str] = &[
     "vulkan::views::",
 ];
 
-/// What has pending sync files waited for by Vulkan: `venus` has why not.
+/// Tests by which Vulkan waits for pending sync files. The module `venus` says why venus cannot.
 const WITH_PENDING_SYNC_FILES: &[&str] = &[
     "vulkan::fences::work_waits_for_all_sync_files",
     "vulkan::fences::work_between_sync_files",
 ];
 
-/// What needs Vulkan to share semaphores and fences by fd.
+/// Tests for which Vulkan has to share semaphores and fences by fd.
 const WITH_SYNC_FILES: &[&str] = &["vulkan::fences::"];
 
 /// Runs them all by a driver, but for `left_out`.
@@ -58,7 +58,7 @@ fn pass(environment: &Environment, left_out: &[&[&str]]) {
 #[test]
 fn venus_on_virtio_gpu_passes_what_needs_no_foreign_memory() {
     in_guest(|guest| {
-        if guest.has_gpu() {
+        if can_run(guest.has_gpu(), "the guest gpu") {
             let venus = environment("venus", &[VENUS]);
             pass(&venus, &[WITH_FOREIGN_MEMORY, WITH_PENDING_SYNC_FILES]);
         }
@@ -68,7 +68,7 @@ fn venus_on_virtio_gpu_passes_what_needs_no_foreign_memory() {
 #[test]
 fn venus_by_vtest_passes_what_needs_neither_foreign_memory_nor_sync_files() {
     in_guest(|guest| {
-        if guest.has_third() {
+        if can_run(guest.has_third(), "the guest current") {
             let server = Server::start();
             let mut venus = environment("venus", &[VENUS]);
             venus.extend(server.environment());

@@ -12,7 +12,7 @@ use primeshare::{Fourcc, Modifier};
 
 use super::radv;
 use crate::child::{self, Child};
-use crate::support::{in_guest, without_checks};
+use crate::support::{can_run, in_guest, without_checks};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 const USAGE: Usage = Usage::RENDER.union(Usage::SAMPLE);
@@ -32,7 +32,7 @@ fn with_gpus<const N: usize>(name: &str, families: [&str; N], test: impl FnOnce(
         return without_checks(|_| tell());
     }
     in_guest(|guest| {
-        if guest.is_compat() {
+        if can_run(guest.is_compat(), "the guest compat") {
             let mut key = 0;
             test(families.map(|family| {
                 key += 1;

@@ -16,7 +16,7 @@ use super::{VENUS, environment};
 use crate::child::{self, Child};
 use crate::fences::busy::Busy;
 use crate::gl::{SIZE, picture};
-use crate::support::{Guest, buffer_on, in_guest, without_checks};
+use crate::support::{Guest, buffer_on, can_run, in_guest, without_checks};
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -26,7 +26,7 @@ fn by_venus(name: &str, test: impl FnOnce(&Guest)) {
         return without_checks(test);
     }
     in_guest(|guest| {
-        if guest.has_gpu() {
+        if can_run(guest.has_gpu(), "the guest gpu") {
             let name = format!("drivers::venus::{name}");
             Child::start(&name, &environment("venus", &[VENUS])).assert_success(PATIENCE);
         }
@@ -55,7 +55,7 @@ fn a_classic_resource_is_refused_before_venus_sees_it() {
     });
 }
 
-/// venus would wait for it while it submits.
+/// venus would wait for the sync file while it submits.
 #[test]
 fn a_pending_sync_file_is_refused_instead_of_being_waited_for() {
     let name = "a_pending_sync_file_is_refused_instead_of_being_waited_for";

@@ -3,15 +3,20 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-/// Runs `work` with room for so many more fds: the next one is EMFILE.
+/// Runs `work` with room for so many more fds: opening one more is EMFILE.
 pub(crate) fn with_room_for<R>(fds: usize, work: impl FnOnce() -> R) -> R {
-    // The limit is on numbers, and the lowest free one is taken: there may be gaps.
+    // The limit is on the numbers of fds, and there may be gaps below it.
     let fill: Vec<_> = (0..=fds)
         .map(|_| io::stdin().as_fd().try_clone_to_owned().unwrap())
         .collect();
     let first_beyond = fill[fds].as_raw_fd();
     drop(fill);
-    let _restore = Restore(set_limit(first_beyond as libc::rlim_t));
+    below(first_beyond as libc::rlim_t, work)
+}
+
+/// Runs `work` while new fds get numbers below `limit` only. The limit is undone also if `work` panics.
+pub(crate) fn below<R>(limit: libc::rlim_t, work: impl FnOnce() -> R) -> R {
+    let _restore = Restore(set_limit(limit));
     work()
 }
 
@@ -23,7 +28,7 @@ impl Drop for Restore {
     }
 }
 
-/// The soft limit on fd numbers; gives the old one.
+/// Sets the soft limit on fd numbers, and gives the old one.
 fn set_limit(limit: libc::rlim_t) -> libc::rlim_t {
     let mut limits = libc::rlimit {
         rlim_cur: 0,

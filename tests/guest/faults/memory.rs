@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 
-/// What makes allocations fail that a process waits for, and single pages; and keeps the kernel
-/// from printing a stack for each. Left so: nothing fails until a thread asks for it.
+/// Settings by which allocations can fail although the process could wait for memory, also those of single
+/// pages, and by which the kernel prints no stack for each. They are not undone: nothing fails until a thread
+/// asks for it.
 const KNOBS: [(&str, &str); 6] = [
     ("failslab/ignore-gfp-wait", "N"),
     ("failslab/verbose", "0"),
@@ -27,8 +28,7 @@ impl FailNth {
         Self(File::options().read(true).write(true).open(path).unwrap())
     }
 
-    /// Runs `work` with the `n`-th allocation of this thread failing, and says whether there were
-    /// so many.
+    /// Runs `work` while the `n`-th allocation of this thread fails. Says whether there were that many.
     pub(crate) fn nth<R>(&self, n: u32, work: impl FnOnce() -> R) -> (R, bool) {
         let disarm = Disarm(&self.0);
         self.0.write_all_at(n.to_string().as_bytes(), 0).unwrap();

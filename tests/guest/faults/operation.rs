@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-/// What an operation cannot do without.
+/// What an operation needs of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
     /// No system call that allocates.
@@ -17,7 +17,7 @@ pub(super) enum Needs {
 
 /// An operation that was given its input.
 pub(super) type Attempt<'a> = Box<dyn FnOnce() -> Outcome<'a> + 'a>;
-/// The error's text, or whether the result, which is dropped then, is the right one.
+/// The error's text, or a function that says whether the result is right, and drops it.
 pub(super) type Outcome<'a> = Result<Box<dyn FnOnce() -> bool + 'a>, String>;
 
 /// An operation of the library.

@@ -30,7 +30,7 @@ fn a_failed_plane_releases_those_before_it() {
                 let failed_at = imported.as_ref().err().map(|error| error.object);
                 assert_eq!(after.handles, kept.len(), "{set:04b}: {failed_at:?}");
                 assert_eq!((fds_after, after.failed_closes), (fds, 0));
-                // What this import opened it closes again, each once, and no more.
+                // The import has closed exactly the handles that it opened.
                 let tried = 0..failed_at.unwrap_or(PLANES);
                 let opened = tried.filter(|plane| !in_use(*plane)).count() as u64;
                 let closed = after.closes - before.closes;

@@ -4,7 +4,8 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Short enough to interrupt every operation, and long enough for it to get on.
+/// The time between two signals: short enough to interrupt every operation, and long enough for it to make
+/// progress.
 const PERIOD_NS: i64 = 100_000;
 
 static RECEIVED: AtomicU64 = AtomicU64::new(0);
@@ -13,11 +14,11 @@ extern "C" fn count(_: libc::c_int) {
     RECEIVED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Runs `work` while a timer signals this thread all the time; a thread that did would be idle
-/// where there is only one CPU, or where the scheduler puts both on one. `work` is given a way to
-/// ask how many signals have come, to any thread.
+/// Runs `work` while a timer signals this thread all the time. (A thread that sends the signals would not
+/// run on a machine with one CPU.) `work` is given a function that says how many signals have come, which
+/// any thread may call.
 ///
-/// System calls are not restarted: what waits gets EINTR.
+/// System calls are not restarted: waits get EINTR.
 pub(crate) fn under<R>(work: impl FnOnce(&(dyn Fn() -> u64 + Sync)) -> R) -> R {
     let before = RECEIVED.load(Ordering::Relaxed);
     let _handler = Handler::install();
@@ -25,7 +26,7 @@ pub(crate) fn under<R>(work: impl FnOnce(&(dyn Fn() -> u64 + Sync)) -> R) -> R {
     work(&|| RECEIVED.load(Ordering::Relaxed) - before)
 }
 
-/// Counts SIGUSR1 without SA_RESTART; puts back what was there before.
+/// A handler that counts SIGUSR1, without SA_RESTART. The drop puts back the handler of before.
 struct Handler(libc::sigaction);
 
 impl Handler {

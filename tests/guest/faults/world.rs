@@ -1,4 +1,4 @@
-//! What the operations work on, and what of it could leak.
+//! What the operations work on, and what they could leak.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -44,8 +44,8 @@ pub(super) struct World {
     pub(super) gbm: Gbm,
     pub(super) nodes: Vec<device::Node>,
     pub(super) capabilities: Capabilities,
-    /// Mesa 25.0's llvmpipe forgets an fd where it cannot start: in
-    /// `llvmpipe_resource_alloc_udmabuf` an inner `mem_fd` hides the one that is closed.
+    /// Mesa 25.0's llvmpipe leaks an fd if it cannot start: in `llvmpipe_resource_alloc_udmabuf` an inner
+    /// `mem_fd` hides the one that is closed.
     pub(super) mesa_leaks: bool,
 }
 
@@ -78,7 +78,7 @@ impl World {
     pub(super) fn held(&self) -> Held {
         let stats = [self.vgem.stats(), self.vkms.stats()];
         Held {
-            // Their number, since Linux 6.2.
+            // Since Linux 6.2 this is the number of fds.
             fds: fs::metadata("/proc/self/fd").unwrap().len(),
             dma_bufs: kernel_dma_bufs(),
             mappings: mappings(),

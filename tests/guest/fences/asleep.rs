@@ -1,4 +1,4 @@
-//! Seeing a thread wait.
+//! Finding out that a thread waits.
 
 use std::fs;
 use std::sync::mpsc;

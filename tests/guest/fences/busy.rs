@@ -6,8 +6,8 @@ use primeshare::{Device, DmaBuf};
 use super::sw_sync::Timeline;
 use super::vgem;
 
-/// The use of a buffer: a fence in it, by sw_sync where the kernel has that. vgem's ends by itself
-/// after ten seconds, and on a busy machine what a test does meanwhile may take longer.
+/// The use of a buffer, by a pending fence in it. It is one of sw_sync's if the kernel has these: vgem's
+/// fence ends by itself after ten seconds, and a test may take longer on a busy machine.
 pub(crate) enum Busy {
     Timeline(Timeline),
     Vgem(vgem::Fence),

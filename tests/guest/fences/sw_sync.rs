@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use primeshare::sync::SyncFile;
 
+use crate::support::can_run;
+
 const PATH: &str = "/sys/kernel/debug/sync/sw_sync";
 
 #[repr(C)]
@@ -17,7 +19,7 @@ struct CreateFence {
 nix::ioctl_readwrite!(ioctl_create_fence, b'W', 0, CreateFence);
 nix::ioctl_write_ptr!(ioctl_increment, b'W', 1, u32);
 
-/// A timeline at zero. Its end signals the fences that are left, with ENOENT.
+/// A timeline that begins at zero. Its drop signals the fences that are left, with ENOENT.
 pub(crate) struct Timeline(File);
 
 impl Timeline {
@@ -25,7 +27,7 @@ impl Timeline {
         Self::if_there().unwrap()
     }
 
-    /// None where the kernel has none.
+    /// `None` if the kernel has no timelines.
     pub(crate) fn if_there() -> Option<Self> {
         let file = File::options().read(true).write(true).open(PATH);
         file.ok().map(Self)
@@ -55,11 +57,8 @@ impl Timeline {
     pub(crate) fn end(self) {}
 }
 
-/// Whether the kernel has them. Debian's own has not.
+/// Whether the kernel has timelines, which Debian's own has not. A test that needs them is left out there.
 pub(crate) fn is_there() -> bool {
     let in_qemu = std::env::var_os("PRIMESHARE_GUEST").is_some_and(|machine| machine == "qemu");
-    if in_qemu {
-        println!("not run: Debian's own kernel has no sw_sync");
-    }
-    !in_qemu
+    can_run(!in_qemu, "sw_sync, which Debian's own kernel lacks")
 }

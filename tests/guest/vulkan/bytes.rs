@@ -179,7 +179,7 @@ pub(super) fn image_to_bytes(image: &Image, buffer: &DmaBuf, bytes: &Bytes) {
     });
 }
 
-/// The other way about.
+/// Copies packed bytes to an image, between its acquisition and its release.
 pub(super) fn bytes_to_image(bytes: &Bytes, image: &Image, buffer: &DmaBuf) {
     let transfer = [Transfer::image(image, Use::Destination)];
     let regions = regions(buffer);
@@ -209,7 +209,7 @@ pub(super) fn buffer_to_bytes(from: &shared::Buffer, device: &Device, to: &Bytes
     });
 }
 
-/// The other way about.
+/// Copies bytes of the same size to a `VkBuffer`, between its acquisition and its release.
 pub(super) fn bytes_to_buffer(from: &Bytes, to: &shared::Buffer, device: &Device) {
     let whole = [vk::BufferCopy::default().size(to.size())];
     let transfer = [Transfer::buffer(to, Use::Destination)];
@@ -233,7 +233,7 @@ pub(super) fn pack(buffer: &DmaBuf, whole: &[u8]) -> Vec<u8> {
     packed
 }
 
-/// The other way about.
+/// Writes packed bytes into those of a whole dma-buf.
 pub(super) fn unpack(buffer: &DmaBuf, packed: &[u8], whole: &mut [u8]) {
     rows(buffer, |range, offset| {
         whole[offset..offset + range.len()].copy_from_slice(&packed[range]);

@@ -1,4 +1,4 @@
-//! Whose fds are: none is left open, and none closed that is another's.
+//! Who owns fds: none is left open, and none is closed that belongs to somebody else.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -13,7 +13,7 @@ use primeshare::{Allocator, BufferDesc, DmaBuf, ErrorKind, Fourcc, Modifier, Req
 use crate::child::{self, Child};
 use crate::faults::fds::with_room_for;
 use crate::faults::memory::FailNth;
-use crate::support::{Guest, PATIENCE, buffer_on, in_guest, without_checks};
+use crate::support::{Guest, PATIENCE, buffer_on, can_run, in_guest, without_checks};
 
 /// A buffer that somebody else exported read-only: lavapipe maps what it imports for writing, and
 /// so refuses it.
@@ -168,12 +168,12 @@ fn a_refused_import_leaves_no_fd_behind_however_few_are_free() {
     });
 }
 
-/// Drivers say of it that the handle is invalid, which is also what they say of what they never take.
+/// Drivers answer that the handle is invalid, which is also their answer to memory that they never take.
 #[test]
 fn an_import_that_fails_for_lack_of_kernel_memory_passes() {
     in_guest(|guest| {
-        if !Path::new("/sys/kernel/debug/failslab").exists() {
-            println!("not run: the kernel injects no faults");
+        let has_faults = Path::new("/sys/kernel/debug/failslab").exists();
+        if !can_run(has_faults, "a kernel that injects faults") {
             return;
         }
         let vulkan = guest.vulkan();

@@ -9,7 +9,7 @@ use primeshare::{Allocator, Modifier};
 use wgpu::TextureAspect;
 
 use super::*;
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, left_out};
 
 /// A pixel of each place, in 8 bits a component, opaque.
 const PLACES: &str =
@@ -290,7 +290,7 @@ fn planes_of_video_frames_are_seen_one_by_one() {
             // Mesa 25.0 lists the modifier and then refuses the image.
             Err(Error::Vulkan(vk::Error::NotImportable { fourcc, .. })) if guest.has_old_mesa() => {
                 assert_eq!(fourcc, Fourcc::NV12);
-                return;
+                return left_out("a newer Mesa than 25.0");
             }
             texture => texture.unwrap(),
         };

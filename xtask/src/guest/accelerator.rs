@@ -1,8 +1,7 @@
 //! Whether QEMU runs the guest's processors by KVM or emulates them.
 //!
-//! A `/dev/kvm` that can be opened proves little: where KVM is itself inside a virtual machine, QEMU can fail at its
-//! first call, and a kernel can hang at its first instruction. So the guest's own kernel is booted, once, and what
-//! came of it remembered.
+//! That `/dev/kvm` can be opened proves little: if the machine itself is virtual, QEMU can fail at its first call, and a
+//! kernel can hang at its first instruction. So the guest's own kernel is booted once, and the result is remembered.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -10,14 +9,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::emulator::Emulator;
 use super::kernel::stock;
 use super::kind::Kind;
-use super::qemu;
 use crate::cache::Entry;
 use crate::progress::{Log, Step};
 
-/// The environment variable that chooses one.
+/// The environment variable that chooses the accelerator.
 const VARIABLE: &str = "PRIMESHARE_GUEST_ACCEL";
 
 /// How long the kernel may take to come up by KVM. It takes a second, and an emulated one three.
@@ -54,27 +51,27 @@ impl Accelerator {
     }
 }
 
-/// The better one of those that work with this kernel.
-pub(super) fn choose(kind: Kind, emulator: &Emulator, kernel: &Path) -> Result<Accelerator> {
+/// KVM if it works with the guest's kernel, else emulation. `machine` is the QEMU command that boots this kernel
+/// by KVM.
+pub(super) fn choose(kind: Kind, machine: &Command) -> Result<Accelerator> {
     if let Some(asked) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
         return Accelerator::named(&asked.to_string_lossy());
     }
     if kind == Kind::Gpu {
-        // It maps memory of the host's, which is not tried out.
+        // This guest maps memory of the host's, which the trial does not cover.
         return Ok(Accelerator::Emulation);
     }
     let kvm = File::options().read(true).write(true).open("/dev/kvm");
     if kvm.is_err() {
         return Ok(Accelerator::Emulation);
     }
-    let machine = qemu::trial(emulator, kernel);
     let verdict = Entry::new("kvm", &[&format!("{machine:?}"), &host()?])?;
-    let verdict = verdict.get_or_make(false, |at, log| try_out(&machine, at, log))?;
+    let verdict = verdict.get_or_make(false, |at, log| try_out(machine, at, log))?;
     let verdict = fs::read_to_string(verdict.join("accelerator"))?;
     Accelerator::named(&verdict)
 }
 
-/// What the outcome depends on besides the machine.
+/// The host's kernel and processor, on which the result depends, too.
 fn host() -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors
@@ -87,10 +84,10 @@ fn host() -> Result<String> {
     ))
 }
 
-/// Boots the machine and writes down in `directory` what is to be used.
+/// Boots the machine, and writes into `directory` which accelerator is to be used.
 fn try_out(machine: &Command, directory: &Path, log: &mut Log) -> Result<()> {
     let step = Step::start("QEMU guest: trying KVM");
-    // QEMU aborts where KVM refuses what it must not; no need for a core dump.
+    // QEMU aborts if KVM refuses something. No core dump is needed then.
     let mut bounded = Command::new("prlimit");
     bounded
         .args(["--core=0", "timeout", "--kill-after=2", PATIENCE])

@@ -1,8 +1,8 @@
 //! Whether the guest's clock keeps time with the host's.
 //!
 //! An emulated kernel measures its processor's counter against an emulated timer. On a busy host that went wrong, and
-//! the guest's clock ran seven to nine times too fast: every time-out in it came too early. The measurement is not
-//! needed any more ([`counter_rate`]); should a clock run away for another reason, the guest is ended and says why.
+//! the guest's clock ran seven to nine times too fast: every time-out in it came too early. The kernel does not need to
+//! measure any more ([`counter_rate`]). If a clock runs away for another reason, the guest is ended with an error.
 //!
 //! The guest's first process writes what its clock says to a line of its own, once a second; the host compares.
 
@@ -18,14 +18,14 @@ use nix::time::{ClockId, clock_gettime};
 const BEAT: Duration = Duration::from_secs(1);
 /// A clock this many times faster than the host's is wrong.
 const FACTOR: u32 = 2;
-/// How much faster than the host's it may seem besides, for a guest that is young.
+/// How far it may be ahead besides, since a short time says little.
 const SLACK: Duration = Duration::from_secs(20);
 
 /// In the guest: tells what its clock says, until the guest ends.
 pub(super) fn tell(mut line: File) {
     let start = Instant::now();
     thread::spawn(move || {
-        // Without a listener there is nobody to tell.
+        // Ends if nobody listens any more.
         while writeln!(line, "{}", start.elapsed().as_millis()).is_ok() {
             thread::sleep(BEAT);
         }
@@ -76,7 +76,7 @@ fn host_time() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// What is wrong where so much time has passed by the guest's clock, and by the host's since before the guest began.
+/// What is wrong if this much time has passed by the guest's clock, and by the host's clock since before the guest began.
 fn complaint(guest: Duration, host: Duration) -> Option<String> {
     if guest <= host * FACTOR + SLACK {
         return None;
@@ -90,7 +90,7 @@ fn complaint(guest: Duration, host: Duration) -> Option<String> {
 /// How fast the processor's time stamp counter counts, in kHz, measured against the system's clock.
 #[cfg(target_arch = "x86_64")]
 pub(super) fn counter_rate() -> u64 {
-    /// The longer, the more exact: what is in doubt is some 0.1 us at each end.
+    /// How long to measure. The longer, the more exact: the error is some 0.1 us at each end.
     const LONG: Duration = Duration::from_millis(20);
     let (start, counter) = reading();
     thread::sleep(LONG);
@@ -100,8 +100,8 @@ pub(super) fn counter_rate() -> u64 {
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
-/// Clock and counter at the same moment: the pair, of some, that was read the quickest, since any other may have been
-/// interrupted in between.
+/// Clock and counter at the same moment. Of several pairs the one that was read most quickly, since the others may have
+/// been interrupted in between.
 #[cfg(target_arch = "x86_64")]
 fn reading() -> (Instant, u64) {
     // SAFETY: every x86-64 processor has the instruction.

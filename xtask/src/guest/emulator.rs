@@ -39,7 +39,7 @@ const PACKAGES: &[&str] = &[
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
-/// What is taken of them.
+/// The files that are taken of these packages.
 const TAKEN: &[&str] = &[
     "lib64",
     "usr/lib64",
@@ -50,7 +50,7 @@ const TAKEN: &[&str] = &[
     "usr/share/seabios",
 ];
 
-/// Not unpacked: half of the size, and nothing here uses it.
+/// What is not unpacked. Nothing here uses it, and it is half of the size.
 const LEFT_OUT: &[&str] = &[
     "dri",
     "gconv",

@@ -1,4 +1,4 @@
-//! Drivers behind gbm that no guest has, imitated over the one it has: libraries that tests preload.
+//! Imitations of gbm drivers that no guest has: libraries that tests preload over Mesa's.
 
 use std::fs;
 use std::path::Path;

@@ -37,7 +37,7 @@ pub(crate) fn main() -> ! {
     let job = PathBuf::from(std::env::var_os(JOB).unwrap_or_default());
     match live(&job) {
         Ok(kind) if kind.in_qemu() => loop {
-            // QEMU may still hold output, which would be lost at power-off: the host ends it when all has arrived.
+            // QEMU may still hold output, which would be lost at power-off. So the host ends QEMU once it has all output.
             nix::unistd::pause();
         },
         Ok(_) => {}
@@ -137,7 +137,7 @@ fn pump(from: PipeReader, line: &str) -> Result<thread::JoinHandle<Result<u64>>>
     Ok(thread::spawn(move || serial::pump(from, line)))
 }
 
-/// Waits for the program, and meanwhile for every orphan: that is a first process's duty.
+/// Waits for the program, and meanwhile reaps every orphan, as a first process has to.
 fn wait_for(program: Pid) -> Result<End> {
     loop {
         match wait()? {
@@ -152,7 +152,7 @@ fn wait_for(program: Pid) -> Result<End> {
     }
 }
 
-/// Processes left behind hold the pipes open; on the host they would outlive the program, here nothing does.
+/// Ends processes that the program has left behind: they hold the pipes open, and nothing outlives the program here.
 fn end_everyone_else() -> Result<()> {
     if kill(Pid::from_raw(-1), Signal::SIGKILL).is_ok() {
         while waitpid(None, None).is_ok() {}

@@ -28,7 +28,7 @@ use super::watch::Watcher;
 use super::{Guest, clock, init, left, named, qemu, uml};
 use crate::progress::last_lines;
 
-/// How often to look for what comes without a signal.
+/// How often to look for events that come without a signal.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Why the wait for the guest ended.
@@ -37,7 +37,7 @@ enum Waited {
     TimedOut,
     /// Its clock runs away.
     LostTime(String),
-    /// A process of it can have no more mappings, and stands still.
+    /// One of its processes has reached the limit of mappings, and stands still.
     Exhausted,
     Interrupted(Signal),
 }
@@ -146,7 +146,7 @@ pub(crate) fn run(guest: &Guest, mut job: Job, limits: &Limits, verbose: bool) -
     received.map(|()| status)
 }
 
-/// What the guest has written down, if it has come to its end.
+/// The guest's report, if it has ended properly.
 fn report(directory: &Path) -> Option<Report> {
     let text = fs::read_to_string(directory.join(init::REPORT)).ok()?;
     Report::decode(&text).ok()
@@ -172,8 +172,8 @@ fn provide_init(at: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What ends a run from outside, and the end of the child. Less what whoever started us wants ignored, as `nohup`
-/// and shells without job control do: once blocked, such signals would be seen after all.
+/// The signals by which a run is ended from outside, and the one for the end of the child. Without those that are set to
+/// be ignored, as `nohup` and shells without job control do: if they were blocked here, they would be seen after all.
 fn watched() -> SigSet {
     let ends = [
         Signal::SIGINT,
@@ -331,9 +331,9 @@ fn next_signal(signals: &SigSet, pause: Duration) -> Result<Option<Signal>> {
     Ok(Some(Signal::try_from(number)?))
 }
 
-/// Ends the guest with all its processes; it may have ended long since.
+/// Ends the guest with all its processes. It may have ended already.
 fn end(child: &mut Child, watcher: Watcher) {
-    // Fails if nobody of the group is left, which is what is wanted.
+    // Fails if no process of the group is left, which is fine.
     let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
     watcher.dismiss();
     let _ = child.wait();

@@ -107,7 +107,7 @@ fn is_hidden(own: &Path, path: &Path) -> bool {
     inner.as_os_str().as_bytes().starts_with(b".")
 }
 
-/// Leaves out what nobody misses: locks, shared memory, what programs keep in `/run`.
+/// Whether the loss of a file is worth a message. Not for locks, shared memory, and what programs keep in `/run`.
 fn is_worth_reporting(own: &Path, path: &Path, metadata: &fs::Metadata) -> bool {
     !own.starts_with("/run")
         && !own.starts_with("/dev")

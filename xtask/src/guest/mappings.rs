@@ -1,4 +1,4 @@
-//! Sees it coming that the host allows a guest no more mappings, which looks as if the guest hangs.
+//! Notices if a guest comes near the host's limit of mappings. Without that, a guest at the limit just seems to hang.
 //!
 //! User-Mode Linux has a process of the host's for each of the guest's, with a mapping for every run of pages that lie
 //! together in its memory. Once there are as many as the host allows, page faults in the guest never end (Linux 7.2), or
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// How often to look.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A process that has all but so many of the mappings it may have, as often as it is looked at, stands still.
+/// A process that always has all but this many of the mappings that it may have stands still.
 const NEAR: usize = 16;
 const LOOKS: u32 = 5;
 
@@ -24,7 +24,7 @@ pub(super) struct Mappings {
 }
 
 impl Mappings {
-    /// Of a process group.
+    /// The mappings of this process group.
     pub(super) fn of(group: u32) -> Self {
         let most = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
         Mappings {
@@ -36,7 +36,7 @@ impl Mappings {
         }
     }
 
-    /// Whether one of them is at the limit, and stays there. Says so, once, when one comes near.
+    /// Whether one of the processes is at the limit, and stays there. Prints a message, once, when one comes near.
     pub(super) fn are_exhausted(&mut self) -> bool {
         let Some(most) = self.most.filter(|_| Instant::now() >= self.next) else {
             return false;
@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    /// How it is found at every look, without pauses between them.
+    /// The results of several looks, without pauses between them.
     fn looks(mut mappings: Mappings) -> Vec<bool> {
         let mut look = || {
             mappings.next = Instant::now();

@@ -10,8 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::job::Job;
 use super::paths::Way;
-use super::tree::{self, belongs_to_guest};
-use super::visible::share;
+use super::tree::{self, belongs_to_guest, share};
 
 /// The environment variable that asks for directories, as `--share` does, separated by colons.
 pub(super) const SHARE: &str = "PRIMESHARE_GUEST_SHARE";
@@ -30,7 +29,7 @@ pub(super) fn add(job: &mut Job, text: &OsStr) {
     }
 }
 
-/// Adds what a path needs on its way; where it leads.
+/// Adds the links and directories on the way of a path. Gives where it leads.
 pub(super) fn add_way(job: &mut Job, path: &Path) -> Option<PathBuf> {
     let way = Way::of(&job.directory.join(path))?;
     let is_ours =
@@ -53,7 +52,7 @@ fn add_end(job: &mut Job, path: &Path, is_absolute: bool) {
     match there {
         Some(directory) if !belongs_to_guest(directory) => share(&mut job.shared, directory),
         Some(_) if tree::own(path).is_some() && !job.kept.iter().any(|kept| kept == path) => {
-            // One that cannot be read is as good as not there.
+            // A file that cannot be read counts as missing.
             if path.is_file() && File::open(path).is_ok() {
                 job.copies.push(path.to_path_buf());
             }
@@ -89,8 +88,8 @@ fn add_directory(job: &mut Job, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Says so where the working directory, or one that the command names, is the guest's own: it lacks most of the host's
-/// files.
+/// Prints a message if the working directory, or one that the command names, is the guest's own, since that lacks most
+/// of the host's files.
 pub(super) fn say(job: &Job) {
     let is_own = |path: &&PathBuf| tree::own(path) == Some(path.as_path());
     for directory in job.kept.iter().filter(is_own) {

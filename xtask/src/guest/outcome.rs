@@ -1,4 +1,4 @@
-//! How a run ended: what the guest writes down, and the exit status that becomes of it.
+//! How a run ended: the guest's report, and the exit status that follows from it.
 
 use anyhow::{Context, Result, bail};
 

@@ -18,7 +18,7 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// Of an absolute path. None if it leads nowhere.
+    /// The way of an absolute path. `None` if it leads nowhere.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let mut way = Way::default();
         let mut left = reversed(path);

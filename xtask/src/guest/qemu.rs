@@ -14,7 +14,8 @@ use super::kind::Kind;
 use super::limits::Limits;
 use super::{Guest, clock, init};
 
-/// Display devices, each with another driver. Memory enough for a few large pictures; no firmware, which would be run.
+/// Display devices, each with another driver. They have memory for a few large pictures, and no firmware, since it would
+/// be run.
 const DISPLAYS: &[&str] = &[
     "virtio-gpu-pci",
     "bochs-display,vgamem=128M,romfile=",
@@ -22,8 +23,8 @@ const DISPLAYS: &[&str] = &[
     "cirrus-vga,romfile=",
 ];
 
-/// A GPU, a display that takes nobody's memory, and one that takes everybody's. `hostmem` is the window in which the
-/// guest maps what the host allocates for it, and with it the limit of that.
+/// A GPU, a display that imports no foreign memory, and one that imports all. `hostmem` is the size of the window in
+/// which the guest maps memory that the host allocates for it, and so the limit of that memory.
 const GPU_AND_DISPLAYS: &[&str] = &[
     "virtio-gpu-gl-pci,blob=on,venus=on,hostmem=1G",
     "bochs-display,vgamem=128M,romfile=",
@@ -37,20 +38,20 @@ const KERNEL: &[&str] = &[
     "oops=panic",
     "panic=-1",
     "udmabuf.size_limit_mb=1024",
-    // Nothing here needs protection, and an emulated processor takes a second for it.
+    // Nothing here needs these protections, and setting them up takes an emulated processor a second.
     "apparmor=0",
     "audit=0",
     "cryptomgr.notests",
     "mitigations=off",
-    // An emulated processor whose host is busy stands still for seconds: no watchdog is to mind.
+    // On a busy host an emulated processor stands still for seconds, at which no watchdog must complain.
     "no_timer_check",
     "nowatchdog",
     "rcupdate.rcu_cpu_stall_timeout=300",
-    // Nothing else is as good, and watching it takes time.
+    // The kernel must not spend time on watching this clock: no other one is better.
     "tsc=reliable",
 ];
 
-/// A machine with the kernel, but without a job: it comes up and switches off.
+/// A machine that boots the kernel without a job, and switches itself off.
 pub(super) fn machine(
     emulator: &Emulator,
     kernel: &Path,

@@ -32,8 +32,8 @@ const PACKAGES: &[&str] = &[
     "strace",
 ];
 
-/// What only root may make, what people read, or what drives hardware that the guest does not have (a quarter of the
-/// size).
+/// Files that are not unpacked: device nodes, which only root may make, documentation, and drivers of hardware that the
+/// guest does not have (a quarter of the size).
 const UNNEEDED: &[&str] = &[
     "dev",
     "usr/share/bug",
@@ -52,11 +52,11 @@ const UNNEEDED: &[&str] = &[
     "usr/lib/x86_64-linux-gnu/libvulkan_virtio.so",
 ];
 
-/// What only the current guest has: a server that makes a second Vulkan driver of the first, for venus by vtest.
+/// A package for the current guest only: the server of vtest, by which venus is a second Vulkan driver on top of lavapipe.
 const VTEST: &str = "virgl-server";
 
-/// Drivers that a guest has after all: venus, which virtio-gpu and vtest serve; RADV, which can be asked what it would
-/// do on a GPU that is not there, in this Mesa for the last time.
+/// The driver of [`UNNEEDED`] that a guest needs after all: venus, for virtio-gpu and vtest; or RADV, which in this Mesa,
+/// as the last one, can be asked what it would do on a GPU that is not there.
 fn needed(kind: Kind) -> &'static str {
     match kind {
         Kind::Current | Kind::Gpu => "usr/lib/x86_64-linux-gnu/libvulkan_virtio.so",
@@ -111,7 +111,7 @@ pub(crate) fn make(kind: Kind, directory: &Path, log: &mut Log) -> Result<()> {
         fs::copy(accounts.join(from), directory.join(to))
             .with_context(|| format!("cannot make {to}"))?;
     }
-    // Named after the host by mmdebstrap; the same everywhere is better.
+    // mmdebstrap copies these from the host, but all guests are to be the same.
     fs::write(directory.join("etc/hostname"), "guest\n")?;
     fs::write(directory.join("etc/hosts"), "127.0.0.1 localhost guest\n")?;
     make_readable(directory)?;
@@ -119,7 +119,7 @@ pub(crate) fn make(kind: Kind, directory: &Path, log: &mut Log) -> Result<()> {
     Ok(())
 }
 
-/// That Mesa is the one this guest is for: the backport, or just not that.
+/// Checks that Mesa is the one that this guest is for: the backport, or not the backport.
 fn check_mesa(kind: Kind, directory: &Path) -> Result<()> {
     // "libgallium-26.1.6-1~bpo13+1.so": the library's name has the package's version.
     let libraries = directory.join("usr/lib/x86_64-linux-gnu");
@@ -135,7 +135,7 @@ fn check_mesa(kind: Kind, directory: &Path) -> Result<()> {
     }
 }
 
-/// An ordinary user's guest reads the files as that user: root's access to everything does not exist there.
+/// Makes all files readable. If an ordinary user runs the guest, it reads them with this user's rights.
 fn make_readable(directory: &Path) -> Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;

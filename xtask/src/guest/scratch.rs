@@ -13,7 +13,7 @@ use crate::cache;
 
 const PREFIX: &str = "primeshare-guest-";
 
-/// A directory that goes when this value goes; if the process is killed, a later run removes it.
+/// A directory that the drop removes. If the process is killed, a later run removes it.
 pub(crate) struct Scratch {
     path: PathBuf,
     _lock: Flock<File>,
@@ -54,7 +54,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nothing depends on it; the next run's sweep tries again.
+        // An error does no harm: the next run tries again.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
@@ -93,7 +93,7 @@ fn sweep(base: &Path) {
     }
 }
 
-/// A younger one may be about to be locked.
+/// Whether a directory is old enough to be removed: the owner of a younger one may be about to lock it.
 fn is_old(metadata: &fs::Metadata) -> bool {
     let age = metadata
         .modified()

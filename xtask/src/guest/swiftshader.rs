@@ -1,5 +1,5 @@
-//! SwiftShader, a Vulkan driver that shares no dma-bufs: tests want one that refuses. Out of Debian's Chromium, which
-//! brings it for machines without a GPU.
+//! SwiftShader, a Vulkan driver that shares no dma-bufs, for tests that need one that refuses. It is taken from Debian's
+//! Chromium, which contains it for machines without a GPU.
 
 use std::fs;
 use std::path::{Path, PathBuf};

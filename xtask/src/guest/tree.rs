@@ -39,7 +39,7 @@ const MOUNTS: &[(&str, &str, &str)] = &[
     ("tmpfs", "var/tmp", "mode=1777"),
 ];
 
-/// Those of them in which programs may write, until the guest's end.
+/// The directories of these in which programs may write, until the guest's end.
 pub(super) const WRITABLE: &[&str] = &["/tmp", "/root", "/var/tmp", "/run", "/dev/shm"];
 
 /// The writable one in which a path is.
@@ -54,7 +54,7 @@ pub(crate) fn belongs_to_guest(path: &Path) -> bool {
         "/dev", "/proc", "/sys", "/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64",
     ];
     let exact = ["/", "/run", "/tmp", "/root", "/var", "/var/tmp"];
-    // Where the root file system has nothing, and people put their sources, in containers above all.
+    // The root file system has nothing there, and people put their sources there, above all in containers.
     let sources = ["/usr/src", "/usr/local/src"];
     let is_source = |path: &Path| {
         let mut above = path.ancestors().skip(1);
@@ -62,6 +62,14 @@ pub(crate) fn belongs_to_guest(path: &Path) -> bool {
     };
     exact.iter().any(|own| path == Path::new(own))
         || taken.iter().any(|prefix| path.starts_with(prefix)) && !is_source(path)
+}
+
+/// Adds a directory of the host to those that the guest shares, unless it is inside one of them or the guest's own.
+pub(super) fn share(shared: &mut Vec<PathBuf>, directory: &Path) {
+    if !belongs_to_guest(directory) && !shared.iter().any(|other| directory.starts_with(other)) {
+        shared.retain(|other| !other.starts_with(directory));
+        shared.push(directory.to_path_buf());
+    }
 }
 
 /// Builds the tree at `at` for the job.
@@ -107,7 +115,7 @@ pub(crate) fn build(job: &Job, at: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the command names and needs besides shared directories, in which all of it is already.
+/// Adds the files, links and directories that the command names outside of shared directories.
 fn add_named(job: &Job, at: &Path) -> Result<()> {
     let own_directory = Some(&job.directory).filter(|directory| own(directory).is_some());
     for directory in job.entered.iter().chain(own_directory) {
@@ -132,7 +140,7 @@ fn add_named(job: &Job, at: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The copy is as old as the original, so that it shows when the program writes it.
+/// Copies a file with its time of modification, so that it can be seen whether the program has written it.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(parent(to))?;
     fs::copy(from, to)?;
@@ -177,7 +185,7 @@ pub(crate) fn mount_host(kind: Kind, host: &Path, at: &Path, flags: MsFlags) -> 
     })
 }
 
-/// For a first process whose root is the host's file system, and writable.
+/// Mounts a directory of the host in a guest whose first process has the host's file system as its writable root.
 fn bind(host: &Path, at: &Path, flags: MsFlags) -> nix::Result<()> {
     let (none, bind) = (None::<&str>, MsFlags::MS_BIND);
     mount(Some(host), at, none, bind, none)?;
@@ -249,5 +257,16 @@ mod tests {
         ] {
             assert!(!belongs_to_guest(Path::new(path)), "{path}");
         }
+    }
+
+    #[test]
+    fn inner_directories_are_not_shared_twice() {
+        let mut shared = Vec::new();
+        for path in ["/project/a", "/project/a/target", "/tmp", "/project/ab"] {
+            share(&mut shared, Path::new(path));
+        }
+        assert_eq!(shared, [Path::new("/project/a"), Path::new("/project/ab")]);
+        share(&mut shared, Path::new("/project"));
+        assert_eq!(shared, [Path::new("/project")]);
     }
 }

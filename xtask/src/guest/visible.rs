@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::job::Job;
 use super::kind::{self, Kind};
-use super::tree::{self, belongs_to_guest};
+use super::tree::{self, belongs_to_guest, share};
 use super::{gbm, named, swiftshader};
 use crate::repository;
 
@@ -157,13 +157,6 @@ fn build_directory(directory: &Path) -> PathBuf {
         .to_path_buf()
 }
 
-pub(super) fn share(shared: &mut Vec<PathBuf>, directory: &Path) {
-    if !belongs_to_guest(directory) && !shared.iter().any(|other| directory.starts_with(other)) {
-        shared.retain(|other| !other.starts_with(directory));
-        shared.push(directory.to_path_buf());
-    }
-}
-
 fn is_passed(name: &OsStr) -> bool {
     !NOT_PASSED.iter().any(|other| name == *other)
         && !NOT_PASSED_PREFIXES
@@ -251,16 +244,5 @@ mod tests {
                 "{wrong:?}"
             );
         }
-    }
-
-    #[test]
-    fn inner_directories_are_not_shared_twice() {
-        let mut shared = Vec::new();
-        for path in ["/project/a", "/project/a/target", "/tmp", "/project/ab"] {
-            share(&mut shared, Path::new(path));
-        }
-        assert_eq!(shared, [Path::new("/project/a"), Path::new("/project/ab")]);
-        share(&mut shared, Path::new("/project"));
-        assert_eq!(shared, [Path::new("/project")]);
     }
 }

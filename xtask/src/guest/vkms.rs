@@ -1,4 +1,4 @@
-//! One more display device, made through configfs: two devices of one driver are a case of their own.
+//! A second vkms device, made through configfs, so that tests have two devices of one driver.
 
 use std::fs;
 use std::os::unix::fs::symlink;

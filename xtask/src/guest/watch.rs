@@ -60,7 +60,7 @@ pub(crate) fn main() -> Result<u8> {
     Ok(0)
 }
 
-/// Kills all of a group, again and again, since one of them may just be making another.
+/// Kills all processes of a group, several times, since one of them may just be starting another.
 fn end(group: Pid) {
     for _ in 0..1000 {
         if killpg(group, Signal::SIGKILL).is_err() {

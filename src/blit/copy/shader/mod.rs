@@ -1,10 +1,10 @@
 //! Pictures scaled, turned and converted by the GPU that copies them, with one compute shader.
 //!
-//! The source's pixels are copied to scratch memory, row by row. There the shader reads them and makes
-//! those of the destination, which are copied on. It reads and writes words of plain memory and knows the
-//! formats by their parameters, so it needs nothing of a driver but a queue that computes: no format
-//! features, no views and no samplers, whatever the memory's arrangement. Its source is `resample.comp`;
-//! `cargo xtask shaders` compiles it.
+//! The source's pixels are first copied to scratch memory, row by row. The shader reads them there and makes
+//! the destination's pixels in scratch memory, from which they are copied to the destination. The shader
+//! reads and writes words of plain memory and is told the formats by parameters. So it needs nothing of a
+//! driver but a compute queue: no format features, no views and no samplers, whatever the tiling of the
+//! buffers. Its source is `resample.comp`; `cargo xtask shaders` compiles it.
 
 mod parameters;
 #[cfg(test)]
@@ -38,8 +38,8 @@ impl Shader {
         Ok(self.0.insert(compute))
     }
 
-    /// What the shader is to be told for a copy, and the scratch memory for it: as it is, or made anew
-    /// where pictures of other sizes or formats were made before. Nothing that is being executed uses it.
+    /// The shader's parameters for a copy, and the scratch memory for it. Memory that was made for other
+    /// sizes or formats is made anew. No submission may be using the memory that is passed in.
     pub(super) fn prepare(
         &mut self,
         device: &Device,
@@ -63,7 +63,7 @@ impl Shader {
     }
 }
 
-/// Where the planes of a picture go in a buffer of their own.
+/// Where the planes of a picture are in a scratch buffer.
 #[derive(Debug)]
 struct Arranged {
     layout: BufferDesc,
@@ -93,8 +93,8 @@ impl Arranged {
     }
 }
 
-/// A buffer that is more than this many times as large as its picture is too large. It is used all the
-/// same, since small pictures may come in turns with large ones.
+/// A buffer that is more than this many times as large as its picture counts as too large. It is still used
+/// for a while, since small pictures may alternate with large ones.
 const MOST_WASTE: u64 = 4;
 /// After this many pictures in a row for which a buffer was too large, a smaller one is made.
 const MOST_WASTED: u32 = 64;
@@ -108,16 +108,16 @@ const USAGES: [vk::BufferUsageFlags; 2] = [
     ),
 ];
 
-/// Memory of the GPU's own for one copy at a time: the source's pixels, the destination's, and the
-/// shader's parameters.
+/// Memory of the GPU for one copy at a time: the source's pixels, the destination's pixels, and the shader's
+/// parameters.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// Before what they bind: fields are dropped in order.
+    /// Declared before what they bind: fields are dropped in order.
     bindings: Bindings,
     parameters: LocalBuffer,
     pictures: [Arranged; 2],
     buffers: [LocalBuffer; 2],
-    /// Pictures in a row for which each of the buffers was too large.
+    /// For how many pictures in a row each of the buffers was too large.
     wasted: [u32; 2],
 }
 
@@ -139,8 +139,8 @@ impl Scratch {
         Ok(new.bound())
     }
 
-    /// For other pictures, with buffers of other sizes where these do not fit. Before a new one is made the
-    /// old one goes, so that no more memory is held than needed.
+    /// Prepares the memory for other pictures. Buffers that do not fit are replaced; the old one is freed
+    /// before the new one is made, so that not both are held at a time.
     fn rearranged(self, device: &Device, pictures: [Arranged; 2]) -> Result<Self, Error> {
         let Self {
             bindings,
@@ -173,7 +173,7 @@ impl Scratch {
         Ok(new.bound())
     }
 
-    /// Bytes of its buffers.
+    /// How many bytes its buffers have.
     pub(super) fn bytes(&self) -> u64 {
         self.buffers.iter().map(LocalBuffer::size).sum()
     }
@@ -195,13 +195,13 @@ impl Scratch {
         self
     }
 
-    /// Where the source's pixels are to be copied to, or the destination's from.
+    /// The buffer of one end: the source's pixels are copied to it, or the destination's pixels from it.
     pub(super) fn end(&self, end: usize) -> (Picture<'_>, vk::Buffer) {
         (self.pictures[end].picture(), self.buffers[end].raw())
     }
 
-    /// Records the making of the destination's pixels, between the copy that brings the source's and the
-    /// one that takes the destination's.
+    /// Records the commands that make the destination's pixels. They go between the copy into scratch memory
+    /// and the copy out of it.
     ///
     /// # Safety
     /// As for [`Commands::record`](crate::vk::Commands::record); the parameters are those that this memory

@@ -1,4 +1,4 @@
-//! What the shader is told: where the components of both pictures are, and what becomes of which. Pure.
+//! The shader's parameters: where the components of both pictures are, and how they are converted. Pure.
 
 use crate::blit::copy::convert::{ALPHA, Codec, Component, Model, Numbers};
 use crate::blit::copy::record::Work;
@@ -11,19 +11,20 @@ use crate::vk::Error;
 
 /// Invocations of a workgroup across and down: `local_size` in the shader.
 pub(super) const GROUP: (u32, u32) = (8, 8);
-/// Planes of a format that has a codec.
+/// The most planes of a format that has a codec.
 const PLANES: usize = 3;
-/// Rectangles of the destination, in each of its planes: `MAX_JOBS` in the shader.
+/// The most jobs, of which each is a rectangle in a plane of the destination: `MAX_JOBS` in the shader.
 const MAX_JOBS: usize = MAX_RECTS * PLANES;
 /// Bytes of the parameters: eight components, six planes, two axes, four vectors and the jobs.
 pub(super) const BYTES: u64 = (8 * 48 + 6 * 32 + 2 * 16 + 4 * 16 + MAX_JOBS * 32) as u64;
-/// The shader multiplies a length of the source's box and twice one of the destination's in 31 bits.
+/// The most that a length of the source's box times one of the destination's may be: the shader computes
+/// twice this product in 31 bits.
 const MAX_PRODUCT: u64 = (1 << 30) - 1;
 
 const MIRRORED: u32 = 1;
 const LINEAR: u32 = 2;
 
-/// The parameters, and how much there is to do.
+/// The parameters, and the number of workgroups.
 #[derive(Debug)]
 pub(in crate::blit::copy) struct Parameters {
     bytes: Vec<u8>,
@@ -32,8 +33,8 @@ pub(in crate::blit::copy) struct Parameters {
 }
 
 impl Parameters {
-    /// Of the pictures as they lie in the storage buffers, and the rectangles of the destination that
-    /// are to be made. The scaling has been checked against both.
+    /// The parameters for two pictures in the storage buffers. The scaling in `work` must have been checked
+    /// against both.
     pub(super) fn new([from, to]: [Picture<'_>; 2], work: Work<'_>) -> Result<Self, Error> {
         let Work {
             rects,
@@ -55,7 +56,7 @@ impl Parameters {
         let rects = rects.map(|rect| cut(rect, &scaling.destination, codecs.1.grid()));
         let rects: Rects = rects.filter(|rect| rect.area() > 0).collect();
         let mut words = Words::default();
-        // Alpha that means nothing is not read, and is written.
+        // Unused bits in the place of alpha are not read, but are written.
         let read = |index: usize| {
             let component = codecs.0.component(index);
             component.filter(|_| index != ALPHA || codecs.0.has_alpha())
@@ -87,7 +88,7 @@ impl Parameters {
         &self.bytes
     }
 
-    /// Workgroups in each direction.
+    /// How many workgroups there are in each direction.
     pub(super) fn groups(&self) -> [u32; 3] {
         self.groups
     }
@@ -98,7 +99,7 @@ impl Parameters {
     }
 }
 
-/// The components of the source that a plane of the destination is made of, a bit for each.
+/// Which components of the source a plane of the destination is made of, as a bit for each.
 fn needed(to: &Codec, plane: usize, model: Model) -> u32 {
     let in_plane = |index: &usize| {
         let component = to.component(*index);
@@ -112,7 +113,7 @@ fn needed(to: &Codec, plane: usize, model: Model) -> u32 {
     }
 }
 
-/// The shader's buffer as `std140` has it: vectors of four words.
+/// The words of the shader's buffer, in the layout `std140`: vectors of four words.
 #[derive(Default)]
 struct Words(Vec<u8>);
 
@@ -222,7 +223,8 @@ impl Words {
         self.put_floats([spans[0], spans[1], 0.0, 0.0]);
     }
 
-    /// Each rectangle in each plane, in whole words. The workgroups for the largest of them.
+    /// Adds a job for each rectangle in each plane, in whole words. Gives the workgroups that the largest
+    /// job needs.
     fn jobs(&mut self, to: Picture<'_>, rects: &Rects) -> Result<[u32; 3], Error> {
         let mut groups = [0; 3];
         for plane in 0..to.planes.len() {
@@ -246,12 +248,12 @@ impl Words {
     }
 }
 
-/// Samples of a component in a block.
+/// How many samples of a component a block has.
 fn samples(info: &PlaneInfo, shared: u32) -> u32 {
     info.block_width * info.horizontal / shared
 }
 
-/// `None` for what is no power of two.
+/// `None` if the value is not a power of two.
 fn log2(value: u32) -> Option<u32> {
     value.is_power_of_two().then(|| value.trailing_zeros())
 }
@@ -284,7 +286,7 @@ mod tests {
         Parameters::new([picture(0), picture(1)], work)
     }
 
-    /// Four words from this one on.
+    /// The four words from this one on.
     fn vector(parameters: &Parameters, at: usize) -> [u32; 4] {
         std::array::from_fn(|index| {
             let start = 4 * (at + index);
@@ -292,7 +294,7 @@ mod tests {
         })
     }
 
-    /// Where what is in the shader's buffer, in words.
+    /// Where the parts of the shader's buffer begin, in words.
     const COMPONENTS: [usize; 2] = [0, 48];
     const PLANES_OF: [usize; 2] = [96, 120];
     const AXES: usize = 144;

@@ -1,13 +1,15 @@
-//! The shader against the CPU, on a Vulkan device in software: no picture here is shared with anybody.
+//! The shader compared with the CPU, on a Vulkan device in software. No picture is shared between devices.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::blit::copy::convert::Codec;
-use crate::blit::copy::gpu::{CopyQueue, Place, Work};
+use crate::blit::copy::gpu::{CopyQueue, Work};
 use crate::blit::copy::host::HostPicture;
 use crate::blit::copy::memory::{Readable, Writable};
 use crate::blit::copy::method::{Method, grid};
+use crate::blit::copy::place::Place;
 use crate::blit::copy::resample::Scratch;
 use crate::blit::damage::{Rect, Rects};
 use crate::blit::scale::{Filter, Scaling, Transform};
@@ -17,16 +19,16 @@ use crate::vk::{Compute, Device, Instance, Select, Validation};
 
 use super::SPIRV;
 
-/// How long a copy may take where nothing is fast.
+/// How long a copy may take on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What nobody has written to.
+/// The byte that memory is filled with before a copy.
 const POISON: u8 = 0xa5;
 
 /// A device whose name contains this is taken instead of one in software.
 const NAME: &str = "PRIMESHARE_TEST_GPU";
 
-/// A device with the validation layer where there is one. `None` outside of the guest, where there may be
-/// no driver.
+/// A device, with the validation layer if there is one. Outside of the guest there may be no driver: the test
+/// is left out then.
 fn device() -> Option<Device> {
     let name = std::env::var(NAME);
     let select = name
@@ -39,14 +41,18 @@ fn device() -> Option<Device> {
     }
     match device {
         Err(error) if std::env::var_os("PRIMESHARE_GUEST").is_none() => {
-            eprintln!("left out: {error}");
+            // Past libtest, which does not show what a test prints that passes.
+            let thread = std::thread::current();
+            let test = thread.name().unwrap_or("a test");
+            let line = format!("\nleft out: {test}: needs a Vulkan device ({error})\n");
+            let _ = std::io::stderr().write_all(line.as_bytes());
             None
         }
         device => Some(device.unwrap()),
     }
 }
 
-/// Where copies are made. In the end the validation layer has been silent.
+/// A device that makes copies. The drop checks that the validation layer has said nothing.
 struct Bench {
     device: Device,
     queue: CopyQueue,
@@ -61,7 +67,7 @@ impl Drop for Bench {
     }
 }
 
-/// What is made of what.
+/// A copy to make.
 #[derive(Clone, Copy, Debug)]
 struct Task {
     formats: [Fourcc; 2],
@@ -72,7 +78,7 @@ struct Task {
 
 impl Task {
     fn plain(from: Fourcc, to: Fourcc) -> Self {
-        // No multiples of what blocks and workgroups have, but for formats that need even sizes.
+        // Not multiples of the sizes of blocks and workgroups, except for formats that need even sizes.
         let (across, down) = [from, to].map(grid).into_iter().fold((1, 1), |most, grid| {
             (most.0.max(grid.0), most.1.max(grid.1))
         });
@@ -106,7 +112,7 @@ impl Bench {
         Some(Self { device, queue })
     }
 
-    /// Numbers that look like none; of half floats none that is not finite.
+    /// Bytes that look random. All half floats among them are finite.
     fn source(&self, task: &Task) -> Arc<HostPicture> {
         let layout = task.layout(0);
         let mut host = HostPicture::upload(&self.device, &layout).unwrap();
@@ -156,7 +162,7 @@ impl Bench {
         made
     }
 
-    /// Fails where a component of a pixel is more than one number off the CPU's.
+    /// Fails if a component of a pixel differs by more than one number from what the CPU makes.
     fn compare(&mut self, task: &Task) {
         let source = self.source(task);
         let rects = task.whole();
@@ -427,6 +433,6 @@ fn copies_one_after_the_other_share_scratch_memory_and_copies_at_once_do_not() {
         made.iter()
             .for_each(|made| assert_eq!(pixels(made, &codec, y), wanted));
     }
-    // Some may have been done before the next began.
+    // A copy may have ended before the next one began, whose scratch memory then is the same.
     assert!((once..=3 * once).contains(&bench.queue.scratch_bytes()));
 }

@@ -14,9 +14,9 @@ struct Fix {
     right: &'static str,
 }
 
-/// Kernels that run programs by ptrace know no registers beyond AVX-512's, 2696 bytes (`HOST_FP_SIZE`).
-/// `PTRACE_SETREGSET` takes all of a processor's or none (EFAULT): where the host has AMX, no program started. What is
-/// added is zero, as it is for a task that uses no AMX.
+/// Kernels that run programs by ptrace know no registers beyond those of AVX-512, 2696 bytes (`HOST_FP_SIZE`).
+/// `PTRACE_SETREGSET` takes all registers of the processor or none (EFAULT), so on a host with AMX no program started. The
+/// registers that are added are zero, as for a task that uses no AMX.
 const PTRACE_REGISTERS: Fix = Fix {
     file: "arch/x86/um/os-Linux/registers.c",
     wrong: "\
@@ -31,11 +31,12 @@ const PTRACE_REGISTERS: Fix = Fix {
 \t\tif (ptrace(PTRACE_SETREGSET,",
 };
 
-/// What a process no longer has in its page tables is only marked, and unmapped on the host when the process next runs. A
-/// page table that is freed leaves its mark in the entry of the table above, where a new table takes its place and the
-/// mark was lost: `munmap` by one thread, `mremap` of other memory to the same addresses by another in the same moment,
-/// and what the second had not touched yet was still the first one's, freed pages. Seen as heaps and code of Mesa's threads
-/// that had been written over (6.12 and 7.3). The entries of a new table take the mark over.
+/// If a page leaves a process's page tables, the kernel only marks its entry, and unmaps the page on the host when the
+/// process runs next. A page table that is freed leaves its mark in the entry of the table above. If a new table was put
+/// there, the mark was lost: one thread calls `munmap`, another at the same moment moves other memory to the same addresses
+/// by `mremap`, and pages of the second that it has not touched yet were still the freed pages of the first. Seen as heaps
+/// and code of Mesa's threads that had been overwritten (6.12 and 7.3). With the fix, the entries of a new table take the
+/// mark over.
 ///
 /// Without this, the test of `tests/guest/memory.rs` fails two times in three.
 const LOST_MARKS: Fix = Fix {
@@ -61,7 +62,7 @@ static inline void um_keep_mark(unsigned long entry, void *table)
 \tset_pmd(pmd,",
 };
 
-/// The same, a level up.
+/// The same fix, a level up.
 const LOST_MARKS_OF_PUD: Fix = Fix {
     file: "arch/um/include/asm/pgtable-4level.h",
     wrong: "\
@@ -73,7 +74,7 @@ const LOST_MARKS_OF_PUD: Fix = Fix {
 ",
 };
 
-/// And another.
+/// The same fix, two levels up.
 const LOST_MARKS_OF_P4D: Fix = Fix {
     file: "arch/um/include/asm/pgtable-4level.h",
     wrong: "\
@@ -85,13 +86,13 @@ const LOST_MARKS_OF_P4D: Fix = Fix {
 ",
 };
 
-/// The same in kernels with three levels.
+/// The same fix in kernels with three levels.
 const LOST_MARKS_OF_PUD_3: Fix = Fix {
     file: "arch/um/include/asm/pgtable-3level.h",
     ..LOST_MARKS_OF_PUD
 };
 
-/// What is to be mended in this guest's source.
+/// The fixes for this guest's kernel.
 fn of(kind: Kind) -> &'static [Fix] {
     match kind.has_several_cpus() {
         true => &[LOST_MARKS, LOST_MARKS_OF_PUD, LOST_MARKS_OF_P4D],
@@ -104,8 +105,8 @@ pub(super) fn inputs(kind: Kind) -> impl Iterator<Item = &'static str> {
     of(kind).iter().map(|fix| fix.right)
 }
 
-/// Mends the source. What is not as it was known is left alone, since a newer kernel may have been mended: the tests find
-/// out. Gives the files that were left.
+/// Applies the fixes. A place that looks different is left alone, since a newer kernel may have it fixed: the tests find
+/// out. Gives the files that were left alone.
 pub(super) fn apply(kind: Kind, source: &Path) -> Result<Vec<&'static str>> {
     let mut left = Vec::new();
     for fix in of(kind) {

@@ -18,7 +18,7 @@ const RECIPE: &str = "3";
 
 const CONFIG: &str = include_str!("../../../../guest/kernel.config");
 
-/// Without these there is no point in starting; an option less of the rest can be a newer kernel's renaming.
+/// Options without which the guest is of no use. If one of the others is missing, a newer kernel may have renamed it.
 const INDISPENSABLE: &[&str] = &[
     "CONFIG_HOSTFS",
     "CONFIG_DEVTMPFS",
@@ -32,8 +32,8 @@ const INDISPENSABLE: &[&str] = &[
     "CONFIG_FAILSLAB",
 ];
 
-/// Most of a kernel's source, and of no use here: whole trees, and the code in trees whose Kconfig and make files are
-/// read all the same.
+/// Files that are not unpacked, which are most of a kernel's source: whole trees, and the code in trees of which only
+/// the Kconfig files and make files are read.
 const UNNEEDED: &[&str] = &[
     "Documentation/[a-z]*",
     "tools/[a-z]*",

@@ -14,30 +14,30 @@ use crate::sys::process::Owner;
 
 /// One set for the whole process: several [`Gbm`](super::Gbm)s may allocate from one screen of
 /// Mesa's, and so from one cache. It holds identities only, and keeps no memory alive.
-static LIVING: Mutex<FxHashSet<BufferId>> = Mutex::new(FxHashSet::with_hasher(FxBuildHasher));
+static IN_USE: Mutex<FxHashSet<BufferId>> = Mutex::new(FxHashSet::with_hasher(FxBuildHasher));
 
-/// The dma-bufs of one living buffer. They count as living until this is dropped.
-pub(super) struct Living {
+/// The dma-bufs of one buffer that is in use. They count as in use until this is dropped.
+pub(super) struct InUse {
     ids: ArrayVec<BufferId, MAX_PLANES>,
     owner: Owner,
 }
 
-impl Living {
-    /// Enters the dma-bufs of a new buffer, whose planes may share them. Gives back the first one
-    /// that is in a living buffer already, and then enters none.
+impl InUse {
+    /// Enters the dma-bufs of a new buffer, whose planes may share them. If one of them belongs to a buffer
+    /// that is in use already, enters none, and gives back this one.
     pub(super) fn enter(ids: impl IntoIterator<Item = BufferId>) -> Result<Self, BufferId> {
         let mut own = ArrayVec::new();
-        let mut living = lock();
+        let mut in_use = lock();
         for id in ids {
             if own.contains(&id) {
                 continue;
             }
-            if living.contains(&id) {
+            if in_use.contains(&id) {
                 return Err(id);
             }
             own.push(id);
         }
-        living.extend(&own);
+        in_use.extend(&own);
         Ok(Self {
             ids: own,
             owner: Owner::current(),
@@ -45,47 +45,47 @@ impl Living {
     }
 }
 
-impl Drop for Living {
+impl Drop for InUse {
     fn drop(&mut self) {
-        // A thread that a forked child lacks may hold the lock there.
+        // In a forked child, the lock may be held by a thread that does not exist there.
         if !self.owner.is_here() {
             return;
         }
-        let mut living = lock();
+        let mut in_use = lock();
         for id in &self.ids {
-            living.remove(id);
+            in_use.remove(id);
         }
     }
 }
 
 fn lock() -> MutexGuard<'static, FxHashSet<BufferId>> {
-    LIVING.lock().unwrap_or_else(PoisonError::into_inner)
+    IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    // Numbers of this test's own: the set is the process's.
+    // Numbers that no other test uses, since the whole process shares the set.
     const A: BufferId = BufferId::model(u64::MAX);
     const B: BufferId = BufferId::model(u64::MAX - 1);
 
     #[test]
     fn a_dma_buf_is_entered_by_one_buffer_at_a_time() {
-        let first = Living::enter([A]).ok();
+        let first = InUse::enter([A]).ok();
         assert!(first.is_some());
-        // B is not entered by what was refused for A.
-        assert_eq!(Living::enter([B, A]).err(), Some(A));
-        let second = Living::enter([B]);
+        // The buffer that was refused because of A has not entered B.
+        assert_eq!(InUse::enter([B, A]).err(), Some(A));
+        let second = InUse::enter([B]);
         assert!(second.is_ok());
         drop(first);
-        assert!(Living::enter([A]).is_ok());
+        assert!(InUse::enter([A]).is_ok());
     }
 
     #[test]
     fn planes_may_share_a_dma_buf() {
         let id = BufferId::model(u64::MAX - 2);
-        assert!(Living::enter([id, id]).is_ok());
-        assert!(Living::enter([id]).is_ok());
+        assert!(InUse::enter([id, id]).is_ok());
+        assert!(InUse::enter([id]).is_ok());
     }
 }
