@@ -576,8 +576,10 @@ fn boxes_of(damage: Damage<'_>) -> Option<Vec<DamageBox>> {
 fn whole_screen<'a>(output: &Output, buffer: &'a DmaBuf) -> Layer<'a> {
     let (width, height) = output.mode().size();
     let opaque = FormatInfo::of(buffer.fourcc()).and_then(|info| info.opaque_twin());
-    let mut options = FramebufferOptions::default();
-    options.format = opaque;
+    let options = FramebufferOptions {
+        format: opaque,
+        ..FramebufferOptions::default()
+    };
     let layer = Layer::new(buffer).options(options);
     layer.position(Position {
         x: 0,
