@@ -13,6 +13,7 @@
 //! | `gbm` | yes | allocation by Mesa's gbm | `libgbm-dev` and `pkg-config` to build |
 //! | `vulkan` | yes | import into Vulkan, export from it | the Vulkan loader at run time |
 //! | `blit` | yes | copies between devices; includes `vulkan` | |
+//! | `kms` | no | framebuffers, screens and page flips | |
 //! | `wgpu` | no | wgpu 30 textures that are shared buffers; includes `vulkan` | |
 //! | `nix_0_31` | no | conversions between [`Errno`] and that of nix 0.31 | |
 //! | `cli` | no | the command-line tool `primeshare`; includes `gbm` and `blit` | |
@@ -48,6 +49,10 @@
 #![cfg_attr(
     feature = "blit",
     doc = "| copy between devices | [`blit::Blitter`] | [blitter](guide::blitter) |"
+)]
+#![cfg_attr(
+    feature = "kms",
+    doc = "| show on a screen | [`kms::Framebuffers`], [`kms::Output`], [`mod@kms`] | [screens](guide::screens) |"
 )]
 #![cfg_attr(
     feature = "wgpu",

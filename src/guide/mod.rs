@@ -25,6 +25,8 @@ use crate::blit::{
 use crate::buffer::{BufferId, PerBuffer, WeakPerBuffer};
 #[cfg(feature = "gbm")]
 use crate::gbm;
+#[cfg(feature = "kms")]
+use crate::kms;
 use crate::negotiate::{
     Choice, Endpoint, Feedback, FormatTable, negotiate, negotiate_one_of, parse_in_formats,
 };
@@ -54,6 +56,10 @@ pub mod vulkan {}
 #[cfg_attr(feature = "blit", doc = include_str!("../../docs/guide/blitter.md"))]
 #[cfg_attr(not(feature = "blit"), doc = "Needs the feature `blit`.")]
 pub mod blitter {}
+
+#[cfg_attr(feature = "kms", doc = include_str!("../../docs/guide/screens.md"))]
+#[cfg_attr(not(feature = "kms"), doc = "Needs the feature `kms`.")]
+pub mod screens {}
 
 #[doc = include_str!("../../docs/guide/fences.md")]
 pub mod fences {}

@@ -145,6 +145,13 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The kernel's messages about devices cannot be had: [`Hotplug::by_polling`](super::Hotplug::by_polling) does
+    /// without.
+    #[error("no uevents of the kernel: {errno}")]
+    Uevents {
+        /// The kernel's reason.
+        errno: Errno,
+    },
 }
 
 /// What was asked of the kernel.
@@ -227,6 +234,15 @@ impl Error {
                 Errno::ERANGE | Errno::ENOSPC => ErrorKind::Refused,
                 errno => ErrorKind::of(errno),
             },
+            Self::Uevents { errno } => match *errno {
+                // No such sockets in the kernel, or a sandbox that allows none.
+                Errno::EPERM
+                | Errno::EACCES
+                | Errno::EINVAL
+                | Errno::EAFNOSUPPORT
+                | Errno::EPROTONOSUPPORT => ErrorKind::Unsupported,
+                errno => ErrorKind::of(errno),
+            },
             Self::Events { errno, .. } => ErrorKind::of(*errno),
             Self::Device(error) => error.kind(),
             Self::Import(error) => error.kind(),
@@ -249,7 +265,9 @@ impl Error {
     /// The kernel's number, where a system call failed.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Kernel { errno, .. } | Self::Events { errno, .. } => Some(*errno),
+            Self::Kernel { errno, .. } | Self::Events { errno, .. } | Self::Uevents { errno } => {
+                Some(*errno)
+            }
             Self::Device(error) => error.errno(),
             Self::Import(error) => error.errno(),
             Self::Buffer(error) => error.errno(),

@@ -10,12 +10,16 @@
 //! - [`Swapchain`]: buffers that take turns, with their age and damage.
 //! - `Presenter` (with the feature `blit`): shows a frame of any device, as it is if the screen takes it, else copied.
 //! - [`capture`]: what a screen shows, as a [`DmaBuf`](crate::DmaBuf) or written into one.
+//! - [`Hotplug`]: tells that screens and devices were plugged in or out.
+//!
+//! The chapter [`screens`](crate::guide::screens) of the guide shows how they work together.
 
 mod assign;
 pub mod capture;
 mod card;
 mod error;
 mod framebuffer;
+mod hotplug;
 mod layer;
 mod output;
 #[cfg(feature = "blit")]
@@ -29,6 +33,7 @@ pub use assign::{Assignment, Candidate, assign};
 pub use card::{Card, PageFlip, PageFlips};
 pub use error::{Error, Operation};
 pub use framebuffer::{Framebuffer, FramebufferOptions, Framebuffers};
+pub use hotplug::{Change, Hotplug};
 pub use layer::{Layer, Position};
 pub use output::{CommitOptions, Output, OutputConfig};
 #[cfg(feature = "blit")]

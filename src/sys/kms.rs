@@ -140,7 +140,10 @@ pub(crate) struct Connector {
 
 /// `probe`: the screen is asked, which takes up to a second; else the kernel says what it knows.
 pub(crate) fn connector(device: BorrowedFd<'_>, id: u32, probe: bool) -> Result<Connector, Errno> {
-    let (mut modes, mut encoders) = (Vec::new(), Vec::new());
+    // The kernel asks the screen for whoever has no room for a mode (`drm_mode_getconnector`), and `drm-ffi` makes
+    // no room for the modes of a connector that has none.
+    let mut modes = Vec::with_capacity(usize::from(!probe));
+    let mut encoders = Vec::new();
     let info = retry(|| {
         let lists = (Some(&mut modes), Some(&mut encoders));
         mode::get_connector(device, id, None, None, lists.0, lists.1, probe).map_err(errno)

@@ -21,6 +21,8 @@ pub(crate) mod sync_file;
 pub(crate) mod syncobj;
 pub(crate) mod thread;
 pub(crate) mod udmabuf;
+#[cfg(feature = "kms")]
+pub(crate) mod uevent;
 pub(crate) mod virtgpu;
 pub(crate) mod vmwgfx;
 

@@ -1,6 +1,7 @@
 //! Screens: framebuffers, planes, page flips, and what is on the screen afterwards.
 
 mod framebuffers;
+mod hotplug;
 mod outputs;
 mod presenting;
 mod robust;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::kms::capture::{self, Writeback};
 use primeshare::kms::{
-    Card, Connector, Crtc, Mode, Output, OutputConfig, PlaneId, Screens, Status,
+    Card, Connector, ConnectorId, Crtc, Mode, Output, OutputConfig, PlaneId, Screens, Status,
 };
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::{Device, DmaBuf, Fourcc, Request};
@@ -51,6 +52,10 @@ impl Program {
             !connector.is_writeback && connector.status == Status::Connected
         };
         connectors.find(is_screen).expect("a screen is plugged in")
+    }
+
+    pub(crate) fn connector_id(&self) -> ConnectorId {
+        self.connector().id
     }
 
     /// In the smallest mode, so that pictures are looked at soon.

@@ -39,6 +39,10 @@ fn devices_are_listed_for_people_and_programs() {
             assert_eq!(listed["driver"], device.driver());
             let imports = refusal("udmabuf", device.driver()).is_none();
             assert_eq!(listed["import"], imports, "{listed:#}");
+            // Every device of the guests but vgem has a screen.
+            let connectors = listed["display"]["connectors"].as_array();
+            let screens = connectors.map_or(0, Vec::len);
+            assert_eq!(screens > 0, device.driver() != "vgem", "{listed:#}");
             assert!(
                 table.contains(device.node().path.to_str().unwrap()),
                 "{table}"

@@ -51,6 +51,14 @@ impl Vkms {
         fs::write(self.directory.join("enabled"), "0").unwrap();
     }
 
+    /// Whether a screen is plugged into its connector.
+    pub(crate) fn set_connected(&self, connected: bool) {
+        // `enum drm_connector_status`
+        let status = if connected { "1" } else { "2" };
+        let file = self.directory.join("connectors/connector/status");
+        fs::write(file, status).unwrap();
+    }
+
     /// The primary node it has now.
     pub(crate) fn node(&self) -> Node {
         let nodes = device::enumerate().unwrap();

@@ -1,4 +1,6 @@
-//! `primeshare devices`: what the DRM and Vulkan devices of this machine can do.
+//! `primeshare devices`: what the DRM and Vulkan devices of this machine can do, and which screens they have.
+
+mod display;
 
 use anyhow::Result;
 use primeshare::Device;
@@ -8,6 +10,7 @@ use primeshare::vk::{Feature, Instance, PhysicalDevice, Validation};
 use serde::Serialize;
 
 use crate::print;
+use display::Display;
 
 #[derive(Serialize)]
 struct Report {
@@ -29,6 +32,8 @@ struct Drm {
     gbm: Option<String>,
     /// Why there is none.
     gbm_error: Option<String>,
+    /// Connectors, CRTCs and planes, if the device has modes.
+    display: Option<Display>,
 }
 
 #[derive(Serialize)]
@@ -84,6 +89,10 @@ fn drm(device: &Device, failed: &mut Vec<String>) -> Drm {
         import: can.and_then(|can| can.import),
         gbm_error: gbm.as_ref().err().map(ToString::to_string),
         gbm: gbm.ok(),
+        display: Display::of(device).unwrap_or_else(|error| {
+            failed.push(error.to_string());
+            None
+        }),
     };
     if let Err(error) = capabilities {
         failed.push(error.to_string());
@@ -136,6 +145,14 @@ fn show(report: &Report) -> Result<()> {
     match report.drm.is_empty() {
         true => print::line("no DRM device (/dev/dri)")?,
         false => print::show(&table)?,
+    }
+    for drm in &report.drm {
+        if let Some(display) = &drm.display {
+            print::line(&format!("\n{}: {}", drm.node, display.summary()))?;
+            for line in display.lines() {
+                print::line(&format!("  {line}"))?;
+            }
+        }
     }
     for vulkan in &report.vulkan {
         let kind = match (vulkan.software, vulkan.nodes.is_empty()) {

@@ -99,8 +99,21 @@ pub(crate) fn trap_ioctl(command: u32, unless_fourth: u32) {
     ]);
 }
 
+/// Forbids netlink sockets to this thread, for good, as sandboxes do.
+pub(crate) fn forbid_netlink() {
+    install(&[
+        load(NUMBER),
+        skip_unless(libc::SYS_socket as u32, 3),
+        load(FIRST_ARGUMENT),
+        skip_unless(libc::AF_NETLINK as u32, 1),
+        deny(libc::EPERM),
+        allow(),
+    ]);
+}
+
 /// Places in `struct seccomp_data`, on a little-endian machine.
 const NUMBER: u32 = 0;
+const FIRST_ARGUMENT: u32 = 16;
 const SECOND_ARGUMENT: u32 = 24;
 const FOURTH_ARGUMENT: u32 = 40;
 
