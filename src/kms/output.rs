@@ -91,7 +91,7 @@ impl CommitOptions {
 /// frame can be handed over from then on. What is shown, and what is about to be, is kept alive: buffers, framebuffers,
 /// and whatever came along with a [`Layer`].
 ///
-/// What the screen showed before is remembered: [`Self::restore`] brings it back, and so does drop. Gamma tables, colour
+/// What the screen showed before is remembered: [`Self::restore_wait`] brings it back, and so does drop. Gamma tables, colour
 /// properties and what else the library does not know of are left as they are.
 #[derive(Debug)]
 pub struct Output {
