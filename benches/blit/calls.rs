@@ -163,12 +163,18 @@ impl Call {
     }
 }
 
-/// Of `include/uapi/linux/{dma-buf,sync_file}.h`, by type and number.
+/// Of `include/uapi/linux/{dma-buf,sync_file}.h` and `include/uapi/drm/drm.h`, by type and number.
 fn ioctl(request: u64) -> String {
     let name = match ((request >> 8) as u8, request as u8) {
         (b'b', 0) => "DMA_BUF_IOCTL_SYNC",
         (b'b', 2) => "DMA_BUF_IOCTL_EXPORT_SYNC_FILE",
         (b'b', 3) => "DMA_BUF_IOCTL_IMPORT_SYNC_FILE",
+        (b'd', 0xbc) => "DRM_IOCTL_MODE_ATOMIC",
+        (b'd', 0xb8) => "DRM_IOCTL_MODE_ADDFB2",
+        (b'd', 0xbd) => "DRM_IOCTL_MODE_CREATEPROPBLOB",
+        (b'd', 0xbe) => "DRM_IOCTL_MODE_DESTROYPROPBLOB",
+        (b'd', 0x2e) => "DRM_IOCTL_PRIME_FD_TO_HANDLE",
+        (b'd', 0x09) => "DRM_IOCTL_GEM_CLOSE",
         (b'>', 3) => "SYNC_IOC_MERGE",
         (b'>', 4) => "SYNC_IOC_FILE_INFO",
         _ => return format!("ioctl {request:#x}"),

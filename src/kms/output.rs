@@ -113,6 +113,8 @@ pub struct Output {
     pending: Option<Vec<Shown>>,
     /// Empty, with memory to use again.
     spare: Vec<Shown>,
+    /// Planes of the CRTC on which another program has left something.
+    left: Vec<PlaneId>,
     saved: Option<Saved>,
 }
 
@@ -328,7 +330,7 @@ impl Output {
                 variable_refresh: None,
             },
         };
-        let saved = Saved::of(card, connector, crtc, screens.planes_of(crtc))?;
+        let saved = Saved::of(card, connector, crtc, shown_on(screens, crtc))?;
         Ok(Self {
             card: card.clone(),
             connector: connector.clone(),
@@ -343,6 +345,7 @@ impl Output {
             shown: Vec::new(),
             pending: None,
             spare: Vec::new(),
+            left: shown_on(screens, crtc).map(|plane| plane.id).collect(),
             saved: Some(saved),
         })
     }
@@ -440,6 +443,7 @@ impl Output {
         pending.extend(shown);
         self.pending = Some(pending);
         self.is_off = false;
+        self.left.clear();
         Ok(fence)
     }
 
@@ -456,6 +460,20 @@ impl Output {
             self.spare = gone;
         }
         true
+    }
+
+    /// The program is the device's master again, after another one was, or after a resume: nothing is known of what
+    /// the screen shows, and the next frame sets everything anew. A frame that was pending counts as not shown, and no
+    /// event of it is to come.
+    ///
+    /// `screens` is what the device says of itself now ([`Card::screens`]).
+    pub fn reset(&mut self, screens: &Screens) {
+        self.is_off = true;
+        self.mode_blob = None;
+        self.pending = None;
+        self.shown.clear();
+        let left = shown_on(screens, &self.crtc);
+        self.left = left.map(|plane| plane.id).collect();
     }
 
     fn framebuffers(&self, layers: &[Layer<'_>]) -> Result<Framebuffers, Error> {
@@ -550,9 +568,7 @@ impl Output {
         };
         for ids in self.planes.iter().filter(|ids| !is_used(ids.plane)) {
             let was_shown = self.shown.iter().any(|shown| shown.plane == ids.plane);
-            // Of a program before this one.
-            let is_left = self.is_off && self.saved.as_ref().is_some_and(|s| s.shows(ids.plane));
-            if was_shown || is_left {
+            if was_shown || self.left.contains(&ids.plane) {
                 ids.clear(&mut self.request);
             }
         }
@@ -726,6 +742,15 @@ impl Drop for Output {
             Err(error) => log::warn!("{}: {}: {error}", self.card, self.connector.name),
         }
     }
+}
+
+/// The planes that show something on a CRTC.
+fn shown_on<'a>(screens: &'a Screens, crtc: &'a Crtc) -> impl Iterator<Item = &'a Plane> {
+    let shows = |plane: &&Plane| {
+        plane.properties.value("CRTC_ID") == Some(crtc.id.0.into())
+            && plane.properties.value("FB_ID").unwrap_or(0) != 0
+    };
+    screens.planes_of(crtc).filter(shows)
 }
 
 /// The CRTC that feeds the connector, else the first that feeds nothing.

@@ -10,8 +10,8 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
 use super::{
-    CommitOptions, Error, FramebufferOptions, Layer, Output, PageFlip, Position, Swapchain,
-    SwapchainBuffer,
+    CommitOptions, Error, FramebufferOptions, Layer, Operation, Output, PageFlip, Position,
+    Screens, Swapchain, SwapchainBuffer,
 };
 use crate::Errno;
 use crate::blit::{self, BlitInfo, Blitter, Completion, Scaling, Stream};
@@ -253,6 +253,29 @@ impl Presenter {
     /// Gives it all back: the output, the blitter and the swapchain. A frame that is not on the screen yet is left out.
     pub fn into_parts(self) -> (Output, Blitter, Swapchain) {
         (self.output, self.blitter, self.swapchain)
+    }
+
+    /// As [`Output::reset`]: the program is the device's master again. Frames that were on their way are left out
+    /// ([`Event::Dropped`]), and nothing that the screen said of buffers is relied on.
+    pub fn reset(&mut self, screens: &Screens) {
+        self.output.reset(screens);
+        self.reconsider();
+        let why = || Error::NotMaster {
+            device: self.output.card().to_string(),
+            operation: Operation::Commit,
+        };
+        let waiting = self.next.take();
+        if let Some(frame) = &waiting {
+            self.stop_waiting(&frame.stage);
+        }
+        let committed = self.committed.take().map(|(frame, _)| frame);
+        for frame in committed
+            .into_iter()
+            .chain(waiting.map(|frame| frame.number))
+        {
+            let why = Dropped::Screen(why());
+            self.events.push(Event::Dropped { frame, why });
+        }
     }
 
     /// Forgets what the screen said of buffers, after a change that may make it say something else: another mode, planes

@@ -33,6 +33,7 @@ const OF_PLANES: [&str; 12] = [
 ];
 
 impl Saved {
+    /// `planes`: those that show something on the CRTC.
     pub(super) fn of<'a>(
         card: &Card,
         connector: &Connector,
@@ -68,11 +69,6 @@ impl Saved {
                 .map(|property| (property.id, property.value))
                 .collect::<Vec<_>>()
         };
-        let shows = |plane: &&Plane| {
-            plane.properties.value("CRTC_ID") == Some(crtc.id.0.into())
-                && plane.properties.value("FB_ID").unwrap_or(0) != 0
-        };
-        let planes = planes.filter(shows);
         Ok(Self::Atomic {
             connector: (connector.id.0, of(&connector.properties, &["CRTC_ID"])),
             crtc: (crtc.id.0, of(&crtc.properties, &["ACTIVE", "VRR_ENABLED"])),
@@ -81,14 +77,6 @@ impl Saved {
                 .map(|plane| (plane.id, of(&plane.properties, &OF_PLANES)))
                 .collect(),
         })
-    }
-
-    /// Whether something was on this plane.
-    pub(super) fn shows(&self, plane: PlaneId) -> bool {
-        match self {
-            Self::Atomic { planes, .. } => planes.iter().any(|known| known.0 == plane),
-            _ => false,
-        }
     }
 
     /// Shows it again; `false` if it was off, or if its framebuffers are gone.

@@ -7,7 +7,7 @@ mod presenting;
 mod robust;
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use primeshare::alloc::{Allocator, Dumb};
@@ -108,6 +108,18 @@ impl Program {
         capture::on_plane(&self.card, output.primary()).unwrap()
     }
 }
+
+/// The program's fd as the crate `drm` has it.
+pub(crate) struct Host<'a>(pub(crate) &'a File);
+
+impl AsFd for Host<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl drm::Device for Host<'_> {}
+impl drm::control::Device for Host<'_> {}
 
 /// Whether a CRTC feeds a screen and a writeback connector at once. Linux 6.12.107 has a check for it that its vkms does
 /// not pass ("failed valid clone check").

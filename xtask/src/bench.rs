@@ -16,10 +16,10 @@ pub(crate) fn run(name: Option<&str>, arguments: &[OsString]) -> Result<u8> {
         .iter()
         .filter(|known| name.is_none_or(|name| name == **known));
     let benches: Vec<&str> = names.flat_map(|name| ["--bench", name]).collect();
-    cargo::build(&[&["bench", "--no-run"], &benches[..]].concat())?;
+    cargo::build(&[&["bench", "--no-run", "--features=kms"], &benches[..]].concat())?;
     let mut command = cargo::command();
     command
-        .args(["bench", "--quiet"])
+        .args(["bench", "--quiet", "--features=kms"])
         .args(benches)
         .arg("--")
         .args(arguments);

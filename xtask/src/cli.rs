@@ -9,7 +9,7 @@ use crate::guest::kind::Kind;
 use crate::repository;
 
 /// The names of the benchmarks.
-pub(crate) const BENCHMARKS: [&str; 3] = ["sharing", "negotiation", "blit"];
+pub(crate) const BENCHMARKS: [&str; 4] = ["sharing", "negotiation", "blit", "screens"];
 
 /// Development tasks of primeshare.
 #[derive(Parser)]

@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use ::smithay::backend::allocator::dmabuf::{Dmabuf, DmabufFlags};
 use ::smithay::backend::allocator::{self, Buffer as _};
 use primeshare::alloc::{self, Request};
-use primeshare::buffer::{self, BufferDesc, PlaneRef, Usage};
+use primeshare::buffer::{self, BufferDesc, BufferFlags, PlaneRef, Usage};
 use primeshare::{Allocator, DmaBuf, Errno, ErrorKind, Fourcc, Modifier};
 
 /// Smithay's buffer of one of the library's. `InvalidInput`: its format or size is none of Smithay's.
@@ -25,7 +25,8 @@ pub fn to_smithay(buffer: &DmaBuf) -> io::Result<Dmabuf> {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     let modifier = buffer.modifier().0.into();
-    let mut made = Dmabuf::builder((width, height), format, modifier, DmabufFlags::empty());
+    let flags = DmabufFlags::from_bits_retain(buffer.flags().bits());
+    let mut made = Dmabuf::builder((width, height), format, modifier, flags);
     for (plane, index) in buffer.planes().iter().zip(0..) {
         let object = &buffer.objects()[plane.object];
         let fd = object.as_fd().try_clone_to_owned()?;
@@ -34,8 +35,7 @@ pub fn to_smithay(buffer: &DmaBuf) -> io::Result<Dmabuf> {
     made.build().ok_or(io::ErrorKind::InvalidInput.into())
 }
 
-/// The library's buffer of one of Smithay's, checked like any from outside. It has no place for a flipped picture
-/// ([`Dmabuf::y_inverted`]): that the host has to know.
+/// The library's buffer of one of Smithay's, checked like any from outside.
 pub fn from_smithay(dmabuf: &Dmabuf) -> Result<DmaBuf, buffer::Error> {
     let layout = BufferDesc::new(
         dmabuf.width(),
@@ -43,9 +43,11 @@ pub fn from_smithay(dmabuf: &Dmabuf) -> Result<DmaBuf, buffer::Error> {
         Fourcc(dmabuf.format().code as u32),
         Modifier(dmabuf.format().modifier.into()),
     );
+    let mut flags = BufferFlags::empty();
+    flags.set(BufferFlags::Y_INVERT, dmabuf.y_inverted());
     let planes = dmabuf.handles().zip(dmabuf.offsets()).zip(dmabuf.strides());
     let planes = planes.map(|((fd, offset), stride)| PlaneRef { fd, offset, stride });
-    DmaBuf::from_borrowed(layout, planes)
+    DmaBuf::from_borrowed(layout.with_flags(flags), planes)
 }
 
 /// Any allocator of the library, where Smithay wants one (for a `Swapchain`, a `DrmCompositor`).

@@ -71,6 +71,34 @@ impl drm::Device for Kms<'_> {}
 impl drm::control::Device for Kms<'_> {}
 
 #[test]
+fn a_programs_own_commit_shows_a_framebuffer_of_the_librarys() {
+    use drm::control::Device as _;
+    in_guest(|guest| {
+        let program = super::Program::on(&guest.vkms());
+        let output = program.output();
+        let (width, height) = output.mode().size();
+        let request = Request::new(width, height, Fourcc::XRGB8888);
+        let buffer = Dumb::new(&guest.vgem()).allocate(&request).unwrap();
+        super::fill(&buffer, super::marked(3));
+        let framebuffers =
+            Framebuffers::new(&program.card.device().private_copy().unwrap()).unwrap();
+        let id = get(&framebuffers, &buffer).unwrap();
+        let host = super::Host(&program.master);
+        let handle = |id: u32| std::num::NonZeroU32::new(id).unwrap();
+        let connector = handle(output.connector().id.0).into();
+        let modes = host.get_connector(connector, false).unwrap();
+        let size = |mode: &&drm::control::Mode| mode.size() == (width as u16, height as u16);
+        let mode = *modes.modes().iter().find(size).unwrap();
+        let crtc = handle(output.crtc().0).into();
+        let shown = Some(handle(id).into());
+        host.set_crtc(crtc, shown, (0, 0), &[connector], Some(mode))
+            .unwrap();
+        super::assert_shown(&program.picture(&output), &buffer, "the program's commit");
+        host.set_crtc(crtc, None, (0, 0), &[], None).unwrap();
+    });
+}
+
+#[test]
 fn what_is_no_framebuffer_is_refused_with_the_reason_and_asked_once() {
     in_guest(|guest| {
         let device = guest.vkms();

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::blit::{BlitDevice, Blitter, Options};
 use primeshare::buffer::{Damage, DamageBox};
-use primeshare::kms::{Dropped, Event, PresentInfo, Presenter, Swapchain, Way};
+use primeshare::kms::{
+    CommitOptions, Dropped, Error, Event, Layer, PresentInfo, Presenter, Swapchain, Way,
+};
 use primeshare::{Device, DmaBuf, Fourcc, Request};
 
-use super::{Program, Recorder, assert_all, assert_shown, fill, marked, wait_readable};
+use super::{Host, Program, Recorder, assert_all, assert_shown, fill, marked, wait_readable};
 use crate::support::{Guest, PATIENCE, in_guest};
 use crate::vulkan::fences::Gate;
 
@@ -149,6 +151,43 @@ fn a_copied_frame_has_all_that_changed_since_its_buffer_was_shown() {
                 );
             }
         }
+    });
+}
+
+#[test]
+fn a_program_that_is_the_master_again_shows_its_frames_again() {
+    use drm::Device as _;
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::new(guest, &vgem, &vkms);
+        let size = program.size();
+        let [own, others] = [1, 2].map(|seed| {
+            let frame = frame(&vgem, size, Fourcc::XRGB8888);
+            fill(&frame, |_, _| [seed; 3]);
+            frame
+        });
+        program.show(&own, &PresentInfo::default());
+        Host(&program.program.master).release_master_lock().unwrap();
+        {
+            let other = Program::on(&vkms);
+            let mut output = other.output();
+            output
+                .commit(&[Layer::new(&others)], CommitOptions::default())
+                .unwrap();
+            other.wait_for_flip(&mut output);
+            let refused = program.presenter.present(&own, &PresentInfo::default());
+            assert!(
+                matches!(refused, Err(Error::NotMaster { .. })),
+                "{refused:?}"
+            );
+            output.leave();
+        }
+        Host(&program.program.master).acquire_master_lock().unwrap();
+        let screens = program.program.card.screens(false).unwrap();
+        program.presenter.reset(&screens);
+        assert_eq!(program.presenter.dispatch().len(), 0);
+        assert_eq!(program.show(&own, &PresentInfo::default()), Way::Direct);
+        assert_all(&program.picture(), [1; 3]);
     });
 }
 
