@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn every_byte_is_in_its_place() {
         let bytes = encode(&LAYOUT, &[(0x2423_2221, 0x2827_2625), (0x2c2b_2a29, 0)]);
-        let mut expected = b"dma-buf\x01\x01\x02\x03\x04\x05\x06\x07\x08NV12\x02\0\0\0".to_vec();
+        let mut expected = b"dma-buf\x02\x01\x02\x03\x04\x05\x06\x07\x08NV12\x02\0\0\0".to_vec();
         expected.extend(0x11..=0x1c);
         expected.extend(0x21..=0x2c);
         expected.resize(LENGTH, 0);

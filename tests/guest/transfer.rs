@@ -18,16 +18,17 @@ use crate::support::{Guest, PATIENCE, buffer_on, in_guest, kernel_dma_bufs, of_t
 
 /// The bytes of a message, for peers of our making. What they mean is in `buffer::message`.
 fn message(layout: &BufferDesc, planes: &[(u32, u32)]) -> Vec<u8> {
-    let mut bytes = b"dma-buf\x01".to_vec();
+    let mut bytes = b"dma-buf\x02".to_vec();
     let count = planes.len() as u32;
     for word in [layout.width, layout.height, layout.fourcc.0, count] {
         bytes.extend(word.to_le_bytes());
     }
     bytes.extend(layout.modifier.0.to_le_bytes());
+    bytes.extend(layout.flags.bits().to_le_bytes());
     for word in planes.iter().flat_map(|(offset, stride)| [offset, stride]) {
         bytes.extend(word.to_le_bytes());
     }
-    bytes.resize(64, 0);
+    bytes.resize(68, 0);
     bytes
 }
 
@@ -257,11 +258,11 @@ fn messages_of_another_length_are_refused() {
     in_guest(|guest| {
         let buffer = buffer_on(&guest.vgem());
         let (good, fd) = (message_of(&buffer), buffer.plane_fd(0).unwrap());
-        for length in 1..64 {
+        for length in 1..68 {
             let refused = refused(&good[..length], &[fd]);
             assert_eq!(refused, Malformed::Length(length).into());
         }
-        for longer in [65, 128, 4096] {
+        for longer in [69, 128, 4096] {
             let mut bytes = good.clone();
             bytes.resize(longer, 0);
             assert_eq!(refused(&bytes, &[fd]), Malformed::Length(longer).into());
@@ -282,10 +283,10 @@ fn messages_of_something_else_are_refused() {
             refused(&bytes, &[fd])
         };
         assert_eq!(changed(0, b'D'), Malformed::Magic.into());
-        assert_eq!(changed(7, 2), Malformed::Magic.into());
+        assert_eq!(changed(7, 1), Malformed::Magic.into());
         assert_eq!(changed(20, 0), Malformed::PlaneCount(0).into());
         assert_eq!(changed(20, 5), Malformed::PlaneCount(5).into());
-        assert_eq!(changed(63, 1), Malformed::Spare.into());
+        assert_eq!(changed(67, 1), Malformed::Spare.into());
     });
 }
 
