@@ -135,7 +135,7 @@
 //! ```no_run
 //! use std::os::fd::AsFd;
 //!
-//! use primeshare::{DmaBuf, export, import};
+//! use primeshare::DmaBuf;
 //!
 //! fn both_ends(here: impl AsFd, there: impl AsFd, buffer: &DmaBuf) -> Result<DmaBuf, Box<dyn std::error::Error>> {
 //!     buffer.send(here)?; // over a Unix socket of the kind SOCK_SEQPACKET

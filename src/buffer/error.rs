@@ -15,7 +15,7 @@ pub enum Error {
     #[error("{0} planes given, a buffer has 1 to {MAX_PLANES}")]
     PlaneCount(usize),
     /// Width or height is zero.
-    #[error("size {width}x{height} has a zero side")]
+    #[error("width {width} or height {height} is zero")]
     Empty {
         /// Width in pixels.
         width: u32,

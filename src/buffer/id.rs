@@ -30,6 +30,13 @@ pub struct BufferId {
     inode: u64,
 }
 
+impl fmt::Display for BufferId {
+    /// `device:inode`, as [`fmt::Debug`] has them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.device, self.inode)
+    }
+}
+
 impl BufferId {
     /// Asks the kernel for the identity behind an fd: one `fstat`, and the process's first time a
     /// `fstatfs`.
