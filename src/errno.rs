@@ -6,8 +6,8 @@ use std::{fmt, io};
 
 /// An error number of the kernel (`errno(3)`).
 ///
-/// A value that compares and matches by its number: `Errno::ENODEV` can stand in a pattern. It is no error
-/// by itself in the library's interface; the errors that carry it say what was tried.
+/// A value that compares and matches by its number: `Errno::ENODEV` can stand in a pattern. The library's errors carry
+/// it, and say what was tried. Alone it is the error of [`BufferId::of`](crate::buffer::BufferId::of) only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Errno(i32);
 
@@ -78,6 +78,8 @@ impl fmt::Display for Errno {
         write!(f, "{self:?}: {words}")
     }
 }
+
+impl std::error::Error for Errno {}
 
 impl From<Errno> for io::Error {
     fn from(errno: Errno) -> Self {

@@ -53,9 +53,10 @@ pub struct Verdict {
     pub destination: String,
     /// Format and modifier of the source and of the destination.
     pub formats: [(Fourcc, Modifier); 2],
-    /// What the DRM devices answered to a PRIME import of each other's buffers, where that was
-    /// [asked](super::Blitter::ask_drivers): the destination's device to the source's buffer, and the
-    /// other way round. A strategy may do without: Vulkan and the CPU can reach memory that the DRM
+    /// What the DRM devices answered to a PRIME import of each other's buffers: the destination's device to the
+    /// source's buffer, and the other way round. `None` in the verdicts of a [`Blitter`](super::Blitter), which asks no
+    /// driver: put in what [`Blitter::ask_drivers`](super::Blitter::ask_drivers) has answered, and it is printed. A
+    /// strategy may do without: Vulkan and the CPU can reach memory that the DRM
     /// driver refuses.
     pub imports: [Option<Result<(), gem::Error>>; 2],
     /// Every strategy, in the order of [`Strategy::ALL`].
