@@ -16,7 +16,7 @@
 //! | `kms` | no | framebuffers, screens and page flips | |
 //! | `wgpu` | no | wgpu 30 textures that are shared buffers; includes `vulkan` | |
 //! | `nix_0_31` | no | conversions between [`Errno`] and that of nix 0.31 | |
-//! | `cli` | no | the command-line tool `primeshare`; includes `gbm` and `blit` | |
+//! | `cli` | no | the command-line tool `primeshare`; includes `gbm`, `blit` and `kms` | |
 //!
 //! ```toml
 //! [dependencies]
@@ -52,7 +52,8 @@
 )]
 #![cfg_attr(
     feature = "kms",
-    doc = "| show on a screen | [`kms::Framebuffers`], [`kms::Output`], [`mod@kms`] | [screens](guide::screens) |"
+    doc = "| show on a screen | [`kms::Framebuffers`], [`kms::Output`], [`mod@kms`] | [screens](guide::screens) |\n\
+           | learn that a screen was plugged in | [`kms::Hotplug`] | [screens](guide::screens) |"
 )]
 #![cfg_attr(
     feature = "wgpu",

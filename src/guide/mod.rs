@@ -7,6 +7,7 @@
 //! | [`allocation`] | allocators, and what all users of a buffer can share |
 //! | [`vulkan`] | Vulkan and wgpu |
 //! | [`blitter`] | copies between devices |
+//! | [`screens`] | framebuffers, screens, page flips, hot plug |
 //! | [`fences`] | fences, event loops, CPU access |
 //! | [`processes`] | buffers and fences for another process |
 //! | [`troubleshooting`] | what errors and refusals mean |

@@ -3,7 +3,7 @@
 mod framebuffers;
 mod hotplug;
 mod outputs;
-mod presenting;
+pub(crate) mod presenting;
 mod robust;
 
 use std::fs::{File, OpenOptions};

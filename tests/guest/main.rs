@@ -34,6 +34,8 @@ mod processes;
 mod races;
 mod refusals;
 mod removal;
+#[cfg(feature = "kms")]
+mod show;
 mod soak;
 mod support;
 #[cfg(feature = "cli")]

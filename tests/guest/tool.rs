@@ -2,11 +2,15 @@
 
 use std::process::{Command, Output};
 
+use primeshare::Fourcc;
 use primeshare::blit::Strategy;
+use primeshare::kms::{self, CommitOptions, Layer};
 use serde_json::Value;
 
+use crate::kms::Program;
+use crate::kms::presenting::frame;
 use crate::refusals::{devices, refusal};
-use crate::support::in_guest;
+use crate::support::{Held, in_guest};
 
 /// What it prints on standard output, having printed nothing else, and no control characters.
 fn run(arguments: &[&str]) -> String {
@@ -50,6 +54,58 @@ fn devices_are_listed_for_people_and_programs() {
         }
         assert_eq!(report["vulkan"][0]["software"], true);
         assert!(table.contains("llvmpipe"), "{table}");
+    });
+}
+
+#[test]
+fn screens_are_listed_beside_a_program_that_shows_something_on_them() {
+    in_guest(|guest| {
+        let (vkms, all) = (guest.vkms(), devices(guest));
+        let held = Held::settled();
+        let program = Program::on(&vkms);
+        let mut output = program.output();
+        let buffer = frame(&vkms, output.mode().size(), Fourcc::XRGB8888);
+        let show = |output: &mut kms::Output| {
+            let layers = [Layer::new(&buffer)];
+            output.commit(&layers, CommitOptions::default()).unwrap();
+            program.wait_for_flip(output);
+        };
+        show(&mut output);
+        let text = run(&["devices"]);
+        let report: Value = serde_json::from_str(&run(&["devices", "--json"])).unwrap();
+        let drm = report["drm"].as_array().unwrap();
+        for (listed, device) in drm.iter().zip(&all) {
+            let has_screens = listed["display"].is_object();
+            assert_eq!(has_screens, device.driver() != "vgem", "{listed:#}");
+        }
+        let path = vkms.node().path.to_str().unwrap();
+        let listed = drm.iter().find(|listed| listed["node"] == path).unwrap();
+        let display = &listed["display"];
+        assert_eq!(display["crtcs"], program.screens.crtcs.len());
+        assert_eq!(display["atomic"], program.card.is_atomic());
+        let connectors = display["connectors"].as_array().unwrap();
+        assert_eq!(connectors.len(), program.screens.connectors.len());
+        let connector = program.connector();
+        let is_it = |listed: &&Value| listed["name"] == connector.name.as_str();
+        let listed = connectors.iter().find(is_it).unwrap();
+        assert_eq!(listed["status"], "connected");
+        let mode = connector.preferred_mode().unwrap().to_string();
+        assert_eq!(listed["preferred_mode"], mode.as_str());
+        let line = format!("{}: connected, prefers {mode}", connector.name);
+        assert!(text.contains(&line), "{text}");
+        let planes = display["planes"].as_array().unwrap();
+        assert_eq!(planes.len(), program.screens.planes.len());
+        for (listed, plane) in planes.iter().zip(&program.screens.planes) {
+            assert_eq!(listed["id"], plane.id.0);
+            assert_eq!(listed["formats"], plane.formats.len(), "all are LINEAR");
+        }
+        // The screen is still the program's.
+        show(&mut output);
+        output.restore_wait().unwrap();
+        drop((buffer, program));
+        // Seen in `compat` beside a load: the last frame's dma-buf is there for a moment longer. Probably until the
+        // kernel's worker has let go of the flip's old state, which it does after it has sent the event.
+        held.assert_no_more("the last frame");
     });
 }
 
