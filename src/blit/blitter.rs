@@ -31,8 +31,6 @@ use crate::sys::process::Owner;
 
 /// How long drop waits for copies that are being executed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same if a Vulkan device is the CPU: a trial may be compiling a shader beside other work.
-const SOFTWARE_PATIENCE: Duration = Duration::from_secs(70);
 
 /// What describes one copy besides its buffers. The default copies the whole picture after the fences in the
 /// dma-bufs.
@@ -119,8 +117,7 @@ impl<'a> BlitInfo<'a> {
 /// what they know. A blitter keeps only the buffers of copies under way, and a bounded amount of its own
 /// staging memory.
 ///
-/// `Send` and `Sync`. Drop cancels what has not begun and waits for what has, for ten seconds at most (70 if a
-/// Vulkan device is the CPU):
+/// `Send` and `Sync`. Drop cancels what has not begun and waits for what has, for ten seconds at most:
 /// [`Self::close_wait`] has a deadline of the caller's.
 pub struct Blitter {
     shared: Arc<Shared>,
@@ -359,11 +356,7 @@ impl fmt::Debug for Blitter {
 
 impl Drop for Blitter {
     fn drop(&mut self) {
-        let patience = match self.sides.iter().any(BlitDevice::is_software) {
-            true => SOFTWARE_PATIENCE,
-            false => PATIENCE,
-        };
-        if let Err(error) = self.close(Instant::now() + patience) {
+        if let Err(error) = self.close(Instant::now() + PATIENCE) {
             log::error!("a blitter is dropped: {error}");
         }
     }
