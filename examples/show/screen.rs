@@ -98,8 +98,14 @@ pub(crate) fn capture(
     {
         let (width, height) = output.mode().size();
         let buffer = Dumb::new(card.device()).allocate(&Request::new(width, height, FORMAT))?;
-        writeback.write(&buffer)?.wait(PATIENCE)?;
-        return Ok((read(&buffer)?, "the writeback connector"));
+        match writeback.write(&buffer) {
+            Ok(written) => {
+                written.wait(PATIENCE)?;
+                return Ok((read(&buffer)?, "the writeback connector"));
+            }
+            // Not every driver writes back what a screen shows at the same time.
+            Err(error) => log::info!("{error}"),
+        }
     }
     let buffer = capture::on_plane(card, output.primary())?;
     let buffer = buffer.context("the screen shows nothing")?;

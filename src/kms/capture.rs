@@ -106,8 +106,8 @@ pub struct Writeback {
 }
 
 impl Writeback {
-    /// For a connector with [`is_writeback`](Connector::is_writeback) and a CRTC that feeds a screen. An error of the
-    /// [test](Operation::Test) if the driver cannot do both at once, as vkms of Linux 6.12.107.
+    /// For a connector with [`is_writeback`](Connector::is_writeback) and a CRTC that feeds a screen. If the driver cannot
+    /// do both at once (as vkms of Linux 6.12.107), [`write`](Self::write) is refused with EINVAL.
     pub fn new(card: &Card, connector: &Connector, crtc: &Crtc) -> Result<Self, Error> {
         let id = |name: &'static str| {
             let found = connector.properties.get(name).map(|property| property.id);
@@ -136,7 +136,7 @@ impl Writeback {
                     .collect()
             }
         };
-        let mut writeback = Self {
+        Ok(Self {
             card: card.clone(),
             connector: connector.id.0,
             crtc: crtc.id,
@@ -146,15 +146,7 @@ impl Writeback {
             out_fence: id("WRITEBACK_OUT_FENCE_PTR")?,
             is_connected: false,
             request: Atomic::default(),
-        };
-        writeback.request.object(connector.id.0);
-        writeback
-            .request
-            .set(writeback.crtc_of_connector, crtc.id.0.into());
-        let flags = kms::TEST_ONLY | kms::ALLOW_MODESET;
-        let tested = writeback.request.commit(card.as_fd(), flags, 0);
-        tested.map_err(failed(card.device(), Operation::Test))?;
-        Ok(writeback)
+        })
     }
 
     /// The formats that it can write.

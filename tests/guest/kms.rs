@@ -86,14 +86,11 @@ impl Program {
     /// What looks at the output's screen.
     pub(crate) fn writeback(&self, output: &Output) -> Recorder {
         let mut connectors = self.screens.connectors.iter();
-        let connector = connectors.find(|connector| connector.is_writeback);
-        let writeback =
-            connector.map(|connector| Writeback::new(&self.card, connector, self.crtc(output)));
-        let writeback = match writeback {
-            Some(Ok(writeback)) => writeback,
-            Some(Err(error)) if can_clone() => panic!("{error}"),
-            _ => return Recorder::Plane(self.card.clone(), output.primary()),
+        let connector = connectors.find(|connector| connector.is_writeback && can_clone());
+        let Some(connector) = connector else {
+            return Recorder::Plane(self.card.clone(), output.primary());
         };
+        let writeback = Writeback::new(&self.card, connector, self.crtc(output)).unwrap();
         assert!(writeback.formats().contains(&Fourcc::XRGB8888));
         let (width, height) = output.mode().size();
         let request = Request::new(width, height, Fourcc::XRGB8888);

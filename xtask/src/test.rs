@@ -55,6 +55,7 @@ const APART: &[(&str, &[&str])] = &[
         "blit::",
         &[
             "blit::failures::",
+            "blit::flags::",
             "blit::pending::",
             "blit::readers::",
             "blit::resampling::",
@@ -63,6 +64,7 @@ const APART: &[(&str, &[&str])] = &[
         ],
     ),
     ("blit::failures::", &[]),
+    ("blit::flags::", &[]),
     ("blit::pending::", &[]),
     ("blit::resampling::", &[]),
     ("blit::strategies::", &[]),

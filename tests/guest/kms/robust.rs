@@ -135,7 +135,7 @@ fn without_room_for_an_fd_a_frame_is_refused_for_the_moment_and_nothing_is_lost(
 fn direct_and_copied_frames_take_turns_under_load_and_each_is_shown_in_its_turn() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
-        let mut program = Loop::new(guest, &vgem, &vkms);
+        let mut program = Loop::new(&vgem, &vkms);
         let size = program.size();
         let mut recorder = program.recorder();
         let direct: Vec<_> = (0..3)
@@ -185,7 +185,7 @@ fn virtio_gpus_frames_are_copied_to_screens_that_refuse_them() {
         let source = guest.nth("virtio_gpu", 0);
         for driver in ["bochs-drm", "qxl"] {
             let screen = guest.nth(driver, 0);
-            let mut program = Loop::new(guest, &source, &screen);
+            let mut program = Loop::new(&source, &screen);
             let size = program.size();
             let frames = [1, 2, 3].map(|seed| of_size(&source, size, seed));
             for frame in &frames {
