@@ -59,7 +59,13 @@ impl BufferId {
         })
     }
 
-    pub(crate) fn inode(self) -> u64 {
+    /// The device number of the file system: `st_dev` of `fstat`.
+    pub fn dev_t(self) -> u64 {
+        self.device
+    }
+
+    /// The inode number: `st_ino` of `fstat`, which `/proc/PID/fdinfo` and debugfs's list of dma-bufs show.
+    pub fn inode(self) -> u64 {
         self.inode
     }
 

@@ -68,6 +68,20 @@ pub(crate) enum Command {
         #[arg(long)]
         toolchain: Option<String>,
     },
+    /// Write the C headers, capi/include, from the declarations in capi/src.
+    Header {
+        /// Only say whether the headers are up to date.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Build the C library and install it: libraries, headers, pkg-config files, the tool and its manual page.
+    Install(crate::capi::install::Arguments),
+    /// Install a debug build of the C library inside `target/`, and run the tests in C against it, in a guest.
+    C {
+        /// Which guest.
+        #[arg(long, value_enum, default_value_t = Kind::Current)]
+        guest: Kind,
+    },
     /// Write the listing of the public interface, docs/interface.txt.
     Interface {
         /// Only say whether the listing is up to date.

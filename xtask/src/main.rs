@@ -4,6 +4,7 @@
 
 mod bench;
 mod cache;
+mod capi;
 mod cargo;
 mod cli;
 mod demo;
@@ -61,6 +62,9 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Drivers => matrix::run(matrix::DRIVERS),
         Command::Features { toolchain } => features::run(toolchain.as_deref()),
         Command::Fuzz { runs } => fuzz::run(runs),
+        Command::Header { check } => capi::test::header(check),
+        Command::Install(arguments) => capi::install::run(&arguments),
+        Command::C { guest } => capi::test::run(guest),
         Command::Interface { check } => interface::run(check),
         Command::Shaders { check } => shaders::run(check),
     }

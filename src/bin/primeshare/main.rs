@@ -2,6 +2,7 @@
 //! other.
 
 mod devices;
+mod man;
 mod matrix;
 mod print;
 
@@ -27,6 +28,9 @@ enum Command {
     Devices,
     /// Try, for every ordered pair of DRM devices, every way of getting a picture across.
     Matrix(matrix::Arguments),
+    /// Print this program's manual page.
+    #[command(hide = true)]
+    Man,
 }
 
 fn main() -> ExitCode {
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Devices => devices::run(cli.json),
         Command::Matrix(arguments) => matrix::run(&arguments, cli.json),
+        Command::Man => man::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,0 +1,105 @@
+//! The tests in C, `capi/tests`: compiled against an installed library that pkg-config finds, and run in a guest.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Layer, install};
+use crate::guest::kind::Kind;
+use crate::jobs::{self, Job};
+use crate::{cargo, guest, host, repository};
+
+/// Writes the headers, or says whether they are up to date.
+pub(crate) fn header(check: bool) -> Result<u8> {
+    let mut command = cargo::command();
+    command.args(["run", "--quiet", "--package=primeshare-header"]);
+    if check {
+        command.args(["--", "--check"]);
+    }
+    // A program that only translates needs no guest.
+    command.env("PRIMESHARE_RUN", "host");
+    Ok(cargo::code(cargo::run(&mut command)?))
+}
+
+/// The jobs of `cargo xtask test`.
+pub(crate) fn jobs() -> [Job; 2] {
+    let own = |arguments: &[&str]| {
+        let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "xtask".into()));
+        command.args(arguments).current_dir(repository::root());
+        jobs::limit(&mut command);
+        command
+    };
+    [
+        Job::new("C headers", own(&["header", "--check"])),
+        Job::new("C interface", own(&["c"])),
+    ]
+}
+
+/// Installs, compiles and runs everything. Returns the exit status.
+pub(crate) fn run(kind: Kind) -> Result<u8> {
+    host::prepare_to_compile()?;
+    guest::prepare(kind, false)?;
+    let prefix = install_for_tests()?;
+    let sources = repository::root().join("capi");
+    let build = repository::root().join("target/capi/tests");
+    std::fs::create_dir_all(&build)?;
+    make(&sources, &build, &prefix)?;
+    let xtask = std::env::current_exe()?;
+    let mut status = 0;
+    for test in programs(&build)? {
+        let mut command = Command::new(&xtask);
+        command
+            .args(["guest", "run", "--guest", kind.name(), "--"])
+            .arg(&test);
+        jobs::limit(&mut command);
+        let code = cargo::code(cargo::run(&mut command)?);
+        if code != 0 {
+            eprintln!("{}: exit status {code}", test.display());
+            status = code;
+        }
+    }
+    Ok(status)
+}
+
+fn install_for_tests() -> Result<PathBuf> {
+    let prefix = repository::root().join("target/capi/prefix");
+    if prefix.exists() {
+        // What an older version has installed is not to be found.
+        std::fs::remove_dir_all(&prefix)?;
+    }
+    let arguments = install::Arguments {
+        prefix: prefix.clone(),
+        libdir: "lib".into(),
+        destdir: None,
+        layers: Some(Layer::ALL.to_vec()),
+        debug: true,
+        without_tool: true,
+    };
+    install::run(&arguments)?;
+    Ok(prefix)
+}
+
+/// Compiles by capi/tests/Makefile, as a program of somebody else's would be.
+fn make(sources: &Path, build: &Path, prefix: &Path) -> Result<()> {
+    let mut make = Command::new("make");
+    make.arg("--directory").arg(sources.join("tests"));
+    make.arg(format!("BUILD={}", build.display()));
+    make.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+    let status = cargo::run(&mut make)?;
+    ensure!(
+        status.success(),
+        "the tests in C were not compiled: {status}"
+    );
+    Ok(())
+}
+
+fn programs(build: &Path) -> Result<Vec<PathBuf>> {
+    let list = build.join("tests.list");
+    let text = std::fs::read_to_string(&list);
+    let text = text.with_context(|| format!("cannot read {}", list.display()))?;
+    Ok(text
+        .split_whitespace()
+        .map(|name| build.join(name))
+        .collect())
+}
