@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "buffer.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/util/log.h>
@@ -84,6 +86,14 @@ static const struct wlr_buffer_impl impl = {
 	.end_data_ptr_access = end_data_ptr_access,
 };
 
+/* With PRIMESHARE_WLROOTS_LOG set, says which dma-buf it is, by its inode number: compositors set wlroots' log level. */
+static void tell(const struct buffer *buffer) {
+	struct primeshare_buffer_id id;
+	if (getenv("PRIMESHARE_WLROOTS_LOG") == NULL || primeshare_buffer_get_id(buffer->buffer, &id) != 0)
+		return;
+	fprintf(stderr, "primeshare: buffer %" PRIu64 ", %ux%u\n", id.inode, buffer->info.width, buffer->info.height);
+}
+
 struct wlr_buffer *buffer_wrap(struct primeshare_buffer *library_buffer) {
 	struct buffer *buffer = calloc(1, sizeof(*buffer));
 	if (buffer == NULL) {
@@ -97,10 +107,7 @@ struct wlr_buffer *buffer_wrap(struct primeshare_buffer *library_buffer) {
 		free(buffer);
 		return NULL;
 	}
-	struct primeshare_buffer_id id;
-	primeshare_buffer_get_id(library_buffer, &id);
-	wlr_log(WLR_DEBUG, "primeshare: buffer %llu, %ux%u", (unsigned long long)id.inode, buffer->info.width,
-		buffer->info.height);
+	tell(buffer);
 	wlr_buffer_init(&buffer->base, &impl, buffer->info.width, buffer->info.height);
 	return &buffer->base;
 }

@@ -82,6 +82,12 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Kind::Current)]
         guest: Kind,
     },
+    /// Run a compositor of Debian with `integrations/wlroots`, in a guest.
+    Wlroots {
+        /// Which guest.
+        #[arg(long, value_enum, default_value_t = Kind::Current)]
+        guest: Kind,
+    },
     /// Write the listing of the public interface, docs/interface.txt.
     Interface {
         /// Only say whether the listing is up to date.

@@ -4,6 +4,7 @@
 
 mod accelerator;
 mod clock;
+mod compositors;
 mod console;
 mod debian;
 mod emulator;
@@ -115,6 +116,19 @@ pub(crate) fn prepare_for_tests(kind: Kind) -> Result<Guest> {
     }
     drivers.get_or_make(false, gbm::make)?;
     prepare(kind, false)
+}
+
+/// The compositors that tests run, fetched first if need be.
+pub(crate) fn prepare_compositors() -> Result<std::path::PathBuf> {
+    // Libraries that the guests have are not taken a second time.
+    for kind in [Kind::Current, Kind::Compat] {
+        prepare(kind, false)?;
+    }
+    let entry = compositors::entry()?;
+    if entry.get().is_none() {
+        host::prepare_to_build_guest(Kind::Current)?;
+    }
+    entry.get_or_make(false, compositors::make)
 }
 
 /// Runs a program in the guest.

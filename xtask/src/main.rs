@@ -65,6 +65,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Header { check } => capi::test::header(check),
         Command::Install(arguments) => capi::install::run(&arguments),
         Command::C { guest } => capi::test::run(guest),
+        Command::Wlroots { guest } => capi::wlroots::run(guest),
         Command::Interface { check } => interface::run(check),
         Command::Shaders { check } => shaders::run(check),
     }

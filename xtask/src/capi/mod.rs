@@ -4,6 +4,7 @@ pub(crate) mod install;
 mod pkg_config;
 mod symbols;
 pub(crate) mod test;
+pub(crate) mod wlroots;
 
 use std::fmt;
 

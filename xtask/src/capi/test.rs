@@ -40,7 +40,7 @@ pub(crate) fn jobs() -> [Job; 2] {
 pub(crate) fn run(kind: Kind) -> Result<u8> {
     host::prepare_to_compile()?;
     guest::prepare(kind, false)?;
-    let prefix = install_for_tests()?;
+    let prefix = install_for_tests("c")?;
     let sources = repository::root().join("capi");
     let build = repository::root().join("target/capi/tests");
     std::fs::create_dir_all(&build)?;
@@ -62,8 +62,9 @@ pub(crate) fn run(kind: Kind) -> Result<u8> {
     Ok(status)
 }
 
-fn install_for_tests() -> Result<PathBuf> {
-    let prefix = repository::root().join("target/capi/prefix");
+/// Installs a debug build into a place of its own, and returns its prefix.
+pub(super) fn install_for_tests(name: &str) -> Result<PathBuf> {
+    let prefix = repository::root().join("target/capi/prefix").join(name);
     if prefix.exists() {
         // What an older version has installed is not to be found.
         std::fs::remove_dir_all(&prefix)?;

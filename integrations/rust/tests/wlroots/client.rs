@@ -1,0 +1,176 @@
+//! A Wayland client that knows nothing of the library: a window of shared memory.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+
+use rustix::fs::MemfdFlags;
+use wayland_client::protocol::wl_buffer::WlBuffer;
+use wayland_client::protocol::wl_compositor::WlCompositor;
+use wayland_client::protocol::wl_registry::{self, WlRegistry};
+use wayland_client::protocol::wl_shm::{Format, WlShm};
+use wayland_client::protocol::wl_shm_pool::WlShmPool;
+use wayland_client::protocol::wl_surface::WlSurface;
+use wayland_client::{Connection, Dispatch, EventQueue, QueueHandle, delegate_noop};
+use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
+use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, XdgToplevel};
+use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
+
+use super::compositor::{Compositor, wait_until};
+
+#[derive(Default)]
+struct State {
+    compositor: Option<WlCompositor>,
+    shm: Option<WlShm>,
+    shell: Option<XdgWmBase>,
+    size: (u32, u32),
+    configured: bool,
+}
+
+/// A client with one window. Dropped, it is gone as if it had crashed: it says no farewell.
+pub(crate) struct Client {
+    queue: EventQueue<State>,
+    state: State,
+    surface: WlSurface,
+}
+
+impl Client {
+    /// Connects, and has a window that the compositor has given a size.
+    pub(crate) fn connect(compositor: &Compositor) -> Self {
+        let mut stream = None;
+        wait_until("a connection", || {
+            stream = UnixStream::connect(compositor.socket()).ok();
+            stream.is_some()
+        });
+        let connection = Connection::from_socket(stream.unwrap()).unwrap();
+        let mut queue = connection.new_event_queue();
+        let handle = queue.handle();
+        connection.display().get_registry(&handle, ());
+        let mut state = State::default();
+        queue.roundtrip(&mut state).unwrap();
+        let surface = state
+            .compositor
+            .as_ref()
+            .unwrap()
+            .create_surface(&handle, ());
+        let shell = state.shell.as_ref().unwrap();
+        let window = shell.get_xdg_surface(&surface, &handle, ());
+        let toplevel = window.get_toplevel(&handle, ());
+        toplevel.set_fullscreen(None);
+        surface.commit();
+        while !state.configured || state.size.0 == 0 {
+            queue.blocking_dispatch(&mut state).unwrap();
+        }
+        Self {
+            queue,
+            state,
+            surface,
+        }
+    }
+
+    pub(crate) fn size(&self) -> (u32, u32) {
+        self.state.size
+    }
+
+    /// Draws all of the window.
+    pub(crate) fn show(&mut self, picture: impl Fn(u32, u32) -> [u8; 3]) {
+        let (width, height) = self.state.size;
+        let mut pixels = Vec::with_capacity(4 * (width * height) as usize);
+        for y in 0..height {
+            for x in 0..width {
+                pixels.extend(picture(x, y));
+                pixels.push(255);
+            }
+        }
+        let memory = rustix::fs::memfd_create("window", MemfdFlags::CLOEXEC).unwrap();
+        let memory = File::from(memory);
+        memory.write_all_at(&pixels, 0).unwrap();
+        let handle = self.queue.handle();
+        let shm = self.state.shm.as_ref().unwrap();
+        let pool = shm.create_pool(memory.as_fd(), pixels.len() as i32, &handle, ());
+        let (columns, rows) = (width as i32, height as i32);
+        let buffer =
+            pool.create_buffer(0, columns, rows, 4 * columns, Format::Xrgb8888, &handle, ());
+        pool.destroy();
+        self.surface.attach(Some(&buffer), 0, 0);
+        self.surface.damage_buffer(0, 0, columns, rows);
+        self.surface.commit();
+        self.queue.roundtrip(&mut self.state).unwrap();
+    }
+}
+
+impl Dispatch<WlRegistry, ()> for State {
+    fn event(
+        state: &mut Self,
+        registry: &WlRegistry,
+        event: wl_registry::Event,
+        (): &(),
+        _: &Connection,
+        queue: &QueueHandle<Self>,
+    ) {
+        if let wl_registry::Event::Global {
+            name, interface, ..
+        } = event
+        {
+            match &*interface {
+                "wl_compositor" => state.compositor = Some(registry.bind(name, 4, queue, ())),
+                "wl_shm" => state.shm = Some(registry.bind(name, 1, queue, ())),
+                "xdg_wm_base" => state.shell = Some(registry.bind(name, 1, queue, ())),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Dispatch<XdgWmBase, ()> for State {
+    fn event(
+        _: &mut Self,
+        shell: &XdgWmBase,
+        event: xdg_wm_base::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_wm_base::Event::Ping { serial } = event {
+            shell.pong(serial);
+        }
+    }
+}
+
+impl Dispatch<XdgSurface, ()> for State {
+    fn event(
+        state: &mut Self,
+        surface: &XdgSurface,
+        event: xdg_surface::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_surface::Event::Configure { serial } = event {
+            surface.ack_configure(serial);
+            state.configured = true;
+        }
+    }
+}
+
+impl Dispatch<XdgToplevel, ()> for State {
+    fn event(
+        state: &mut Self,
+        _: &XdgToplevel,
+        event: xdg_toplevel::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        if let xdg_toplevel::Event::Configure { width, height, .. } = event {
+            state.size = (width as u32, height as u32);
+        }
+    }
+}
+
+delegate_noop!(State: ignore WlBuffer);
+delegate_noop!(State: ignore WlCompositor);
+delegate_noop!(State: ignore WlShm);
+delegate_noop!(State: ignore WlShmPool);
+delegate_noop!(State: ignore WlSurface);

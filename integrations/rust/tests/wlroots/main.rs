@@ -1,0 +1,115 @@
+//! Debian's compositor cage, unchanged, with `integrations/wlroots` preloaded: clients that know nothing of it, and what
+//! is on the screens. `cargo xtask wlroots` builds what it needs and runs it.
+#![cfg(feature = "wlroots")]
+
+mod client;
+mod compositor;
+mod screen;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use client::Client;
+use compositor::{Compositor, Setup};
+use screen::Screen;
+
+/// A screen has one master.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the machine has for these tests; where it has nothing, says so.
+fn setup() -> Option<Setup> {
+    let setup = Setup::from_environment();
+    if setup.is_none() {
+        eprintln!("test left out: needs compositors, as cargo xtask wlroots brings them");
+    }
+    setup
+}
+
+/// A picture in which every pixel differs from its neighbours. `seed` tells pictures apart.
+fn picture(seed: u8) -> impl Fn(u32, u32) -> [u8; 3] {
+    move |x, y| {
+        [
+            x as u8 ^ seed,
+            y as u8,
+            (x >> 8) as u8 * 16 + (y >> 8) as u8,
+        ]
+    }
+}
+
+#[test]
+fn a_clients_picture_is_on_the_screen_in_a_buffer_of_the_library() {
+    let (_alone, Some(setup)) = (alone(), setup()) else {
+        return;
+    };
+    let screen = Screen::first(&["vkms", "bochs-drm", "virtio_gpu"]);
+    let compositor = Compositor::start(&setup, &[screen.path()])
+        .preloaded()
+        .run();
+    let mut client = Client::connect(&compositor);
+    client.show(picture(1));
+    screen.wait_for(picture(1), client.size());
+    let shown = screen.on_screen().unwrap().id().inode();
+    let own = compositor.buffers();
+    assert!(
+        own.contains(&shown),
+        "{shown} is on the screen, and of the library are {own:?}"
+    );
+    client.show(picture(2));
+    screen.wait_for(picture(2), client.size());
+}
+
+#[test]
+fn a_screen_of_another_device_is_dark_without_the_library_and_lit_with_it() {
+    let (_alone, Some(setup)) = (alone(), setup()) else {
+        return;
+    };
+    let all = Screen::all();
+    let [first, second] = &all[..] else {
+        eprintln!("test left out: needs two screens of two devices");
+        return;
+    };
+    let screens = [first.path(), second.path()];
+    {
+        let _compositor = Compositor::start(&setup, &screens).run();
+        let mut client = Client::connect(&_compositor);
+        client.show(picture(3));
+        first.wait_for(picture(3), client.size());
+        assert!(second.on_screen().is_none(), "wlroots lights it by itself");
+    }
+    let compositor = Compositor::start(&setup, &screens).preloaded().run();
+    let mut client = Client::connect(&compositor);
+    client.show(picture(4));
+    // cage spreads the client over both.
+    let (width, _) = first.size();
+    first.wait_for(picture(4), client.size());
+    second.wait_for(move |x, y| picture(4)(x + width, y), client.size());
+}
+
+#[test]
+fn clients_that_crash_leave_nothing_behind() {
+    let (_alone, Some(setup)) = (alone(), setup()) else {
+        return;
+    };
+    let screen = Screen::first(&["vkms", "bochs-drm", "virtio_gpu"]);
+    let compositor = Compositor::start(&setup, &[screen.path()])
+        .preloaded()
+        .run();
+    let one_client = |seed: u8| {
+        let mut client = Client::connect(&compositor);
+        client.show(picture(seed));
+        screen.wait_for(picture(seed), client.size());
+    };
+    // What stays is there after the first few.
+    (0..4).for_each(one_client);
+    let fds = compositor.fds();
+    let times = if std::env::var_os("PRIMESHARE_SOAK").is_some() {
+        200
+    } else {
+        20
+    };
+    (0..times).for_each(one_client);
+    compositor.wait_for_fds(fds);
+}
