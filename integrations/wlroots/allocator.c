@@ -15,6 +15,7 @@
 
 struct allocator {
 	struct wlr_allocator base;
+	struct primeshare_device *device;
 	struct primeshare_allocator *allocator;
 	uint32_t usage;
 };
@@ -36,12 +37,13 @@ static struct wlr_buffer *create_buffer(struct wlr_allocator *wlr_allocator, int
 		wlr_log(WLR_ERROR, "%s", primeshare_last_error_message());
 		return NULL;
 	}
-	return buffer_wrap(buffer);
+	return buffer_wrap(buffer, allocator->device);
 }
 
 static void destroy(struct wlr_allocator *wlr_allocator) {
 	struct allocator *allocator = wl_container_of(wlr_allocator, allocator, base);
 	primeshare_allocator_unref(allocator->allocator);
+	primeshare_device_unref(allocator->device);
 	free(allocator);
 }
 
@@ -58,21 +60,20 @@ EXPORT struct wlr_allocator *primeshare_wlr_allocator_create(struct wlr_backend 
 		return NULL;
 	}
 	/* wlroots works on its own fd: the library gets another file description. */
-	struct primeshare_device *device = NULL;
-	int error = primeshare_device_private_copy_of(fd, &device);
+	int error = primeshare_device_private_copy_of(fd, &allocator->device);
 	bool is_mapped = renderer->render_buffer_caps & WLR_BUFFER_CAP_DATA_PTR;
 	uint32_t caps = WLR_BUFFER_CAP_DMABUF;
 	allocator->usage = PRIMESHARE_USAGE_SCANOUT | PRIMESHARE_USAGE_RENDER;
 	if (error == 0 && !is_mapped)
-		error = primeshare_allocator_create_gbm(device, &allocator->allocator);
+		error = primeshare_allocator_create_gbm(allocator->device, &allocator->allocator);
 	if (error == 0 && is_mapped) {
-		error = primeshare_allocator_create_dumb(device, &allocator->allocator);
+		error = primeshare_allocator_create_dumb(allocator->device, &allocator->allocator);
 		allocator->usage = PRIMESHARE_USAGE_SCANOUT | PRIMESHARE_USAGE_MAP;
 		caps |= WLR_BUFFER_CAP_DATA_PTR;
 	}
-	primeshare_device_unref(device);
 	if (error != 0) {
 		wlr_log(WLR_ERROR, "%s", primeshare_last_error_message());
+		primeshare_device_unref(allocator->device);
 		free(allocator);
 		return NULL;
 	}

@@ -13,6 +13,7 @@
 struct buffer {
 	struct wlr_buffer base;
 	struct primeshare_buffer *buffer;
+	struct primeshare_device *device;
 	struct primeshare_buffer_info info;
 	/* NULL until the CPU looks at the buffer. */
 	struct primeshare_mapping *mapping;
@@ -29,6 +30,7 @@ static void destroy(struct wlr_buffer *wlr_buffer) {
 	struct buffer *buffer = buffer_of(wlr_buffer);
 	primeshare_mapping_destroy(buffer->mapping);
 	primeshare_buffer_unref(buffer->buffer);
+	primeshare_device_unref(buffer->device);
 	free(buffer);
 }
 
@@ -94,7 +96,7 @@ static void tell(const struct buffer *buffer) {
 	fprintf(stderr, "primeshare: buffer %" PRIu64 ", %ux%u\n", id.inode, buffer->info.width, buffer->info.height);
 }
 
-struct wlr_buffer *buffer_wrap(struct primeshare_buffer *library_buffer) {
+struct wlr_buffer *buffer_wrap(struct primeshare_buffer *library_buffer, const struct primeshare_device *device) {
 	struct buffer *buffer = calloc(1, sizeof(*buffer));
 	if (buffer == NULL) {
 		primeshare_buffer_unref(library_buffer);
@@ -107,32 +109,17 @@ struct wlr_buffer *buffer_wrap(struct primeshare_buffer *library_buffer) {
 		free(buffer);
 		return NULL;
 	}
+	buffer->device = primeshare_device_ref(device);
 	tell(buffer);
 	wlr_buffer_init(&buffer->base, &impl, buffer->info.width, buffer->info.height);
 	return &buffer->base;
 }
 
-struct primeshare_buffer *buffer_unwrap(struct wlr_buffer *wlr_buffer) {
-	if (wlr_buffer->impl == &impl)
-		return primeshare_buffer_ref(buffer_of(wlr_buffer)->buffer);
-	struct wlr_dmabuf_attributes attributes;
-	if (!wlr_buffer_get_dmabuf(wlr_buffer, &attributes))
+const struct primeshare_buffer *buffer_unwrap(const struct wlr_buffer *wlr_buffer,
+		const struct primeshare_device **device) {
+	if (wlr_buffer->impl != &impl)
 		return NULL;
-	struct primeshare_buffer_info info = {
-		.size = sizeof(info),
-		.width = attributes.width,
-		.height = attributes.height,
-		.format = attributes.format,
-		.modifier = attributes.modifier,
-		.plane_count = attributes.n_planes,
-	};
-	for (int i = 0; i < attributes.n_planes && i < PRIMESHARE_MAX_PLANES; i++) {
-		info.planes[i].fd = attributes.fd[i];
-		info.planes[i].offset = attributes.offset[i];
-		info.planes[i].stride = attributes.stride[i];
-	}
-	struct primeshare_buffer *buffer = NULL;
-	if (primeshare_buffer_create(&info, &buffer) != 0)
-		wlr_log(WLR_ERROR, "%s", primeshare_last_error_message());
-	return buffer;
+	const struct buffer *buffer = wl_container_of(wlr_buffer, buffer, base);
+	*device = buffer->device;
+	return buffer->buffer;
 }

@@ -6,10 +6,16 @@
 #include <primeshare.h>
 #include <wlr/types/wlr_buffer.h>
 
-/* A buffer of the library that wlroots counts. Takes the reference of `buffer`, also if it returns NULL. */
-struct wlr_buffer *buffer_wrap(struct primeshare_buffer *buffer);
+/*
+ * A buffer of the library, allocated on this device, that wlroots counts. Takes the reference of `buffer`, also if it
+ * returns NULL.
+ */
+struct wlr_buffer *buffer_wrap(struct primeshare_buffer *buffer, const struct primeshare_device *device);
 
-/* The library's buffer of wlroots' buffer, with a reference: of one that buffer_wrap made, or of any dma-buf. */
-struct primeshare_buffer *buffer_unwrap(struct wlr_buffer *buffer);
+/*
+ * The library's buffer of a buffer that buffer_wrap made, and its device: they live as long as that. NULL for all
+ * others.
+ */
+const struct primeshare_buffer *buffer_unwrap(const struct wlr_buffer *buffer, const struct primeshare_device **device);
 
 #endif

@@ -23,7 +23,9 @@ struct screen {
 	struct wlr_addon addon;
 	struct primeshare_device *device;
 	struct primeshare_allocator *allocator;
+	/* Copies from the device of `source`; NULL until it is needed. */
 	struct primeshare_blitter *blitter;
+	struct primeshare_device *source;
 	struct wlr_buffer *ring[RING_SIZE];
 	struct wl_list verdicts; /* verdict.link */
 };
@@ -59,6 +61,7 @@ static void screen_destroy(struct screen *screen) {
 		wlr_buffer_drop(screen->ring[i]);
 	primeshare_blitter_unref_wait(screen->blitter);
 	primeshare_allocator_unref(screen->allocator);
+	primeshare_device_unref(screen->source);
 	primeshare_device_unref(screen->device);
 	free(screen);
 }
@@ -85,14 +88,8 @@ static struct screen *screen_of(struct wlr_output *output) {
 	if (screen == NULL)
 		return NULL;
 	wl_list_init(&screen->verdicts);
-	struct primeshare_blitter_options options = {
-		.size = sizeof(options),
-		/* The screen's buffers have to stay where the screen can show them. */
-		.push = PRIMESHARE_PUSH_NEVER,
-	};
 	if (primeshare_device_private_copy_of(fd, &screen->device) != 0 ||
-			primeshare_allocator_create_dumb(screen->device, &screen->allocator) != 0 ||
-			primeshare_blitter_create(screen->device, screen->device, &options, &screen->blitter) != 0) {
+			primeshare_allocator_create_dumb(screen->device, &screen->allocator) != 0) {
 		wlr_log(WLR_ERROR, "%s: %s", output->name, primeshare_last_error_message());
 		screen_destroy(screen);
 		return NULL;
@@ -120,27 +117,42 @@ static struct wlr_buffer *acquire(struct screen *screen, int width, int height) 
 		}
 		struct primeshare_buffer *buffer;
 		if (*place == NULL && primeshare_allocator_allocate(screen->allocator, &request, &buffer) == 0)
-			*place = buffer_wrap(buffer);
+			*place = buffer_wrap(buffer, screen->device);
 		return *place == NULL ? NULL : wlr_buffer_lock(*place);
 	}
 	return NULL;
 }
 
-static bool copy(struct screen *screen, struct wlr_buffer *from, struct wlr_buffer *to) {
-	struct primeshare_buffer *source = buffer_unwrap(from);
-	struct primeshare_buffer *destination = buffer_unwrap(to);
+static bool make_blitter(struct screen *screen, const struct primeshare_device *source) {
+	if (screen->source == source)
+		return true;
+	struct primeshare_blitter_options options = {
+		.size = sizeof(options),
+		/* The screen's buffers have to stay where the screen can show them. */
+		.push = PRIMESHARE_PUSH_NEVER,
+	};
+	struct primeshare_blitter *blitter;
+	if (primeshare_blitter_create(source, screen->device, &options, &blitter) != 0)
+		return false;
+	primeshare_blitter_unref_wait(screen->blitter);
+	primeshare_device_unref(screen->source);
+	screen->blitter = blitter;
+	screen->source = primeshare_device_ref(source);
+	return true;
+}
+
+static bool copy(struct screen *screen, const struct wlr_buffer *from, const struct wlr_buffer *to) {
+	const struct primeshare_device *source_device, *own_device;
+	const struct primeshare_buffer *source = buffer_unwrap(from, &source_device);
+	const struct primeshare_buffer *destination = buffer_unwrap(to, &own_device);
 	struct primeshare_copy *copy = NULL;
-	int error = -1;
-	if (source != NULL && destination != NULL)
-		error = primeshare_blitter_blit(screen->blitter, source, destination, NULL, &copy);
-	if (error == 0)
-		error = primeshare_copy_wait(copy, PATIENCE_NS);
-	if (error != 0)
+	bool done = make_blitter(screen, source_device) &&
+		primeshare_blitter_blit(screen->blitter, source, destination, NULL, &copy) == 0 &&
+		primeshare_copy_wait(copy, PATIENCE_NS) == 0;
+	if (!done)
 		wlr_log(WLR_ERROR, "%s", primeshare_last_error_message());
 	primeshare_copy_unref(copy);
-	primeshare_buffer_unref(source);
-	primeshare_buffer_unref(destination);
-	return error == 0;
+	return done;
 }
 
 /* Whether the screen takes the state's buffer itself. Asked once for each buffer and mode. */
@@ -183,7 +195,10 @@ static bool apply_copy(struct screen *screen, struct wlr_output *output, const s
 
 static bool apply(struct wlr_output *output, const struct wlr_output_state *state, bool is_test) {
 	bool has_buffer = (state->committed & WLR_OUTPUT_STATE_BUFFER) && state->buffer != NULL;
-	struct screen *screen = has_buffer ? screen_of(output) : NULL;
+	/* A client's buffer that is refused is no loss: the compositor then draws it into one of its own. */
+	const struct primeshare_device *device;
+	bool is_own = has_buffer && buffer_unwrap(state->buffer, &device) != NULL;
+	struct screen *screen = is_own ? screen_of(output) : NULL;
 	if (screen != NULL && !takes(screen, output, state))
 		return apply_copy(screen, output, state, is_test);
 	return is_test ? next_test_state(output, state) : next_commit_state(output, state);

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,6 +31,7 @@ impl Setup {
         let mut command = Command::new(self.compositors.join("bin").join(program));
         command.env("LD_LIBRARY_PATH", self.compositors.join("lib"));
         command.env("XDG_RUNTIME_DIR", runtime);
+        command.process_group(0);
         command
     }
 }
@@ -146,13 +148,14 @@ impl Drop for Compositor {
     }
 }
 
+/// A process that leads a group: cage waits for its own client.
 struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
         let pid = Pid::from_child(&self.0);
         // It may have ended by itself.
-        let _ = kill_process(pid, Signal::TERM);
+        let _ = kill_process_group(pid, Signal::TERM);
         let _ = self.0.wait();
     }
 }

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
+use primeshare::buffer::PlaneRef;
 use primeshare::kms::{Card, PlaneId, PlaneKind, Status, capture};
 use primeshare::sync::{Access, BufferMapping};
-use primeshare::{DmaBuf, device};
+use primeshare::{DmaBuf, Modifier, device};
 
 use super::compositor::wait_until;
 
@@ -59,6 +60,18 @@ impl Screen {
         all.into_iter().next().expect("no screen")
     }
 
+    /// Screens of two devices, the first of one driver and the second of another or of the same.
+    pub(crate) fn pair(first: &str, second: &str) -> Option<[Self; 2]> {
+        let mut all = Self::all();
+        let mut take = |driver: &str| {
+            let found = all
+                .iter()
+                .position(|one| one.card.device().driver() == driver);
+            found.map(|index| all.remove(index))
+        };
+        Some([take(first)?, take(second)?])
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.card.device().node().path
     }
@@ -90,7 +103,7 @@ impl Screen {
         let Some(buffer) = self.on_screen() else {
             return Some((0, 0));
         };
-        let mut mapping = BufferMapping::read_only(&buffer).unwrap();
+        let mut mapping = BufferMapping::read_only(&linear(&buffer)).unwrap();
         let access = mapping
             .begin_wait(Access::Read, Duration::from_secs(10))
             .unwrap();
@@ -106,6 +119,20 @@ impl Screen {
         }
         None
     }
+}
+
+/// The buffer with its layout told: drivers without modifiers do not tell that dumb buffers are linear.
+fn linear(buffer: &DmaBuf) -> DmaBuf {
+    let planes = buffer
+        .planes()
+        .iter()
+        .enumerate()
+        .map(|(index, plane)| PlaneRef {
+            fd: buffer.plane_fd(index).unwrap(),
+            offset: plane.offset,
+            stride: plane.stride,
+        });
+    DmaBuf::from_borrowed(buffer.desc().with_modifier(Modifier::LINEAR), planes).unwrap()
 }
 
 /// Gives the master's place up, for the compositor.
