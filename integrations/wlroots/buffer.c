@@ -2,7 +2,6 @@
 #include "buffer.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <wlr/interfaces/wlr_buffer.h>
 #include <wlr/util/log.h>
@@ -88,12 +87,12 @@ static const struct wlr_buffer_impl impl = {
 	.end_data_ptr_access = end_data_ptr_access,
 };
 
-/* With PRIMESHARE_WLROOTS_LOG set, says which dma-buf it is, by its inode number: compositors set wlroots' log level. */
+/* Says which dma-buf it is, by its inode number. */
 static void tell(const struct buffer *buffer) {
 	struct primeshare_buffer_id id;
-	if (getenv("PRIMESHARE_WLROOTS_LOG") == NULL || primeshare_buffer_get_id(buffer->buffer, &id) != 0)
-		return;
-	fprintf(stderr, "primeshare: buffer %" PRIu64 ", %ux%u\n", id.inode, buffer->info.width, buffer->info.height);
+	if (primeshare_buffer_get_id(buffer->buffer, &id) == 0)
+		wlr_log(WLR_DEBUG, "primeshare: buffer %" PRIu64 ", %ux%u", id.inode, buffer->info.width,
+			buffer->info.height);
 }
 
 struct wlr_buffer *buffer_wrap(struct primeshare_buffer *library_buffer, const struct primeshare_device *device) {

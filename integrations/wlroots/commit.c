@@ -2,9 +2,12 @@
 /* Commits that copy a buffer to the screen's device if the screen refuses it. */
 #include "primeshare-wlroots.h"
 
+#include <drm_fourcc.h>
 #include <primeshare-blit.h>
 #include <stdlib.h>
 #include <wlr/backend.h>
+#include <wlr/interfaces/wlr_output.h>
+#include <wlr/render/drm_format_set.h>
 #include <wlr/types/wlr_output.h>
 #include <wlr/util/addon.h>
 #include <wlr/util/log.h>
@@ -99,13 +102,20 @@ static struct screen *screen_of(struct wlr_output *output) {
 }
 
 /* A buffer of the ring that nobody uses, locked for the caller. */
-static struct wlr_buffer *acquire(struct screen *screen, int width, int height) {
+static struct wlr_buffer *acquire(struct screen *screen, struct wlr_output *output, int width, int height) {
+	/* Drivers without modifiers are shown buffers without one, and wlroots does not let LINEAR pass for that. */
+	const struct wlr_drm_format_set *formats = wlr_output_get_primary_formats(output, WLR_BUFFER_CAP_DMABUF);
+	const struct wlr_drm_format *format = formats ? wlr_drm_format_set_get(formats, DRM_FORMAT_XRGB8888) : NULL;
+	if (format == NULL)
+		return NULL;
 	struct primeshare_request request = {
 		.size = sizeof(request),
 		.width = width,
 		.height = height,
-		.format = 0x34325258, /* DRM_FORMAT_XRGB8888: every screen shows it. */
+		.format = format->format,
 		.usage = PRIMESHARE_USAGE_SCANOUT | PRIMESHARE_USAGE_COPY_TO,
+		.modifiers = format->modifiers,
+		.modifier_count = format->len,
 	};
 	for (size_t i = 0; i < RING_SIZE; i++) {
 		struct wlr_buffer **place = &screen->ring[i];
@@ -177,19 +187,48 @@ static bool takes(struct screen *screen, struct wlr_output *output, const struct
 	return is_taken;
 }
 
-typedef bool (*apply_t)(struct wlr_output *, const struct wlr_output_state *);
+/* The state with another buffer. */
+static bool apply_with(struct wlr_output *output, const struct wlr_output_state *state, struct wlr_buffer *buffer,
+		bool is_test) {
+	struct wlr_output_state other = *state;
+	other.committed |= WLR_OUTPUT_STATE_BUFFER;
+	other.buffer = buffer;
+	return is_test ? next_test_state(output, &other) : next_commit_state(output, &other);
+}
 
 /* The state with a copy of its buffer, or with an empty one if it is only tested. */
 static bool apply_copy(struct screen *screen, struct wlr_output *output, const struct wlr_output_state *state,
 		bool is_test) {
-	struct wlr_buffer *buffer = acquire(screen, state->buffer->width, state->buffer->height);
+	struct wlr_buffer *buffer = acquire(screen, output, state->buffer->width, state->buffer->height);
 	if (buffer == NULL)
 		return false;
-	struct wlr_output_state copied = *state;
-	copied.buffer = buffer;
-	apply_t apply = is_test ? next_test_state : next_commit_state;
-	bool done = (is_test || copy(screen, state->buffer, buffer)) && apply(output, &copied);
+	bool done = (is_test || copy(screen, state->buffer, buffer)) && apply_with(output, state, buffer, is_test);
 	wlr_buffer_unlock(buffer);
+	return done;
+}
+
+/*
+ * For a change of modes without a buffer, wlroots takes an empty one of the compositor's allocator, inside of its own
+ * commit. If the screen refuses that, it gets an empty one of its own device.
+ */
+static bool apply_empty(struct wlr_output *output, const struct wlr_output_state *state, bool is_test) {
+	bool changes_mode = state->committed & (WLR_OUTPUT_STATE_MODE | WLR_OUTPUT_STATE_ENABLED);
+	bool enables = state->committed & WLR_OUTPUT_STATE_ENABLED ? state->enabled : output->enabled;
+	struct screen *screen = changes_mode && enables ? screen_of(output) : NULL;
+	if (screen == NULL)
+		return false;
+	int width = output->width, height = output->height;
+	if ((state->committed & WLR_OUTPUT_STATE_MODE) && state->mode_type == WLR_OUTPUT_STATE_MODE_FIXED) {
+		width = state->mode->width;
+		height = state->mode->height;
+	} else if (state->committed & WLR_OUTPUT_STATE_MODE) {
+		width = state->custom_mode.width;
+		height = state->custom_mode.height;
+	}
+	struct wlr_buffer *buffer = acquire(screen, output, width, height);
+	bool done = buffer != NULL && apply_with(output, state, buffer, is_test);
+	if (buffer != NULL)
+		wlr_buffer_unlock(buffer);
 	return done;
 }
 
@@ -201,7 +240,8 @@ static bool apply(struct wlr_output *output, const struct wlr_output_state *stat
 	struct screen *screen = is_own ? screen_of(output) : NULL;
 	if (screen != NULL && !takes(screen, output, state))
 		return apply_copy(screen, output, state, is_test);
-	return is_test ? next_test_state(output, state) : next_commit_state(output, state);
+	bool done = is_test ? next_test_state(output, state) : next_commit_state(output, state);
+	return done || (!has_buffer && apply_empty(output, state, is_test));
 }
 
 EXPORT bool primeshare_wlr_output_commit_state(struct wlr_output *output, const struct wlr_output_state *state) {

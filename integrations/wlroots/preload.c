@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
- * For compositors that were not changed: LD_PRELOAD=libprimeshare-wlroots-preload.so takes the place of four functions
- * of wlroots 0.18, in the compositor and in wlroots itself.
+ * For compositors that were not changed: LD_PRELOAD=libprimeshare-wlroots-preload.so takes the place of functions of
+ * wlroots 0.18, in the compositor and in wlroots itself. With PRIMESHARE_WLROOTS_LOG=1, wlroots logs all it can, which
+ * not every compositor offers.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -69,4 +70,10 @@ EXPORT struct wlr_backend *wlr_drm_backend_create(struct wlr_session *session, s
 	typedef struct wlr_backend *(*create)(struct wlr_session *, struct wlr_device *, struct wlr_backend *);
 	NEXT(create, "wlr_drm_backend_create");
 	return function(session, device, NULL);
+}
+
+EXPORT void wlr_log_init(enum wlr_log_importance verbosity, wlr_log_func_t callback) {
+	typedef void (*init)(enum wlr_log_importance, wlr_log_func_t);
+	NEXT(init, "wlr_log_init");
+	function(getenv("PRIMESHARE_WLROOTS_LOG") == NULL ? verbosity : WLR_DEBUG, callback);
 }
