@@ -73,6 +73,14 @@ const COMPILER: &[Need] = &[
     ),
 ];
 
+/// To compile the tests in C.
+const C_TESTS: &[Need] = &[
+    need(Sign::Tool("c++"), "g++"),
+    need(Sign::Tool("make"), "make"),
+    need(Sign::Tool("nm"), "binutils"),
+    need(Sign::File("/usr/include/vulkan/vulkan.h"), "libvulkan-dev"),
+];
+
 /// To build the guest's root file system as an ordinary user.
 const UNPRIVILEGED: &[Need] = &[need(Sign::Tool("newuidmap"), "uidmap")];
 
@@ -106,6 +114,17 @@ pub(crate) fn prepare_to_build_guest(kind: Kind) -> Result<()> {
 /// Makes sure that C can be compiled here.
 pub(crate) fn prepare_to_compile() -> Result<()> {
     provide(&COMPILER.iter().collect::<Vec<_>>())
+}
+
+/// Makes sure that the tests in C can be compiled here.
+pub(crate) fn prepare_for_c() -> Result<()> {
+    provide(
+        &LIBRARY
+            .iter()
+            .chain(COMPILER)
+            .chain(C_TESTS)
+            .collect::<Vec<_>>(),
+    )
 }
 
 /// Makes sure that the library can be built here.

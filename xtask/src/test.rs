@@ -9,8 +9,8 @@ use anyhow::Result;
 use crate::guest::kind::{self, Kind};
 use crate::jobs::{self, Ended, Failure, Job};
 use crate::{
-    cargo, features, guest, host, interface, libtest, sanitize, semver, shaders, shell, summary,
-    targets,
+    capi, cargo, features, guest, host, interface, libtest, sanitize, semver, shaders, shell,
+    summary, targets,
 };
 
 /// The tests that are run in the QEMU guest, whose processor is emulated on most machines: those that depend on drivers,
@@ -334,6 +334,12 @@ fn beside() -> Vec<Job> {
         jobs.push(integrations(name, kind));
     }
     jobs.extend(targets::jobs());
+    for job in capi::test::jobs() {
+        jobs.push(
+            job.needs(preparation(Kind::Current))
+                .needs(preparation(Kind::Compat)),
+        );
+    }
     for (part, elsewhere) in APART {
         let mut of_part = vec!["--test=guest", "--", part];
         of_part.extend(elsewhere.iter().flat_map(|other| ["--skip", other]));

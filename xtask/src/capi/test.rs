@@ -23,7 +23,7 @@ pub(crate) fn header(check: bool) -> Result<u8> {
 }
 
 /// The jobs of `cargo xtask test`.
-pub(crate) fn jobs() -> [Job; 2] {
+pub(crate) fn jobs() -> [Job; 3] {
     let own = |arguments: &[&str]| {
         let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "xtask".into()));
         command.args(arguments).current_dir(repository::root());
@@ -33,12 +33,13 @@ pub(crate) fn jobs() -> [Job; 2] {
     [
         Job::new("C headers", own(&["header", "--check"])),
         Job::new("C interface", own(&["c"])),
+        Job::new("wlroots", own(&["wlroots"])),
     ]
 }
 
 /// Installs, compiles and runs everything. Returns the exit status.
 pub(crate) fn run(kind: Kind) -> Result<u8> {
-    host::prepare_to_compile()?;
+    host::prepare_for_c()?;
     guest::prepare(kind, false)?;
     let prefix = install_for_tests("c")?;
     let sources = repository::root().join("capi");
