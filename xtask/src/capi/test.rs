@@ -47,19 +47,25 @@ pub(crate) fn run(kind: Kind) -> Result<u8> {
     std::fs::create_dir_all(&build)?;
     make(&sources, &build, &prefix)?;
     let xtask = std::env::current_exe()?;
+    let mut runs: Vec<Vec<PathBuf>> = programs(&build)?
+        .into_iter()
+        .map(|test| vec![test])
+        .collect();
+    runs.extend(examples(&sources, &build, &prefix)?);
     let mut status = 0;
-    for test in programs(&build)? {
+    for run in runs {
         let mut command = Command::new(&xtask);
         command
             .args(["guest", "run", "--guest", kind.name(), "--"])
-            .arg(&test);
+            .args(&run);
         jobs::limit(&mut command);
         let code = cargo::code(cargo::run(&mut command)?);
         if code != 0 {
-            eprintln!("{}: exit status {code}", test.display());
+            eprintln!("{}: exit status {code}", run[0].display());
             status = code;
         }
     }
+    check_picture(&build.join("blit.png"))?;
     Ok(status)
 }
 
@@ -104,4 +110,48 @@ fn programs(build: &Path) -> Result<Vec<PathBuf>> {
         .split_whitespace()
         .map(|name| build.join(name))
         .collect())
+}
+
+/// The examples with arguments, compiled as their readers would.
+fn examples(sources: &Path, build: &Path, prefix: &Path) -> Result<Vec<Vec<PathBuf>>> {
+    let mut make = Command::new("make");
+    make.arg("--always-make")
+        .arg("--directory")
+        .arg(sources.join("examples"));
+    make.arg(format!("BUILD={}", build.display()));
+    make.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+    let status = cargo::run(&mut make)?;
+    ensure!(
+        status.success(),
+        "the examples in C were not compiled: {status}"
+    );
+    // vgem, and vkms with its screen.
+    let [source, screen] = ["/dev/dri/card0", "/dev/dri/card1"].map(PathBuf::from);
+    Ok(vec![
+        vec![build.join("table"), screen.clone()],
+        vec![
+            build.join("blit"),
+            source.clone(),
+            screen.clone(),
+            build.join("blit.png"),
+        ],
+        vec![build.join("show"), source, screen, "30".into()],
+    ])
+}
+
+/// Whether what the example wrote is a picture of its size.
+fn check_picture(path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let header = [
+        b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".as_slice(),
+        &320_u32.to_be_bytes(),
+        &240_u32.to_be_bytes(),
+    ]
+    .concat();
+    ensure!(
+        bytes.starts_with(&header),
+        "{} is no picture of 320 by 240 pixels",
+        path.display()
+    );
+    Ok(())
 }
