@@ -135,6 +135,8 @@ pub struct Presenter {
     /// The frame of the commit that is pending, and its way.
     committed: Option<(u64, Way)>,
     frames: u64,
+    /// The size of the frame before. `None`: that frame was not shown, so nothing is known of what differs from it.
+    size: Option<(u32, u32)>,
     /// What has to be told, and was not asked for yet.
     events: Vec<Event>,
     /// Memory of damage, used again.
@@ -230,6 +232,7 @@ impl Presenter {
             next: None,
             committed: None,
             frames: 0,
+            size: None,
             events: Vec::new(),
             boxes: Vec::new(),
         })
@@ -276,6 +279,7 @@ impl Presenter {
             let why = Dropped::Screen(why());
             self.events.push(Event::Dropped { frame, why });
         }
+        self.size = None;
     }
 
     /// Forgets what the screen said of buffers, after a change that may make it say something else: another mode, planes
@@ -300,13 +304,35 @@ impl Presenter {
 
     /// Shows a frame as soon as it can be: after its fence and the frame before. Returns its number at once.
     ///
-    /// The frame must not be drawn into until [`Event::Shown`] of the frame after it.
+    /// The frame must not be drawn into until [`Event::Shown`] of the frame after it. Damage counts from the frame that
+    /// was presented before, also if that one was refused or left out.
     pub fn present(&mut self, buffer: &DmaBuf, info: &PresentInfo<'_>) -> Result<u64, Error> {
         if self.next.is_some() {
             return Err(Error::Pending);
         }
+        let size = size_of(buffer);
+        // Of the frame before, other pixels were meant or were never shown.
+        let info = match self.size == Some(size) {
+            true => *info,
+            false => info.damage(Damage::Full),
+        };
+        self.size = Some(size);
+        let way = self.way(buffer);
+        let presented = self.present_by(way, buffer, &info);
+        if presented.is_err() {
+            self.size = None;
+        }
+        presented
+    }
+
+    fn present_by(
+        &mut self,
+        way: Way,
+        buffer: &DmaBuf,
+        info: &PresentInfo<'_>,
+    ) -> Result<u64, Error> {
         let number = self.frames + 1;
-        match self.way(buffer) {
+        match way {
             Way::Direct => self.present_directly(number, buffer, info)?,
             Way::Copied(why) => {
                 if let Some(lasting) = is_of_device(&why) {
@@ -348,14 +374,30 @@ impl Presenter {
             None => Stage::Ready,
             Some(fence) => {
                 let dup = fence.try_clone_to_owned();
-                let dup = dup.map_err(|error| self.failed()(sys::errno(error)))?;
-                self.wakes.watch(dup.as_fd()).map_err(self.failed())?;
-                Stage::Fence(dup)
+                Stage::Fence(dup.map_err(|error| self.failed()(sys::errno(error)))?)
             }
         };
-        self.wakes
-            .set_deadline(info.deadline)
-            .map_err(self.failed())?;
+        self.wait_for(number, buffer, info, stage)
+    }
+
+    /// Makes a frame the next one.
+    fn wait_for(
+        &mut self,
+        number: u64,
+        buffer: &DmaBuf,
+        info: &PresentInfo<'_>,
+        stage: Stage,
+    ) -> Result<(), Error> {
+        let watched = match &stage {
+            Stage::Fence(fence) => Some(fence.as_fd()),
+            Stage::Copy(copying) if copying.is_watched => Some(copying.completion.as_fd()),
+            _ => None,
+        };
+        if let Some(fd) = watched {
+            self.wakes.watch(fd).map_err(self.failed())?;
+            let deadline = self.wakes.set_deadline(info.deadline);
+            deadline.map_err(self.failed())?;
+        }
         self.next = Some(Frame {
             number,
             buffer: buffer.clone(),
@@ -397,8 +439,7 @@ impl Presenter {
         why: Arc<Error>,
     ) -> Result<(), Error> {
         let into = self.swapchain.acquire()?;
-        let size = |buffer: &DmaBuf| (buffer.width(), buffer.height());
-        let (from, to) = (size(buffer), size(into.buffer()));
+        let (from, to) = (size_of(buffer), size_of(into.buffer()));
         let scaling = (from != to).then(|| Scaling::whole(from, to));
         let damage = self
             .swapchain
@@ -412,27 +453,14 @@ impl Presenter {
         let completion = self.blitter.blit(buffer, into.buffer(), &blit_info);
         let completion = completion.map_err(Error::Blit)?;
         let by_fence = completion.sync_file().is_some() && self.output.takes_fences();
-        if !by_fence {
-            self.wakes
-                .watch(completion.as_fd())
-                .map_err(self.failed())?;
-            self.wakes
-                .set_deadline(info.deadline)
-                .map_err(self.failed())?;
-        }
-        self.next = Some(Frame {
-            number,
-            buffer: buffer.clone(),
-            damage: boxes_of(info.damage),
-            options: info.options,
-            stage: Stage::Copy(Box::new(Copying {
-                completion,
-                into,
-                why,
-                by_fence,
-                is_watched: !by_fence,
-            })),
-        });
+        let copying = Copying {
+            completion,
+            into,
+            why,
+            by_fence,
+            is_watched: !by_fence,
+        };
+        self.wait_for(number, buffer, info, Stage::Copy(Box::new(copying)))?;
         self.advance();
         Ok(())
     }
@@ -473,6 +501,7 @@ impl Presenter {
             Err(why) => {
                 self.stop_waiting(&frame.stage);
                 self.events.push(Event::Dropped { frame: number, why });
+                self.size = None;
             }
         }
     }
@@ -516,7 +545,11 @@ impl Presenter {
         };
         if let Stage::Copy(copying) = &mut frame.stage {
             let mut layer = whole_screen(&self.output, copying.into.buffer());
-            layer = layer.damage(damage).keep(copying.into.keep());
+            // Damage is in pixels of the frame.
+            if size_of(&frame.buffer) == size_of(copying.into.buffer()) {
+                layer = layer.damage(damage);
+            }
+            layer = layer.keep(copying.into.keep());
             let file = match copying.by_fence {
                 true => copying.completion.sync_file(),
                 false => None,
@@ -585,6 +618,10 @@ impl Presenter {
             errno,
         }
     }
+}
+
+fn size_of(buffer: &DmaBuf) -> (u32, u32) {
+    (buffer.width(), buffer.height())
 }
 
 /// Of damage, what is kept; `None` is all.

@@ -21,7 +21,14 @@ pub struct Swapchain {
     /// Frames that were presented.
     frames: u64,
     /// What changed in each of the last frames, the newest first.
-    history: Vec<Vec<DamageBox>>,
+    history: Vec<Change>,
+}
+
+/// What differs between a frame and the one before it.
+#[derive(Default)]
+struct Change {
+    is_all: bool,
+    boxes: Vec<DamageBox>,
 }
 
 struct Slot {
@@ -117,28 +124,21 @@ impl Swapchain {
     /// Counts a frame that was shown from a buffer of somebody else's, with what differs from the frame before.
     pub fn passed(&mut self, damage: Damage<'_>) {
         self.frames += 1;
-        let (width, height) = (self.request.width, self.request.height);
-        let all = DamageBox {
-            x1: 0,
-            y1: 0,
-            x2: i32::try_from(width).unwrap_or(i32::MAX),
-            y2: i32::try_from(height).unwrap_or(i32::MAX),
-        };
         // The memory of the oldest is used again.
         let mut newest = match self.history.len() > self.most {
             true => self.history.pop().unwrap_or_default(),
-            false => Vec::new(),
+            false => Change::default(),
         };
-        newest.clear();
-        match damage {
-            Damage::Full => newest.push(all),
-            Damage::Boxes(boxes) => newest.extend_from_slice(boxes),
+        newest.boxes.clear();
+        newest.is_all = matches!(damage, Damage::Full);
+        if let Damage::Boxes(boxes) = damage {
+            newest.boxes.extend_from_slice(boxes);
         }
         self.history.insert(0, newest);
     }
 
     /// What has to be drawn into a buffer of this age, if `damage` is what differs from the frame before. Written into
-    /// `boxes`; [`Damage::Full`] if the buffer is new or too old.
+    /// `boxes`; [`Damage::Full`] if the buffer is new or too old, or if one of the frames since differed everywhere.
     pub fn damage_since<'a>(
         &self,
         age: u32,
@@ -153,10 +153,13 @@ impl Swapchain {
         let Some(since) = frames.and_then(|frames| self.history.get(..frames)) else {
             return Damage::Full;
         };
+        if since.iter().any(|change| change.is_all) {
+            return Damage::Full;
+        }
         boxes.extend_from_slice(own);
-        since
-            .iter()
-            .for_each(|frame| boxes.extend_from_slice(frame));
+        for change in since {
+            boxes.extend_from_slice(&change.boxes);
+        }
         Damage::Boxes(boxes)
     }
 

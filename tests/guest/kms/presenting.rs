@@ -77,6 +77,19 @@ impl Loop {
         }
     }
 
+    /// Presents a frame twice, the second time before the first is shown, so that three buffers are in use.
+    fn show_twice(&mut self, frame: &DmaBuf, damage: Damage<'_>) {
+        let info = PresentInfo::default().damage(damage);
+        self.presenter.present(frame, &info).unwrap();
+        while !self.presenter.is_ready() {
+            self.wait();
+            assert_eq!(self.presenter.dispatch().len(), 0);
+        }
+        let last = self.presenter.present(frame, &info).unwrap();
+        let is_last = |event: &Event| matches!(event, Event::Shown { frame, .. } if *frame == last);
+        while !self.events().iter().any(is_last) {}
+    }
+
     pub(crate) fn recorder(&self) -> Recorder {
         self.program.writeback(self.presenter.output())
     }
@@ -89,6 +102,13 @@ impl Loop {
 pub(crate) fn frame(device: &Device, (width, height): (u32, u32), fourcc: Fourcc) -> DmaBuf {
     let request = Request::new(width, height, fourcc);
     Dumb::new(device).allocate(&request).unwrap()
+}
+
+/// A frame of one grey.
+fn grey(device: &Device, size: (u32, u32), level: u8) -> DmaBuf {
+    let frame = frame(device, size, Fourcc::XRGB8888);
+    fill(&frame, |_, _| [level; 3]);
+    frame
 }
 
 #[test]
@@ -123,8 +143,7 @@ fn a_copied_frame_has_all_that_changed_since_its_buffer_was_shown() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let mut program = Loop::new(&vgem, &vkms);
         let (width, height) = program.size();
-        let small = frame(&vgem, (width / 2, height / 2), Fourcc::XRGB8888);
-        fill(&small, |_, _| [0; 3]);
+        let small = grey(&vgem, (width / 2, height / 2), 0);
         program.show(&small, &PresentInfo::default());
         for step in 0..12 {
             // A column for each step; the others keep what they showed.
@@ -162,11 +181,7 @@ fn a_program_that_is_the_master_again_shows_its_frames_again() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let mut program = Loop::new(&vgem, &vkms);
         let size = program.size();
-        let [own, others] = [1, 2].map(|seed| {
-            let frame = frame(&vgem, size, Fourcc::XRGB8888);
-            fill(&frame, |_, _| [seed; 3]);
-            frame
-        });
+        let [own, others] = [1, 2].map(|level| grey(&vgem, size, level));
         program.show(&own, &PresentInfo::default());
         Host(&program.program.master).release_master_lock().unwrap();
         {
@@ -200,11 +215,7 @@ fn a_frame_waits_for_its_fence_and_nothing_else_does() {
         let size = program.size();
         let halves = (size.0 / 2, size.1 / 2);
         for (size, is_direct) in [(size, true), (halves, false)] {
-            let [before, after] = [1, 2].map(|seed| {
-                let frame = frame(&vgem, size, Fourcc::XRGB8888);
-                fill(&frame, |_, _| [seed; 3]);
-                frame
-            });
+            let [before, after] = [1, 2].map(|level| grey(&vgem, size, level));
             program.show(&before, &PresentInfo::default());
             let (gate, fence) = Gate::new(&vgem);
             let info = PresentInfo::default().fence(fence.as_fd());
@@ -229,11 +240,7 @@ fn a_frame_whose_fence_does_not_come_is_left_out_at_its_deadline() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let mut program = Loop::new(&vgem, &vkms);
         let size = program.size();
-        let [before, after] = [1, 2].map(|seed| {
-            let frame = frame(&vgem, size, Fourcc::XRGB8888);
-            fill(&frame, |_, _| [seed; 3]);
-            frame
-        });
+        let [before, after] = [1, 2].map(|level| grey(&vgem, size, level));
         program.show(&before, &PresentInfo::default());
         let (gate, fence) = Gate::new(&vgem);
         let deadline = Instant::now() + Duration::from_millis(30);
@@ -249,5 +256,120 @@ fn a_frame_whose_fence_does_not_come_is_left_out_at_its_deadline() {
         assert_eq!(program.show(&after, &PresentInfo::default()), Way::Direct);
         assert_all(&program.picture(), [2; 3]);
         gate.open();
+    });
+}
+
+fn around(x: i32, y: i32) -> DamageBox {
+    DamageBox {
+        x1: x - 8,
+        y1: y - 8,
+        x2: x + 8,
+        y2: y + 8,
+    }
+}
+
+/// What the screen shows of a frame's pixel, where the frame is scaled to the screen.
+fn pixel(picture: &[Vec<u8>], (x, y): (u32, u32)) -> [u8; 3] {
+    let at = 4 * x as usize;
+    picture[y as usize][at..at + 3].try_into().unwrap()
+}
+
+#[test]
+fn what_changed_in_a_frame_that_was_left_out_is_shown_with_the_next_one() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::new(&vgem, &vkms);
+        let (width, height) = program.size();
+        // Copied, and each pixel twice as wide and high.
+        let frame = grey(&vgem, (width / 2, height / 2), 1);
+        program.show_twice(&frame, Damage::Full);
+        for _ in 0..2 {
+            program.show_twice(&frame, Damage::Boxes(&[around(200, 200)]));
+        }
+        // A change that is left out with its frame.
+        let (gate, fence) = Gate::new(&vgem);
+        fill(&frame, |x, _| [if x < 16 { 2 } else { 1 }; 3]);
+        let boxes = [around(8, 8)];
+        let info = PresentInfo::default()
+            .damage(Damage::Boxes(&boxes))
+            .fence(fence.as_fd())
+            .deadline(Instant::now() + Duration::from_millis(20));
+        program.presenter.present(&frame, &info).unwrap();
+        assert!(matches!(&program.events()[..], [Event::Dropped { .. }]));
+        gate.open();
+        // And another one.
+        fill(&frame, |x, _| {
+            [match x {
+                0..16 => 2,
+                100..116 => 3,
+                _ => 1,
+            }; 3]
+        });
+        let boxes = [around(108, 8)];
+        let info = PresentInfo::default().damage(Damage::Boxes(&boxes));
+        program.show(&frame, &info);
+        let shown = program.picture();
+        assert_eq!(pixel(&shown, (2 * 8, 2 * 8)), [2; 3]);
+        assert_eq!(pixel(&shown, (2 * 108, 2 * 8)), [3; 3]);
+    });
+}
+
+#[test]
+fn a_frame_that_is_larger_than_the_screen_is_shown_anew_as_a_whole() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::new(&vgem, &vkms);
+        let (width, height) = program.size();
+        let frame = grey(&vgem, (2 * width, 2 * height), 1);
+        let full = PresentInfo::default();
+        for level in 1..5 {
+            fill(&frame, |_, _| [level; 3]);
+            program.show(&frame, &full);
+        }
+        // A small change into a buffer that still has an older picture, also right and below of the screen's size.
+        let boxes = [around(16, 16)];
+        for _ in 0..3 {
+            let info = PresentInfo::default().damage(Damage::Boxes(&boxes));
+            program.show(&frame, &info);
+            assert_all(&program.picture(), [4; 3]);
+        }
+    });
+}
+
+#[test]
+fn frames_of_another_size_are_compared_with_nothing() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::new(&vgem, &vkms);
+        let (width, height) = program.size();
+        let half = grey(&vgem, (width / 2, height / 2), 1);
+        let third = grey(&vgem, (width / 4, height / 4), 1);
+        program.show(&half, &PresentInfo::default());
+        program.show(&half, &PresentInfo::default());
+        // One picture in two sizes, of which a corner changes while the other size is shown.
+        let corner = |(width, height): (u32, u32), level: u8| {
+            move |x, y| {
+                [if x >= width - 16 && y >= height - 16 {
+                    level
+                } else {
+                    1
+                }; 3]
+            }
+        };
+        let (wide, narrow) = ((width / 2, height / 2), (width / 4, height / 4));
+        for level in 2..11 {
+            let (frame, size) = match level % 3 {
+                0 => (&third, narrow),
+                _ => (&half, wide),
+            };
+            fill(frame, corner(size, level));
+            let boxes = [around(size.0 as i32 - 8, size.1 as i32 - 8)];
+            let info = PresentInfo::default().damage(Damage::Boxes(&boxes));
+            program.show(frame, &info);
+            let shown = program.picture();
+            assert_eq!(pixel(&shown, (width - 4, height - 4)), [level; 3]);
+            let beside = pixel(&shown, (width - 48, height - 4));
+            assert_eq!(beside, if level % 3 == 0 { [level; 3] } else { [1; 3] });
+        }
     });
 }
