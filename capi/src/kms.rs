@@ -341,7 +341,7 @@ pub unsafe extern "C" fn primeshare_presenter_create(
     })
 }
 
-/// Stops, and leaves the screen as it is. Waits for copies that are under way, at most ten seconds. NULL is allowed.
+/// Stops, and brings back what the screen showed before the first frame, or turns it off. Waits for copies that are under way, at most ten seconds. NULL is allowed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn primeshare_presenter_destroy_wait(presenter: *mut primeshare_presenter) {
     // SAFETY: as the header asks.

@@ -16,23 +16,13 @@ use crate::sys::kms::{self, Atomic};
 /// Whoever drew it may draw into it again at any time: copy it soon. The kernel tells handles only to the device's
 /// master and to root ([`Error::NotMaster`]). The handles that GETFB2 makes are closed again; the [`DmaBuf`] has fds.
 pub fn on_plane(card: &Card, plane: PlaneId) -> Result<Option<DmaBuf>, Error> {
-    let properties = kms::properties(card.as_fd(), plane.0, kms::PLANE);
-    let properties = properties.map_err(failed(card.device(), Operation::GetProperties))?;
-    for (id, value) in properties {
-        let property = kms::property(card.as_fd(), id);
-        let property = property.map_err(failed(card.device(), Operation::GetProperties))?;
-        if property.name == "FB_ID" {
-            return match value as u32 {
-                0 => Ok(None),
-                framebuffer => of_framebuffer(card, framebuffer).map(Some),
-            };
-        }
+    // Not the property FB_ID, which clients of atomic commits alone can see.
+    let known = kms::plane(card.as_fd(), plane.0);
+    let known = known.map_err(failed(card.device(), Operation::GetPlane))?;
+    match known.framebuffer {
+        0 => Ok(None),
+        framebuffer => of_framebuffer(card, framebuffer).map(Some),
     }
-    Err(Error::NoProperty {
-        device: card.to_string(),
-        object: plane.0,
-        name: "FB_ID",
-    })
 }
 
 /// The buffer of a framebuffer, whoever made it.

@@ -56,16 +56,25 @@ impl Card {
     /// Sets the client capabilities UNIVERSAL_PLANES and, if the driver has it, ATOMIC on the program's file description:
     /// its own code sees all planes, and properties of atomic commits, from then on.
     pub fn new(master: impl AsFd) -> Result<Self, Error> {
-        let master = master.as_fd();
+        Self::with(master.as_fd(), true)
+    }
+
+    /// As [`Self::new`], without atomic commits, also if the driver has them: screens are set by the older calls
+    /// (SETCRTC, PAGE_FLIP), as wlroots does with `WLR_DRM_NO_ATOMIC`. For drivers whose atomic commits are broken.
+    pub fn without_atomic(master: impl AsFd) -> Result<Self, Error> {
+        Self::with(master.as_fd(), false)
+    }
+
+    fn with(master: BorrowedFd<'_>, may_be_atomic: bool) -> Result<Self, Error> {
         let device = Device::private_copy_of(master)?;
         let is_atomic = {
             let set = |cap| kms::set_client_cap(master, cap);
             let failed = failed(&device, Operation::SetClientCap);
             set(kms::UNIVERSAL_PLANES).map_err(&failed)?;
-            match set(kms::ATOMIC) {
-                Ok(()) => true,
-                Err(Errno::EOPNOTSUPP | Errno::EINVAL) => false,
-                Err(errno) => return Err(failed(errno)),
+            match may_be_atomic.then(|| set(kms::ATOMIC)) {
+                Some(Ok(())) => true,
+                None | Some(Err(Errno::EOPNOTSUPP | Errno::EINVAL)) => false,
+                Some(Err(errno)) => return Err(failed(errno)),
             }
         };
         let flags = nix::fcntl::fcntl(master, nix::fcntl::FcntlArg::F_GETFL);

@@ -109,6 +109,8 @@ pub struct Output {
     mode_blob: Option<Blob>,
     /// The connector is to be connected to the CRTC, in this mode.
     is_off: bool,
+    /// No frame was handed over yet, so there is nothing to bring back.
+    is_untouched: bool,
     shown: Vec<Shown>,
     pending: Option<Vec<Shown>>,
     /// Empty, with memory to use again.
@@ -284,7 +286,7 @@ impl Output {
         let mode = mode.ok_or_else(|| shows_nothing("it has no modes"))?;
         let crtc = match config.crtc {
             Some(id) => screens.crtc(id).ok_or_else(|| no_object("CRTC", id.0))?,
-            None => free_crtc(screens, connector)?,
+            None => free_crtc(card, screens, connector)?,
         };
         let mut primary = None;
         let of_crtc = screens.planes_of(crtc);
@@ -342,6 +344,7 @@ impl Output {
             request: Atomic::default(),
             mode_blob: None,
             is_off: true,
+            is_untouched: true,
             shown: Vec::new(),
             pending: None,
             spare: Vec::new(),
@@ -443,6 +446,7 @@ impl Output {
         pending.extend(shown);
         self.pending = Some(pending);
         self.is_off = false;
+        self.is_untouched = false;
         self.left.clear();
         Ok(fence)
     }
@@ -670,7 +674,8 @@ impl Output {
                 for ids in &self.planes {
                     let is_shown = |shown: &Shown| shown.plane == ids.plane;
                     let pending = self.pending.iter().flatten();
-                    if self.shown.iter().chain(pending).any(is_shown) {
+                    let is_left = self.left.contains(&ids.plane);
+                    if is_left || self.shown.iter().chain(pending).any(is_shown) {
                         ids.clear(&mut self.request);
                     }
                 }
@@ -706,8 +711,7 @@ impl Output {
         let Some(saved) = self.saved.take() else {
             return Ok(());
         };
-        if self.is_off && self.shown.is_empty() && self.pending.is_none() {
-            // Nothing was changed.
+        if self.is_untouched {
             return Ok(());
         }
         let off = self.turn_off_wait();
@@ -754,20 +758,55 @@ fn shown_on<'a>(screens: &'a Screens, crtc: &'a Crtc) -> impl Iterator<Item = &'
 }
 
 /// The CRTC that feeds the connector, else the first that feeds nothing.
-fn free_crtc<'a>(screens: &'a Screens, connector: &Connector) -> Result<&'a Crtc, Error> {
-    let fed_by = |connector: &Connector| connector.properties.value("CRTC_ID").unwrap_or(0);
-    let own = fed_by(connector);
+fn free_crtc<'a>(
+    card: &Card,
+    screens: &'a Screens,
+    connector: &Connector,
+) -> Result<&'a Crtc, Error> {
     let is_possible = |crtc: &&Crtc| connector.possible_crtcs & 1 << crtc.index != 0;
-    let possible = || screens.crtcs.iter().filter(is_possible);
-    let is_free = |crtc: &&Crtc| {
-        let feeds = |other: &Connector| fed_by(other) == u64::from(crtc.id.0);
-        crtc.properties.value("ACTIVE").unwrap_or(0) == 0 && !screens.connectors.iter().any(feeds)
+    let own = feeding(card, connector)?;
+    let mut in_use = Vec::new();
+    for other in &screens.connectors {
+        in_use.extend(feeding(card, other)?);
+    }
+    for crtc in screens.crtcs.iter().filter(is_possible) {
+        if Some(crtc.id) == own {
+            return Ok(crtc);
+        }
+    }
+    for crtc in screens.crtcs.iter().filter(is_possible) {
+        if !in_use.contains(&crtc.id) && !is_active(card, crtc)? {
+            return Ok(crtc);
+        }
+    }
+    Err(Error::NoneFree {
+        connector: connector.name.clone(),
+        what: "CRTC",
+    })
+}
+
+/// The CRTC that feeds a connector. Without atomic commits, the properties do not say.
+fn feeding(card: &Card, connector: &Connector) -> Result<Option<CrtcId>, Error> {
+    let id = match card.is_atomic() {
+        true => connector.properties.value("CRTC_ID").unwrap_or(0) as u32,
+        false => {
+            let known = kms::connector(card.as_fd(), connector.id.0, false);
+            let known = known.map_err(failed(card.device(), Operation::GetConnector))?;
+            match known.info.encoder_id {
+                0 => 0,
+                encoder => kms::crtc_of_encoder(card.as_fd(), encoder)
+                    .map_err(failed(card.device(), Operation::GetEncoder))?,
+            }
+        }
     };
-    let found = possible().find(|crtc| u64::from(crtc.id.0) == own);
-    found
-        .or_else(|| possible().find(is_free))
-        .ok_or_else(|| Error::NoneFree {
-            connector: connector.name.clone(),
-            what: "CRTC",
-        })
+    Ok((id != 0).then_some(CrtcId(id)))
+}
+
+fn is_active(card: &Card, crtc: &Crtc) -> Result<bool, Error> {
+    if card.is_atomic() {
+        return Ok(crtc.properties.value("ACTIVE").unwrap_or(0) != 0);
+    }
+    let known = kms::crtc(card.as_fd(), crtc.id.0);
+    let (_, mode) = known.map_err(failed(card.device(), Operation::GetCrtc))?;
+    Ok(mode.is_some())
 }

@@ -119,6 +119,8 @@ pub(crate) fn planes(device: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
 pub(crate) struct Plane {
     pub(crate) possible_crtcs: u32,
     pub(crate) formats: Vec<u32>,
+    /// What is on it; 0 for nothing.
+    pub(crate) framebuffer: u32,
 }
 
 pub(crate) fn plane(device: BorrowedFd<'_>, id: u32) -> Result<Plane, Errno> {
@@ -128,6 +130,7 @@ pub(crate) fn plane(device: BorrowedFd<'_>, id: u32) -> Result<Plane, Errno> {
     Ok(Plane {
         possible_crtcs: plane.possible_crtcs,
         formats,
+        framebuffer: plane.fb_id,
     })
 }
 
@@ -153,6 +156,12 @@ pub(crate) fn connector(device: BorrowedFd<'_>, id: u32, probe: bool) -> Result<
         modes,
         encoders,
     })
+}
+
+/// DRM_IOCTL_MODE_GETENCODER: the CRTC that feeds it at the moment; 0 for none.
+pub(crate) fn crtc_of_encoder(device: BorrowedFd<'_>, encoder: u32) -> Result<u32, Errno> {
+    let info = retry(|| mode::get_encoder(device, encoder).map_err(errno))?;
+    Ok(info.crtc_id)
 }
 
 /// DRM_IOCTL_MODE_GETENCODER: the CRTCs that it can be fed by, a bit for each index.

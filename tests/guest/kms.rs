@@ -2,6 +2,7 @@
 
 mod framebuffers;
 mod hotplug;
+mod legacy;
 mod outputs;
 pub(crate) mod presenting;
 mod robust;

@@ -12,7 +12,7 @@ use crate::blit::read;
 use crate::support::{Guest, in_guest};
 use crate::vulkan::fences::Gate;
 
-fn request(size: (u32, u32)) -> Request {
+pub(super) fn request(size: (u32, u32)) -> Request {
     Request::new(size.0, size.1, Fourcc::XRGB8888)
 }
 
@@ -345,5 +345,26 @@ fn the_kernels_checksum_of_the_screen_is_that_of_the_picture() {
         let words = pixels.chunks(4).flat_map(|p| [255, p[2], p[1], p[0]]);
         let expected = crc32(words.flat_map(|byte| [byte, byte]));
         assert_eq!(crc, format!("0x{expected:08x}"), "{line}");
+    });
+}
+
+#[test]
+fn an_output_that_was_reset_turns_its_screen_off_in_the_end() {
+    in_guest(|guest| {
+        let vkms = guest.vkms();
+        let program = Program::on(&vkms);
+        let mut output = program.output();
+        let buffer = Dumb::new(program.card.device())
+            .allocate(&request(output.mode().size()))
+            .unwrap();
+        output
+            .commit(&[Layer::new(&buffer)], CommitOptions::default())
+            .unwrap();
+        program.wait_for_flip(&mut output);
+        output.reset(&program.card.screens(false).unwrap());
+        let plane = output.primary();
+        drop(output);
+        let shown = primeshare::kms::capture::on_plane(&program.card, plane).unwrap();
+        assert!(shown.is_none(), "{shown:?}");
     });
 }
