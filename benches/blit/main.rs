@@ -3,17 +3,17 @@
 //!
 //! `cargo xtask bench blit` runs it in the guest. Everything is warm: pages have been touched before.
 
+mod allocations;
 #[path = "../sharing/bare.rs"]
 mod bare;
 mod calls;
 #[path = "../sharing/measure.rs"]
 mod measure;
+mod reasons;
 #[path = "../sharing/table.rs"]
 mod table;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -29,28 +29,6 @@ use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request};
 
 use measure::{interleaved, median};
 use table::Table;
-
-/// Counts what this process's Rust code allocates. (Drivers are C and count for nothing.)
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: the system's allocator, with a count.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const IN_FLIGHT: usize = 4;
 /// Frames timed together.
@@ -325,7 +303,7 @@ fn system_calls() -> Result<()> {
                 for (whose, counts) in [("caller", &frame.caller), ("other threads", &frame.others)]
                 {
                     for (call, count) in counts {
-                        let reason = calls::reason(call);
+                        let reason = reasons::reason(call);
                         println!("  {part}, {whose}: {count} {call} ({reason})");
                     }
                 }
@@ -340,9 +318,9 @@ fn allocations(sides: &[BlitDevice; 2], (from, to): &(DmaBuf, DmaBuf)) -> Result
     let mut lines = Vec::new();
     for &strategy in Strategy::ALL {
         let mut traffic = Traffic::new(sides, vec![strategy], from, to, None)?;
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations::count();
         traffic.run(100)?;
-        let each = (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / 100.0;
+        let each = (allocations::count() - before) as f64 / 100.0;
         lines.push(format!("{strategy} {each}"));
     }
     Ok(format!("allocations per warm frame: {}", lines.join(", ")))

@@ -3,15 +3,14 @@
 //! Four ways on the same screen: the presenter, directly and copied; an output alone; and a host of the crate `drm`
 //! that keeps its framebuffers, as wlroots does (`backend/drm/fb.c` and `atomic.c`).
 
+#[path = "../blit/allocations.rs"]
+mod allocations;
 #[path = "../blit/calls.rs"]
-#[allow(dead_code, reason = "reasons are of copies")]
 mod calls;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, bail};
 use drm::control::{self, AtomicCommitFlags, Device as _, atomic, property};
@@ -25,27 +24,6 @@ use primeshare::kms::{
 };
 use primeshare::vk::{Instance, Select, Validation};
 use primeshare::{Device, DmaBuf, Fourcc, Request};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: the system's allocator does the work.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// A screen, and three frames of another device.
 struct Scene {
@@ -103,7 +81,8 @@ trait Way {
     fn fds(&self) -> Vec<BorrowedFd<'_>>;
 }
 
-fn wait(way: &mut dyn Way) -> Result<()> {
+/// Waits until the frame is on the screen; `look` looks whether it is.
+fn wait(way: &mut dyn Way, mut look: impl FnMut(&mut dyn Way) -> Result<bool>) -> Result<()> {
     loop {
         let fds = way.fds();
         let mut fds: Vec<_> = fds
@@ -114,7 +93,7 @@ fn wait(way: &mut dyn Way) -> Result<()> {
             bail!("no frame for ten seconds");
         }
         drop(fds);
-        if calls::marked(|| way.shown())? {
+        if look(way)? {
             return Ok(());
         }
     }
@@ -300,7 +279,7 @@ fn main() -> Result<()> {
             let mut way = make()?;
             for frame in 0..WARM {
                 calls::marked(|| way.show(frame % 3))?;
-                wait(&mut *way)?;
+                wait(&mut *way, |way| calls::marked(|| way.shown()))?;
             }
             Ok(())
         })?;
@@ -316,27 +295,18 @@ fn main() -> Result<()> {
         let mut way = make()?;
         let (mut of_frames, mut all) = (0, 0);
         for frame in 0..2 * WARM {
-            let before = ALLOCATIONS.load(Ordering::Relaxed);
+            let before = allocations::count();
             way.show(frame % 3)?;
-            let shown = ALLOCATIONS.load(Ordering::Relaxed);
+            let shown = allocations::count();
             // What `wait` itself allocates is no cost of the way's.
-            loop {
-                let fds = way.fds();
-                let mut fds: Vec<_> = fds
-                    .iter()
-                    .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
-                    .collect();
-                poll(&mut fds, PollTimeout::from(10_000_u16))?;
-                drop(fds);
-                let before_event = ALLOCATIONS.load(Ordering::Relaxed);
+            wait(&mut *way, |way| {
+                let before_event = allocations::count();
                 let is_shown = way.shown()?;
                 if frame >= WARM {
-                    all += ALLOCATIONS.load(Ordering::Relaxed) - before_event;
+                    all += allocations::count() - before_event;
                 }
-                if is_shown {
-                    break;
-                }
-            }
+                Ok(is_shown)
+            })?;
             if frame >= WARM {
                 of_frames += shown - before;
             }
