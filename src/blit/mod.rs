@@ -52,6 +52,7 @@ mod ycbcr;
 pub use crate::buffer::{Damage, DamageBox, Rect};
 pub use blitter::{BlitInfo, Blitter};
 pub use choose::SavedError;
+pub use choose::pick::HeldBack;
 pub use choose::plan::WhyNot;
 pub use error::{Error, Failure};
 use error::{check, check_flags, check_sizes};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::choose::pick::HeldBack;
 use super::choose::plan::WhyNot;
 use super::strategy::Strategy;
 use super::{BlitDevice, Failure};
@@ -14,6 +15,8 @@ use crate::gem;
 pub enum Outcome {
     /// It was out of the question.
     NotOffered(WhyNot),
+    /// [`Options::strategies`](super::Options::strategies) or [`Options::push`](super::Options::push) leave it out.
+    NotAllowed,
     /// Nothing yet.
     Untried,
     /// It failed. It is tried again after a while.
@@ -37,6 +40,8 @@ pub struct Attempt {
     pub strategy: Strategy,
     /// How it went.
     pub outcome: Outcome,
+    /// Why it is not the one in use, if its time does not say it.
+    pub held_back: Option<HeldBack>,
 }
 
 /// Bytes per second, printed in a unit that suits slow copies of tiny pictures, too.
@@ -80,7 +85,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotOffered(why) => write!(f, "not possible: {why}"),
-            Self::Untried => f.write_str("not tried"),
+            Self::NotAllowed => f.write_str("not allowed by the options"),
+            Self::Untried => f.write_str("not tried yet"),
             Self::Failed(why) => write!(f, "failed: {why}"),
             Self::Untestable(why) => write!(f, "not tried: {why}"),
             Self::Works {
@@ -142,12 +148,21 @@ impl fmt::Display for Verdict {
                 Some(Err(why)) => writeln!(f, "  PRIME import of the {buffer} refused: {why}")?,
             }
         }
-        for Attempt { strategy, outcome } in &self.attempts {
+        for attempt in &self.attempts {
+            let Attempt {
+                strategy,
+                outcome,
+                held_back,
+            } = attempt;
             let mark = match self.chosen == Some(*strategy) {
                 true => '*',
                 false => ' ',
             };
-            writeln!(f, "{mark} {strategy:<18} {outcome}")?;
+            write!(f, "{mark} {strategy:<18} {outcome}")?;
+            match held_back {
+                Some(why) => writeln!(f, "; {why}")?,
+                None => writeln!(f)?,
+            }
         }
         Ok(())
     }
@@ -192,5 +207,14 @@ mod tests {
         assert!(lines[1].contains("of the destination works"), "{text}");
         verdict.imports = [None, None];
         assert_eq!(verdict.to_string().lines().count(), 1);
+        verdict.attempts = vec![Attempt {
+            strategy: Strategy::Push,
+            outcome: Outcome::Works {
+                verified: true,
+                bytes_per_second: None,
+            },
+            held_back: Some(HeldBack::LastResort),
+        }];
+        assert!(verdict.to_string().contains("works; held back: "));
     }
 }

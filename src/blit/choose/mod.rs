@@ -6,7 +6,7 @@
 
 pub(super) mod cost;
 mod drift;
-mod pick;
+pub(super) mod pick;
 pub(super) mod plan;
 pub(super) mod records;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Decides by which of the strategies that work a frame is made.
 
+use std::fmt;
+
 use super::cost::Cost;
 use crate::blit::strategy::Strategy;
 
@@ -57,6 +59,44 @@ pub(super) fn pick<'a>(
         false => best,
     });
     best.map(|(strategy, _)| strategy)
+}
+
+/// Why a strategy that works is not the one in use, although it is faster or could be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeldBack {
+    /// It has the source's GPU write into the destination, which may move that out of the screen's reach: it is used
+    /// if nothing else works. [`Push`](crate::blit::Push) changes that.
+    LastResort,
+    /// The CPU is used if it is better by half, since it has other things to do.
+    Cpu,
+    /// It is faster by too little to change from the strategy before.
+    AboutAsFast,
+}
+
+/// Why this one is not in use, if its time does not say it.
+pub(super) fn held_back(one: &Candidate<'_>, used: &Candidate<'_>, bytes: u64) -> Option<HeldBack> {
+    if one.strategy == used.strategy {
+        return None;
+    }
+    if one.is_last_resort && !used.is_last_resort {
+        return Some(HeldBack::LastResort);
+    }
+    let is_faster = one.cost.estimate(bytes)? < used.cost.estimate(bytes)?;
+    is_faster.then_some(match one.on_cpu && !used.on_cpu {
+        true => HeldBack::Cpu,
+        false => HeldBack::AboutAsFast,
+    })
+}
+
+impl fmt::Display for HeldBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LastResort => "held back: it writes into the destination from elsewhere",
+            Self::Cpu => "not better by half than a GPU",
+            Self::AboutAsFast => "not faster by enough to change",
+        })
+    }
 }
 
 #[cfg(test)]
@@ -140,5 +180,18 @@ mod tests {
         let both = [candidate(Strategy::HostMemory, &slow), push];
         assert_eq!(picked(&both, None), Some(Strategy::HostMemory));
         assert_eq!(picked(&[push], None), Some(Strategy::Push));
+    }
+
+    #[test]
+    fn what_is_faster_and_not_used_has_a_reason() {
+        let (slow, fast) = (cost(10), cost(8));
+        let pull = candidate(Strategy::Pull, &slow);
+        let why = |strategy, cost| held_back(&candidate(strategy, cost), &pull, BYTES);
+        assert_eq!(why(Strategy::Cpu, &fast), Some(HeldBack::Cpu));
+        assert_eq!(why(Strategy::PullBytes, &fast), Some(HeldBack::AboutAsFast));
+        assert_eq!(why(Strategy::Push, &fast), Some(HeldBack::LastResort));
+        assert_eq!(why(Strategy::PullBytes, &slow), None);
+        assert_eq!(why(Strategy::Pull, &fast), None);
+        assert_eq!(why(Strategy::PullBytes, &Cost::default()), None);
     }
 }

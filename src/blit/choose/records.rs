@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::Allowed;
 use super::cost::{self, Cost};
 use super::drift::Drift;
-use super::pick::{Candidate, pick};
+use super::pick::{Candidate, held_back, pick};
 use super::plan::{Plan, WhyNot};
 use crate::blit::Failure;
 use crate::blit::copy::frame::Frame;
@@ -476,10 +476,22 @@ impl Records {
         let kind = Kind::of(frame);
         let known = self.lock();
         let record = known.kinds.get(&kind)?;
+        let works = record.entries.iter().any(|entry| entry.works().is_some());
+        let chosen = known.pick(&kind, frame, asker, asker.allowed, now);
+        let used = record
+            .entries
+            .iter()
+            .find(|one| Some(one.strategy) == chosen);
+        let used = used.and_then(|entry| entry.candidate(asker));
         let attempt = |entry: &Entry| Attempt {
             strategy: entry.strategy,
+            held_back: used
+                .as_ref()
+                .zip(entry.candidate(asker))
+                .and_then(|(used, one)| held_back(&one, used, frame.bytes())),
             outcome: match &entry.state {
                 State::NotOffered(why) => Outcome::NotOffered(*why),
+                State::Untried if !asker.allowed.contains(&entry.strategy) => Outcome::NotAllowed,
                 State::Untried => Outcome::Untried,
                 State::Untestable(why) => Outcome::Untestable(why.clone()),
                 State::Failed { why, .. } => Outcome::Failed(why.clone()),
@@ -489,8 +501,6 @@ impl Records {
                 },
             },
         };
-        let works = record.entries.iter().any(|entry| entry.works().is_some());
-        let chosen = known.pick(&kind, frame, asker, asker.allowed, now);
         Some(Verdict {
             source: names[0].to_owned(),
             destination: names[1].to_owned(),
@@ -499,6 +509,18 @@ impl Records {
             attempts: record.entries.iter().map(attempt).collect(),
             chosen: chosen.filter(|_| works),
             settled: !record.in_trial && record.to_try(asker.allowed, now).next().is_none(),
+        })
+    }
+}
+
+impl Entry {
+    /// If it works, what the choice needs to know of it.
+    fn candidate(&self, asker: &Asker<'_>) -> Option<Candidate<'_>> {
+        Some(Candidate {
+            strategy: self.strategy,
+            on_cpu: self.on_cpu,
+            is_last_resort: self.strategy.is_push() && !asker.pushes_freely,
+            cost: self.works()?,
         })
     }
 }
@@ -521,13 +543,8 @@ impl Known {
                     || !self.failed_lately(&pair(frame, strategy), now))
         };
         let works = record.entries.iter().filter_map(|entry| {
-            let cost = entry.works()?;
-            may_use(entry.strategy).then_some(Candidate {
-                strategy: entry.strategy,
-                on_cpu: entry.on_cpu,
-                is_last_resort: entry.strategy.is_push() && !asker.pushes_freely,
-                cost,
-            })
+            let candidate = entry.candidate(asker)?;
+            may_use(entry.strategy).then_some(candidate)
         });
         let untried = |strategy: &Strategy| {
             let find = |entry: &&Entry| entry.strategy == *strategy;
