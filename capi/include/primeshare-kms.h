@@ -127,7 +127,7 @@ int primeshare_presenter_create(const struct primeshare_card *card,
                                 const struct primeshare_presenter_options *options,
                                 struct primeshare_presenter **presenter);
 
-/* Stops, and leaves the screen as it is. Waits for copies that are under way, at most ten seconds. NULL is allowed. */
+/* Stops, and brings back what the screen showed before the first frame, or turns it off. Waits for copies that are under way, at most ten seconds. NULL is allowed. */
 void primeshare_presenter_destroy_wait(struct primeshare_presenter *presenter);
 
 /* Writes the screen's size in pixels, and its CRTC; each may be NULL. */

@@ -21,7 +21,10 @@ pub enum Error {
         fourcc: Fourcc,
     },
     /// None of the layouts asked for can be had.
-    #[error("{allocator} has none of the modifiers {modifiers:?}")]
+    #[error(
+        "{allocator} has none of the modifiers that were asked for: {}",
+        listed(modifiers)
+    )]
     Modifiers {
         /// The allocator.
         allocator: &'static str,
@@ -88,6 +91,11 @@ pub enum Error {
         /// Its error.
         cause: Cause,
     },
+}
+
+fn listed(modifiers: &[Modifier]) -> String {
+    let names: Vec<_> = modifiers.iter().map(Modifier::to_string).collect();
+    names.join(", ")
 }
 
 impl Error {
@@ -179,3 +187,18 @@ impl PartialEq for Cause {
 }
 
 impl Eq for Cause {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modifiers_are_listed_by_their_names() {
+        let error = Error::Modifiers {
+            allocator: "dumb",
+            modifiers: vec![Modifier::INVALID, Modifier::LINEAR],
+        };
+        let text = error.to_string();
+        assert!(text.ends_with("asked for: INVALID, LINEAR"), "{text}");
+    }
+}

@@ -32,9 +32,12 @@ pub enum Error {
     /// The machine has no DRM node with this number.
     #[error("there is no DRM node {}:{}", .0.major, .0.minor)]
     NoNode(super::NodeId),
-    /// The fd is something else than a DRM node.
-    #[error("the fd is not a DRM device node")]
-    NotDrm,
+    /// The file is something else than a DRM node.
+    #[error("{} is not a DRM device node", named(path))]
+    NotDrm {
+        /// The file's path; `None` if only an fd was given.
+        path: Option<PathBuf>,
+    },
     /// DRM_IOCTL_VERSION failed.
     #[error("{path}: DRM_IOCTL_VERSION: {errno}", path = path.display())]
     Version {
@@ -107,11 +110,18 @@ pub enum Error {
     },
 }
 
+fn named(path: &Option<PathBuf>) -> String {
+    match path {
+        Some(path) => path.display().to_string(),
+        None => "the fd".to_owned(),
+    }
+}
+
 impl Error {
     /// What can be done about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotDrm | Self::NoNode(_) | Self::WrongDevice { .. } => ErrorKind::Invalid,
+            Self::NotDrm { .. } | Self::NoNode(_) | Self::WrongDevice { .. } => ErrorKind::Invalid,
             Self::Gem(error) => error.kind(),
             _ => self.errno().map_or(ErrorKind::Other, ErrorKind::of),
         }
@@ -120,7 +130,7 @@ impl Error {
     /// The kernel's number, where a system call failed.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::NotDrm | Self::NoNode(_) | Self::WrongDevice { .. } => None,
+            Self::NotDrm { .. } | Self::NoNode(_) | Self::WrongDevice { .. } => None,
             Self::Gem(error) => error.errno(),
             Self::Open { errno, .. }
             | Self::Duplicate { errno }

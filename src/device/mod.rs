@@ -51,10 +51,16 @@ impl Device {
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let file = open_node(path)?;
+        let node = Node::of(file.as_fd()).map_err(|error| match error {
+            Error::NotDrm { .. } => Error::NotDrm {
+                path: Some(path.to_owned()),
+            },
+            error => error,
+        })?;
         // With the path that was opened: a container may have another name for it than the kernel.
         let node = Node {
             path: path.to_owned(),
-            ..Node::of(file.as_fd())?
+            ..node
         };
         Self::build(file, node, |file, name| Ok(gem::handles_of_new(file, name)))
     }

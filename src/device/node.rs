@@ -86,13 +86,13 @@ impl Node {
     pub(super) fn of(fd: BorrowedFd<'_>) -> Result<Self, Error> {
         let stat = sys::file::stat(fd).map_err(|errno| Error::Stat { errno })?;
         if stat.st_mode & SFlag::S_IFMT.bits() != SFlag::S_IFCHR.bits() {
-            return Err(Error::NotDrm);
+            return Err(Error::NotDrm { path: None });
         }
         Self::describe(NodeId {
             major: major(stat.st_rdev),
             minor: minor(stat.st_rdev),
         })?
-        .ok_or(Error::NotDrm)
+        .ok_or(Error::NotDrm { path: None })
     }
 
     /// The node with this device number (`dev_t`), such as Wayland's dmabuf feedback names. `None`:

@@ -177,11 +177,20 @@ const MOST: usize = BYTES / 32;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PageFlips(ArrayVec<PageFlip, MOST>);
 
-impl std::ops::Deref for PageFlips {
-    type Target = [PageFlip];
+impl PageFlips {
+    /// Each, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &PageFlip> {
+        self.0.iter()
+    }
 
-    fn deref(&self) -> &[PageFlip] {
-        &self.0
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
@@ -264,7 +273,7 @@ mod tests {
             sequence: 3,
             time: Duration::from_millis(7500),
         };
-        assert_eq!(page_flips(&bytes)[..], [expected]);
+        assert!(page_flips(&bytes).iter().eq([&expected]));
         let mut endless = flip;
         endless[4..8].fill(0);
         assert!(page_flips(&endless).is_empty());

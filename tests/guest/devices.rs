@@ -125,10 +125,12 @@ fn what_is_no_drm_node_is_refused() {
     in_guest(|_| {
         let file = std::fs::File::open("/dev/null").unwrap();
         let refused = Device::from_fd(file.into()).unwrap_err();
-        assert_eq!(refused, device::Error::NotDrm);
+        assert_eq!(refused, device::Error::NotDrm { path: None });
         let file = std::fs::File::open("/proc/self/exe").unwrap();
         let refused = Device::from_fd(file.into()).unwrap_err();
-        assert_eq!(refused, device::Error::NotDrm);
+        assert_eq!(refused, device::Error::NotDrm { path: None });
+        let refused = Device::open("/dev/null").unwrap_err();
+        assert_eq!(refused.to_string(), "/dev/null is not a DRM device node");
         assert_eq!(
             Device::open("/dev/dri/card99").unwrap_err(),
             device::Error::Open {
