@@ -14,9 +14,9 @@ use primeshare::buffer::Damage;
 use primeshare::kms::{
     self, Card, CommitOptions, ConnectorId, CrtcId, Dropped, Event, Framebuffer,
     FramebufferOptions, Framebuffers, Output, OutputConfig, PageFlip, PresentInfo, Presenter,
-    Status, Swapchain, Way,
+    Screens, Status, Swapchain, Way,
 };
-use primeshare::{Errno, ErrorKind, Fourcc, Request};
+use primeshare::{Errno, ErrorKind, Fourcc};
 
 use crate::arguments::{Growing, array, fd, options, out, room, write};
 use crate::blit::{blitter, boxes, merged, primeshare_blitter_options, primeshare_box, print};
@@ -278,8 +278,11 @@ impl Object for primeshare_presenter {
     const NAME: &'static str = "primeshare_presenter";
 }
 
-fn output(card: &Card, wanted: &primeshare_presenter_options) -> Result<Output, Failure> {
-    let screens = card.screens(true)?;
+fn output(
+    card: &Card,
+    screens: &Screens,
+    wanted: &primeshare_presenter_options,
+) -> Result<Output, Failure> {
     let has_screen = |connector: &&kms::Connector| match wanted.connector {
         0 => connector.status == Status::Connected && !connector.is_writeback,
         number => connector.id == ConnectorId(number),
@@ -304,7 +307,7 @@ fn output(card: &Card, wanted: &primeshare_presenter_options) -> Result<Output, 
         })?;
         config = config.mode(*mode);
     }
-    Ok(Output::new(card, &screens, &config)?)
+    Ok(Output::new(card, screens, &config)?)
 }
 
 /// Shows frames of `source` on a screen of `card`. The screen changes with the first frame. `options` may be NULL.
@@ -321,17 +324,19 @@ pub unsafe extern "C" fn primeshare_presenter_create(
         let place = out(presenter, "presenter")?;
         // SAFETY: as the header asks.
         let wanted = unsafe { self::options(options) }?;
-        let output = output(&card.card, &wanted)?;
+        let screens = card.card.screens(true)?;
+        let output = output(&card.card, &screens, &wanted)?;
         let device = primeshare_device::from(card.card.device().clone());
         // SAFETY: as the header asks.
         let blitter = unsafe { blitter(source, &device, wanted.blitter) }?;
-        let (width, height) = output.mode().size();
-        let request = Request::new(width, height, Fourcc::XRGB8888);
         let buffers = match wanted.buffers {
             0 => 3,
             count => count as usize,
         };
-        let swapchain = Swapchain::new(Dumb::new(card.card.device()), request, buffers);
+        let dumb = Dumb::new(card.card.device());
+        let formats = [Fourcc::XRGB8888, Fourcc::XBGR8888, Fourcc::RGB565];
+        let makes = dumb.endpoint(formats)?;
+        let swapchain = Swapchain::negotiated(dumb, &makes, &output, &screens, formats, buffers)?;
         let presenter = Presenter::new(output, blitter, swapchain)?;
         place.write(give_exclusive(primeshare_presenter {
             presenter,

@@ -72,7 +72,6 @@ fn run(options: &Options) -> Result<()> {
     let (devices, failed) = device::open_all()?;
     failed.iter().for_each(|error| log::info!("{error}"));
     let screen = Screen::find(&devices)?;
-    let size = screen.output.mode().size();
     println!(
         "screen     {}, {}, {}",
         screen.card,
@@ -95,8 +94,10 @@ fn run(options: &Options) -> Result<()> {
     let side = |device: &Device| BlitDevice::new(device, gpu(device).as_ref());
     let sides = (side(&source), side(screen.card.device()));
     let blitter = Blitter::new(sides.0, sides.1, &blit::Options::default())?;
-    let copies = Request::new(size.0, size.1, FORMAT);
-    let swapchain = Swapchain::new(Dumb::new(screen.card.device()), copies, 3);
+    let dumb = Dumb::new(screen.card.device());
+    let makes = dumb.endpoint([FORMAT])?;
+    let swapchain =
+        Swapchain::negotiated(dumb, &makes, &screen.output, &screen.screens, [FORMAT], 3)?;
     let mut player = Player {
         presenter: Presenter::new(screen.output, blitter, swapchain)?,
         card: screen.card.clone(),

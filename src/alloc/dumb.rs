@@ -6,10 +6,11 @@
 use super::{Allocator, Error, Request};
 use crate::Errno;
 use crate::buffer::layout::{self, Packed};
-use crate::buffer::{BufferDesc, DmaBuf};
+use crate::buffer::{BufferDesc, DmaBuf, Fourcc, Modifier};
 use crate::device::Device;
 use crate::export;
 use crate::gem::{self, Object};
+use crate::negotiate::Endpoint;
 
 /// Allocates dumb buffers: LINEAR memory that the driver can scan out and everybody can map.
 ///
@@ -27,6 +28,22 @@ impl Dumb {
         Self {
             device: device.clone(),
         }
+    }
+
+    /// Of these formats, what it makes: LINEAR memory of each, contiguous where the display controller needs that. For
+    /// [`negotiate`](crate::negotiate::negotiate).
+    ///
+    /// [`Error::Device`] if it cannot be found out which device this is.
+    pub fn endpoint(&self, formats: impl IntoIterator<Item = Fourcc>) -> Result<Endpoint, Error> {
+        let linear = formats
+            .into_iter()
+            .map(|fourcc| (fourcc, Modifier::LINEAR))
+            .collect();
+        Ok(Endpoint {
+            device: Some(self.device.key()?),
+            allocates_contiguous: true,
+            ..Endpoint::new(format!("{}, dumb buffers", self.device), linear).allocating()
+        })
     }
 
     /// A buffer of one plane, at least as wide as the driver and importers want it.

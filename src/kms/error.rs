@@ -126,6 +126,9 @@ pub enum Error {
     #[cfg(feature = "blit")]
     #[error("the frame cannot be copied for the screen: {0}")]
     Blit(crate::blit::Error),
+    /// The plane takes nothing that the allocator makes in one of the formats that would do.
+    #[error(transparent)]
+    NothingInCommon(crate::negotiate::Nothing),
     /// All buffers of the swapchain are in use.
     #[error("all {0} buffers are in use")]
     NoBuffer(usize),
@@ -255,7 +258,7 @@ impl Error {
                 ErrorKind::Refused
             }
             Self::Format { .. } => ErrorKind::Invalid,
-            Self::NoModifiers { .. } => ErrorKind::Refused,
+            Self::NoModifiers { .. } | Self::NothingInCommon(_) => ErrorKind::Refused,
             Self::NoObject { .. } => ErrorKind::Invalid,
             Self::NoProperty { .. } | Self::NotAtomic { .. } => ErrorKind::Unsupported,
             Self::NotConnected { .. } | Self::NoneFree { .. } => ErrorKind::Busy,

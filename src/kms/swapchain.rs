@@ -4,9 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::Error;
+use super::{Error, Output, Screens};
 use crate::alloc::{self, Allocator, Request};
-use crate::buffer::{Damage, DamageBox, DmaBuf};
+use crate::buffer::{Damage, DamageBox, DmaBuf, Fourcc, Usage};
+use crate::negotiate::{Endpoint, Substitute, Wanted, negotiate};
 
 /// Buffers of one size and format that take turns: one is shown, one is about to be, one is drawn into.
 ///
@@ -66,6 +67,39 @@ impl Swapchain {
             frames: 0,
             history: Vec::new(),
         }
+    }
+
+    /// Up to `most` buffers of the output's size for its primary plane, in the first of these formats that suits it, with
+    /// the modifiers that it and the allocator share. `makes` is what the allocator makes, such as
+    /// [`Dumb::endpoint`](crate::alloc::Dumb::endpoint) and `Gbm::endpoint` say.
+    ///
+    /// A format with alpha stands in for its opaque twin, since nothing is behind the picture.
+    /// [`Error::NothingInCommon`] says why nothing suits.
+    pub fn negotiated(
+        allocator: impl Allocator + 'static,
+        makes: &Endpoint,
+        output: &Output,
+        screens: &Screens,
+        formats: impl IntoIterator<Item = Fourcc>,
+        most: usize,
+    ) -> Result<Self, Error> {
+        let no_plane = || Error::NoObject {
+            device: output.card().to_string(),
+            kind: "plane",
+            id: output.primary().0,
+        };
+        let plane = screens.plane(output.primary()).ok_or_else(no_plane)?;
+        let shows = plane.endpoint(output.card())?;
+        let (width, height) = output.mode().size();
+        let wanted = Wanted::new(width, height)
+            .in_formats(formats)
+            .substituting(Substitute::Opaque);
+        let agreement = negotiate(&[makes, &shows], &wanted);
+        let best = agreement.best().map_err(Error::NothingInCommon)?;
+        let request = Request::new(width, height, best.fourcc)
+            .modifiers(best.modifiers.iter().copied())
+            .usage(Usage::SCANOUT | Usage::COPY_TO);
+        Ok(Self::new(allocator, request, most))
     }
 
     /// What the buffers are.

@@ -4,7 +4,9 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use primeshare::alloc::{Allocator, Dumb, Udmabuf};
-use primeshare::kms::{Candidate, CommitOptions, Error, Layer, PlaneKind, Position, assign};
+use primeshare::kms::{
+    Candidate, CommitOptions, Error, Layer, PlaneKind, Position, Swapchain, assign,
+};
 use primeshare::{Device, DmaBuf, Fourcc, Modifier, Request};
 
 use super::{Program, assert_shown, can_clone, fill, marked, wait_readable};
@@ -345,6 +347,34 @@ fn the_kernels_checksum_of_the_screen_is_that_of_the_picture() {
         let words = pixels.chunks(4).flat_map(|p| [255, p[2], p[1], p[0]]);
         let expected = crc32(words.flat_map(|byte| [byte, byte]));
         assert_eq!(crc, format!("0x{expected:08x}"), "{line}");
+    });
+}
+
+#[test]
+fn a_swapchain_is_of_a_format_that_the_plane_and_the_allocator_share() {
+    in_guest(|guest| {
+        let program = Program::on(&guest.vkms());
+        let mut output = program.output();
+        let dumb = Dumb::new(program.card.device());
+        let negotiated = |formats: &[Fourcc]| {
+            let makes = dumb.endpoint(formats.iter().copied()).unwrap();
+            let formats = formats.iter().copied();
+            let (allocator, screens) = (dumb.clone(), &program.screens);
+            Swapchain::negotiated(allocator, &makes, &output, screens, formats, 2)
+        };
+        // No plane shows the first one.
+        let mut swapchain = negotiated(&[Fourcc::R8, Fourcc::XRGB8888]).unwrap();
+        let buffer = swapchain.acquire().unwrap();
+        assert_eq!(buffer.buffer().fourcc(), Fourcc::XRGB8888);
+        assert_eq!(buffer.buffer().modifier(), Modifier::LINEAR);
+        let nothing = negotiated(&[Fourcc::R8]).map(drop).unwrap_err();
+        assert!(matches!(nothing, Error::NothingInCommon(_)), "{nothing}");
+        assert_eq!(nothing.kind(), primeshare::ErrorKind::Refused);
+        let layer = Layer::new(buffer.buffer()).keep(buffer.keep());
+        output.commit(&[layer], CommitOptions::default()).unwrap();
+        program.wait_for_flip(&mut output);
+        let shown = program.on_screen(&output).expect("something is shown");
+        assert_eq!(shown.id(), buffer.buffer().id());
     });
 }
 
