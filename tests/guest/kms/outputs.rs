@@ -363,11 +363,11 @@ fn a_swapchain_is_of_a_format_that_the_plane_and_the_allocator_share() {
             Swapchain::negotiated(allocator, &makes, &output, screens, formats, 2)
         };
         // No plane shows the first one.
-        let mut swapchain = negotiated(&[Fourcc::R8, Fourcc::XRGB8888]).unwrap();
+        let mut swapchain = negotiated(&[Fourcc::XBGR16161616F, Fourcc::XRGB8888]).unwrap();
         let buffer = swapchain.acquire().unwrap();
         assert_eq!(buffer.buffer().fourcc(), Fourcc::XRGB8888);
         assert_eq!(buffer.buffer().modifier(), Modifier::LINEAR);
-        let nothing = negotiated(&[Fourcc::R8]).map(drop).unwrap_err();
+        let nothing = negotiated(&[Fourcc::XBGR16161616F]).map(drop).unwrap_err();
         assert!(matches!(nothing, Error::NothingInCommon(_)), "{nothing}");
         assert_eq!(nothing.kind(), primeshare::ErrorKind::Refused);
         let layer = Layer::new(buffer.buffer()).keep(buffer.keep());
