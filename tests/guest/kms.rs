@@ -200,6 +200,19 @@ pub(crate) fn paint(buffer: &DmaBuf, [b, g, r]: [u8; 3]) {
     access.end().unwrap();
 }
 
+/// A buffer of a device in which every pixel is of its own.
+pub(crate) fn picture(device: &Device, (width, height): (u32, u32), seed: u32) -> DmaBuf {
+    let request = Request::new(width, height, Fourcc::XRGB8888);
+    let buffer = Dumb::new(device).allocate(&request).unwrap();
+    fill(&buffer, marked(seed));
+    buffer
+}
+
+/// Several of them, of which no two are alike.
+pub(crate) fn pictures<const N: usize>(device: &Device, size: (u32, u32)) -> [DmaBuf; N] {
+    std::array::from_fn(|index| picture(device, size, index as u32 + 1))
+}
+
 /// A picture in which every pixel is of its own.
 pub(crate) fn marked(seed: u32) -> impl Fn(u32, u32) -> [u8; 3] {
     move |x, y| {

@@ -7,7 +7,7 @@ use primeshare::kms::{Card, CommitOptions, Error, Layer, PlaneId};
 use primeshare::{Device, ErrorKind};
 
 use super::outputs::request;
-use super::{Program, fill, marked};
+use super::{Program, pictures};
 use crate::support::in_guest;
 
 /// The program with the older calls.
@@ -34,11 +34,7 @@ fn a_screen_without_atomic_commits_shows_frames_by_the_older_calls() {
         let program = without_atomic(&vkms);
         let mut output = program.output();
         let size = output.mode().size();
-        let frames = [1, 2, 3].map(|seed| {
-            let buffer = Dumb::new(&guest.vgem()).allocate(&request(size)).unwrap();
-            fill(&buffer, marked(seed));
-            buffer
-        });
+        let frames: [_; 3] = pictures(&guest.vgem(), size);
         for frame in &frames {
             let layers = [Layer::new(frame)];
             output.test(&layers).unwrap();
@@ -104,10 +100,7 @@ fn what_another_output_showed_comes_back_without_atomic_commits_too() {
         let program = without_atomic(&vkms);
         let mut first = program.output();
         let size = first.mode().size();
-        let [before, after] = [1, 2].map(|_| {
-            let dumb = Dumb::new(program.card.device());
-            dumb.allocate(&request(size)).unwrap()
-        });
+        let [before, after] = pictures(program.card.device(), size);
         first
             .commit(&[Layer::new(&before)], CommitOptions::default())
             .unwrap();

@@ -9,7 +9,7 @@ use primeshare::kms::{
 };
 use primeshare::{Device, DmaBuf, Fourcc, Modifier, Request};
 
-use super::{Program, assert_shown, can_clone, fill, marked, wait_readable};
+use super::{Program, assert_shown, can_clone, fill, marked, picture, pictures, wait_readable};
 use crate::blit::read;
 use crate::support::{Guest, in_guest};
 use crate::vulkan::fences::Gate;
@@ -68,12 +68,7 @@ fn the_frame_before_is_let_go_of_when_the_next_is_shown() {
         let program = Program::on(&vkms);
         let mut output = program.output();
         let size = output.mode().size();
-        let dumb = Dumb::new(program.card.device());
-        let frames = [1, 2, 3].map(|seed| {
-            let buffer = dumb.allocate(&request(size)).unwrap();
-            fill(&buffer, marked(seed));
-            buffer
-        });
+        let frames: [_; 3] = pictures(program.card.device(), size);
         for _ in 0..3 {
             for frame in &frames {
                 output
@@ -108,11 +103,8 @@ fn an_overlay_and_a_cursor_lie_on_top_and_go_again() {
             .planes_of(crtc)
             .filter(|plane| kinds.contains(&plane.kind));
         let planes: Vec<_> = planes.map(|plane| plane.id).collect();
-        let dumb = Dumb::new(program.card.device());
-        let below = dumb.allocate(&request(output.mode().size())).unwrap();
-        fill(&below, marked(1));
-        let small = dumb.allocate(&request((64, 64))).unwrap();
-        fill(&small, marked(2));
+        let below = picture(program.card.device(), output.mode().size(), 1);
+        let small = picture(program.card.device(), (64, 64), 2);
         let show = |output: &mut _, layers: &[Layer<'_>]| {
             let output: &mut primeshare::kms::Output = output;
             output.test(layers).unwrap();
@@ -199,12 +191,7 @@ fn a_screen_shows_again_what_it_showed_before() {
         let program = Program::on(&vkms);
         let mut before = program.output();
         let size = before.mode().size();
-        let dumb = Dumb::new(program.card.device());
-        let buffers = [1, 2].map(|seed| {
-            let buffer = dumb.allocate(&request(size)).unwrap();
-            fill(&buffer, marked(seed));
-            buffer
-        });
+        let buffers: [_; 2] = pictures(program.card.device(), size);
         let show = |output: &mut primeshare::kms::Output, buffer: &DmaBuf| {
             output
                 .commit(&[Layer::new(buffer)], CommitOptions::default())
@@ -280,12 +267,7 @@ fn the_screen_waits_for_a_fence_and_the_program_does_not() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let program = Program::on(&vkms);
         let mut output = program.output();
-        let dumb = Dumb::new(program.card.device());
-        let frames = [1, 2].map(|seed| {
-            let buffer = dumb.allocate(&request(output.mode().size())).unwrap();
-            fill(&buffer, marked(seed));
-            buffer
-        });
+        let frames: [_; 2] = pictures(program.card.device(), output.mode().size());
         output
             .commit(&[Layer::new(&frames[0])], CommitOptions::default())
             .unwrap();
@@ -324,9 +306,7 @@ fn the_kernels_checksum_of_the_screen_is_that_of_the_picture() {
         let vkms = guest.vkms();
         let program = Program::on(&vkms);
         let mut output = program.output();
-        let dumb = Dumb::new(program.card.device());
-        let buffer = dumb.allocate(&request(output.mode().size())).unwrap();
-        fill(&buffer, marked(5));
+        let buffer = picture(program.card.device(), output.mode().size(), 5);
         let layers = [Layer::new(&buffer)];
         output.commit(&layers, CommitOptions::default()).unwrap();
         program.wait_for_flip(&mut output);

@@ -11,7 +11,7 @@ use primeshare::kms::{
 };
 use primeshare::{Device, DmaBuf, Fourcc, Request};
 
-use super::{Host, Program, Recorder, assert_all, assert_shown, fill, marked, wait_readable};
+use super::{Host, Program, Recorder, assert_all, assert_shown, fill, picture, wait_readable};
 use crate::support::{PATIENCE, in_guest};
 use crate::vulkan::fences::Gate;
 
@@ -104,6 +104,11 @@ pub(crate) fn frame(device: &Device, (width, height): (u32, u32), fourcc: Fourcc
     Dumb::new(device).allocate(&request).unwrap()
 }
 
+/// Frames of one size, each of one grey: 1, 2 and so on.
+fn greys<const N: usize>(device: &Device, size: (u32, u32)) -> [DmaBuf; N] {
+    std::array::from_fn(|index| grey(device, size, index as u8 + 1))
+}
+
 /// A frame of one grey.
 fn grey(device: &Device, size: (u32, u32), level: u8) -> DmaBuf {
     let frame = frame(device, size, Fourcc::XRGB8888);
@@ -117,8 +122,7 @@ fn a_frame_that_the_screen_takes_is_shown_as_it_is_and_another_is_copied() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let mut program = Loop::new(&vgem, &vkms);
         let (width, height) = program.size();
-        let taken = frame(&vgem, (width, height), Fourcc::XRGB8888);
-        fill(&taken, marked(1));
+        let taken = picture(&vgem, (width, height), 1);
         // vkms does not scale.
         let other = frame(&vgem, (width / 2, height / 2), Fourcc::XRGB8888);
         fill(&other, |_, _| [10, 20, 30]);
@@ -181,7 +185,7 @@ fn a_program_that_is_the_master_again_shows_its_frames_again() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let mut program = Loop::new(&vgem, &vkms);
         let size = program.size();
-        let [own, others] = [1, 2].map(|level| grey(&vgem, size, level));
+        let [own, others] = greys(&vgem, size);
         program.show(&own, &PresentInfo::default());
         Host(&program.program.master).release_master_lock().unwrap();
         {
@@ -215,7 +219,7 @@ fn a_frame_waits_for_its_fence_and_nothing_else_does() {
         let size = program.size();
         let halves = (size.0 / 2, size.1 / 2);
         for (size, is_direct) in [(size, true), (halves, false)] {
-            let [before, after] = [1, 2].map(|level| grey(&vgem, size, level));
+            let [before, after] = greys(&vgem, size);
             program.show(&before, &PresentInfo::default());
             let (gate, fence) = Gate::new(&vgem);
             let info = PresentInfo::default().fence(fence.as_fd());
@@ -240,7 +244,7 @@ fn a_frame_whose_fence_does_not_come_is_left_out_at_its_deadline() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let mut program = Loop::new(&vgem, &vkms);
         let size = program.size();
-        let [before, after] = [1, 2].map(|level| grey(&vgem, size, level));
+        let [before, after] = greys(&vgem, size);
         program.show(&before, &PresentInfo::default());
         let (gate, fence) = Gate::new(&vgem);
         let deadline = Instant::now() + Duration::from_millis(30);

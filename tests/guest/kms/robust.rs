@@ -4,20 +4,14 @@ use std::os::fd::AsFd;
 
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::kms::{CommitOptions, Error, FramebufferOptions, Layer, PresentInfo, Way};
-use primeshare::{Device, DmaBuf, Errno, ErrorKind, Fourcc, Request};
+use primeshare::{Device, Errno, ErrorKind, Fourcc, Request};
 
 use super::presenting::{Loop, frame};
-use super::{Program, assert_shown, fill, marked};
+use super::{Program, assert_shown, picture, pictures};
 use crate::faults::fds::with_room_for;
 use crate::support::{in_guest, scale};
 use crate::unplug::Slot;
 use crate::vkms::{Vkms, can_be_plugged};
-
-fn of_size(device: &Device, size: (u32, u32), seed: u32) -> DmaBuf {
-    let buffer = frame(device, size, Fourcc::XRGB8888);
-    fill(&buffer, marked(seed));
-    buffer
-}
 
 #[test]
 fn a_screen_that_is_unplugged_in_the_middle_of_a_flip_leaves_nothing_behind() {
@@ -87,7 +81,7 @@ fn handles_that_the_program_closes_on_its_own_fd_are_not_the_librarys() {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let program = Program::on(&vkms);
         let mut output = program.output();
-        let frames = [1, 2].map(|seed| of_size(&vgem, output.mode().size(), seed));
+        let frames: [_; 2] = pictures(&vgem, output.mode().size());
         for frame in frames.iter().cycle().take(6) {
             let own = || {
                 let fd = frame.objects()[0].as_fd();
@@ -115,7 +109,7 @@ fn without_room_for_an_fd_a_frame_is_refused_for_the_moment_and_nothing_is_lost(
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let program = Program::on(&vkms);
         let mut output = program.output();
-        let frame = of_size(&vgem, output.mode().size(), 1);
+        let frame = picture(&vgem, output.mode().size(), 1);
         let layers = [Layer::new(&frame)];
         let options = CommitOptions::default().out_fence();
         let error = with_room_for(0, || output.commit(&layers, options).unwrap_err());
@@ -187,7 +181,7 @@ fn virtio_gpus_frames_are_copied_to_screens_that_refuse_them() {
             let screen = guest.nth(driver, 0);
             let mut program = Loop::new(&source, &screen);
             let size = program.size();
-            let frames = [1, 2, 3].map(|seed| of_size(&source, size, seed));
+            let frames: [_; 3] = pictures(&source, size);
             for frame in &frames {
                 let options = FramebufferOptions::default();
                 let framebuffers = program.program.card.framebuffers();
