@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::buffer::{BufferFlags, PlaneRef};
-use primeshare::kms::{Error, FramebufferOptions, Framebuffers, Operation};
-use primeshare::{BufferDesc, Device, DmaBuf, ErrorKind, Fourcc, Modifier, Request, buffer};
+use primeshare::kms::{CommitOptions, Error, FramebufferOptions, Framebuffers, Layer, Operation};
+use primeshare::{BufferDesc, Device, DmaBuf, Errno, ErrorKind, Fourcc, Modifier, Request, buffer};
 
+use crate::kernel::seccomp::without_ioctls;
 use crate::support::{buffer_on, in_guest};
 
 fn get(framebuffers: &Framebuffers, buffer: &DmaBuf) -> Result<u32, Error> {
@@ -45,18 +46,21 @@ fn a_buffer_has_one_framebuffer_on_a_device_for_as_long_as_it_lives() {
         assert_ne!(other.id(), id);
         assert_eq!(other.format(), Fourcc::ARGB8888);
         assert_eq!(framebuffers.len(), 2);
-        let exists = |id| {
-            use drm::control::Device as _;
-            let known = Kms(&device).resource_handles().unwrap();
-            let mut known = known.framebuffers().iter().copied();
-            known.any(|framebuffer| u32::from(framebuffer) == id)
-        };
+        let exists = |id| all_of(&device).contains(&id);
         assert!(exists(id));
         drop(buffer);
         assert!(!exists(id));
         assert!(exists(other.id()), "somebody has it");
         assert!(framebuffers.is_empty());
     });
+}
+
+/// The framebuffers of a file description, as the kernel counts them.
+fn all_of(device: &Device) -> Vec<u32> {
+    use drm::control::Device as _;
+    let known = Kms(device).resource_handles().unwrap();
+    let known = known.framebuffers().iter();
+    known.map(|&framebuffer| framebuffer.into()).collect()
 }
 
 struct Kms<'a>(&'a Device);
@@ -77,9 +81,7 @@ fn a_programs_own_commit_shows_a_framebuffer_of_the_librarys() {
         let program = super::Program::on(&guest.vkms());
         let output = program.output();
         let (width, height) = output.mode().size();
-        let request = Request::new(width, height, Fourcc::XRGB8888);
-        let buffer = Dumb::new(&guest.vgem()).allocate(&request).unwrap();
-        super::fill(&buffer, super::marked(3));
+        let buffer = super::picture(&guest.vgem(), (width, height), 3);
         let framebuffers =
             Framebuffers::new(&program.card.device().private_copy().unwrap()).unwrap();
         let id = get(&framebuffers, &buffer).unwrap();
@@ -143,6 +145,128 @@ fn what_is_no_framebuffer_is_refused_with_the_reason_and_asked_once() {
         let is_of_kernel =
             |operation| matches!(error, Error::Kernel { operation: o, .. } if o == operation);
         assert!(is_of_kernel(Operation::AddFramebuffer));
+    });
+}
+
+/// A buffer of these numbers in the memory of another one, its rows in planes of one number each.
+fn claimed(
+    memory: &DmaBuf,
+    (width, height): (u32, u32),
+    modifier: Modifier,
+    (offset, stride): (u32, u32),
+) -> Result<DmaBuf, buffer::Error> {
+    let desc = BufferDesc::new(width, height, Fourcc::XRGB8888, modifier);
+    let fd = memory.objects()[0].as_fd();
+    DmaBuf::from_borrowed(desc, [PlaneRef { fd, offset, stride }])
+}
+
+#[test]
+fn numbers_that_overflow_or_lie_outside_of_the_memory_are_refused_before_there_is_a_buffer() {
+    const MOST: u32 = u32::MAX;
+    const TILED: Modifier = Modifier(0x0100_0000_0000_0001);
+    in_guest(|guest| {
+        // bochs, qxl and virtio-gpu look at no size (virtio-gpu shows what lies behind the buffer).
+        let memory = buffer_on(&guest.vgem());
+        let (small, page) = ((64, 64), (0, 256));
+        for modifier in [Modifier::LINEAR, Modifier::INVALID, TILED] {
+            let refused = |size, place| claimed(&memory, size, modifier, place).unwrap_err();
+            for error in [
+                refused(small, (0, MOST)),
+                refused(small, (MOST, 256)),
+                refused(small, (MOST, MOST)),
+                refused((64, MOST), page),
+                refused((64, 65), page),
+                refused(small, (256, 256)),
+            ] {
+                use buffer::Error::{OutOfBounds, OutOfReach};
+                let is_it = matches!(error, OutOfBounds { .. } | OutOfReach { .. });
+                assert!(is_it, "{modifier}: {error}");
+            }
+        }
+        let linear = |size, place| claimed(&memory, size, Modifier::LINEAR, place).unwrap_err();
+        use buffer::Error::{StrideTooSmall, TooLarge};
+        assert!(matches!(linear((MOST, 64), page), TooLarge { .. }));
+        assert!(matches!(linear((65, 64), page), StrideTooSmall { .. }));
+    });
+}
+
+#[test]
+fn rows_of_an_implicit_layout_that_are_too_short_are_refused_by_the_kernel() {
+    in_guest(|guest| {
+        // What the library cannot know: the layout is the driver's.
+        let framebuffers = Framebuffers::new(&guest.vkms()).unwrap();
+        let memory = buffer_on(&guest.vgem());
+        let options = FramebufferOptions::default().implicit();
+        let short = claimed(&memory, (64, 64), Modifier::INVALID, (0, 252)).unwrap();
+        let error = framebuffers.get(&short, options).unwrap_err();
+        let Error::Kernel {
+            operation: Operation::AddFramebuffer,
+            errno: Errno::EINVAL,
+            ..
+        } = *error
+        else {
+            panic!("{error}");
+        };
+    });
+}
+
+#[test]
+fn a_handle_that_other_code_of_the_program_has_closed_is_told_as_the_kernel_tells_it() {
+    in_guest(|guest| {
+        let path = guest.vkms().node().path.clone();
+        let host = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(path)
+            .unwrap();
+        // On the program's own file description, which is against the rules where the program closes handles.
+        let device = Device::from_fd(host.try_clone().unwrap().into()).unwrap();
+        let framebuffers = Framebuffers::new(&device).unwrap();
+        let buffer = buffer_on(&guest.vgem());
+        let imported = device.import(&buffer).unwrap();
+        drm_ffi::gem::close(host.as_fd(), imported.object().handle().raw()).unwrap();
+        let error = get(&framebuffers, &buffer).unwrap_err();
+        let Error::Kernel {
+            operation: Operation::AddFramebuffer,
+            errno: Errno::ENOENT,
+            ..
+        } = error
+        else {
+            panic!("{error}");
+        };
+        drop(imported);
+        assert_eq!(device.stats().failed_closes, 1);
+        // The next import gives a handle that is there.
+        framebuffers.forget(&buffer);
+        get(&framebuffers, &buffer).unwrap();
+    });
+}
+
+/// DRM_IOCTL_MODE_CLOSEFB of `include/uapi/drm/drm.h`.
+const CLOSEFB: u32 = 0xc008_64d0;
+
+#[test]
+fn without_closefb_a_framebuffer_ends_by_rmfb_and_a_screen_keeps_those_that_it_shows() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        // As the kernel answers before Linux 6.8.
+        without_ioctls(&[CLOSEFB], Errno::EINVAL, || {
+            let program = super::Program::on(&vkms);
+            let mut output = program.output();
+            let size = output.mode().size();
+            for frame in super::pictures::<3>(&vgem, size) {
+                let layers = [Layer::new(&frame)];
+                output.commit(&layers, CommitOptions::default()).unwrap();
+                program.wait_for_flip(&mut output);
+                let id = program.on_screen(&output).unwrap().id();
+                assert_eq!(id, frame.id());
+                // `frame` goes here, and the output has the last of it: RMFB would turn off the screen.
+            }
+            assert!(program.on_screen(&output).is_some());
+            assert_eq!(program.card.device().stats().failed_closes, 0);
+            output.turn_off_wait().unwrap();
+            assert!(all_of(program.card.device()).is_empty());
+        });
     });
 }
 
