@@ -11,7 +11,13 @@ use crate::{cargo, guest, host};
 const VARIABLE: &str = "PRIMESHARE_SOAK";
 
 /// The tests that have a long form, also in inner modules, such as `blit::soak::`.
-const TESTS: &[&str] = &["soak::", "caches::memory", "removal::", "unplug::"];
+const TESTS: &[&str] = &[
+    "soak::",
+    "caches::memory",
+    "kms::robust::",
+    "removal::",
+    "unplug::",
+];
 
 /// Runs them, or those that `arguments` name; the exit status.
 pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {

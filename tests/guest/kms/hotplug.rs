@@ -12,6 +12,7 @@ use primeshare::{Device, ErrorKind};
 use super::Program;
 use crate::kernel::seccomp::forbid_netlink;
 use crate::support::{PATIENCE, in_guest};
+use crate::unplug::Slot;
 use crate::vkms::{Vkms, can_be_plugged};
 
 /// Whether the fd becomes readable.
@@ -68,6 +69,31 @@ fn a_screen_and_a_device_that_are_plugged_in_and_out_are_told_by_the_kernel() {
         slot.unplug();
         wait_for(&mut hotplug, |change| *change == Change::DeviceRemoved(id));
         assert_eq!(hotplug.changes().unwrap(), []);
+    });
+}
+
+#[test]
+fn a_device_that_leaves_its_pci_slot_and_comes_back_is_told_with_its_number() {
+    in_guest(|guest| {
+        let mut hotplug = Hotplug::new().unwrap();
+        for slot in Slot::all(guest) {
+            let before = slot.open();
+            let id = before.node().id;
+            slot.remove();
+            wait_for(&mut hotplug, |change| *change == Change::DeviceRemoved(id));
+            slot.rescan();
+            // By another number while the old one is in use.
+            let is_new = |change: &Change| matches!(change, Change::DeviceAdded(new) if *new != id);
+            let changes = wait_for(&mut hotplug, is_new);
+            let after = slot.open();
+            let added = Change::DeviceAdded(after.node().id);
+            assert!(changes.contains(&added), "{changes:?}");
+            // It can be asked, and has a screen.
+            let program = Program::on(&after);
+            assert_eq!(status(&program.card), Status::Connected);
+            assert!(added.concerns(&program.card));
+            assert!(!Change::DeviceRemoved(id).concerns(&program.card));
+        }
     });
 }
 
