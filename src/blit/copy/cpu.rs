@@ -7,9 +7,8 @@ use crate::Errno;
 use crate::blit::Failure;
 use crate::blit::copy::host::HostPicture;
 use crate::blit::copy::memory::{Readable, Writable};
-use crate::blit::copy::method::{Method, bytes};
+use crate::blit::copy::method::{Memory, Method, bytes};
 use crate::blit::copy::regions::Picture;
-use crate::blit::copy::resample::Scratch;
 use crate::blit::copy::threads::{Threads, Work};
 use crate::blit::damage::Rects;
 use crate::blit::scale::Scaling;
@@ -35,9 +34,7 @@ pub(in crate::blit) enum Destination<'a> {
 pub(in crate::blit) struct Maps {
     of: Mapped,
     threads: Threads,
-    /// Kept from copy to copy, so that they allocate nothing.
-    row: Vec<u8>,
-    scratch: Scratch,
+    memory: Memory,
 }
 
 type Mapped = PerBuffer<Mutex<Vec<Mapping>>, Failure>;
@@ -47,8 +44,7 @@ impl Maps {
         Self {
             of: PerBuffer::new(),
             threads: Threads::new(),
-            row: Vec::new(),
-            scratch: Scratch::default(),
+            memory: Memory::default(),
         }
     }
 
@@ -65,7 +61,7 @@ impl Maps {
         scaling: Option<&Scaling>,
         encoding: YcbcrEncoding,
     ) -> Result<(), Failure> {
-        let (threads, row, scratch) = (&mut self.threads, &mut self.row, &mut self.scratch);
+        let (threads, memory) = (&mut self.threads, &mut self.memory);
         reading(&self.of, source, |from, source| {
             writing(&self.of, destination, |to, destination| {
                 let method = Method::new(from, to, scaling, encoding)?;
@@ -78,7 +74,7 @@ impl Maps {
                 let team = threads.choose(work, bytes(to, &rects));
                 let start = Instant::now();
                 let ends = ((from, source), to);
-                let done = method.copy(ends, destination, &rects, team.threads, (row, scratch));
+                let done = method.copy(ends, destination, &rects, team.threads, memory);
                 if done.is_ok() {
                     threads.learn(team, start.elapsed());
                 }

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::blit::Failure;
+use crate::blit::copy::threads::{MOST, OfThreads};
 use crate::buffer::MAX_PLANES;
 use crate::sync;
 use crate::sys::map::{Region, RegionMut};
@@ -182,16 +183,16 @@ impl<'a> Writable<'a> {
 
     /// Divides the bytes among several threads, by the spans of each. `None` if spans overlap or reach
     /// outside.
-    pub(super) fn split(&mut self, spans: &[Spans]) -> Option<Vec<Writable<'_>>> {
-        let mut parts: Vec<Writable<'_>> = Vec::new();
-        parts.resize_with(spans.len(), || Writable {
+    pub(super) fn split(&mut self, spans: &OfThreads<Spans>) -> Option<OfThreads<Writable<'_>>> {
+        let part = |_| Writable {
             windows: ArrayVec::new(),
-        });
+        };
+        let mut parts: OfThreads<Writable<'_>> = spans.iter().map(part).collect();
         let owned = spans.iter().enumerate();
-        let mut sorted: Vec<(usize, Span)> = owned
+        let mut sorted: ArrayVec<(usize, Span), { MOST * MAX_PLANES }> = owned
             .flat_map(|(part, spans)| spans.iter().map(move |span| (part, *span)))
             .collect();
-        sorted.sort_by_key(|(_, span)| (span.object, span.start));
+        sorted.sort_unstable_by_key(|(_, span)| (span.object, span.start));
         let mut left = sorted.len();
         for window in &mut self.windows {
             let mut position = window.start;
@@ -285,10 +286,10 @@ mod tests {
     fn each_part_is_written_where_it_is_in_the_whole_and_nowhere_else() {
         let mut bytes = [0; 10];
         let mut all = Writable::host(&mut bytes);
-        let spans = [
+        let spans = OfThreads::from_iter([
             Spans::from_iter([span(0, 0, 2), span(0, 6, 8)]),
             Spans::from_iter([span(0, 2, 4), span(0, 9, 10)]),
-        ];
+        ]);
         let mut parts = all.split(&spans).unwrap();
         parts[0].write(at(6), &[1, 1]).unwrap();
         parts[1].write(at(3), &[2]).unwrap();
@@ -314,6 +315,7 @@ mod tests {
             [span(0, 0, 3), span(1, 4, 5)],
         ] {
             let spans = spans.map(|span| Spans::from_iter([span]));
+            let spans = OfThreads::from_iter(spans);
             assert!(all.split(&spans).is_none());
         }
     }

@@ -7,7 +7,7 @@ use crate::blit::copy::memory::{At, Readable, Span, Spans, Writable};
 use crate::blit::copy::pixels::{Rearrangement, Relation, relation};
 use crate::blit::copy::regions::{Picture, bytes_of, in_plane};
 use crate::blit::copy::resample::{self, Resampling, Scratch};
-use crate::blit::copy::threads::bands;
+use crate::blit::copy::threads::{OfThreads, bands};
 use crate::blit::damage::{Rect, Rects};
 use crate::blit::scale::Scaling;
 use crate::blit::ycbcr::YcbcrEncoding;
@@ -26,6 +26,19 @@ pub(super) enum Method {
         bounds: Option<(Rect, (u32, u32))>,
     },
     Pixels(Box<Resampling>),
+}
+
+/// What threads use while they copy. It is kept from copy to copy, so that they allocate nothing.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    own: MemoryOfThread,
+    of_others: Vec<MemoryOfThread>,
+}
+
+#[derive(Debug, Default)]
+struct MemoryOfThread {
+    row: Vec<u8>,
+    scratch: Scratch,
 }
 
 /// By how much pixels move from the source to the destination.
@@ -114,45 +127,49 @@ impl Method {
         destination: &mut Writable<'_>,
         rects: &Rects,
         threads: usize,
-        (row, scratch): (&mut Vec<u8>, &mut Scratch),
+        memory: &mut Memory,
     ) -> Result<(), Failure> {
         if threads > 1 {
             let bands = bands(rects, threads, BAND);
             let spans = bands.iter().map(|band| self.spans(pictures, band));
-            let spans: Vec<Spans> = spans.collect::<Result<_, _>>()?;
+            let spans: OfThreads<Spans> = spans.collect::<Result<_, _>>()?;
             // If planes overlap, one thread writes all.
             if let Some(parts) = destination.split(&spans) {
                 let bands = parts.into_iter().zip(&bands).collect();
-                return self.copy_bands(pictures, bands, (row, scratch));
+                return self.copy_bands(pictures, bands, memory);
             }
         }
-        self.copy_band(pictures, destination, rects, (row, scratch))
+        self.copy_band(pictures, destination, rects, &mut memory.own)
     }
 
     /// Copies each band by a thread. The calling thread is one of them.
     fn copy_bands(
         &self,
         pictures: Pictures<'_>,
-        bands: Vec<(Writable<'_>, &Rects)>,
-        memory: (&mut Vec<u8>, &mut Scratch),
+        bands: OfThreads<(Writable<'_>, &Rects)>,
+        memory: &mut Memory,
     ) -> Result<(), Failure> {
         let others = bands.len().saturating_sub(1);
+        memory
+            .of_others
+            .resize_with(others.max(memory.of_others.len()), MemoryOfThread::default);
         let bands = Mutex::new(bands);
         let next = || bands.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let work = |(row, scratch): (&mut Vec<u8>, &mut Scratch)| {
+        let work = |memory: &mut MemoryOfThread| {
             while let Some((mut destination, rects)) = next() {
-                self.copy_band(pictures, &mut destination, rects, (row, scratch))?;
+                self.copy_band(pictures, &mut destination, rects, memory)?;
             }
             Ok(())
         };
         std::thread::scope(|scope| {
-            let start = |_| {
-                let work = || work((&mut Vec::new(), &mut Scratch::default()));
-                // If a thread cannot be started, the others copy its band.
+            // If a thread cannot be started, the others copy its band.
+            let start = |memory| {
+                let work = move || work(memory);
                 thread::spawn_scoped(scope, "primeshare-copy", work).ok()
             };
-            let started: Vec<_> = (0..others).filter_map(start).collect();
-            let mut done = work(memory);
+            let of_others = memory.of_others.iter_mut().take(others);
+            let started: OfThreads<_> = of_others.filter_map(start).collect();
+            let mut done = work(&mut memory.own);
             for thread in started {
                 let ended = thread.join();
                 done = done.and(ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
@@ -166,7 +183,7 @@ impl Method {
         ((from, source), to): Pictures<'_>,
         destination: &mut Writable<'_>,
         rects: &Rects,
-        (row, scratch): (&mut Vec<u8>, &mut Scratch),
+        MemoryOfThread { row, scratch }: &mut MemoryOfThread,
     ) -> Result<(), Failure> {
         match self {
             Self::Bytes { how, shift, .. } => {
@@ -444,9 +461,9 @@ mod tests {
         let rects = method.cut(&rects.iter().copied().collect());
         let readable = Readable::Host(&source.bytes);
         let mut writable = Writable::host(&mut destination.bytes);
-        let memory = (&mut Vec::new(), &mut Scratch::default());
+        let mut memory = super::Memory::default();
         let ends = ((source.picture(), &readable), to);
-        method.copy(ends, &mut writable, &rects, threads, memory)
+        method.copy(ends, &mut writable, &rects, threads, &mut memory)
     }
 
     fn copy(source: &Memory, destination: &mut Memory, scaling: Option<&Scaling>) {
@@ -709,7 +726,7 @@ mod tests {
                     .spans(((source.picture(), &readable), to), band)
                     .unwrap()
             };
-            let spans: Vec<Spans> = bands.iter().map(spans).collect();
+            let spans: OfThreads<Spans> = bands.iter().map(spans).collect();
             let mut writable = Writable::host(&mut made.bytes);
             assert!(writable.split(&spans).is_some());
         }

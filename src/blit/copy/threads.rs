@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
+
 use crate::blit::damage::{Rect, Rects};
 
 /// Kinds of copies, which differ in what a byte costs.
@@ -31,7 +33,10 @@ impl Work {
 }
 
 /// The most threads of one copy. Fewer are enough to use up a memory bus.
-const MOST: usize = 8;
+pub(super) const MOST: usize = 8;
+
+/// One thing for each thread of a copy.
+pub(super) type OfThreads<T> = ArrayVec<T, MOST>;
 
 /// How many copies by one thread, and how many by several, are measured before the better way is kept.
 const TRIALS: u32 = 3;
@@ -166,12 +171,13 @@ impl Learned {
 }
 
 /// Divides rectangles into bands of rows, from top to bottom, with about the same number of pixels each.
-/// There are never more than `count` bands, and none without pixels. Bands begin at multiples of `step`
-/// rows.
-pub(super) fn bands(rects: &[Rect], count: usize, step: u32) -> Vec<Rects> {
+/// There are never more than `count` bands nor than [`MOST`], and none without pixels. Bands begin at multiples
+/// of `step` rows.
+pub(super) fn bands(rects: &[Rect], count: usize, step: u32) -> OfThreads<Rects> {
+    let count = count.min(MOST);
     let bottom = |rect: &Rect| rect.y.saturating_add(rect.height);
     let Some(end) = rects.iter().map(bottom).max() else {
-        return Vec::new();
+        return OfThreads::new();
     };
     let start = rects.iter().map(|rect| rect.y).min().unwrap_or(0);
     let above = |row: u32| -> u64 {
@@ -182,7 +188,7 @@ pub(super) fn bands(rects: &[Rect], count: usize, step: u32) -> Vec<Rects> {
         rects.iter().map(part).sum()
     };
     let all = above(end);
-    let mut cuts = vec![start];
+    let mut cuts = ArrayVec::<u32, { MOST + 1 }>::from_iter([start]);
     for band in 1..count as u64 {
         let wanted = all * band / count as u64;
         // Finds the first row above which there are that many pixels.
@@ -307,6 +313,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(bands(&[], 3, 4), [] as [Rects; 0]);
+        assert!(bands(&[], 3, 4).is_empty());
     }
 }
