@@ -183,7 +183,10 @@ int primeshare_presenter_page_flip(struct primeshare_presenter *presenter,
 struct primeshare_present_event {
   /* The number that primeshare_presenter_present gave it. */
   uint64_t frame;
-  /* Since when it is on the screen, in nanoseconds of CLOCK_MONOTONIC; 0 if it was left out. */
+  /*
+   * Since when it is on the screen, in nanoseconds of CLOCK_MONOTONIC; 0 if that is not known, as for the frame that
+   * turns some screens on, and if the frame was left out.
+   */
   uint64_t time_ns;
   /* 0 if it is on the screen; why it was left out, a negative errno: -ETIMEDOUT if its fences took too long. */
   int32_t error;

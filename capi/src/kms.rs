@@ -474,7 +474,8 @@ pub unsafe extern "C" fn primeshare_presenter_page_flip(
 pub struct primeshare_present_event {
     /// The number that primeshare_presenter_present gave it.
     pub frame: u64,
-    /// Since when it is on the screen, in nanoseconds of CLOCK_MONOTONIC; 0 if it was left out.
+    /// Since when it is on the screen, in nanoseconds of CLOCK_MONOTONIC; 0 if that is not known, as for the frame that
+    /// turns some screens on, and if the frame was left out.
     pub time_ns: u64,
     /// 0 if it is on the screen; why it was left out, a negative errno: -ETIMEDOUT if its fences took too long.
     pub error: i32,

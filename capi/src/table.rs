@@ -25,7 +25,8 @@ pub enum primeshare_import_origin {
     PRIMESHARE_IMPORT_NEW = 0,
     /// The same dma-buf is imported there already.
     PRIMESHARE_IMPORT_ALREADY_IMPORTED = 1,
-    /// The object was allocated there: it has come back.
+    /// The library allocated the object there: it has come back. Of adopted objects it does not know where they are
+    /// from, and says PRIMESHARE_IMPORT_ALREADY_IMPORTED.
     PRIMESHARE_IMPORT_SELF = 2,
 }
 

@@ -10,7 +10,6 @@ use crate::blit::copy::host::HostPicture;
 use crate::blit::copy::memory::{Readable, Writable};
 use crate::blit::copy::method::{Method, grid};
 use crate::blit::copy::place::Place;
-use crate::blit::copy::resample::Scratch;
 use crate::blit::damage::{Rect, Rects};
 use crate::blit::scale::{Filter, Scaling, Transform};
 use crate::blit::ycbcr::{Matrix, Range, YcbcrEncoding};
@@ -152,11 +151,11 @@ impl Bench {
         let method = Method::new(from, to, task.scaling.as_ref(), task.encoding).unwrap();
         let rects = method.cut(rects);
         let readable = Readable::Host(source.bytes().unwrap());
-        let memory = (&mut Vec::new(), &mut Scratch::default());
+        let mut memory = Memory::default();
         let pictures = ((from, &readable), to);
         let mut writable = Writable::host(bytes);
         method
-            .copy(pictures, &mut writable, &rects, 1, memory)
+            .copy(pictures, &mut writable, &rects, 1, &mut memory)
             .unwrap();
         drop(writable);
         made
