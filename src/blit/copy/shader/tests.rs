@@ -8,7 +8,7 @@ use crate::blit::copy::convert::Codec;
 use crate::blit::copy::gpu::{CopyQueue, Work};
 use crate::blit::copy::host::HostPicture;
 use crate::blit::copy::memory::{Readable, Writable};
-use crate::blit::copy::method::{Method, grid};
+use crate::blit::copy::method::{Memory, Method, grid};
 use crate::blit::copy::place::Place;
 use crate::blit::damage::{Rect, Rects};
 use crate::blit::scale::{Filter, Scaling, Transform};
