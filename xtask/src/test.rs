@@ -99,7 +99,11 @@ const FILTERS: &str = "filters";
 pub(crate) fn run(all: bool, arguments: &[OsString]) -> Result<u8> {
     let started = Instant::now();
     match arguments.is_empty() {
-        true => host::prepare_for_integrations()?,
+        // All at once, before anything runs beside anything else.
+        true => {
+            host::prepare_for_integrations()?;
+            host::prepare_for_c()?;
+        }
         false => host::prepare_for_library()?,
     }
     let mut course = Course::default();

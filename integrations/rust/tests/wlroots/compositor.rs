@@ -40,6 +40,7 @@ impl Setup {
 pub(crate) struct Start<'a> {
     setup: &'a Setup,
     devices: String,
+    renderer: &'static str,
     preload: Vec<PathBuf>,
 }
 
@@ -47,6 +48,12 @@ impl Start<'_> {
     /// With the library.
     pub(crate) fn preloaded(mut self) -> Self {
         self.preload.push(self.setup.preload.clone());
+        self
+    }
+
+    /// Drawn by OpenGL, and not by the CPU.
+    pub(crate) fn by_opengl(mut self) -> Self {
+        self.renderer = "gles2";
         self
     }
 
@@ -64,7 +71,8 @@ impl Start<'_> {
         let log = runtime.join("log");
         let mut cage = self.setup.command("cage", &runtime);
         cage.env("LIBSEAT_BACKEND", "seatd")
-            .env("WLR_RENDERER", "pixman");
+            .env("WLR_RENDERER", self.renderer)
+            .env("WLR_RENDERER_ALLOW_SOFTWARE", "1");
         cage.env("WLR_LIBINPUT_NO_DEVICES", "1")
             .env("WLR_DRM_DEVICES", &self.devices);
         cage.env("XKB_CONFIG_ROOT", self.setup.compositors.join("xkb"));
@@ -107,6 +115,7 @@ impl Compositor {
         Start {
             setup,
             devices: devices.collect::<Vec<_>>().join(":"),
+            renderer: "pixman",
             preload: vec![setup.compositors.join("faux.so")],
         }
     }

@@ -62,6 +62,23 @@ fn a_clients_picture_is_on_the_screen_in_a_buffer_of_the_library() {
 }
 
 #[test]
+fn what_opengl_has_drawn_is_on_the_screen_in_a_buffer_of_the_library() {
+    let (_alone, Some(setup)) = (alone(), setup()) else {
+        return;
+    };
+    let screen = Screen::first(&["vkms", "virtio_gpu"]);
+    let compositor = Compositor::start(&setup, &[screen.path()])
+        .preloaded()
+        .by_opengl()
+        .run();
+    let mut client = Client::connect(&compositor);
+    client.show(picture(5));
+    screen.wait_for(picture(5), client.size());
+    let shown = screen.on_screen().unwrap().id().inode();
+    assert!(compositor.buffers().contains(&shown));
+}
+
+#[test]
 fn a_screen_of_another_device_is_dark_without_the_library_and_lit_with_it() {
     let (_alone, Some(setup)) = (alone(), setup()) else {
         return;
