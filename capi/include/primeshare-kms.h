@@ -162,7 +162,7 @@ struct primeshare_present_info {
  * NULL, is its number in events. The buffer must not be drawn into until the next frame is shown; the library keeps
  * it as long as it needs it. `info` may be NULL.
  *
- * -EBUSY: a frame waits already; try again after the next event.
+ * -EBUSY: a frame waits already; try again after the next event. -EACCES: the program is not the DRM master.
  */
 int primeshare_presenter_present(struct primeshare_presenter *presenter,
                                  const struct primeshare_buffer *buffer,

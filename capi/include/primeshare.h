@@ -152,7 +152,7 @@ int primeshare_device_from_fd(int drm_fd,
 int primeshare_device_private_copy_of(int drm_fd,
                                       struct primeshare_device **device);
 
-/* Opens the device with this number (dev_t), such as a linux-dmabuf feedback names. */
+/* Opens the device with this number (dev_t), such as a linux-dmabuf feedback names. -ENOENT if there is none. */
 int primeshare_device_find(uint64_t device_number, struct primeshare_device **device);
 
 /*
@@ -232,7 +232,10 @@ struct primeshare_table_statistics {
 int primeshare_device_get_statistics(const struct primeshare_device *device,
                                      struct primeshare_table_statistics *statistics);
 
-/* Writes the key of the device that a number (dev_t) is of: nodes of one device have equal keys. */
+/*
+ * Writes the key of the device that a number (dev_t) is of: nodes of one device have equal keys. A number
+ * of which nothing is known has a key of its own.
+ */
 int primeshare_device_key_of(uint64_t device_number, uint64_t *key);
 
 /* Buffers --------------------------------------------------------------------------------------------- */
@@ -314,7 +317,7 @@ int primeshare_buffer_send(const struct primeshare_buffer *buffer, int socket);
 
 /*
  * Receives a buffer that primeshare_buffer_send sent, and checks it as primeshare_buffer_create does. Borrows the
- * socket, and waits for a message if the socket does.
+ * socket, and waits for a message if the socket does. -ECONNRESET: the other process has closed its end.
  */
 int primeshare_buffer_receive_wait(int socket,
                                    struct primeshare_buffer **buffer);

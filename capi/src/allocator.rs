@@ -9,7 +9,7 @@ use primeshare::alloc::{DmaHeap, Dumb, Udmabuf};
 use primeshare::buffer::Usage;
 use primeshare::{Allocator, Fourcc, Request};
 
-use crate::arguments::{Growing, options, out, text};
+use crate::arguments::{Growing, out, required, text};
 use crate::buffer::{give_buffer, modifiers, primeshare_buffer};
 use crate::device::primeshare_device;
 use crate::failure::{Failure, call};
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn primeshare_allocator_allocate(
         let allocator = of(allocator, "allocator")?;
         let buffer = out(buffer, "buffer")?;
         // SAFETY: as the header asks.
-        let request = unsafe { options(request)?.read() }?;
+        let request = unsafe { required(request, "request")?.read() }?;
         buffer.write(give_buffer(allocator.allocator.allocate(&request)?));
         Ok(())
     })

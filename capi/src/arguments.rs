@@ -168,13 +168,29 @@ pub(crate) unsafe fn options<T: Growing>(pointer: *const T) -> Result<T, Failure
     Ok(unsafe { value.assume_init() })
 }
 
+/// The same for a struct that says what the call is about, without which there is none.
+///
+/// # Safety
+/// As for [`options`].
+pub(crate) unsafe fn required<T: Growing>(pointer: *const T, name: &str) -> Result<T, Failure> {
+    if pointer.is_null() {
+        return Err(is_null(name));
+    }
+    // SAFETY: as the caller promises.
+    unsafe { options(pointer) }
+}
+
 /// Copies a result out, as much of it as the program's header knows; its size stays.
 ///
 /// # Safety
 /// NULL, or memory of the size that its first field says.
-pub(crate) unsafe fn fill<T: Growing>(pointer: *mut T, value: T) -> Result<(), Failure> {
+pub(crate) unsafe fn fill<T: Growing>(
+    pointer: *mut T,
+    name: &str,
+    value: T,
+) -> Result<(), Failure> {
     if pointer.is_null() {
-        return Err(is_null(T::NAME));
+        return Err(is_null(name));
     }
     // SAFETY: as the caller promises; the type begins with its size.
     let size = unsafe { checked_size(pointer.cast_const()) }?;

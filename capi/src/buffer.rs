@@ -10,7 +10,7 @@ use std::sync::Arc;
 use primeshare::buffer::{BufferFlags, BufferId, PlaneRef};
 use primeshare::{BufferDesc, DmaBuf, Fourcc, Modifier};
 
-use crate::arguments::{Growing, array, fd, fill, options, out};
+use crate::arguments::{Growing, array, fd, fill, out, required};
 use crate::failure::{Failure, call};
 use crate::object::{Object, give, of, reference, unreference};
 
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn primeshare_buffer_create(
 ) -> c_int {
     call(c"primeshare_buffer_create", || {
         // SAFETY: as the header asks.
-        let info = unsafe { options(info) }?;
+        let info = unsafe { required(info, "info") }?;
         let buffer = out(buffer, "buffer")?;
         let count = info.plane_count as usize;
         let planes = info.planes.get(..count);
@@ -171,7 +171,7 @@ pub unsafe extern "C" fn primeshare_buffer_get_info(
             planes,
         };
         // SAFETY: as the header asks.
-        unsafe { fill(info, value) }
+        unsafe { fill(info, "info", value) }
     })
 }
 
@@ -200,7 +200,7 @@ pub extern "C" fn primeshare_buffer_send(
 }
 
 /// Receives a buffer that primeshare_buffer_send sent, and checks it as primeshare_buffer_create does. Borrows the
-/// socket, and waits for a message if the socket does.
+/// socket, and waits for a message if the socket does. -ECONNRESET: the other process has closed its end.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn primeshare_buffer_receive_wait(
     socket: c_int,

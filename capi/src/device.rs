@@ -12,7 +12,7 @@ use primeshare::Device;
 use primeshare::buffer::WeakPerBuffer;
 use primeshare::device::{self, NodeKind};
 
-use crate::arguments::{Growing, dup, fd, fill, out, room, text, write};
+use crate::arguments::{Growing, dup, fd, fill, out, room, text};
 use crate::failure::{Failure, call};
 use crate::object::{Object, give, of, reference, unreference};
 use crate::table::primeshare_import;
@@ -102,7 +102,7 @@ pub unsafe extern "C" fn primeshare_device_private_copy_of(
     })
 }
 
-/// Opens the device with this number (dev_t), such as a linux-dmabuf feedback names.
+/// Opens the device with this number (dev_t), such as a linux-dmabuf feedback names. -ENOENT if there is none.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn primeshare_device_find(
     device_number: u64,
@@ -230,7 +230,7 @@ pub unsafe extern "C" fn primeshare_device_get_info(
             imports_scattered: number(capabilities.import_scattered),
         };
         // SAFETY: as the header asks.
-        unsafe { fill(info, value) }
+        unsafe { fill(info, "info", value) }
     })
 }
 
@@ -292,18 +292,19 @@ pub unsafe extern "C" fn primeshare_device_get_statistics(
             resurrected: stats.resurrected,
         };
         // SAFETY: as the header asks.
-        unsafe { fill(statistics, value) }
+        unsafe { fill(statistics, "statistics", value) }
     })
 }
 
-/// Writes the key of the device that a number (dev_t) is of: nodes of one device have equal keys.
+/// Writes the key of the device that a number (dev_t) is of: nodes of one device have equal keys. A number
+/// of which nothing is known has a key of its own.
 #[unsafe(no_mangle)]
 pub extern "C" fn primeshare_device_key_of(
     device_number: u64,
     key: Option<&mut MaybeUninit<u64>>,
 ) -> c_int {
     call(c"primeshare_device_key_of", || {
-        write(key, device::key_of(device_number)?.0);
+        out(key, "key")?.write(device::key_of(device_number)?.0);
         Ok(())
     })
 }

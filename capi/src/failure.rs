@@ -73,12 +73,10 @@ macro_rules! failures {
 
 failures! {
     primeshare::alloc::Error,
-    primeshare::device::Error,
     primeshare::export::Error,
     primeshare::export::SendError,
     primeshare::gem::Error,
     primeshare::import::Error,
-    primeshare::import::ReceiveError,
     primeshare::negotiate::Error,
     primeshare::sync::Error,
 }
@@ -89,6 +87,27 @@ impl From<primeshare::buffer::Error> for Failure {
             answer: Some(error.linux_dmabuf_answer()),
             ..Self::of(error.kind(), error.errno(), &error)
         }
+    }
+}
+
+impl From<primeshare::device::Error> for Failure {
+    fn from(error: primeshare::device::Error) -> Self {
+        let errno = match error {
+            primeshare::device::Error::NoNode(_) => Some(Errno::ENOENT),
+            _ => error.errno(),
+        };
+        Self::of(error.kind(), errno, &error)
+    }
+}
+
+impl From<primeshare::import::ReceiveError> for Failure {
+    fn from(error: primeshare::import::ReceiveError) -> Self {
+        let errno = match error {
+            // Not -ENODEV, which would say that a device is gone.
+            primeshare::import::ReceiveError::Closed => Some(Errno::ECONNRESET),
+            _ => error.errno(),
+        };
+        Self::of(error.kind(), errno, &error)
     }
 }
 

@@ -27,11 +27,26 @@ use crate::object::{
     Object, give, give_exclusive, of, of_mut, reference, take_exclusive, unreference,
 };
 
-failures! { kms::Error }
+impl From<kms::Error> for Failure {
+    fn from(error: kms::Error) -> Self {
+        Self::from(&error)
+    }
+}
 
 impl From<Arc<kms::Error>> for Failure {
     fn from(error: Arc<kms::Error>) -> Self {
-        Self::of(error.kind(), error.errno(), &*error)
+        Self::from(&*error)
+    }
+}
+
+impl From<&kms::Error> for Failure {
+    fn from(error: &kms::Error) -> Self {
+        let errno = match error {
+            // As the kernel says it. -EBUSY would promise an event.
+            kms::Error::NotMaster { .. } => Some(Errno::EACCES),
+            _ => error.errno(),
+        };
+        Self::of(error.kind(), errno, error)
     }
 }
 
@@ -137,6 +152,8 @@ pub extern "C" fn primeshare_framebuffer_id(framebuffer: Option<&primeshare_fram
 /// A device that has screens, by the program's fd, which is or will be DRM master. All calls are thread-safe.
 pub struct primeshare_card {
     card: Card,
+    /// One for all who ask, so that they share imports.
+    device: Arc<primeshare_device>,
 }
 
 impl Object for primeshare_card {
@@ -155,7 +172,8 @@ pub unsafe extern "C" fn primeshare_card_create(
         let drm_fd = fd(drm_fd, "drm_fd")?;
         let place = out(card, "card")?;
         let card = Card::new(drm_fd)?;
-        place.write(give(Arc::new(primeshare_card { card })));
+        let device = Arc::new(primeshare_device::from(card.device().clone()));
+        place.write(give(Arc::new(primeshare_card { card, device })));
         Ok(())
     })
 }
@@ -183,9 +201,7 @@ pub unsafe extern "C" fn primeshare_card_get_device(
     call(c"primeshare_card_get_device", || {
         let card = of(card, "card")?;
         let place = out(device, "device")?;
-        place.write(give(Arc::new(primeshare_device::from(
-            card.card.device().clone(),
-        ))));
+        place.write(give(card.device.clone()));
         Ok(())
     })
 }
@@ -326,11 +342,11 @@ pub unsafe extern "C" fn primeshare_presenter_create(
         let wanted = unsafe { self::options(options) }?;
         let screens = card.card.screens(true)?;
         let output = output(&card.card, &screens, &wanted)?;
-        let device = primeshare_device::from(card.card.device().clone());
         // SAFETY: as the header asks.
-        let blitter = unsafe { blitter(source, &device, wanted.blitter) }?;
+        let blitter = unsafe { blitter(source, &card.device, wanted.blitter) }?;
         let buffers = match wanted.buffers {
             0 => 3,
+            1 => return Err(Failure::invalid("one buffer for copies is not enough")),
             count => count as usize,
         };
         let dumb = Dumb::new(card.card.device());
@@ -401,7 +417,7 @@ unsafe impl Growing for primeshare_present_info {
 /// NULL, is its number in events. The buffer must not be drawn into until the next frame is shown; the library keeps
 /// it as long as it needs it. `info` may be NULL.
 ///
-/// -EBUSY: a frame waits already; try again after the next event.
+/// -EBUSY: a frame waits already; try again after the next event. -EACCES: the program is not the DRM master.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn primeshare_presenter_present(
     presenter: Option<&mut primeshare_presenter>,
@@ -534,7 +550,7 @@ fn number(why: &Dropped) -> Errno {
     let failure = match why {
         Dropped::Late => return Errno::ETIMEDOUT,
         Dropped::Copy(failure) => Failure::from(failure.clone()),
-        Dropped::Screen(error) => Failure::of(error.kind(), error.errno(), error),
+        Dropped::Screen(error) => Failure::from(error),
         _ => return Errno::EIO,
     };
     failure.errno

@@ -11,7 +11,7 @@ use ash::vk::{self, Handle as _};
 use primeshare::vk::{Device, Host, Image, ImageUsage, Instance, Transfer, Use};
 
 use crate::allocator::usage;
-use crate::arguments::{Growing, array, options, out, text};
+use crate::arguments::{Growing, array, out, required, text};
 use crate::buffer::primeshare_buffer;
 use crate::failure::{Failure, call};
 use crate::negotiation::primeshare_endpoint;
@@ -110,7 +110,7 @@ pub unsafe extern "C" fn primeshare_vulkan_device_wrap(
 ) -> c_int {
     call(c"primeshare_vulkan_device_wrap", || {
         // SAFETY: as the header asks.
-        let info = unsafe { options(info) }?;
+        let info = unsafe { required(info, "info") }?;
         let place = out(device, "device")?;
         for (pointer, name) in [
             (

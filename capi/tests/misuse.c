@@ -22,7 +22,10 @@ static void null_is_an_error_that_names_the_argument(void) {
 	NAMES(primeshare_device_open(NULL, &none), "path");
 	NAMES(primeshare_device_open("/dev/dri/card0", NULL), "device");
 	NAMES(primeshare_device_fd(NULL), "device");
-	NAMES(primeshare_device_get_info(device, NULL), "primeshare_device_info");
+	NAMES(primeshare_device_get_info(device, NULL), "info is");
+	NAMES(primeshare_device_key_of(0, NULL), "key");
+	NAMES(primeshare_buffer_create(NULL, NULL), "info is");
+	NAMES(primeshare_vulkan_device_wrap(NULL, NULL), "info is");
 	NAMES(primeshare_buffer_get_info(NULL, &info), "buffer");
 	NAMES(primeshare_buffer_get_id(buffer, NULL), "id");
 	NAMES(primeshare_device_import(device, NULL, NULL), "buffer");

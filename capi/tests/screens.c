@@ -23,6 +23,8 @@ struct get_crtc {
 #define GET_CRTC _IOWR('d', 0xA1, struct get_crtc)
 #define GET_FB2 _IOWR('d', 0xCE, struct get_fb2)
 #define PRIME_HANDLE_TO_FD _IOWR('d', 0x2d, struct prime_handle)
+#define SET_MASTER _IO('d', 0x1e)
+#define DROP_MASTER _IO('d', 0x1f)
 #define GEM_CLOSE _IOW('d', 0x09, uint32_t[2])
 
 static ino_t dma_buf_of(int fd, uint32_t framebuffer) {
@@ -186,8 +188,24 @@ static void a_frame_waits_for_its_fence_or_is_left_out(void) {
 	show_end(&show);
 }
 
+static void who_is_not_the_master_is_told_so(void) {
+	struct show show = show_begin();
+	struct primeshare_buffer *buffer = dumb(show.vgem, show.width, show.height);
+	OK(primeshare_presenter_present(show.presenter, buffer, NULL, NULL));
+	next_event(&show);
+	CHECK(ioctl(show.fd, DROP_MASTER) == 0);
+	FAILS(primeshare_presenter_present(show.presenter, buffer, NULL, NULL), EACCES);
+	CHECK(primeshare_last_error_kind() == PRIMESHARE_ERROR_BUSY);
+	CHECK(ioctl(show.fd, SET_MASTER) == 0);
+	OK(primeshare_presenter_reset(show.presenter));
+	OK(primeshare_presenter_present(show.presenter, buffer, NULL, NULL));
+	CHECK(next_event(&show).error == 0);
+	primeshare_buffer_unref(buffer);
+	show_end(&show);
+}
+
 static void screens_that_are_not_there_are_errors(void) {
-	struct primeshare_device *vkms = device_of("vkms", 0), *vgem = device_of("vgem", 0), *device;
+	struct primeshare_device *vkms = device_of("vkms", 0), *vgem = device_of("vgem", 0), *device, *again;
 	struct primeshare_presenter *presenter = NULL;
 	struct primeshare_card *card = NULL;
 	struct primeshare_presenter_options options = {.size = sizeof(options), .connector = 4711};
@@ -196,9 +214,15 @@ static void screens_that_are_not_there_are_errors(void) {
 	CHECK(primeshare_card_create(primeshare_device_fd(vgem), &card) < 0);
 	OK(primeshare_card_create(fd, &card));
 	OK(primeshare_card_get_device(card, &device));
+	OK(primeshare_card_get_device(card, &again));
+	CHECK(device == again);
+	primeshare_device_unref(again);
 	CHECK(primeshare_device_is_same(device, vkms) && primeshare_device_fd(device) != fd);
 	FAILS(primeshare_presenter_create(card, vgem, &options, &presenter), ENOENT);
 	options.connector = 0;
+	options.buffers = 1;
+	FAILS(primeshare_presenter_create(card, vgem, &options, &presenter), EINVAL);
+	options.buffers = 0;
 	options.width = 17;
 	FAILS(primeshare_presenter_create(card, vgem, &options, &presenter), ENOENT);
 	CHECK(presenter == NULL);
@@ -213,5 +237,6 @@ int main(void) {
 	RUN(a_buffer_has_one_framebuffer);
 	RUN(frames_are_shown_directly_or_copied);
 	RUN(a_frame_waits_for_its_fence_or_is_left_out);
+	RUN(who_is_not_the_master_is_told_so);
 	RUN(screens_that_are_not_there_are_errors);
 }
