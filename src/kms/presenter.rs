@@ -452,7 +452,9 @@ impl Presenter {
             .stream(self.stream);
         let completion = self.blitter.blit(buffer, into.buffer(), &blit_info);
         let completion = completion.map_err(Error::Blit)?;
-        let by_fence = completion.sync_file().is_some() && self.output.takes_fences();
+        // A screen that was handed a fence waits for it without a deadline.
+        let has_fence = completion.sync_file().is_some() && self.output.takes_fences();
+        let by_fence = has_fence && info.deadline.is_none();
         let copying = Copying {
             completion,
             into,

@@ -485,9 +485,11 @@ impl Records {
         let used = used.and_then(|entry| entry.candidate(asker));
         let attempt = |entry: &Entry| Attempt {
             strategy: entry.strategy,
+            // Another blitter of the pair, which shares the records, may be allowed more.
             held_back: used
                 .as_ref()
                 .zip(entry.candidate(asker))
+                .filter(|_| asker.allowed.contains(&entry.strategy))
                 .and_then(|(used, one)| held_back(&one, used, frame.bytes())),
             outcome: match &entry.state {
                 State::NotOffered(why) => Outcome::NotOffered(*why),

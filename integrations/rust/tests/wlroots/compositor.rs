@@ -173,6 +173,7 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < end, "waited for {what} in vain");
+        // Nothing tells what another process has done: its socket, its fds, its screen.
         std::thread::sleep(Duration::from_millis(20));
     }
 }
