@@ -6,7 +6,7 @@
 use super::{Allocator, Error, Request};
 use crate::Errno;
 use crate::buffer::layout::{self, Packed};
-use crate::buffer::{BufferDesc, DmaBuf, Fourcc, Modifier};
+use crate::buffer::{self, BufferDesc, DmaBuf, Fourcc, Modifier};
 use crate::device::Device;
 use crate::export;
 use crate::gem::{self, Object};
@@ -48,13 +48,13 @@ impl Dumb {
 
     /// A buffer of one plane, at least as wide as the driver and importers want it.
     fn single(&self, request: &Request, packed: &Packed, bytes: u32) -> Result<DmaBuf, Error> {
-        let (object, pitch) = self.create(packed, bytes)?;
+        let (object, pitch) = self.create(request, packed, bytes)?;
         Ok(export::export(&object, linear(request), [(0, pitch)])?)
     }
 
     /// A buffer of several planes, one after the other in a dumb buffer of bytes.
     fn planar(&self, request: &Request, packed: Packed) -> Result<DmaBuf, Error> {
-        let (object, _) = self.create(&packed, 1)?;
+        let (object, _) = self.create(request, &packed, 1)?;
         Ok(export::export(&object, linear(request), packed.planes)?)
     }
 
@@ -64,7 +64,19 @@ impl Dumb {
     /// virtio-gpu makes dumb buffers of 32 bits a pixel only (`virtio_gpu_mode_dumb_create`), qxl of
     /// 16 and 32 (`qxl_mode_dumb_create`). Both answer EINVAL to others. The memory is the same:
     /// a row has as many bytes.
-    fn create(&self, packed: &Packed, bytes: u32) -> Result<(Object, u32), Error> {
+    fn create(
+        &self,
+        request: &Request,
+        packed: &Packed,
+        bytes: u32,
+    ) -> Result<(Object, u32), Error> {
+        if !packed.fits_32_bits() {
+            return Err(Error::Layout(buffer::Error::TooLarge {
+                width: request.width,
+                height: request.height,
+                fourcc: request.fourcc,
+            }));
+        }
         let handles = self.device.handles();
         let make = |bytes| {
             let (width, rows) = packed.padded(bytes);

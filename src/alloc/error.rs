@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::buffer::{self, Fourcc, Modifier};
+use crate::buffer::{self, Fourcc, Modifier, modifier_names};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind, device, export, gem};
 
@@ -23,7 +23,7 @@ pub enum Error {
     /// None of the layouts asked for can be had.
     #[error(
         "{allocator} has none of the modifiers that were asked for: {}",
-        listed(modifiers)
+        modifier_names(modifiers)
     )]
     Modifiers {
         /// The allocator.
@@ -91,11 +91,6 @@ pub enum Error {
         /// Its error.
         cause: Cause,
     },
-}
-
-fn listed(modifiers: &[Modifier]) -> String {
-    let names: Vec<_> = modifiers.iter().map(Modifier::to_string).collect();
-    names.join(", ")
 }
 
 impl Error {
@@ -200,5 +195,11 @@ mod tests {
         };
         let text = error.to_string();
         assert!(text.ends_with("asked for: INVALID, LINEAR"), "{text}");
+        let error = Error::Modifiers {
+            allocator: "dumb",
+            modifiers: Vec::new(),
+        };
+        let text = error.to_string();
+        assert!(text.ends_with("asked for: no modifier"), "{text}");
     }
 }

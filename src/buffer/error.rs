@@ -33,8 +33,11 @@ pub enum Error {
     /// The description has flags whose meaning the library does not know.
     #[error("flags {0:#x} are not known")]
     UnknownFlags(u32),
-    /// The size overflows the kernel's 32-bit pitch or the address space.
-    #[error("{width}x{height} of {fourcc} is too large to describe")]
+    /// The size overflows the kernel's 32-bit pitch or the address space, or the 32 bits in which the kernel counts the
+    /// bytes of a dumb buffer.
+    #[error(
+        "{width}x{height} of {fourcc} is too large: it has more bytes than sizes of 32 bits can tell"
+    )]
     TooLarge {
         /// Width in pixels.
         width: u32,

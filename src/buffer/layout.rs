@@ -264,6 +264,15 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
+    /// Whether the kernel makes a dumb buffer of so many bytes. It answers EINVAL to those whose bytes 32 bits do not
+    /// count (`drm_mode_create_dumb`), as drivers do for other reasons.
+    pub(crate) fn fits_32_bits(&self) -> bool {
+        let stride = self.planes.first().map_or(0, |plane| plane.1);
+        let rows = self.size.div_ceil(u64::from(stride.max(1)));
+        // A last page that is not full must not be the one after the 32 bits.
+        u64::from(stride) * rows <= u64::from(u32::MAX) - 4095
+    }
+
     /// Pixels across and down, at this many bytes each, that hold it all: rows of the first
     /// plane's stride.
     pub(crate) fn padded(&self, bytes_per_pixel: u32) -> (u32, u32) {
@@ -422,6 +431,17 @@ mod tests {
         ));
         let rgba = FormatInfo::of(Fourcc::XRGB8888).unwrap();
         assert!(pack(u32::MAX, u32::MAX, rgba).is_err());
+    }
+
+    #[test]
+    fn dumb_buffers_have_fewer_than_4_gib_with_the_rows_after_the_picture() {
+        let rgba = FormatInfo::of(Fourcc::XRGB8888).unwrap();
+        let fits = |width, height| pack(width, height, rgba).unwrap().fits_32_bits();
+        assert!(fits(32_768, 32_000));
+        assert!(!fits(32_768, 32_767));
+        // One row, and 16 and more that are as long.
+        assert!(fits(50_000_000, 1));
+        assert!(!fits(100_000_000, 1));
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub use format::{Colour, FormatInfo, PlaneInfo};
 pub use fourcc::{Fourcc, UnknownFourcc};
 pub use id::BufferId;
 pub use layout::BufferDesc;
+pub(crate) use modifier::modifier_names;
 pub use modifier::{Modifier, UnknownModifier};
 pub use per_buffer::{PerBuffer, Refusal, WeakPerBuffer};
 pub use usage::Usage;

@@ -125,6 +125,17 @@ impl From<Modifier> for u64 {
     }
 }
 
+/// The names, for messages.
+pub(crate) fn modifier_names(modifiers: &[Modifier]) -> String {
+    match modifiers {
+        [] => "no modifier".to_owned(),
+        _ => {
+            let names: Vec<_> = modifiers.iter().map(Modifier::to_string).collect();
+            names.join(", ")
+        }
+    }
+}
+
 /// A text that is neither the name of a modifier nor a number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(

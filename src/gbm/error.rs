@@ -45,7 +45,7 @@ pub enum Error {
     },
     /// The driver behind gbm made the new buffer in the memory of one that gbm made before and
     /// that is in use. It was not handed out: each would show what is written to the other.
-    #[error("{device} made a buffer in the memory of another that is in use, {id:?}")]
+    #[error("{device} made a buffer in the memory of another that is in use, dma-buf {id}")]
     Reused {
         /// The device.
         device: String,

@@ -82,11 +82,20 @@ pub enum Error {
         errno: Errno,
     },
     /// MODE_CREATE_DUMB failed.
-    #[error("{device}: MODE_CREATE_DUMB: {errno}")]
+    #[error(
+        "{device}: MODE_CREATE_DUMB of {width}x{height} with {bits_per_pixel} bits a pixel: {errno}"
+    )]
     CreateDumb {
         /// The device.
         device: String,
-        /// EACCES on a render node, ENOSYS or EOPNOTSUPP where the driver has no dumb buffers.
+        /// Pixels across that were asked for, with what fills the rows up.
+        width: u32,
+        /// Rows that were asked for, with those after the picture.
+        height: u32,
+        /// Bits of a pixel.
+        bits_per_pixel: u32,
+        /// EACCES on a render node, ENOSYS or EOPNOTSUPP where the driver has no dumb buffers. EINVAL: the driver
+        /// makes none of this size or of these bits.
         errno: Errno,
     },
     /// MODE_MAP_DUMB failed.

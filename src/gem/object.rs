@@ -142,7 +142,15 @@ impl Handles {
         // Without the table's lock, since allocating can take long. This is safe: a number that was in use
         // before has left the table before its handle was closed.
         let (handle, pitch) = sys::drm::create_dumb(self.as_fd(), width, height, bits_per_pixel)
-            .map_err(|errno| self.lost_or(errno, |device| Error::CreateDumb { device, errno }))?;
+            .map_err(|errno| {
+                self.lost_or(errno, |device| Error::CreateDumb {
+                    device,
+                    width,
+                    height,
+                    bits_per_pixel,
+                    errno,
+                })
+            })?;
         let object = self.created(handle)?;
         log::debug!("{}: made a dumb buffer, {:?}", self.name(), object.handle());
         Ok((object, pitch))

@@ -45,7 +45,7 @@ pub enum Error {
     #[error(transparent)]
     Buffer(#[from] buffer::Error),
     /// The picture is larger or smaller than the device has framebuffers.
-    #[error("{width}x{height} is no size of a framebuffer: {device} has {min:?} to {max:?}")]
+    #[error("{width}x{height} is no size of a framebuffer: {device} has {}x{} to {}x{}", min.0, min.1, max.0, max.1)]
     FramebufferSize {
         /// The device.
         device: String,
@@ -284,3 +284,21 @@ impl Error {
 }
 
 into_io_error!(Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sizes_of_framebuffers_are_printed_as_sizes() {
+        let error = Error::FramebufferSize {
+            device: "vkms".to_owned(),
+            width: 9000,
+            height: 1,
+            min: (10, 10),
+            max: (8192, 4096),
+        };
+        let text = error.to_string();
+        assert!(text.ends_with("vkms has 10x10 to 8192x4096"), "{text}");
+    }
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use ash::vk;
 
 use super::Feature;
-use crate::buffer::{Fourcc, Modifier};
+use crate::buffer::{Fourcc, Modifier, modifier_names};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};
 
@@ -338,7 +338,10 @@ pub enum Error {
         usage: vk::BufferUsageFlags,
     },
     /// None of the modifiers can be exported.
-    #[error("{device} exports {fourcc} with none of {modifiers:?} for {usage:?}")]
+    #[error(
+        "{device} exports {fourcc} for {usage:?} with none of the modifiers that were asked for: {}",
+        modifier_names(modifiers)
+    )]
     NotExportable {
         /// The device.
         device: String,
@@ -645,5 +648,23 @@ impl fmt::Display for Call {
             Self::ImportMemory => f.write_str("vkAllocateMemory (import of a dma-buf)"),
             call => write!(f, "vk{call:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modifiers_that_cannot_be_exported_are_printed_by_their_names() {
+        let error = Error::NotExportable {
+            device: "a GPU".to_owned(),
+            fourcc: Fourcc::XRGB8888,
+            modifiers: vec![Modifier::LINEAR],
+            usage: vk::ImageUsageFlags::SAMPLED,
+        };
+        let text = error.to_string();
+        assert!(text.contains("for SAMPLED with"), "{text}");
+        assert!(text.ends_with("asked for: LINEAR"), "{text}");
     }
 }

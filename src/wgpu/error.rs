@@ -31,7 +31,7 @@ pub enum Error {
     #[error("wgpu has no texture format for {0}")]
     Format(Fourcc),
     /// The wgpu device was created without what the format needs.
-    #[error("{format:?} textures need a wgpu device with {missing:?}")]
+    #[error("{format:?} textures need a wgpu device with {}", names(missing.iter_names()))]
     Features {
         /// wgpu's format.
         format: TextureFormat,
@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// wgpu has no such use for textures of the format, or not for shared ones. Formats of several planes
     /// are for copies and for sampling, plane by plane.
-    #[error("{format:?} textures are not shared for {usages:?}")]
+    #[error("{format:?} textures are not shared for {}", names(usages.iter_names()))]
     Usages {
         /// wgpu's format.
         format: TextureFormat,
@@ -77,6 +77,15 @@ pub enum Error {
     },
 }
 
+/// The names of flags, for messages.
+fn names<F>(flags: impl Iterator<Item = (&'static str, F)>) -> String {
+    let names: Vec<_> = flags.map(|(name, _)| name).collect();
+    match names.is_empty() {
+        true => "no use".to_owned(),
+        false => names.join(", "),
+    }
+}
+
 impl Error {
     /// What can be done about it.
     pub fn kind(&self) -> ErrorKind {
@@ -111,3 +120,27 @@ impl Error {
 }
 
 into_io_error!(Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_printed_by_their_names() {
+        let usages = |usages| Error::Usages {
+            format: TextureFormat::Rgba8Unorm,
+            usages,
+        };
+        let both = TextureUsages::COPY_SRC | TextureUsages::STORAGE_BINDING;
+        let text = usages(both).to_string();
+        assert!(text.ends_with("for COPY_SRC, STORAGE_BINDING"), "{text}");
+        let text = usages(TextureUsages::empty()).to_string();
+        assert!(text.ends_with("for no use"), "{text}");
+        let error = Error::Features {
+            format: TextureFormat::NV12,
+            missing: Features::TEXTURE_FORMAT_NV12,
+        };
+        let text = error.to_string();
+        assert!(text.ends_with("with TEXTURE_FORMAT_NV12"), "{text}");
+    }
+}

@@ -270,6 +270,9 @@ fn a_render_node_makes_no_dumb_buffers() {
             refused.unwrap_err(),
             Error::Gem(primeshare::gem::Error::CreateDumb {
                 device: render.to_string(),
+                width: 64,
+                height: 96,
+                bits_per_pixel: 32,
                 errno: Errno::EACCES
             })
         );
@@ -310,6 +313,25 @@ fn impossible_requests_are_refused_with_the_reason() {
                 matches!(tiled, Error::Modifiers { .. }) || is_gbms(&tiled),
                 "{name}: {tiled}"
             );
+        }
+    });
+}
+
+#[test]
+fn a_dumb_buffer_of_4_gib_or_more_is_refused_by_its_size() {
+    in_guest(|guest| {
+        for device in [guest.vgem(), guest.vkms()] {
+            let dumb = Dumb::new(&device);
+            for (width, height) in [(100_000_000, 1), (32_768, 32_767)] {
+                let huge = Request::new(width, height, Fourcc::XRGB8888);
+                let refused = dumb.allocate(&huge).unwrap_err();
+                let too_large = primeshare::buffer::Error::TooLarge {
+                    width,
+                    height,
+                    fourcc: Fourcc::XRGB8888,
+                };
+                assert_eq!(refused, Error::Layout(too_large), "{device}");
+            }
         }
     });
 }
