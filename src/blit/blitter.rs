@@ -19,6 +19,7 @@ use super::run::engine::{Engine, asker, before_trials};
 use super::run::pair::Pair;
 use super::run::queue::{MOST_SIGNALS, Stream};
 use super::run::thread::Thread;
+use super::run::trials_end::TrialsEnd;
 use super::run::waits::MAX_WAITS;
 use super::run::worker::{self, Request, Shared};
 use super::upright::Asked;
@@ -237,9 +238,39 @@ impl Blitter {
             .verdict(names, &frame, &asker, Instant::now())
     }
 
-    /// Finds out what works for copies like this one, without making one. Waits until all has been tried or
-    /// the deadline has come; [`Verdict::settled`] is `false` in that case. For a program that wants to know
-    /// before its first frame.
+    /// Has what may work for copies like this one tried, without making one, and returns at once: an fd that becomes
+    /// readable when the trials have ended, for event loops. It is readable from the start if nothing has to be
+    /// tried. Then ask [`Self::verdict`]; call again if that is not [settled](Verdict::settled), for example since
+    /// [`Self::measure_again`] was called meanwhile.
+    ///
+    /// A trial that hangs counts as failed after ten seconds, or sixty with software Vulkan. If the last blitter
+    /// between the two devices is dropped, the fd becomes readable, too. [`Error::DevicesInUse`] if a copy has the
+    /// devices at the moment, and nothing is known of buffers like these.
+    pub fn settle(
+        &self,
+        source: &DmaBuf,
+        destination: &DmaBuf,
+        info: &BlitInfo<'_>,
+    ) -> Result<TrialsEnd, Error> {
+        if !self.process.is_here() {
+            return Err(Error::OtherProcess);
+        }
+        let frame = frame(source, destination, info)?;
+        let end = TrialsEnd::new().map_err(Error::System)?;
+        let were_asked_for = self.shared.want_trials(&frame);
+        let are_being_made = self.pair.tell_at_end(&frame, &end);
+        let are_over = || {
+            let verdict = self.verdict(source, destination, info);
+            verdict.is_some_and(|verdict| verdict.settled)
+        };
+        match were_asked_for || are_being_made || are_over() {
+            true => Ok(end),
+            false => Err(Error::DevicesInUse),
+        }
+    }
+
+    /// As [`Self::settle`], and waits until all has been tried or the deadline has come; [`Verdict::settled`] is
+    /// `false` in that case. For a program that wants to know before its first frame.
     pub fn settle_wait(
         &self,
         source: &DmaBuf,
@@ -247,6 +278,9 @@ impl Blitter {
         info: &BlitInfo<'_>,
         deadline: impl Into<Deadline>,
     ) -> Result<Verdict, Error> {
+        if !self.process.is_here() {
+            return Err(Error::OtherProcess);
+        }
         let deadline = deadline.into();
         let frame = frame(source, destination, info)?;
         loop {
@@ -267,7 +301,7 @@ impl Blitter {
     /// Imports each buffer by PRIME on the other side's DRM device, and gives the answers, as in
     /// [`Verdict::imports`]: first the destination's device for the source's buffer, then the other way
     /// round. `None` for a side without a DRM device. Both imports end with the call, but a driver may have
-    /// moved a buffer meanwhile.
+    /// moved a buffer meanwhile, and waits for the GPU if it does.
     pub fn ask_drivers(
         &self,
         source: &DmaBuf,
@@ -313,7 +347,7 @@ impl Blitter {
         line.collect::<Vec<_>>().join(" to ").replace('\n', " ")
     }
 
-    /// What this blitter has done so far.
+    /// What this blitter has done so far. Does not wait.
     pub fn statistics(&self) -> Statistics {
         self.shared.statistics()
     }

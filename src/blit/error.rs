@@ -60,6 +60,10 @@ pub enum Error {
     /// As many copies as were asked for are in flight: wait for one.
     #[error("all {0} copies are in flight")]
     Busy(usize),
+    /// [`Blitter::settle`](super::Blitter::settle) met buffers of which nothing is known while a copy has the
+    /// blitter's devices. Ask again after that copy.
+    #[error("a copy has the devices of the blitter at the moment")]
+    DevicesInUse,
     /// A buffer has a fence that the GPU cannot be left to wait for: see [`Blit::submit`](super::Blit::submit).
     #[error("a fence of the buffers is pending, and the GPU cannot wait for it")]
     Fenced,
@@ -165,7 +169,7 @@ impl Error {
         match self {
             Self::Source(error) | Self::Destination(error) | Self::Commands(error) => error.kind(),
             Self::Fences(error) => error.kind(),
-            Self::Busy(_) | Self::Fenced => ErrorKind::Busy,
+            Self::Busy(_) | Self::DevicesInUse | Self::Fenced => ErrorKind::Busy,
             Self::StillRunning => ErrorKind::TimedOut,
             Self::System(errno) => ErrorKind::of(*errno),
             Self::Planar(_) => ErrorKind::Unsupported,

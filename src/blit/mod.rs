@@ -60,6 +60,7 @@ pub use options::{BlitDevice, Gpu, Options, Push, SyncFiles};
 pub use prepared::Blit;
 pub use run::completion::Completion;
 pub use run::queue::Stream;
+pub use run::trials_end::TrialsEnd;
 pub use scale::{Filter, Scaling, ScalingError, Transform};
 pub use statistics::{Statistics, StrategyStatistics};
 pub use strategy::{End, StagingSource, Strategy, UnknownStrategy};

@@ -11,7 +11,9 @@ use clap::Args;
 use comfy_table::CellAlignment;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use primeshare::alloc::Dumb;
-use primeshare::blit::{BlitDevice, BlitInfo, Blitter, Options, Outcome, Strategy, Verdict};
+use primeshare::blit::{
+    Attempt, BlitDevice, BlitInfo, Blitter, Options, Outcome, Strategy, Verdict,
+};
 use primeshare::device;
 use primeshare::gbm::Gbm;
 use primeshare::vk::{self, Instance, Select, Validation};
@@ -237,7 +239,7 @@ fn text(error: anyhow::Error) -> String {
 }
 
 fn lines(verdict: &Verdict) -> BTreeMap<&'static str, Line> {
-    let line = |outcome: &Outcome| match outcome {
+    let line = |attempt: &Attempt| match &attempt.outcome {
         Outcome::Works {
             verified,
             bytes_per_second,
@@ -245,7 +247,7 @@ fn lines(verdict: &Verdict) -> BTreeMap<&'static str, Line> {
             works: true,
             verified: *verified,
             bytes_per_second: *bytes_per_second,
-            reason: None,
+            reason: attempt.held_back.map(|why| why.to_string()),
         },
         other => Line {
             works: false,
@@ -255,14 +257,12 @@ fn lines(verdict: &Verdict) -> BTreeMap<&'static str, Line> {
         },
     };
     let attempts = verdict.attempts.iter();
-    attempts
-        .map(|a| (a.strategy.name(), line(&a.outcome)))
-        .collect()
+    attempts.map(|a| (a.strategy.name(), line(a))).collect()
 }
 
 fn show(report: &Report) -> Result<()> {
     print::line(&format!(
-        "{}x{} {}, LINEAR: MiB/s by each strategy, * the one in use, [n] why not (below)",
+        "{}x{} {}, LINEAR: MiB/s by each strategy, * the one in use, [n] why not, also if it is faster (below)",
         report.width, report.height, report.format
     ))?;
     print::line(
@@ -305,7 +305,11 @@ fn show(report: &Report) -> Result<()> {
             row.push(match pair.strategies.get(strategy.name()) {
                 Some(line) if line.works => {
                     let rate = line.bytes_per_second;
-                    format!("{mark}{}", rate.map_or("works".to_owned(), mebibytes))
+                    let rate = rate.map_or("works".to_owned(), mebibytes);
+                    match &line.reason {
+                        Some(why) => format!("{mark}{rate} {}", number(why)),
+                        None => format!("{mark}{rate}"),
+                    }
                 }
                 Some(line) => number(line.reason.as_deref().unwrap_or("no reason")),
                 None => number(pair.error.as_deref().unwrap_or("no reason")),

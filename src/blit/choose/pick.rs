@@ -65,6 +65,11 @@ pub(super) fn pick<'a>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeldBack {
+    /// [`Options::strategies`](crate::blit::Options::strategies) or
+    /// [`Options::push`](crate::blit::Options::push) leave it out. That it works is known of another blitter.
+    NotAllowed,
+    /// It works in general, and failed lately with these buffers. It is tried again after a while.
+    FailedLately,
     /// It has the source's GPU write into the destination, which may move that out of the screen's reach: it is used
     /// if nothing else works. [`Push`](crate::blit::Push) changes that.
     LastResort,
@@ -74,11 +79,29 @@ pub enum HeldBack {
     AboutAsFast,
 }
 
-/// Why this one is not in use, if its time does not say it.
-pub(super) fn held_back(one: &Candidate<'_>, used: &Candidate<'_>, bytes: u64) -> Option<HeldBack> {
-    if one.strategy == used.strategy {
-        return None;
+/// What keeps a strategy that works from the choice.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Against {
+    /// Whether the options leave it out.
+    pub(super) is_forbidden: bool,
+    /// Whether it failed lately with these buffers.
+    pub(super) failed_lately: bool,
+}
+
+/// Why this one is not in use, if its time does not say it. `used` is the one in use.
+pub(super) fn held_back(
+    one: &Candidate<'_>,
+    against: Against,
+    used: Option<&Candidate<'_>>,
+    bytes: u64,
+) -> Option<HeldBack> {
+    if against.is_forbidden {
+        return Some(HeldBack::NotAllowed);
     }
+    if against.failed_lately {
+        return Some(HeldBack::FailedLately);
+    }
+    let used = used.filter(|used| used.strategy != one.strategy)?;
     if one.is_last_resort && !used.is_last_resort {
         return Some(HeldBack::LastResort);
     }
@@ -92,7 +115,11 @@ pub(super) fn held_back(one: &Candidate<'_>, used: &Candidate<'_>, bytes: u64) -
 impl fmt::Display for HeldBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::LastResort => "held back: it writes into the destination from elsewhere",
+            Self::NotAllowed => "not allowed by the options",
+            Self::FailedLately => "failed with these buffers a moment ago",
+            Self::LastResort => {
+                "held back: the source's GPU writes into the destination, which may move it"
+            }
             Self::Cpu => "not better by half than a GPU",
             Self::AboutAsFast => "not faster by enough to change",
         })
@@ -186,12 +213,38 @@ mod tests {
     fn what_is_faster_and_not_used_has_a_reason() {
         let (slow, fast) = (cost(10), cost(8));
         let pull = candidate(Strategy::Pull, &slow);
-        let why = |strategy, cost| held_back(&candidate(strategy, cost), &pull, BYTES);
+        let nothing = Against {
+            is_forbidden: false,
+            failed_lately: false,
+        };
+        let why =
+            |strategy, cost| held_back(&candidate(strategy, cost), nothing, Some(&pull), BYTES);
         assert_eq!(why(Strategy::Cpu, &fast), Some(HeldBack::Cpu));
         assert_eq!(why(Strategy::PullBytes, &fast), Some(HeldBack::AboutAsFast));
         assert_eq!(why(Strategy::Push, &fast), Some(HeldBack::LastResort));
         assert_eq!(why(Strategy::PullBytes, &slow), None);
         assert_eq!(why(Strategy::Pull, &fast), None);
         assert_eq!(why(Strategy::PullBytes, &Cost::default()), None);
+        let push = candidate(Strategy::Push, &fast);
+        assert_eq!(held_back(&push, nothing, None, BYTES), None);
+    }
+
+    #[test]
+    fn what_may_not_be_used_says_so_before_anything_else() {
+        let (slow, fast) = (cost(10), cost(8));
+        let (pull, push) = (
+            candidate(Strategy::Pull, &slow),
+            candidate(Strategy::Push, &fast),
+        );
+        let why = |is_forbidden, failed_lately| {
+            let against = Against {
+                is_forbidden,
+                failed_lately,
+            };
+            held_back(&push, against, Some(&pull), BYTES)
+        };
+        assert_eq!(why(true, true), Some(HeldBack::NotAllowed));
+        assert_eq!(why(false, true), Some(HeldBack::FailedLately));
+        assert_eq!(why(false, false), Some(HeldBack::LastResort));
     }
 }

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::Allowed;
 use super::cost::{self, Cost};
 use super::drift::Drift;
-use super::pick::{Candidate, held_back, pick};
+use super::pick::{Against, Candidate, held_back, pick};
 use super::plan::{Plan, WhyNot};
 use crate::blit::Failure;
 use crate::blit::copy::frame::Frame;
@@ -63,6 +63,20 @@ impl Kind {
             exporters: both.map(exporter),
             resampled: frame.is_resampled(),
             reshaped: frame.scaling.is_some_and(|scaling| scaling.reshapes()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Kind {
+    /// Of buffers of nobody knows which exporter, copied pixel by pixel.
+    pub(in crate::blit) fn model(formats: [(Fourcc, Modifier); 2]) -> Self {
+        Self {
+            formats,
+            scattered: [false; 2],
+            exporters: [Exporter::new(), Exporter::new()],
+            resampled: false,
+            reshaped: false,
         }
     }
 }
@@ -361,6 +375,11 @@ impl Records {
         });
     }
 
+    /// Whether trials of the kind were asked for and are not over.
+    pub(in crate::blit) fn is_in_trial(&self, kind: &Kind) -> bool {
+        self.lock().kinds.get(kind).is_some_and(|of| of.in_trial)
+    }
+
     /// Notes that no trials of the kind are being made any more.
     pub(in crate::blit) fn trials_over(&self, kind: &Kind) {
         if let Some(record) = self.lock().kinds.get_mut(kind) {
@@ -483,14 +502,17 @@ impl Records {
             .iter()
             .find(|one| Some(one.strategy) == chosen);
         let used = used.and_then(|entry| entry.candidate(asker));
+        let held_back = |entry: &Entry| {
+            let against = Against {
+                is_forbidden: !asker.allowed.contains(&entry.strategy),
+                failed_lately: known.failed_lately(&pair(frame, entry.strategy), now),
+            };
+            let one = entry.candidate(asker)?;
+            held_back(&one, against, used.as_ref(), frame.bytes())
+        };
         let attempt = |entry: &Entry| Attempt {
             strategy: entry.strategy,
-            // Another blitter of the pair, which shares the records, may be allowed more.
-            held_back: used
-                .as_ref()
-                .zip(entry.candidate(asker))
-                .filter(|_| asker.allowed.contains(&entry.strategy))
-                .and_then(|(used, one)| held_back(&one, used, frame.bytes())),
+            held_back: held_back(entry),
             outcome: match &entry.state {
                 State::NotOffered(why) => Outcome::NotOffered(*why),
                 State::Untried if !asker.allowed.contains(&entry.strategy) => Outcome::NotAllowed,

@@ -11,5 +11,6 @@ pub(super) mod queue;
 mod schedule;
 pub(super) mod thread;
 mod trials;
+pub(super) mod trials_end;
 pub(super) mod waits;
 pub(super) mod worker;

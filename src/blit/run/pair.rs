@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ash::vk::Handle;
 
 use super::trials::Trials;
+use super::trials_end::TrialsEnd;
 use crate::blit::choose::Allowed;
 use crate::blit::choose::records::Records;
 use crate::blit::copy::frame::Frame;
@@ -63,6 +64,11 @@ impl Pair {
     pub(in crate::blit) fn end_by(&self, deadline: Instant) {
         let mut of_end = self.deadline.lock().unwrap_or_else(PoisonError::into_inner);
         *of_end = Some(deadline);
+    }
+
+    /// See [`Trials::tell_at_end`].
+    pub(in crate::blit) fn tell_at_end(&self, frame: &Frame, end: &TrialsEnd) -> bool {
+        self.trials.tell_at_end(frame, end)
     }
 
     /// Waits until a trial has ended, or for the timeout.

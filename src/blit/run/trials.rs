@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::thread::Thread;
+use super::trials_end::{TrialsEnd, Waiting};
 use crate::blit::Failure;
 use crate::blit::choose::Allowed;
 use crate::blit::choose::cost::Cost;
@@ -60,6 +61,8 @@ struct Request {
 #[derive(Default)]
 struct State {
     wanted: VecDeque<Request>,
+    /// Those who are told when trials end.
+    waiting: Waiting,
     closing: bool,
 }
 
@@ -97,6 +100,13 @@ impl Shared {
         let waited = self.changed.wait_while(self.lock(), idle);
         let state = waited.unwrap_or_else(PoisonError::into_inner);
         !state.closing
+    }
+
+    /// Notes that the trials of a kind have ended, and tells those who wait for that.
+    fn trials_over(&self, kind: &Kind) {
+        self.records.trials_over(kind);
+        self.lock().waiting.tell(kind);
+        self.changed.notify_all();
     }
 
     /// Wakes those who wait for news. The lock is taken so that none of them is between its look and its
@@ -147,9 +157,23 @@ impl Trials {
             Err(errno) => {
                 log::error!("no thread to try strategies: {errno}");
                 self.shared.lock().wanted.clear();
-                self.shared.records.trials_over(&kind);
+                self.shared.trials_over(&kind);
             }
         }
+    }
+
+    /// Tells `end` when the trials for frames like this one end. Tells it now and answers `false` if none are
+    /// being made.
+    pub(super) fn tell_at_end(&self, frame: &Frame, end: &TrialsEnd) -> bool {
+        let kind = Kind::of(frame);
+        // While the state is locked, `trials_over` tells nobody: it is told here or there.
+        let mut state = self.shared.lock();
+        let is_in_trial = self.shared.records.is_in_trial(&kind);
+        match is_in_trial {
+            true => state.waiting.add(kind, end),
+            false => end.tell(),
+        }
+        is_in_trial
     }
 
     /// Waits until a trial has ended, or for the timeout.
@@ -165,6 +189,7 @@ impl Trials {
             let mut state = self.shared.lock();
             state.closing = true;
             state.wanted.clear();
+            state.waiting.tell_all();
         }
         self.shared.changed.notify_all();
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,8 +215,7 @@ fn work(shared: &Shared) {
         let mut bench = Bench::new(&shared.sides);
         while let Some(request) = shared.next() {
             bench.all(shared, &request);
-            shared.records.trials_over(&request.kind);
-            shared.tell();
+            shared.trials_over(&request.kind);
         }
         drop(bench);
         if !shared.wait_for_more() {

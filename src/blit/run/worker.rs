@@ -135,11 +135,10 @@ impl Shared {
     }
 
     /// Has strategies tried for frames like this one, if there is something to try. Does nothing while the
-    /// engine waits for a GPU.
-    pub(in crate::blit) fn want_trials(&self, frame: &Frame) {
-        if let Some(mut engine) = self.try_engine() {
-            engine.choose(frame);
-        }
+    /// engine waits for a GPU, and answers `false`.
+    pub(in crate::blit) fn want_trials(&self, frame: &Frame) -> bool {
+        let engine = self.try_engine();
+        engine.map(|mut engine| engine.choose(frame)).is_some()
     }
 
     fn engine(&self) -> MutexGuard<'_, Engine> {

@@ -99,6 +99,45 @@ fn the_sync_file_of_a_copy_goes_with_its_fence() {
     });
 }
 
+#[test]
+fn the_end_of_trials_wakes_an_event_loop() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
+        let blitter = blitter(guest, &vgem, &vkms, &patient());
+        let info = BlitInfo::default();
+        let settle = || blitter.settle(&source, &destination, &info).unwrap();
+        let mut events = Loop::new();
+        let end = settle();
+        events.add(&end);
+        assert!(!events.turn(EpollTimeout::ZERO), "before anything is tried");
+        events.wait();
+        let verdict = blitter.verdict(&source, &destination, &info).unwrap();
+        assert!(verdict.settled, "{verdict}");
+        drop(end);
+        assert!(!events.turn(EpollTimeout::ZERO), "closed");
+        // Nothing is left to try.
+        let end = settle();
+        events.add(&end);
+        assert!(events.turn(EpollTimeout::ZERO));
+    });
+}
+
+#[test]
+fn nobody_waits_for_the_trials_of_a_blitter_that_is_gone() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let (source, destination) = (buffer_on(&vgem), buffer_on(&vkms));
+        let blitter = blitter(guest, &vgem, &vkms, &patient());
+        let end = blitter.settle(&source, &destination, &BlitInfo::default());
+        let end = end.unwrap();
+        drop(blitter);
+        let mut events = Loop::new();
+        events.add(&end);
+        assert!(events.turn(EpollTimeout::ZERO));
+    });
+}
+
 /// The threads of this process with this name, and the signals that each blocks, as bits.
 fn blocked_by(name: &str) -> Vec<(i32, u64)> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();

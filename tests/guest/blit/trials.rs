@@ -5,12 +5,12 @@ use std::os::fd::AsFd;
 use nix::sys::stat::fstat;
 use primeshare::DmaBuf;
 use primeshare::blit::{
-    BlitDevice, BlitInfo, Blitter, Failure, Outcome, Push, SavedError, Strategy, Verdict,
+    BlitDevice, BlitInfo, Blitter, Failure, HeldBack, Outcome, Push, SavedError, Strategy, Verdict,
 };
 use primeshare::vk::{self, Commands};
 
 use super::failures::{Faults, gpu, imported, with_late_failures};
-use super::{PATIENCE, assert_shows, blit, blitter_by, patient, settle, two_gpus, write};
+use super::{PATIENCE, assert_shows, blit, blitter_by, forced, patient, settle, two_gpus, write};
 use crate::support::{buffer_on, in_guest};
 
 fn inode(buffer: &DmaBuf) -> u64 {
@@ -144,6 +144,41 @@ fn what_is_known_is_shared_and_saved() {
         assert_shows(&to, 77, "by what was known");
         let other = blitter_by(&gpus, &vkms, &vgem, &patient());
         assert_eq!(other.load_records(&saved), Err(SavedError::OtherDevices));
+    });
+}
+
+#[test]
+fn a_verdict_says_which_strategies_its_own_blitter_may_not_use() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let gpus = two_gpus(guest);
+        let (from, to) = (buffer_on(&vgem), buffer_on(&vkms));
+        let info = BlitInfo::default();
+        let all = blitter_by(&gpus, &vgem, &vkms, &patient());
+        let verdict = all.settle_wait(&from, &to, &info, PATIENCE).unwrap();
+        let push = |verdict: &Verdict| {
+            let mut attempts = verdict.attempts.iter();
+            let push = attempts.find(|attempt| attempt.strategy == Strategy::Push);
+            push.and_then(|attempt| attempt.held_back)
+        };
+        assert_eq!(push(&verdict), Some(HeldBack::LastResort), "{verdict}");
+        // What works is known of the other blitter.
+        let one = blitter_by(&gpus, &vgem, &vkms, &forced(Strategy::Cpu));
+        let verdict = one.verdict(&from, &to, &info).unwrap();
+        println!("{verdict}");
+        assert_eq!(verdict.chosen, Some(Strategy::Cpu));
+        for attempt in &verdict.attempts {
+            let wanted = (attempt.strategy != Strategy::Cpu).then_some(HeldBack::NotAllowed);
+            assert_eq!(attempt.held_back, wanted, "{verdict}");
+        }
+        drop((all, one));
+        // Nothing is known, and one strategy is tried.
+        let alone = blitter_by(&gpus, &vgem, &vkms, &forced(Strategy::Cpu));
+        let verdict = alone.settle_wait(&from, &to, &info, PATIENCE).unwrap();
+        for attempt in &verdict.attempts {
+            let is_forbidden = attempt.outcome == Outcome::NotAllowed;
+            assert_eq!(is_forbidden, attempt.strategy != Strategy::Cpu, "{verdict}");
+        }
     });
 }
 
