@@ -35,7 +35,10 @@ const ACCESSES: [Access; 2] = [Access::Read, Access::Write];
 
 impl Blit {
     /// Imports both buffers into `device` and records the copy, for up to `in_flight` (at least
-    /// one) copies at a time.
+    /// one) copies at a time. Keeps both buffers, and executes nothing.
+    ///
+    /// [`Error::SameBuffer`], [`Error::Size`], [`Error::Flags`], [`Error::Format`] and [`Error::Planar`] if the pictures do
+    /// not go together; [`Error::Source`] and [`Error::Destination`] if the device does not import them.
     pub fn new(
         device: &Device,
         source: &DmaBuf,
@@ -130,7 +133,7 @@ impl Blit {
         are_ready(&fds).map_err(|errno| Error::Fences(sync::Error::Poll { errno }))
     }
 
-    /// Waits until the buffers carry no fence that a copy has to wait for.
+    /// Waits until the buffers carry no fence that a copy has to wait for. [`Error::Fences`] at the deadline.
     pub fn wait_for_buffers(&self, deadline: impl Into<Deadline>) -> Result<(), Error> {
         let deadline = deadline.into();
         for (buffer, access) in self.buffers.iter().zip(ACCESSES) {
@@ -150,12 +153,13 @@ impl Blit {
         Ok(true)
     }
 
-    /// Waits until another copy can be submitted: for the oldest in flight, if all are.
+    /// Waits until another copy can be submitted: for the oldest in flight, if all are. At the deadline
+    /// [`Error::Commands`] with [`vk::Error::Timeout`].
     pub fn wait_for_slot(&mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
         Ok(self.slots[self.next].wait(deadline)?)
     }
 
-    /// Waits until all copies are made.
+    /// Waits until all copies are made. At the deadline [`Error::Commands`] with [`vk::Error::Timeout`]; they go on.
     pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
         let deadline = deadline.into();
         // The newest first: a fence covers all that was submitted before it, so the others are

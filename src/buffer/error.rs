@@ -36,7 +36,8 @@ pub enum Error {
     /// The size overflows the kernel's 32-bit pitch or the address space, or the 32 bits in which the kernel counts the
     /// bytes of a dumb buffer.
     #[error(
-        "{width}x{height} of {fourcc} is too large: it has more bytes than sizes of 32 bits can tell"
+        "{width}x{height} of {fourcc} is too large: the kernel counts a row's bytes in 32 bits, and those of a dumb \
+         buffer, with the rows after the picture"
     )]
     TooLarge {
         /// Width in pixels.

@@ -25,7 +25,8 @@ pub fn on_plane(card: &Card, plane: PlaneId) -> Result<Option<DmaBuf>, Error> {
     }
 }
 
-/// The buffer of a framebuffer, whoever made it.
+/// The buffer of a framebuffer, whoever made it. For the device's master and root only, as [`on_plane`]. The [`DmaBuf`]
+/// lives on if the framebuffer is removed.
 pub fn of_framebuffer(card: &Card, framebuffer: u32) -> Result<DmaBuf, Error> {
     let device = card.device();
     let known = kms::get_fb2(device.as_fd(), framebuffer);

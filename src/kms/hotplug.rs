@@ -50,7 +50,7 @@ impl Change {
 /// Tells that screens and devices were plugged in or out.
 ///
 /// [`AsFd`] gives an fd that is readable when there is something in [`changes`](Self::changes). The program then asks the
-/// devices that are [concerned](Change::concerns) by [`Card::screens`].
+/// devices that are [concerned](Change::concerns) by [`Card::screens`]. It has no thread, and the fd is closed with it.
 pub struct Hotplug(Source);
 
 enum Source {

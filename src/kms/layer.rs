@@ -89,7 +89,7 @@ impl<'a> Layer<'a> {
         self
     }
 
-    /// When this sync file is signalled.
+    /// When this sync file is signalled. The fd is borrowed: the kernel keeps the fence.
     #[must_use]
     pub fn fence(mut self, fence: BorrowedFd<'a>) -> Self {
         self.fence = Some(fence);

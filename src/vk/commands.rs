@@ -336,7 +336,7 @@ impl Commands {
         }
     }
 
-    /// Waits until nothing submitted is being executed.
+    /// Waits until nothing submitted is being executed. [`Error::Timeout`] at the deadline: it goes on then.
     pub fn wait(&mut self, deadline: impl Into<Deadline>) -> Result<(), Error> {
         self.wait_for(left(deadline.into()))
     }

@@ -253,7 +253,8 @@ impl ImageAllocator {
         }
     }
 
-    /// As [`Allocator::allocate`], with the Vulkan reason of a failure.
+    /// As [`Allocator::allocate`], with the Vulkan reason of a failure. Waits for the GPU if the buffer is tiled, ten
+    /// seconds at most: [`Error::Timeout`].
     pub fn create_wait(&self, request: &Request) -> Result<DmaBuf, Error> {
         let (image, buffer) = self.device.create_image(
             request.width,

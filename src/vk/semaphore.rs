@@ -161,7 +161,7 @@ impl Timeline {
             .map_err(device.failed(Call::SignalSemaphore))
     }
 
-    /// Waits until it has reached `value`.
+    /// Waits until it has reached `value`. [`Error::Timeout`] if it has not at the deadline.
     pub fn wait(&self, value: u64, deadline: impl Into<Deadline>) -> Result<(), Error> {
         let timeout = left(deadline.into());
         let device = &self.0.device;

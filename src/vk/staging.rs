@@ -87,7 +87,8 @@ impl Staging {
         self.size
     }
 
-    /// Copies bytes in, at `offset`.
+    /// Copies bytes in, at `offset`. [`Error::StagingRange`] if they do not fit. Does not wait for the device, which
+    /// must not be reading them.
     pub fn write(&mut self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
         let out_of_range = self.out_of_range(offset, bytes.len());
         let end = offset.checked_add(bytes.len());
@@ -96,7 +97,8 @@ impl Staging {
         self.flush()
     }
 
-    /// Copies bytes out, from `offset`. Of a download, what the device has written by now.
+    /// Copies bytes out, from `offset`. Of a download, what the device has written by now: nothing is waited for.
+    /// [`Error::StagingRange`] beyond its end.
     pub fn read(&self, offset: usize, into: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(into.len());
         let inside = end.and_then(|end| Some(offset..end).filter(|_| end <= self.size));
