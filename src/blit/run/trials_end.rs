@@ -1,15 +1,17 @@
 //! The end of trials, for event loops: an fd that becomes readable.
 //!
-//! Who waits holds the eventfd; the list holds it weakly. So the fd is closed when it is dropped, and an epoll
-//! reports nothing of it any more.
+//! The list of those who wait holds a dup of each fd, under a lock. Drop takes that lock: once it has returned, the file
+//! description is closed, and an epoll reports nothing of it any more.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::sync::{Arc, Weak};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::eventfd::EventFd;
+use nix::unistd;
 
 use crate::Errno;
 use crate::blit::choose::records::Kind;
+use crate::sys::errno;
 use crate::sys::poll::event;
 
 /// The end of trials: an fd that becomes readable. [`Blitter::settle`](crate::blit::Blitter::settle) makes one.
@@ -18,22 +20,53 @@ use crate::sys::poll::event;
 /// stays readable, so drop it once it is. It is closed with this object, unless the program has a dup. Drop stops no
 /// trial. Thread-safe.
 #[derive(Debug)]
-pub struct TrialsEnd(Arc<EventFd>);
+pub struct TrialsEnd {
+    fd: EventFd,
+    signal: Arc<Signal>,
+}
+
+/// Makes the fd readable, once. `None`: it is readable, or nobody waits any more.
+#[derive(Debug)]
+struct Signal(Mutex<Option<OwnedFd>>);
+
+impl Signal {
+    fn tell(&self) {
+        let fd = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(fd) = fd
+            && let Err(errno) = unistd::write(fd, &1u64.to_ne_bytes())
+        {
+            log::error!("cannot signal the end of trials: {errno}");
+        }
+    }
+
+    fn cancel(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
 
 impl TrialsEnd {
     pub(in crate::blit) fn new() -> Result<Self, Errno> {
-        Ok(Self(Arc::new(event()?)))
+        let fd = event()?;
+        let dup = fd.as_fd().try_clone_to_owned().map_err(errno)?;
+        let signal = Arc::new(Signal(Mutex::new(Some(dup))));
+        Ok(Self { fd, signal })
     }
 
     /// Makes the fd readable.
     pub(super) fn tell(&self) {
-        tell(&self.0);
+        self.signal.tell();
+    }
+}
+
+impl Drop for TrialsEnd {
+    fn drop(&mut self) {
+        self.signal.cancel();
     }
 }
 
 impl AsFd for TrialsEnd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
@@ -43,20 +76,15 @@ impl AsRawFd for TrialsEnd {
     }
 }
 
-fn tell(event: &EventFd) {
-    if let Err(errno) = event.write(1) {
-        log::error!("cannot signal the end of trials: {errno}");
-    }
-}
-
 /// Who waits for the end of which trials.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Vec<(Kind, Weak<EventFd>)>);
+pub(super) struct Waiting(Vec<(Kind, Arc<Signal>)>);
 
 impl Waiting {
     pub(super) fn add(&mut self, kind: Kind, end: &TrialsEnd) {
-        self.0.retain(|(_, event)| event.strong_count() > 0);
-        self.0.push((kind, Arc::downgrade(&end.0)));
+        // What only the list has was dropped.
+        self.0.retain(|(_, signal)| Arc::strong_count(signal) > 1);
+        self.0.push((kind, end.signal.clone()));
     }
 
     /// The trials of this kind are over.
@@ -70,10 +98,10 @@ impl Waiting {
     }
 
     fn tell_if(&mut self, is_over: impl Fn(&Kind) -> bool) {
-        self.0.retain(|(kind, event)| {
+        self.0.retain(|(kind, signal)| {
             let is_over = is_over(kind);
-            if is_over && let Some(event) = event.upgrade() {
-                tell(&event);
+            if is_over {
+                signal.tell();
             }
             !is_over
         });
@@ -116,10 +144,11 @@ mod tests {
     fn who_has_stopped_waiting_is_forgotten_and_the_fd_closed() {
         let mut waiting = Waiting::default();
         let gone = TrialsEnd::new().unwrap();
-        let event = Arc::downgrade(&gone.0);
+        let signal = gone.signal.clone();
         waiting.add(kind(Fourcc::XRGB8888), &gone);
         drop(gone);
-        assert_eq!(event.strong_count(), 0);
+        assert!(signal.0.lock().unwrap().is_none());
+        drop(signal);
         waiting.tell(&kind(Fourcc::NV12));
         waiting.add(kind(Fourcc::NV12), &TrialsEnd::new().unwrap());
         assert_eq!(waiting.0.len(), 1);
