@@ -24,7 +24,14 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<u8> {
     host::prepare_for_library()?;
     guest::prepare(Kind::from_environment()?, false)?;
     let mut command = cargo::command();
-    command.args(["test", "--release", "--test", "guest", "--"]);
+    command.args([
+        "test",
+        "--release",
+        "--features=kms",
+        "--test",
+        "guest",
+        "--",
+    ]);
     match arguments {
         [] => command.args(TESTS),
         some => command.args(some),
