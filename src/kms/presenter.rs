@@ -38,7 +38,8 @@ pub struct PresentInfo<'a> {
     /// A sync file, or another fd that becomes readable: the frame is shown after that. It is borrowed; a dup is kept.
     pub fence: Option<BorrowedFd<'a>>,
     /// A fence that has not come by then has its frame left out. `None`: it is waited for as long as it takes, while
-    /// the screen shows the frame before.
+    /// the screen shows the frame before. With a deadline, the CPU waits for the fence before a frame is copied: what
+    /// a GPU was handed cannot be called back.
     pub deadline: Option<Instant>,
     /// How it is shown.
     pub options: CommitOptions,
@@ -148,13 +149,26 @@ struct Frame {
     number: u64,
     buffer: DmaBuf,
     damage: Option<Vec<DamageBox>>,
+    deadline: Option<Instant>,
     options: CommitOptions,
     stage: Stage,
 }
 
+impl Frame {
+    /// As it was presented, without the fence, which has come.
+    fn info(&self) -> PresentInfo<'_> {
+        PresentInfo {
+            damage: damage_of(&self.damage),
+            fence: None,
+            deadline: self.deadline,
+            options: self.options,
+        }
+    }
+}
+
 /// What a frame waits for.
 enum Stage {
-    /// Its fence, before it is shown as it is.
+    /// Its fence, before it is shown as it is, or copied.
     Fence(OwnedFd),
     /// Its copy.
     Copy(Box<Copying>),
@@ -338,7 +352,14 @@ impl Presenter {
                 if let Some(lasting) = is_of_device(&why) {
                     return Err(lasting);
                 }
-                self.copy(number, buffer, info, why)?;
+                let fence = match info.deadline {
+                    Some(_) => self.pending(info.fence)?,
+                    None => None,
+                };
+                match fence {
+                    Some(fence) => self.wait_for(number, buffer, info, Stage::Fence(fence))?,
+                    None => self.copy(number, buffer, info, why)?,
+                }
             }
         }
         self.frames = number;
@@ -351,13 +372,7 @@ impl Presenter {
         buffer: &DmaBuf,
         info: &PresentInfo<'_>,
     ) -> Result<(), Error> {
-        let is_signalled = |fence: BorrowedFd<'_>| {
-            poll::wait(fence, poll::Event::In, Some(std::time::Duration::ZERO))
-        };
-        let pending = match info.fence {
-            Some(fence) => (!is_signalled(fence).map_err(self.failed())?).then_some(fence),
-            None => None,
-        };
+        let pending = self.pending(info.fence)?;
         if pending.is_none() && !self.output.is_pending() {
             let layer = whole_screen(&self.output, buffer).damage(info.damage);
             match self.output.commit(&[layer], info.options) {
@@ -370,14 +385,22 @@ impl Presenter {
                 Err(error) => return self.copy_instead(number, buffer, info, error),
             }
         }
-        let stage = match pending {
-            None => Stage::Ready,
-            Some(fence) => {
-                let dup = fence.try_clone_to_owned();
-                Stage::Fence(dup.map_err(|error| self.failed()(sys::errno(error)))?)
-            }
-        };
+        let stage = pending.map_or(Stage::Ready, Stage::Fence);
         self.wait_for(number, buffer, info, stage)
+    }
+
+    /// A dup of the fence, if it has not come yet.
+    fn pending(&self, fence: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>, Error> {
+        let Some(fence) = fence else {
+            return Ok(None);
+        };
+        match is_signalled(fence).map_err(self.failed())? {
+            true => Ok(None),
+            false => match fence.try_clone_to_owned() {
+                Ok(dup) => Ok(Some(dup)),
+                Err(error) => Err(self.failed()(sys::errno(error))),
+            },
+        }
     }
 
     /// Makes a frame the next one.
@@ -402,6 +425,7 @@ impl Presenter {
             number,
             buffer: buffer.clone(),
             damage: boxes_of(info.damage),
+            deadline: info.deadline,
             options: info.options,
             stage,
         });
@@ -512,9 +536,8 @@ impl Presenter {
     fn step(&mut self, frame: &mut Frame, is_late: bool) -> Result<bool, Dropped> {
         let screen = Dropped::Screen;
         if let Stage::Fence(fence) = &frame.stage {
-            let now = Some(std::time::Duration::ZERO);
-            let is_signalled = poll::wait(fence.as_fd(), poll::Event::In, now);
-            if !is_signalled.map_err(self.failed()).map_err(screen)? {
+            let has_come = is_signalled(fence.as_fd());
+            if !has_come.map_err(self.failed()).map_err(screen)? {
                 return match is_late {
                     true => Err(Dropped::Late),
                     false => Ok(true),
@@ -522,6 +545,12 @@ impl Presenter {
             }
             self.stop_waiting(&frame.stage);
             frame.stage = Stage::Ready;
+            if let Way::Copied(why) = self.way(&frame.buffer) {
+                let info = frame.info();
+                // It is the next one again.
+                let copied = self.copy(frame.number, &frame.buffer, &info, why);
+                return copied.map(|()| false).map_err(screen);
+            }
         }
         if let Stage::Copy(copying) = &mut frame.stage
             && copying.is_watched
@@ -541,10 +570,7 @@ impl Presenter {
         if self.output.is_pending() {
             return Ok(true);
         }
-        let damage = match &frame.damage {
-            Some(boxes) => Damage::Boxes(boxes),
-            None => Damage::Full,
-        };
+        let damage = damage_of(&frame.damage);
         if let Stage::Copy(copying) = &mut frame.stage {
             let mut layer = whole_screen(&self.output, copying.into.buffer());
             // Damage is in pixels of the frame.
@@ -578,12 +604,10 @@ impl Presenter {
             }
             Err(Error::Pending) => Ok(true),
             Err(error) => {
-                let mut info = PresentInfo::default().options(frame.options);
-                info.damage = damage;
-                let copied = self.copy_instead(frame.number, &frame.buffer, &info, error);
+                let info = frame.info();
                 // It is the next one again.
-                copied.map_err(screen)?;
-                Ok(false)
+                let copied = self.copy_instead(frame.number, &frame.buffer, &info, error);
+                copied.map(|()| false).map_err(screen)
             }
         }
     }
@@ -632,6 +656,18 @@ fn boxes_of(damage: Damage<'_>) -> Option<Vec<DamageBox>> {
         Damage::Full => None,
         Damage::Boxes(boxes) => Some(boxes.to_vec()),
     }
+}
+
+fn damage_of(boxes: &Option<Vec<DamageBox>>) -> Damage<'_> {
+    match boxes {
+        Some(boxes) => Damage::Boxes(boxes),
+        None => Damage::Full,
+    }
+}
+
+/// Whether the fence has come.
+fn is_signalled(fence: BorrowedFd<'_>) -> Result<bool, Errno> {
+    poll::wait(fence, poll::Event::In, Some(std::time::Duration::ZERO))
 }
 
 /// A buffer on the primary plane, as large as the screen, in a format that ignores alpha: nothing is behind it.

@@ -9,7 +9,7 @@ mod pending;
 mod readers;
 mod removal;
 mod resampling;
-mod ring;
+pub(crate) mod ring;
 mod soak;
 mod strategies;
 mod streams;

@@ -1,5 +1,6 @@
 //! Screens: framebuffers, planes, page flips, and what is on the screen afterwards.
 
+mod by_gpu;
 mod framebuffers;
 mod hotplug;
 mod legacy;

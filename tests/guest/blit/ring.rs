@@ -35,7 +35,7 @@ static STATE: Mutex<State> = Mutex::new(State::new());
 static CHANGED: Condvar = Condvar::new();
 
 /// The imitation. It is in use until it is dropped. All devices of its GPUs must be destroyed before.
-pub(super) struct Hardware<'a> {
+pub(crate) struct Hardware<'a> {
     guest: &'a Guest,
 }
 
@@ -109,7 +109,7 @@ pub(super) fn pending(vgem: Option<&Device>) -> (SyncFile, Busy) {
 }
 
 impl<'a> Hardware<'a> {
-    pub(super) fn new(guest: &'a Guest) -> Self {
+    pub(crate) fn new(guest: &'a Guest) -> Self {
         let instance = guest.instance().raw();
         let mut state = state();
         state.left = state.devices.len();
@@ -122,7 +122,7 @@ impl<'a> Hardware<'a> {
     }
 
     /// A physical device that reports to be a GPU.
-    pub(super) fn gpu(&self) -> shared::PhysicalDevice {
+    pub(crate) fn gpu(&self) -> shared::PhysicalDevice {
         self.physical(vk::PhysicalDeviceType::DISCRETE_GPU)
     }
 
@@ -158,7 +158,7 @@ impl<'a> Hardware<'a> {
     }
 
     /// How many submissions are on rings.
-    pub(super) fn on_rings(&self) -> usize {
+    pub(crate) fn on_rings(&self) -> usize {
         let state = state();
         state
             .rings

@@ -1,6 +1,6 @@
 //! Frames of any device on a screen: as they are, or copied.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use primeshare::alloc::{Allocator, Dumb};
@@ -23,15 +23,19 @@ pub(crate) struct Loop {
 
 impl Loop {
     pub(crate) fn new(source: &Device, screen: &Device) -> Self {
-        let program = Program::on(screen);
-        let output = program.output();
         // Which strategy copies does not matter here, and trials of others may outlast a test.
         let options = Options::default().strategies([Strategy::Cpu]);
-        let sides = (
-            BlitDevice::new(source, None),
-            BlitDevice::new(program.card.device(), None),
-        );
-        let blitter = Blitter::new(sides.0, sides.1, &options).unwrap();
+        Self::with(screen, |screen| {
+            let (from, to) = (BlitDevice::new(source, None), BlitDevice::new(screen, None));
+            Blitter::new(from, to, &options).unwrap()
+        })
+    }
+
+    /// With a blitter to the screen's device.
+    pub(crate) fn with(screen: &Device, blitter: impl FnOnce(&Device) -> Blitter) -> Self {
+        let program = Program::on(screen);
+        let output = program.output();
+        let blitter = blitter(program.card.device());
         let (width, height) = output.mode().size();
         let request = Request::new(width, height, Fourcc::XRGB8888);
         let swapchain = Swapchain::new(Dumb::new(program.card.device()), request, 3);
@@ -77,6 +81,17 @@ impl Loop {
         }
     }
 
+    /// Presents a frame whose fence does not come before its deadline.
+    pub(crate) fn show_late(&mut self, frame: &DmaBuf, fence: BorrowedFd<'_>) {
+        let deadline = Instant::now() + Duration::from_millis(30);
+        let info = PresentInfo::default().fence(fence).deadline(deadline);
+        let late = self.presenter.present(frame, &info).unwrap();
+        match &self.events()[..] {
+            [Event::Dropped { frame, why }] => assert_eq!((*frame, why), (late, &Dropped::Late)),
+            events => panic!("{events:?}"),
+        }
+    }
+
     /// Presents a frame twice, the second time before the first is shown, so that three buffers are in use.
     fn show_twice(&mut self, frame: &DmaBuf, damage: Damage<'_>) {
         let info = PresentInfo::default().damage(damage);
@@ -105,7 +120,7 @@ pub(crate) fn frame(device: &Device, (width, height): (u32, u32), fourcc: Fourcc
 }
 
 /// Frames of one size, each of one grey: 1, 2 and so on.
-fn greys<const N: usize>(device: &Device, size: (u32, u32)) -> [DmaBuf; N] {
+pub(crate) fn greys<const N: usize>(device: &Device, size: (u32, u32)) -> [DmaBuf; N] {
     std::array::from_fn(|index| grey(device, size, index as u8 + 1))
 }
 
@@ -239,27 +254,23 @@ fn a_frame_waits_for_its_fence_and_nothing_else_does() {
 }
 
 #[test]
-fn a_frame_whose_fence_does_not_come_is_left_out_at_its_deadline() {
+fn a_frame_whose_fence_does_not_come_is_left_out_at_its_deadline_and_holds_up_no_other() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let mut program = Loop::new(&vgem, &vkms);
         let size = program.size();
-        let [before, after] = greys(&vgem, size);
-        program.show(&before, &PresentInfo::default());
-        let (gate, fence) = Gate::new(&vgem);
-        let deadline = Instant::now() + Duration::from_millis(30);
-        let info = PresentInfo::default()
-            .fence(fence.as_fd())
-            .deadline(deadline);
-        let late = program.presenter.present(&after, &info).unwrap();
-        match &program.events()[..] {
-            [Event::Dropped { frame, why }] => assert_eq!((*frame, why), (late, &Dropped::Late)),
-            events => panic!("{events:?}"),
+        let halves = (size.0 / 2, size.1 / 2);
+        for (size, is_direct) in [(size, true), (halves, false)] {
+            let [before, late, after] = greys(&vgem, size);
+            program.show(&before, &PresentInfo::default());
+            let (gate, fence) = Gate::new(&vgem);
+            program.show_late(&late, fence.as_fd());
+            assert_all(&program.picture(), [1; 3]);
+            let way = program.show(&after, &PresentInfo::default());
+            assert_eq!(way == Way::Direct, is_direct, "{way:?}");
+            assert_all(&program.picture(), [3; 3]);
+            gate.open();
         }
-        assert_all(&program.picture(), [1; 3]);
-        assert_eq!(program.show(&after, &PresentInfo::default()), Way::Direct);
-        assert_all(&program.picture(), [2; 3]);
-        gate.open();
     });
 }
 
