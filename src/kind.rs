@@ -9,7 +9,7 @@ use crate::Errno;
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The device is gone: unplugged, or its Vulkan device was lost. Drop what was made on it, and make
-    /// it anew if the device comes back.
+    /// it anew if the device comes back. Of a socket: the process at the other end is gone.
     Lost,
     /// A driver or the kernel refuses this, and will refuse it again: try another way.
     Refused,
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(import(Errno::EMFILE).kind(), ErrorKind::Transient);
         assert_eq!(import(Errno::EINVAL).kind(), ErrorKind::Refused);
         assert_eq!(import(Errno::ENODEV).kind(), ErrorKind::Refused);
-        assert_eq!(import(Errno::ENOSYS).kind(), ErrorKind::Unsupported);
+        assert_eq!(import(Errno::ENOSYS).kind(), ErrorKind::Refused);
         assert_eq!(import(Errno::ENOSYS).errno(), Some(Errno::ENOSYS));
     }
 

@@ -7,7 +7,6 @@ use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 use primeshare::blit::{
     self, BlitDevice, BlitInfo, Blitter, Completion, Filter, Options, Push, Scaling, Strategy,
@@ -17,7 +16,7 @@ use primeshare::buffer::{Damage, DamageBox, Rect};
 use primeshare::vk::{Instance, Select, Validation};
 use primeshare::{Errno, ErrorKind};
 
-use crate::arguments::{Growing, array, dup, fd, give_fd, options, out, room, utf8};
+use crate::arguments::{Growing, array, dup, fd, give_fd, options, out, room, timeout, utf8};
 use crate::buffer::primeshare_buffer;
 use crate::device::primeshare_device;
 use crate::failure::{Failure, call, value};
@@ -369,8 +368,7 @@ pub extern "C" fn primeshare_copy_is_done(copy: Option<&primeshare_copy>) -> c_i
 #[unsafe(no_mangle)]
 pub extern "C" fn primeshare_copy_wait(copy: Option<&primeshare_copy>, timeout_ns: i64) -> c_int {
     call(c"primeshare_copy_wait", || {
-        let timeout = u64::try_from(timeout_ns).map_or(Duration::MAX, Duration::from_nanos);
-        Ok(of(copy, "copy")?.0.wait(timeout)?)
+        Ok(of(copy, "copy")?.0.wait(timeout(timeout_ns))?)
     })
 }
 

@@ -570,7 +570,7 @@ pub unsafe extern "C" fn primeshare_presenter_describe(
         let buffer = of(buffer, "buffer")?;
         // SAFETY: as the header asks.
         let text = unsafe { room(text, text_size, "text") }?;
-        let way = match presenter.way(&buffer.0) {
+        let way = match presenter.way(&buffer.0)? {
             Way::Copied(why) => format!("copied: {why}"),
             _ => "direct".to_owned(),
         };

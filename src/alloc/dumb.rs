@@ -7,7 +7,7 @@ use super::{Allocator, Error, Request};
 use crate::Errno;
 use crate::buffer::layout::{self, Packed};
 use crate::buffer::{self, BufferDesc, DmaBuf, Fourcc, Modifier};
-use crate::device::Device;
+use crate::device::{Device, NodeKind};
 use crate::export;
 use crate::gem::{self, Object};
 use crate::negotiate::Endpoint;
@@ -33,8 +33,12 @@ impl Dumb {
     /// Of these formats, what it makes: LINEAR memory of each, contiguous where the display controller needs that. For
     /// [`negotiate`](crate::negotiate::negotiate).
     ///
-    /// [`Error::Device`] if it cannot be found out which device this is.
+    /// [`Error::RenderNode`] of a render node, which makes none. [`Error::Device`] if it cannot be found out which device
+    /// this is.
     pub fn endpoint(&self, formats: impl IntoIterator<Item = Fourcc>) -> Result<Endpoint, Error> {
+        if self.device.node().kind == NodeKind::Render {
+            return Err(self.render_node());
+        }
         let linear = formats
             .into_iter()
             .map(|fourcc| (fourcc, Modifier::LINEAR))
@@ -42,8 +46,13 @@ impl Dumb {
         Ok(Endpoint {
             device: Some(self.device.key()?),
             allocates_contiguous: true,
-            ..Endpoint::new(format!("{}, dumb buffers", self.device), linear).allocating()
+            ..Endpoint::new(format!("dumb buffers of {}", self.device), linear).allocating()
         })
+    }
+
+    fn render_node(&self) -> Error {
+        let device = self.device.to_string();
+        Error::RenderNode { device }
     }
 
     /// A buffer of one plane, at least as wide as the driver and importers want it.
@@ -83,6 +92,10 @@ impl Dumb {
             handles.create_dumb(width, rows, bytes * 8)
         };
         let refused = match make(bytes) {
+            Err(gem::Error::CreateDumb {
+                errno: Errno::EACCES,
+                ..
+            }) if self.device.node().kind == NodeKind::Render => return Err(self.render_node()),
             Err(
                 refused @ gem::Error::CreateDumb {
                     errno: Errno::EINVAL,

@@ -34,6 +34,14 @@ pub enum Error {
     /// The size makes no buffer.
     #[error(transparent)]
     Layout(#[from] buffer::Error),
+    /// The kernel makes dumb buffers for `card*` nodes only.
+    #[error(
+        "{device} is a render node, which makes no dumb buffers: open the card* node of the device"
+    )]
+    RenderNode {
+        /// The device.
+        device: String,
+    },
     /// A handle operation failed, making a dumb buffer among them.
     #[error(transparent)]
     Gem(#[from] gem::Error),
@@ -122,7 +130,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Allocator { kind, .. } => *kind,
-            Self::Format { .. } | Self::Modifiers { .. } => ErrorKind::Refused,
+            Self::Format { .. } | Self::Modifiers { .. } | Self::RenderNode { .. } => {
+                ErrorKind::Refused
+            }
             Self::Layout(error) => error.kind(),
             Self::Gem(error) => error.kind(),
             Self::Export(error) => error.kind(),
@@ -139,6 +149,7 @@ impl Error {
         match self {
             Self::Allocator { errno, .. } => *errno,
             Self::Format { .. } | Self::Modifiers { .. } => None,
+            Self::RenderNode { .. } => Some(Errno::EACCES),
             Self::Layout(error) => error.errno(),
             Self::Gem(error) => error.errno(),
             Self::Export(error) => error.errno(),

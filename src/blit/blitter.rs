@@ -347,6 +347,12 @@ impl Blitter {
         line.collect::<Vec<_>>().join(" to ").replace('\n', " ")
     }
 
+    /// The DRM device that it copies to, if it has one.
+    #[cfg(feature = "kms")]
+    pub(crate) fn destination(&self) -> Option<&crate::Device> {
+        self.sides[1].drm.as_ref()
+    }
+
     /// What this blitter has done so far. Does not wait.
     pub fn statistics(&self) -> Statistics {
         self.shared.statistics()

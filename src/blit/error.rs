@@ -12,7 +12,9 @@ use crate::{Errno, ErrorKind, alloc, sync, vk};
 #[non_exhaustive]
 pub enum Error {
     /// The pictures are not of one size.
-    #[error("the source is {source_width}x{source_height}, the destination {width}x{height}")]
+    #[error(
+        "the source is {source_width}x{source_height} and the destination {width}x{height}, and no scaling was asked for"
+    )]
     Size {
         /// Width of the source in pixels.
         source_width: u32,
@@ -24,15 +26,15 @@ pub enum Error {
         height: u32,
     },
     /// The pixels differ in memory, so that a copy would not be the same picture.
-    #[error("{from} cannot be copied to {to} as it is")]
+    #[error("{from} cannot be copied to {to}")]
     Format {
         /// Format of the source.
         from: Fourcc,
         /// Format of the destination.
         to: Fourcc,
     },
-    /// Formats of several planes are not copied yet.
-    #[error("{0} has several planes, which are not copied")]
+    /// A [`Blit`](super::Blit) copies formats of one plane. A [`Blitter`](super::Blitter) copies and converts others, too.
+    #[error("{0} has several planes, which only a Blitter copies")]
     Planar(Fourcc),
     /// The pictures are of different fields, or interlaced and scaled, turned or converted.
     #[error("a picture of {from} cannot be copied to one of {to} this way")]
@@ -103,8 +105,11 @@ pub enum Error {
     /// An eventfd, a dup or the worker's thread could not be had.
     #[error("cannot prepare a copy: {0}")]
     System(Errno),
+    /// A copy that was waited for failed. No call gives this: it is for programs that pass both errors on as one.
+    #[error(transparent)]
+    Failed(#[from] Failure),
     /// [`Options`](super::Options) leave no strategy.
-    #[error("no strategy is allowed")]
+    #[error("no strategy is allowed by the options and PRIMESHARE_BLIT")]
     NoStrategies,
 }
 
@@ -143,7 +148,7 @@ pub enum Failure {
         why: String,
     },
     /// Nothing that could be tried works: see the [`Verdict`](super::Verdict).
-    #[error("no strategy works")]
+    #[error("no strategy works: the verdict says why")]
     NoStrategy,
     /// What the copy was to wait for did not happen in time.
     #[error("the fences that the copy waits for were not signalled in {} ms", .0.as_millis())]
@@ -169,6 +174,7 @@ impl Error {
         match self {
             Self::Source(error) | Self::Destination(error) | Self::Commands(error) => error.kind(),
             Self::Fences(error) => error.kind(),
+            Self::Failed(failure) => failure.kind(),
             Self::Busy(_) | Self::DevicesInUse | Self::Fenced => ErrorKind::Busy,
             Self::StillRunning => ErrorKind::TimedOut,
             Self::System(errno) => ErrorKind::of(*errno),
@@ -191,6 +197,7 @@ impl Error {
         match self {
             Self::Source(error) | Self::Destination(error) | Self::Commands(error) => error.errno(),
             Self::Fences(error) => error.errno(),
+            Self::Failed(failure) => failure.errno(),
             Self::System(errno) => Some(*errno),
             _ => None,
         }

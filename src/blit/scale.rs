@@ -136,7 +136,7 @@ pub enum ScalingError {
     },
     /// A box is not inside of its picture.
     #[error(
-        "the box in the {} is {}x{} at {},{}, the picture {}x{}",
+        "the box in the {} is {}x{} at {},{} and lies outside of the picture, which is {}x{}",
         name(*.end), .rect.width, .rect.height, .rect.x, .rect.y, .width, .height
     )]
     Outside {

@@ -144,7 +144,7 @@ impl fmt::Display for Statistics {
         if self.failed > 0 {
             writeln!(f, "frames not made: {}", self.failed)?;
         }
-        writeln!(
+        write!(
             f,
             "staging memory kept: {:.1} MiB",
             mebibytes(self.staging_bytes)

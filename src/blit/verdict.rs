@@ -135,7 +135,7 @@ pub(super) fn imports(
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [(from, tiling), (to, arrangement)] = self.formats;
-        writeln!(
+        write!(
             f,
             "{} ({from}, {tiling}) to {} ({to}, {arrangement})",
             self.source, self.destination
@@ -144,8 +144,8 @@ impl fmt::Display for Verdict {
         for (buffer, answer) in buffers.into_iter().zip(&self.imports) {
             match answer {
                 None => {}
-                Some(Ok(())) => writeln!(f, "  PRIME import of the {buffer} works")?,
-                Some(Err(why)) => writeln!(f, "  PRIME import of the {buffer} refused: {why}")?,
+                Some(Ok(())) => write!(f, "\n  PRIME import of the {buffer} works")?,
+                Some(Err(why)) => write!(f, "\n  PRIME import of the {buffer} refused: {why}")?,
             }
         }
         for attempt in &self.attempts {
@@ -158,10 +158,9 @@ impl fmt::Display for Verdict {
                 true => '*',
                 false => ' ',
             };
-            write!(f, "{mark} {strategy:<18} {outcome}")?;
-            match held_back {
-                Some(why) => writeln!(f, "; {why}")?,
-                None => writeln!(f)?,
+            write!(f, "\n{mark} {strategy:<18} {outcome}")?;
+            if let Some(why) = held_back {
+                write!(f, "; {why}")?;
             }
         }
         Ok(())

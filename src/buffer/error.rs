@@ -15,7 +15,7 @@ pub enum Error {
     #[error("{0} planes given, a buffer has 1 to {MAX_PLANES}")]
     PlaneCount(usize),
     /// Width or height is zero.
-    #[error("width {width} or height {height} is zero")]
+    #[error("{width}x{height} has no pixels")]
     Empty {
         /// Width in pixels.
         width: u32,
@@ -36,8 +36,7 @@ pub enum Error {
     /// The size overflows the kernel's 32-bit pitch or the address space, or the 32 bits in which the kernel counts the
     /// bytes of a dumb buffer.
     #[error(
-        "{width}x{height} of {fourcc} is too large: the kernel counts a row's bytes in 32 bits, and those of a dumb \
-         buffer, with the rows after the picture"
+        "{width}x{height} of {fourcc} is too large: rows and dumb buffers have less than 4 GiB"
     )]
     TooLarge {
         /// Width in pixels.

@@ -245,7 +245,7 @@ impl FromStr for Fourcc {
 /// Of a code that this library names: any four letters would be one.
 fn code_of(text: &str) -> Option<u32> {
     let known = NAMES.iter().map(|(code, _)| *code);
-    let mut known = known.filter(|code| code.to_string().trim_end() == text.trim_end());
+    let mut known = known.filter(|code| code.to_string() == text.trim_end());
     known.next().map(|code| code.0)
 }
 
@@ -257,10 +257,10 @@ impl fmt::Display for Fourcc {
         match std::str::from_utf8(&code) {
             Ok(text) if code.iter().all(|c| (0x20..0x7f).contains(c)) => {
                 let big_endian = if self.is_big_endian() { "|BE" } else { "" };
-                f.write_str(text)?;
-                f.write_str(big_endian)
+                // Short ones are filled up with spaces, such as `C8`.
+                f.pad(&format!("{}{big_endian}", text.trim_end()))
             }
-            _ => write!(f, "0x{:08x}", self.0),
+            _ => f.pad(&format!("0x{:08x}", self.0)),
         }
     }
 }

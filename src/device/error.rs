@@ -122,6 +122,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotDrm { .. } | Self::NoNode(_) | Self::WrongDevice { .. } => ErrorKind::Invalid,
+            // There is no such file.
+            Self::Open {
+                errno: Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR,
+                ..
+            } => ErrorKind::Invalid,
             Self::Gem(error) => error.kind(),
             _ => self.errno().map_or(ErrorKind::Other, ErrorKind::of),
         }

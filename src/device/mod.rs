@@ -156,7 +156,7 @@ impl Device {
         capabilities::probe(self)
     }
 
-    /// What the handle table has done, for debugging and tests.
+    /// What the handle table has done, for debugging and tests. [`Self::capabilities`] imports, too, to find out.
     pub fn stats(&self) -> gem::Stats {
         self.0.handles.stats()
     }

@@ -17,7 +17,7 @@ const _: () = assert!(MAX_PLANES <= socket::MAX_FDS);
 #[non_exhaustive]
 pub enum SendError {
     /// The socket does not keep messages apart.
-    #[error("only a SOCK_SEQPACKET socket takes buffers")]
+    #[error("buffers are sent over SOCK_SEQPACKET sockets only")]
     SocketType,
     /// `getsockopt` or `sendmsg` failed.
     #[error("sendmsg: {errno}")]
@@ -31,7 +31,13 @@ pub enum SendError {
 impl SendError {
     /// What can be done about it.
     pub fn kind(&self) -> ErrorKind {
-        self.errno().map_or(ErrorKind::Invalid, ErrorKind::of)
+        match self {
+            Self::SocketType => ErrorKind::Invalid,
+            Self::Send {
+                errno: Errno::EPIPE | Errno::ECONNRESET,
+            } => ErrorKind::Lost,
+            Self::Send { errno } => ErrorKind::of(*errno),
+        }
     }
 
     /// The kernel's number, where a system call failed.

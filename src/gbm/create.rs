@@ -141,6 +141,8 @@ pub(super) fn create(
             width,
             height,
             fourcc: request.fourcc,
+            modifiers: request.modifiers.clone(),
+            usage: request.usage,
             errno,
         }
         .into(),

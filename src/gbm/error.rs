@@ -1,7 +1,7 @@
 //! What fails in Mesa's gbm, or in what it answers.
 
 use crate::alloc;
-use crate::buffer::{BufferId, Fourcc};
+use crate::buffer::{BufferId, Fourcc, Modifier, Usage, modifier_names};
 use crate::kind::into_io_error;
 use crate::{Errno, ErrorKind};
 
@@ -19,7 +19,10 @@ pub enum Error {
         errno: Errno,
     },
     /// gbm does not allocate this.
-    #[error("gbm_bo_create of {width}x{height} {fourcc} on {device}: {errno}")]
+    #[error(
+        "gbm_bo_create of {width}x{height} {fourcc} for {usage} with {} on {device}: {errno}",
+        asked(modifiers)
+    )]
     Create {
         /// The device.
         device: String,
@@ -29,6 +32,10 @@ pub enum Error {
         height: u32,
         /// Format.
         fourcc: Fourcc,
+        /// What was asked for; none: any.
+        modifiers: Vec<Modifier>,
+        /// What it was to be for.
+        usage: Usage,
         /// Mesa's reason.
         errno: Errno,
     },
@@ -55,6 +62,13 @@ pub enum Error {
     /// gbm's buffer has a number of planes that no buffer has.
     #[error("a buffer of {0} planes")]
     Planes(u32),
+}
+
+fn asked(modifiers: &[Modifier]) -> String {
+    match modifiers {
+        [] => "any modifier".to_owned(),
+        some => modifier_names(some),
+    }
 }
 
 impl Error {

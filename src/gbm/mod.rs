@@ -299,6 +299,8 @@ mod tests {
             width: 64,
             height: 64,
             fourcc: Fourcc::XRGB8888,
+            modifiers: Vec::new(),
+            usage: crate::alloc::Usage::SCANOUT,
             errno,
         }
         .into()

@@ -83,7 +83,8 @@ pub enum Error {
     },
     /// MODE_CREATE_DUMB failed.
     #[error(
-        "{device}: MODE_CREATE_DUMB of {width}x{height} with {bits_per_pixel} bits a pixel: {errno}"
+        "{device}: MODE_CREATE_DUMB of {width}x{height} (with the rows after the picture) with {bits_per_pixel} bits a \
+         pixel: {errno}"
     )]
     CreateDumb {
         /// The device.
@@ -116,6 +117,11 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Lost { .. } => ErrorKind::Lost,
+            // What kernels answer for a driver that imports nothing, or an exporter whose memory others cannot have.
+            Self::Import {
+                errno: Errno::ENOSYS | Errno::EOPNOTSUPP,
+                ..
+            } => ErrorKind::Refused,
             Self::Forked { .. } | Self::NoHandle { .. } => ErrorKind::Invalid,
             Self::Identify {
                 errno: Errno::EINVAL,

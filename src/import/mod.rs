@@ -18,12 +18,20 @@ use crate::{Errno, ErrorKind};
 /// Why a buffer could not be imported. The planes imported before the failing one have been
 /// released again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{cause} (dma-buf {object} of the buffer)")]
+#[error("{cause}{}", which(*object))]
 pub struct Error {
     /// Index into [`DmaBuf::objects`].
     pub object: usize,
     /// What failed, and on which device.
     pub cause: gem::Error,
+}
+
+/// Most buffers have one dma-buf.
+fn which(object: usize) -> String {
+    match object {
+        0 => String::new(),
+        object => format!(" (dma-buf {object} of the buffer)"),
+    }
 }
 
 impl Error {

@@ -13,7 +13,7 @@ use crate::{Errno, ErrorKind};
 #[non_exhaustive]
 pub enum ReceiveError {
     /// The socket does not keep messages apart.
-    #[error("only a SOCK_SEQPACKET socket gives buffers")]
+    #[error("buffers are received from SOCK_SEQPACKET sockets only")]
     SocketType,
     /// Nothing has come yet: poll for POLLIN.
     #[error("no message has come")]
@@ -29,7 +29,7 @@ pub enum ReceiveError {
     },
     /// The message is not of a buffer. It has been taken from the socket.
     #[error("the message is not of a buffer: {0}")]
-    Malformed(#[from] Malformed),
+    Malformed(Malformed),
     /// Fds of the message were lost: too many were sent, or this process may not open so many
     /// (RLIMIT_NOFILE), of which the kernel says no more (MSG_CTRUNC).
     #[error("fds were lost: too many were sent, or there is no room for them here")]
@@ -47,12 +47,22 @@ pub enum ReceiveError {
     Buffer(#[from] buffer::Error),
 }
 
+// Its words are in the message: it is no source, so that nothing is printed twice.
+impl From<Malformed> for ReceiveError {
+    fn from(error: Malformed) -> Self {
+        Self::Malformed(error)
+    }
+}
+
 impl ReceiveError {
     /// What can be done about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Empty | Self::FdsLost => ErrorKind::Transient,
-            Self::Closed => ErrorKind::Lost,
+            Self::Closed
+            | Self::Receive {
+                errno: Errno::ECONNRESET,
+            } => ErrorKind::Lost,
             Self::Receive { errno } => ErrorKind::of(*errno),
             Self::Buffer(error) => error.kind(),
             Self::SocketType | Self::Malformed(_) | Self::FdCount { .. } => ErrorKind::Invalid,

@@ -70,7 +70,13 @@ impl Card {
         let is_atomic = {
             let set = |cap| kms::set_client_cap(master, cap);
             let failed = failed(&device, Operation::SetClientCap);
-            set(kms::UNIVERSAL_PLANES).map_err(&failed)?;
+            set(kms::UNIVERSAL_PLANES).map_err(|errno| match errno {
+                Errno::EOPNOTSUPP | Errno::EACCES => Error::NoScreens {
+                    device: device.to_string(),
+                    errno,
+                },
+                errno => failed(errno),
+            })?;
             match may_be_atomic.then(|| set(kms::ATOMIC)) {
                 Some(Ok(())) => true,
                 None | Some(Err(Errno::EOPNOTSUPP | Errno::EINVAL)) => false,

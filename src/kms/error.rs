@@ -22,6 +22,74 @@ pub enum Error {
         /// What was tried.
         operation: Operation,
     },
+    /// The device has no display controller, or the file is a render node, through which nobody sees it.
+    #[error("{device} has no screens{}", hint(*errno))]
+    NoScreens {
+        /// The device.
+        device: String,
+        /// EOPNOTSUPP: the driver has none. EACCES: a render node.
+        errno: Errno,
+    },
+    /// The driver does not show a buffer like this in this place: it may not scale, or not this far.
+    #[error(
+        "{device} does not show {} of {}x{} ({}) at {}x{}: {errno}",
+        fourcc, size.0, size.1, modifier, shown.0, shown.1
+    )]
+    NotShown {
+        /// The device.
+        device: String,
+        /// The format that the plane was to read.
+        fourcc: Fourcc,
+        /// The buffer's.
+        modifier: Modifier,
+        /// Width and height of the buffer in pixels.
+        size: (u32, u32),
+        /// Width and height on the screen in pixels.
+        shown: (u32, u32),
+        /// What the atomic test said: EINVAL, ERANGE or ENOSPC.
+        errno: Errno,
+    },
+    /// A framebuffer could not be made of a buffer.
+    #[error(
+        "{device}: MODE_ADDFB2 of {fourcc} with {modifier}, {}x{}: {errno}",
+        size.0, size.1
+    )]
+    AddFramebuffer {
+        /// The device.
+        device: String,
+        /// The format asked for.
+        fourcc: Fourcc,
+        /// The buffer's.
+        modifier: Modifier,
+        /// Width and height in pixels.
+        size: (u32, u32),
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// Two layers are for one plane.
+    #[error("two layers are on plane {plane} of {device}: give each a plane of its own")]
+    PlaneTwice {
+        /// The device.
+        device: String,
+        /// The plane's number.
+        plane: u32,
+    },
+    /// The buffers for copies are not of the screen's size.
+    #[error("the swapchain makes {}x{}, and the screen is {}x{}", made.0, made.1, screen.0, screen.1)]
+    SwapchainSize {
+        /// Width and height of what the swapchain makes, in pixels.
+        made: (u32, u32),
+        /// Width and height of the screen in pixels.
+        screen: (u32, u32),
+    },
+    /// The blitter copies to another device than the screen's.
+    #[error("the blitter copies to {blitter}, and the screen is one of {device}")]
+    OtherDevice {
+        /// Where the blitter copies to.
+        blitter: String,
+        /// The screen's device.
+        device: String,
+    },
     /// The kernel or the driver refused.
     #[error("{device}: {operation}: {errno}")]
     Kernel {
@@ -225,6 +293,13 @@ impl std::fmt::Display for Operation {
     }
 }
 
+fn hint(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EACCES => ": it is a render node, open the card* node of the device",
+        _ => "",
+    }
+}
+
 impl Error {
     /// What can be done about it. [`ErrorKind::Busy`]: the screen belongs to somebody else, or a frame is
     /// pending: try again when that has changed.
@@ -232,7 +307,9 @@ impl Error {
         match self {
             Self::Lost { .. } => ErrorKind::Lost,
             Self::NotMaster { .. } | Self::Pending | Self::NoBuffer(_) => ErrorKind::Busy,
-            Self::Kernel { errno, .. } => match *errno {
+            Self::Kernel { errno, .. }
+            | Self::NotShown { errno, .. }
+            | Self::AddFramebuffer { errno, .. } => match *errno {
                 // What the hardware cannot do, at least not beside what it does already.
                 Errno::ERANGE | Errno::ENOSPC => ErrorKind::Refused,
                 errno => ErrorKind::of(errno),
@@ -259,7 +336,11 @@ impl Error {
             }
             Self::Format { .. } => ErrorKind::Invalid,
             Self::NoModifiers { .. } | Self::NothingInCommon(_) => ErrorKind::Refused,
-            Self::NoObject { .. } => ErrorKind::Invalid,
+            Self::NoObject { .. }
+            | Self::PlaneTwice { .. }
+            | Self::SwapchainSize { .. }
+            | Self::OtherDevice { .. } => ErrorKind::Invalid,
+            Self::NoScreens { .. } => ErrorKind::Unsupported,
             Self::NoProperty { .. } | Self::NotAtomic { .. } => ErrorKind::Unsupported,
             Self::NotConnected { .. } | Self::NoneFree { .. } => ErrorKind::Busy,
         }
@@ -268,9 +349,12 @@ impl Error {
     /// The kernel's number, where a system call failed.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Kernel { errno, .. } | Self::Events { errno, .. } | Self::Uevents { errno } => {
-                Some(*errno)
-            }
+            Self::Kernel { errno, .. }
+            | Self::NotShown { errno, .. }
+            | Self::AddFramebuffer { errno, .. }
+            | Self::NoScreens { errno, .. }
+            | Self::Events { errno, .. }
+            | Self::Uevents { errno } => Some(*errno),
             Self::Device(error) => error.errno(),
             Self::Import(error) => error.errno(),
             Self::Buffer(error) => error.errno(),

@@ -159,9 +159,19 @@ impl Inner {
         let shape = self.check(buffer, options)?;
         let imported = self.device.import(buffer)?;
         let id = kms::add_fb2(self.device.as_fd(), &command(buffer, &imported, &shape));
+        let refused = |errno| match failed(&self.device, Operation::AddFramebuffer)(errno) {
+            Error::Kernel { device, errno, .. } => Error::AddFramebuffer {
+                device,
+                fourcc: shape.format,
+                modifier: buffer.modifier(),
+                size: (buffer.width(), buffer.height()),
+                errno,
+            },
+            error => error,
+        };
         // The framebuffer keeps the objects, so that `imported` may go, and with it the handles.
         Ok(Framebuffer {
-            id: id.map_err(failed(&self.device, Operation::AddFramebuffer))?,
+            id: id.map_err(refused)?,
             device: self.device.clone(),
             format: shape.format,
             size: (buffer.width(), buffer.height()),

@@ -403,6 +403,7 @@ impl Output {
     ///
     /// A device without atomic commits cannot be asked: it is said to take one layer that covers the screen.
     pub fn test(&mut self, layers: &[Layer<'_>]) -> Result<(), Error> {
+        self.check_planes(layers)?;
         let framebuffers = self.framebuffers(layers)?;
         if !self.card.is_atomic() {
             return self.check_legacy(layers, CommitOptions::default());
@@ -428,6 +429,7 @@ impl Output {
         if self.pending.is_some() {
             return Err(Error::Pending);
         }
+        self.check_planes(layers)?;
         let framebuffers = self.framebuffers(layers)?;
         let fence = match self.card.is_atomic() {
             true => self.commit_atomic(layers, &framebuffers, options)?,
@@ -478,6 +480,33 @@ impl Output {
         self.shown.clear();
         let left = shown_on(screens, &self.crtc);
         self.left = left.map(|plane| plane.id).collect();
+    }
+
+    /// Each layer has a plane of its own, one of the CRTC's.
+    fn check_planes(&self, layers: &[Layer<'_>]) -> Result<(), Error> {
+        if !self.card.is_atomic() {
+            // The planes are not known: see `check_legacy`.
+            return Ok(());
+        }
+        let plane = |layer: &Layer<'_>| layer.plane.unwrap_or(self.primary);
+        for (index, layer) in layers.iter().enumerate() {
+            let own = plane(layer);
+            let device = || self.card.to_string();
+            if !self.planes.iter().any(|known| known.plane == own) {
+                return Err(Error::NoObject {
+                    device: device(),
+                    kind: "plane",
+                    id: own.0,
+                });
+            }
+            if layers[..index].iter().any(|before| plane(before) == own) {
+                return Err(Error::PlaneTwice {
+                    device: device(),
+                    plane: own.0,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn framebuffers(&self, layers: &[Layer<'_>]) -> Result<Framebuffers, Error> {

@@ -115,7 +115,8 @@ pub enum Dropped {
 /// Shows frames of one device on a screen of another, or of the same.
 ///
 /// A frame goes to the screen as it is if the driver says in a TEST_ONLY commit that it could show it, else it is
-/// copied by a [`Blitter`] into a buffer of a [`Swapchain`]. What was found out of a buffer is remembered until the
+/// copied by a [`Blitter`] into a buffer of a [`Swapchain`]. Either way it fills the screen: a frame of another size is
+/// scaled, and its aspect ratio is not kept. What was found out of a buffer is remembered until the
 /// buffer goes, so that a frame that is shown directly costs one atomic commit and nothing else. If a commit is refused
 /// all the same, the frame is copied.
 ///
@@ -230,8 +231,26 @@ impl Wakes {
 
 impl Presenter {
     /// Shows frames on this output. `blitter` copies from the frames' device to the screen's; `swapchain` allocates what
-    /// it copies into: buffers of the screen's size, in a format that the primary plane takes.
+    /// it copies into: buffers of the screen's size, in a format that the primary plane takes
+    /// ([`Swapchain::negotiated`]).
+    ///
+    /// [`Error::SwapchainSize`] and [`Error::OtherDevice`] if the three do not go together. All are dropped then: the
+    /// screen is as it was before the output.
     pub fn new(output: Output, blitter: Blitter, swapchain: Swapchain) -> Result<Self, Error> {
+        let made = (swapchain.request().width, swapchain.request().height);
+        let screen = output.mode().size();
+        if made != screen {
+            return Err(Error::SwapchainSize { made, screen });
+        }
+        let device = output.card().device();
+        if let Some(to) = blitter.destination()
+            && !to.is_same_device(device)
+        {
+            return Err(Error::OtherDevice {
+                blitter: to.to_string(),
+                device: device.to_string(),
+            });
+        }
         let wakes = Wakes::new().map_err(|errno| Error::Events {
             device: output.card().to_string(),
             errno,
@@ -302,17 +321,18 @@ impl Presenter {
         self.verdicts = PerBuffer::new();
     }
 
-    /// How a buffer gets on the screen, and why.
-    pub fn way(&mut self, buffer: &DmaBuf) -> Way {
+    /// How a buffer gets on the screen, and why. An error if nothing does: the device is gone, or the program is not its
+    /// DRM master.
+    pub fn way(&mut self, buffer: &DmaBuf) -> Result<Way, Error> {
         let (output, verdicts) = (&mut self.output, &self.verdicts);
         let tested = verdicts.get_or_make(buffer, || {
             let layer = whole_screen(output, buffer);
             let tested = output.test(&[layer]);
-            tested.map_err(|error| Refusal::of(error.kind(), error))
+            tested.map_err(|error| Refusal::of(error.kind(), not_shown(error, output, buffer)))
         });
         match tested {
-            Ok(_) => Way::Direct,
-            Err(why) => Way::Copied(why),
+            Ok(_) => Ok(Way::Direct),
+            Err(why) => is_of_device(&why).map_or(Ok(Way::Copied(why)), Err),
         }
     }
 
@@ -332,7 +352,7 @@ impl Presenter {
         };
         self.size = Some(size);
         let way = self.way(buffer);
-        let presented = self.present_by(way, buffer, &info);
+        let presented = way.and_then(|way| self.present_by(way, buffer, &info));
         if presented.is_err() {
             self.size = None;
         }
@@ -349,9 +369,6 @@ impl Presenter {
         match way {
             Way::Direct => self.present_directly(number, buffer, info)?,
             Way::Copied(why) => {
-                if let Some(lasting) = is_of_device(&why) {
-                    return Err(lasting);
-                }
                 let fence = match info.deadline {
                     Some(_) => self.pending(info.fence)?,
                     None => None,
@@ -545,7 +562,7 @@ impl Presenter {
             }
             self.stop_waiting(&frame.stage);
             frame.stage = Stage::Ready;
-            if let Way::Copied(why) = self.way(&frame.buffer) {
+            if let Way::Copied(why) = self.way(&frame.buffer).map_err(screen)? {
                 let info = frame.info();
                 // It is the next one again.
                 let copied = self.copy(frame.number, &frame.buffer, &info, why);
@@ -683,6 +700,25 @@ fn whole_screen<'a>(output: &Output, buffer: &'a DmaBuf) -> Layer<'a> {
         width,
         height,
     })
+}
+
+/// What was tested, where the kernel says only that it was refused.
+fn not_shown(error: Error, output: &Output, buffer: &DmaBuf) -> Error {
+    match error {
+        Error::Kernel {
+            device,
+            operation: Operation::Test,
+            errno,
+        } => Error::NotShown {
+            device,
+            fourcc: buffer.fourcc(),
+            modifier: buffer.modifier(),
+            size: size_of(buffer),
+            shown: output.mode().size(),
+            errno,
+        },
+        error => error,
+    }
 }
 
 /// Errors that a copy does not help against.

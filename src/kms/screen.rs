@@ -266,7 +266,7 @@ impl Plane {
     pub fn endpoint(&self, card: &Card) -> Result<Endpoint, Error> {
         let device = card.device();
         let key = device.key().map_err(Error::Device)?;
-        let name = format!("{device}, plane {}", self.id);
+        let name = format!("plane {} of {device}", self.id);
         let pairs = self.formats.iter().map(|&pair| {
             let (fourcc, modifier) = pair;
             // Without modifiers, what any device draws in rows is what the controller reads.

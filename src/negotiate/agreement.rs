@@ -71,18 +71,21 @@ impl<'a> Agreement<'a> {
 
 impl fmt::Display for Agreement<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
         for choice in &self.choices {
+            f.write_str(separator)?;
+            separator = "\n";
             // `choices` is open to the program.
             let name = self.allocator(choice).map_or("nobody", |it| &it.name);
             write!(f, "{} allocated by {name} with", choice.fourcc)?;
             for (index, modifier) in choice.modifiers.iter().enumerate() {
-                let separator = if index == 0 { " " } else { ", " };
-                write!(f, "{separator}{modifier}")?;
+                let comma = if index == 0 { " " } else { ", " };
+                write!(f, "{comma}{modifier}")?;
             }
-            writeln!(f)?;
         }
         for reason in &self.reasons {
-            writeln!(f, "{reason}")?;
+            write!(f, "{separator}{reason}")?;
+            separator = "\n";
         }
         Ok(())
     }
@@ -198,7 +201,7 @@ impl Nothing {
 
 fn names(endpoints: &[&Endpoint]) -> String {
     let names: Vec<&str> = endpoints.iter().map(|e| e.name.as_str()).collect();
-    names.join(", ")
+    names.join(" and ")
 }
 
 fn lines(reasons: &[String]) -> String {

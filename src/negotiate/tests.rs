@@ -442,7 +442,7 @@ fn a_better_format_is_worth_a_worse_tranche() {
     let refused = ask(vec![Fourcc::NV12]).unwrap_err().to_string();
     assert_eq!(
         refused,
-        "client, compositor; or client, compositor can share no format and modifier\n  \
+        "client and compositor; or client and compositor can share no format and modifier\n  \
          NV12: client does not list it\n  NV12: compositor does not list it"
     );
     let nobody = negotiate_one_of(&[&client], &[], &Wanted::new(64, 64)).unwrap_err();
@@ -476,7 +476,7 @@ fn a_refusal_names_everything_that_dropped_out() {
     let mut lines: Vec<&str> = nothing.lines().collect();
     assert_eq!(
         lines.remove(0),
-        "gpu, display can share no format and modifier"
+        "gpu and display can share no format and modifier"
     );
     assert_eq!(
         lines,

@@ -102,7 +102,9 @@ pub enum Error {
         planes: usize,
     },
     /// Only LINEAR buffers of known formats have rows that one can go by.
-    #[error("the rows of {fourcc} with modifier {modifier} are not known")]
+    #[error(
+        "only LINEAR buffers of known formats have rows for the CPU, and this one is {fourcc} with {modifier}"
+    )]
     RowsUnknown {
         /// Format.
         fourcc: Fourcc,

@@ -177,10 +177,13 @@ impl Capabilities {
 impl fmt::Display for Capabilities {
     /// A line per feature.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for feature in Feature::LIST {
+        for (index, feature) in Feature::LIST.into_iter().enumerate() {
+            if index > 0 {
+                writeln!(f)?;
+            }
             match self.missing(feature) {
-                [] => writeln!(f, "{feature}: yes")?,
-                missing => writeln!(f, "{feature}: no, lacks {}", missing.join(", "))?,
+                [] => write!(f, "{feature}: yes")?,
+                missing => write!(f, "{feature}: no, lacks {}", missing.join(", "))?,
             }
         }
         Ok(())

@@ -354,7 +354,7 @@ pub enum Error {
     },
     /// The driver's new buffer cannot be described.
     #[error("a new buffer: {0}")]
-    Describe(#[from] crate::buffer::Error),
+    Describe(crate::buffer::Error),
     /// The DRM device that the Vulkan device names could not be looked up.
     #[error(transparent)]
     Device(#[from] crate::device::Error),
@@ -591,6 +591,13 @@ impl Error {
             | Self::Timeout { .. } => true,
             _ => false,
         }
+    }
+}
+
+// Its words are in the message: it is no source, so that nothing is printed twice.
+impl From<crate::buffer::Error> for Error {
+    fn from(error: crate::buffer::Error) -> Self {
+        Self::Describe(error)
     }
 }
 

@@ -186,7 +186,7 @@ impl Instance {
         Ok(devices)
     }
 
-    /// The device that is asked for: see [`Select`].
+    /// The device that is asked for: see [`Select`]. [`Error::NoSuchDevice`] if there is none.
     pub fn select(&self, select: &Select<'_>) -> Result<PhysicalDevice, Error> {
         let mut devices = self.physical_devices()?;
         let ranked = devices.iter().enumerate();
@@ -198,7 +198,7 @@ impl Instance {
                 found: match devices.is_empty() {
                     true => "none".to_owned(),
                     false => {
-                        let names: Vec<_> = devices.iter().map(PhysicalDevice::name).collect();
+                        let names: Vec<_> = devices.iter().map(said).collect();
                         names.join(", ")
                     }
                 },
@@ -233,5 +233,12 @@ impl fmt::Debug for Instance {
         f.debug_struct("Instance")
             .field("validation", &self.0.messenger.is_some())
             .finish()
+    }
+}
+/// A device's name, for messages.
+fn said(device: &PhysicalDevice) -> String {
+    match device.is_software() {
+        true => format!("{} (software)", device.name()),
+        false => device.name().to_owned(),
     }
 }

@@ -265,17 +265,16 @@ fn a_render_node_makes_no_dumb_buffers() {
         let nodes = device::enumerate().unwrap();
         let render = nodes.iter().find(|n| n.kind == NodeKind::Render).unwrap();
         let render = Device::open(&render.path).unwrap();
-        let refused = Dumb::new(&render).allocate(&Request::new(64, 64, Fourcc::XRGB8888));
+        let dumb = Dumb::new(&render);
+        let refused = dumb.allocate(&Request::new(64, 64, Fourcc::XRGB8888));
         assert_eq!(
             refused.unwrap_err(),
-            Error::Gem(primeshare::gem::Error::CreateDumb {
-                device: render.to_string(),
-                width: 64,
-                height: 96,
-                bits_per_pixel: 32,
-                errno: Errno::EACCES
-            })
+            Error::RenderNode {
+                device: render.to_string()
+            }
         );
+        let endpoint = dumb.endpoint([Fourcc::XRGB8888]);
+        assert_eq!(endpoint.unwrap_err().errno(), Some(Errno::EACCES));
         // PRIME is allowed there.
         let udmabuf = Udmabuf::open().unwrap();
         let buffer = udmabuf.allocate(&Request::new(64, 64, Fourcc::XRGB8888));

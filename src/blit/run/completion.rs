@@ -9,7 +9,7 @@ use nix::sys::eventfd::EventFd;
 
 use crate::Errno;
 use crate::blit::Failure;
-use crate::sync::SyncFile;
+use crate::sync::{Deadline, SyncFile};
 use crate::sys::poll::event;
 use crate::sys::process::Owner;
 
@@ -105,13 +105,15 @@ impl Completion {
         self.sync_file.get().map(Arc::as_ref)
     }
 
-    /// Waits for the copy. [`Failure::TimedOut`] if it is not done in time; it goes on then.
+    /// Waits for the copy. [`Failure::TimedOut`] if it is not done at the deadline; it goes on then.
     ///
     /// If only a GPU has to be waited for, the calling thread does so itself.
-    pub fn wait(&self, timeout: Duration) -> Result<(), Failure> {
-        let now = Instant::now();
-        let far = || now + Duration::from_secs(1 << 30);
-        let until = now.checked_add(timeout).unwrap_or_else(far);
+    pub fn wait(&self, deadline: impl Into<Deadline>) -> Result<(), Failure> {
+        let start = Instant::now();
+        let until = match deadline.into() {
+            Deadline::Never => start + Duration::from_secs(1 << 30),
+            Deadline::At(instant) => instant,
+        };
         loop {
             if let Some(result) = self.signal.state().result.clone() {
                 return result;
@@ -136,7 +138,7 @@ impl Completion {
             {
                 driver.slept();
             }
-            return result.unwrap_or(Err(Failure::TimedOut(timeout)));
+            return result.unwrap_or(Err(Failure::TimedOut(start.elapsed())));
         }
     }
 }

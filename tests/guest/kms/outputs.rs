@@ -4,10 +4,11 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use primeshare::alloc::{Allocator, Dumb, Udmabuf};
+use primeshare::device::NodeKind;
 use primeshare::kms::{
-    Candidate, CommitOptions, Error, Layer, PlaneKind, Position, Swapchain, assign,
+    Candidate, Card, CommitOptions, Error, Layer, PlaneId, PlaneKind, Position, Swapchain, assign,
 };
-use primeshare::{Device, DmaBuf, Fourcc, Modifier, Request};
+use primeshare::{Device, DmaBuf, Errno, ErrorKind, Fourcc, Modifier, Request};
 
 use super::{Program, assert_shown, can_clone, fill, marked, picture, pictures, wait_readable};
 use crate::blit::read;
@@ -376,5 +377,50 @@ fn an_output_that_was_reset_turns_its_screen_off_in_the_end() {
         drop(output);
         let shown = primeshare::kms::capture::on_plane(&program.card, plane).unwrap();
         assert!(shown.is_none(), "{shown:?}");
+    });
+}
+
+#[test]
+fn each_layer_has_a_plane_of_its_own() {
+    in_guest(|guest| {
+        let program = Program::on(&guest.vkms());
+        let mut output = program.output();
+        let buffers: [DmaBuf; 2] = pictures(&guest.vgem(), output.mode().size());
+        let both = buffers.each_ref().map(Layer::new);
+        let twice = Error::PlaneTwice {
+            device: program.card.to_string(),
+            plane: output.primary().0,
+        };
+        assert_eq!(output.test(&both).unwrap_err(), twice);
+        let refused = output.commit(&both, CommitOptions::default());
+        assert_eq!(refused.unwrap_err(), twice);
+        let other = PlaneId(u32::MAX);
+        let elsewhere = [Layer::new(&buffers[0]).plane(other)];
+        let error = output.test(&elsewhere).unwrap_err();
+        assert!(
+            matches!(error, Error::NoObject { kind: "plane", .. }),
+            "{error}"
+        );
+    });
+}
+
+#[test]
+fn a_device_without_screens_says_so() {
+    in_guest(|guest| {
+        let open = |path: &std::path::Path| {
+            let file = std::fs::File::options().read(true).write(true).open(path);
+            Card::new(file.unwrap()).unwrap_err()
+        };
+        let nodes = primeshare::device::enumerate().unwrap();
+        let render = nodes.iter().find(|n| n.kind == NodeKind::Render).unwrap();
+        for (path, errno) in [
+            (&guest.vgem().node().path, Errno::EOPNOTSUPP),
+            (&render.path, Errno::EACCES),
+        ] {
+            let error = open(path);
+            assert!(matches!(error, Error::NoScreens { .. }), "{error}");
+            assert_eq!(error.errno(), Some(errno));
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+        }
     });
 }

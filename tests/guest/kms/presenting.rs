@@ -157,6 +157,32 @@ fn a_frame_that_the_screen_takes_is_shown_as_it_is_and_another_is_copied() {
 }
 
 #[test]
+fn a_presenter_is_made_of_an_output_a_blitter_and_a_swapchain_that_go_together() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let program = Program::on(&vkms);
+        let options = Options::default().strategies([Strategy::Cpu]);
+        let blitter = |from, to| {
+            let (from, to) = (BlitDevice::new(from, None), BlitDevice::new(to, None));
+            Blitter::new(from, to, &options).unwrap()
+        };
+        let screen = program.card.device();
+        let presenter = |blitter, size: (u32, u32)| {
+            let request = Request::new(size.0, size.1, Fourcc::XRGB8888);
+            let swapchain = Swapchain::new(Dumb::new(screen), request, 3);
+            Presenter::new(program.output(), blitter, swapchain)
+        };
+        let size = program.output().mode().size();
+        presenter(blitter(&vgem, screen), size).unwrap();
+        let error = presenter(blitter(&vgem, screen), (64, 64)).unwrap_err();
+        let made = (64, 64);
+        assert_eq!(error, Error::SwapchainSize { made, screen: size });
+        let error = presenter(blitter(screen, &vgem), size).unwrap_err();
+        assert!(matches!(error, Error::OtherDevice { .. }), "{error}");
+    });
+}
+
+#[test]
 fn a_copied_frame_has_all_that_changed_since_its_buffer_was_shown() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
