@@ -137,7 +137,7 @@ int main(int argc, char **argv) {
 	/* An event loop would poll primeshare_copy_fd. */
 	check(primeshare_copy_wait(copy, 60 * SECOND), "copy");
 	check(primeshare_blitter_describe(blitter, source, destination, text, sizeof(text)), "describe");
-	printf("%s", text);
+	puts(text);
 	write_png(destination, argv[3]);
 	primeshare_copy_unref(copy);
 	primeshare_blitter_unref_wait(blitter);

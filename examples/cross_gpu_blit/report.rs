@@ -60,7 +60,7 @@ impl fmt::Display for Report<'_> {
                 ImportOrigin::SelfImport => "its own object",
             }
         )?;
-        writeln!(f, "tried        {}", self.verdict.to_string().trim_end())?;
+        writeln!(f, "tried        {}", self.verdict)?;
         for of in &self.statistics.strategies {
             let (strategy, frames) = (of.strategy, of.frames);
             writeln!(f, "copied by    {strategy}, {frames} frames")?;
