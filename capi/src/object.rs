@@ -7,6 +7,10 @@ use crate::failure::Failure;
 /// What a C program holds a pointer to.
 pub(crate) trait Object: Sized {
     /// The name of its type in C, without `struct`.
+    #[cfg_attr(
+        not(debug_assertions),
+        allow(dead_code, reason = "only debug builds know which objects there are")
+    )]
     const NAME: &'static str;
 }
 

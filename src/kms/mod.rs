@@ -21,6 +21,7 @@ mod error;
 mod framebuffer;
 mod hotplug;
 mod layer;
+mod limits;
 mod output;
 #[cfg(feature = "blit")]
 mod presenter;
@@ -35,6 +36,7 @@ pub use error::{Error, Operation};
 pub use framebuffer::{Framebuffer, FramebufferOptions, Framebuffers};
 pub use hotplug::{Change, Hotplug};
 pub use layer::{Layer, Position};
+pub use limits::ScalingLimits;
 pub use output::{CommitOptions, Output, OutputConfig};
 #[cfg(feature = "blit")]
 pub use presenter::{Dropped, Event, PresentInfo, Presenter, Way};

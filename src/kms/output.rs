@@ -4,6 +4,7 @@ use std::any::Any;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::sync::Arc;
 
+use super::limits::Known;
 use super::saved::Saved;
 use super::{
     Card, Connector, ConnectorId, Crtc, CrtcId, Error, Framebuffer, Layer, Mode, Operation,
@@ -118,6 +119,7 @@ pub struct Output {
     /// Planes of the CRTC on which another program has left something.
     left: Vec<PlaneId>,
     saved: Option<Saved>,
+    pub(super) limits: Known,
 }
 
 /// A buffer on a plane.
@@ -350,6 +352,7 @@ impl Output {
             spare: Vec::new(),
             left: shown_on(screens, crtc).map(|plane| plane.id).collect(),
             saved: Some(saved),
+            limits: Known::default(),
         })
     }
 
@@ -478,6 +481,7 @@ impl Output {
         self.mode_blob = None;
         self.pending = None;
         self.shown.clear();
+        self.limits.clear();
         let left = shown_on(screens, &self.crtc);
         self.left = left.map(|plane| plane.id).collect();
     }

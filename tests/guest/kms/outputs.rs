@@ -405,6 +405,46 @@ fn each_layer_has_a_plane_of_its_own() {
 }
 
 #[test]
+fn how_far_a_plane_scales_is_found_out_and_changes_nothing() {
+    in_guest(|guest| {
+        let program = Program::on(&guest.vkms());
+        let mut output = program.output();
+        let (width, height) = output.mode().size();
+        let [shown]: [DmaBuf; 1] = pictures(&guest.vgem(), (width, height));
+        output
+            .commit(&[Layer::new(&shown)], CommitOptions::default())
+            .unwrap();
+        program.wait_for_flip(&mut output);
+        let [small]: [DmaBuf; 1] = pictures(&guest.vgem(), (width / 2, height / 2));
+        let screens = program.card.screens(false).unwrap();
+        let crtc = screens.crtcs.iter().find(|crtc| crtc.id == output.crtc());
+        let mut asked = 0;
+        for plane in screens.planes_of(crtc.unwrap()) {
+            let layer = Layer::new(&small).plane(plane.id);
+            let limits = match output.scaling_limits(&layer) {
+                Ok(limits) => limits,
+                // As a primary plane that has to fill the screen, or a cursor of another size.
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+                    continue;
+                }
+            };
+            // No driver of the guests scales.
+            let own = (width / 2, height / 2);
+            let found = [
+                (limits.min_width, limits.min_height),
+                (limits.max_width, limits.max_height),
+            ];
+            assert_eq!(found, [own; 2], "plane {}", plane.id);
+            assert_eq!(output.scaling_limits(&layer).unwrap(), limits);
+            asked += 1;
+        }
+        assert!(asked > 0, "no plane shows the picture");
+        assert_shown(&program.picture(&output), &shown, "after tests");
+    });
+}
+
+#[test]
 fn a_device_without_screens_says_so() {
     in_guest(|guest| {
         let open = |path: &std::path::Path| {

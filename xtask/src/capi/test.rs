@@ -1,7 +1,7 @@
 //! The tests in C, `capi/tests`: compiled against an installed library that pkg-config finds, and run in a guest.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -23,7 +23,7 @@ pub(crate) fn header(check: bool) -> Result<u8> {
 }
 
 /// The jobs of `cargo xtask test`.
-pub(crate) fn jobs() -> [Job; 3] {
+pub(crate) fn jobs() -> [Job; 4] {
     let own = |arguments: &[&str]| {
         let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "xtask".into()));
         command.args(arguments).current_dir(repository::root());
@@ -34,7 +34,23 @@ pub(crate) fn jobs() -> [Job; 3] {
         Job::new("C headers", own(&["header", "--check"])),
         Job::new("C interface", own(&["c"])),
         Job::new("wlroots", own(&["wlroots"])),
+        cargo_c(),
     ]
+}
+
+/// Packages of distributions are made by cargo-c. Slow: it compiles the library once more.
+fn cargo_c() -> Job {
+    let mut command = cargo::command();
+    command.args(["cinstall", "--package=primeshare-capi", "--prefix=/usr"]);
+    let place = repository::root().join("target/capi/cargo-c");
+    command.arg("--destdir").arg(place);
+    jobs::limit(&mut command);
+    let mut version = cargo::command();
+    version.args(["cinstall", "--version"]);
+    let version = version.stdout(Stdio::null()).stderr(Stdio::null());
+    let is_installed = version.status().is_ok_and(|status| status.success());
+    let lacks = (!is_installed).then_some("cargo install --locked cargo-c");
+    Job::new("cargo-c", command).lacks(lacks).extra()
 }
 
 /// Installs, compiles and runs everything. Returns the exit status.
