@@ -5,7 +5,7 @@
 
 use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use primeshare::blit::{
@@ -16,13 +16,13 @@ use primeshare::buffer::{Damage, DamageBox, Rect};
 use primeshare::vk::{Instance, Select, Validation};
 use primeshare::{Errno, ErrorKind};
 
-use crate::arguments::{Growing, array, dup, fd, give_fd, options, out, room, timeout, utf8};
+use crate::arguments::{Growing, array, dup, give_fd, options, out, room, timeout, utf8};
 use crate::buffer::primeshare_buffer;
 use crate::device::primeshare_device;
 use crate::failure::{Failure, call, value};
 use crate::object::{Object, give, of, reference, unreference};
 
-failures! { blit::Error, blit::Failure, primeshare::vk::Error }
+failures! { blit::Error, blit::Failure }
 
 /// Vulkan on the device's GPU where there is one, else the CPU.
 pub const PRIMESHARE_GPU_AUTO: u32 = 0;
@@ -455,22 +455,4 @@ pub(crate) fn print(words: &str, text: &mut [MaybeUninit<c_char>]) -> c_int {
         text[written].write(0);
     }
     c_int::try_from(words.len()).unwrap_or(c_int::MAX)
-}
-
-/// One fence of several, or none.
-pub(crate) fn merged(fences: &[c_int]) -> Result<Option<std::os::fd::OwnedFd>, Failure> {
-    let mut given = Vec::with_capacity(fences.len());
-    for number in fences.iter().filter(|number| **number != -1) {
-        given.push(fd(*number, "one of fences")?);
-    }
-    let one = |fd: BorrowedFd<'_>| crate::fence::sync_file(fd);
-    match given[..] {
-        [] => Ok(None),
-        // Not only sync files: whatever becomes readable.
-        [fd] => dup(fd).map(Some),
-        _ => {
-            let fences = given.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
-            Ok(primeshare::sync::SyncFile::merge_all(fences)?.map(Into::into))
-        }
-    }
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use primeshare::kms::{
 };
 use primeshare::{Errno, ErrorKind, Fourcc};
 
-use crate::arguments::{Growing, array, fd, options, out, room, write};
-use crate::blit::{blitter, boxes, merged, primeshare_blitter_options, primeshare_box, print};
+use crate::arguments::{Growing, array, dup, fd, options, out, room, write};
+use crate::blit::{blitter, boxes, primeshare_blitter_options, primeshare_box, print};
 use crate::buffer::primeshare_buffer;
 use crate::device::primeshare_device;
 use crate::failure::{Failure, call, value};
@@ -590,4 +590,22 @@ pub unsafe extern "C" fn primeshare_presenter_reset(
         presenter.reset(&screens);
         Ok(())
     })
+}
+
+/// One fence of several, or none.
+fn merged(fences: &[c_int]) -> Result<Option<OwnedFd>, Failure> {
+    let mut given = Vec::with_capacity(fences.len());
+    for number in fences.iter().filter(|number| **number != -1) {
+        given.push(fd(*number, "one of fences")?);
+    }
+    let one = |fd: BorrowedFd<'_>| crate::fence::sync_file(fd);
+    match given[..] {
+        [] => Ok(None),
+        // Not only sync files: whatever becomes readable.
+        [fd] => dup(fd).map(Some),
+        _ => {
+            let fences = given.into_iter().map(one).collect::<Result<Vec<_>, _>>()?;
+            Ok(primeshare::sync::SyncFile::merge_all(fences)?.map(Into::into))
+        }
+    }
 }

@@ -17,6 +17,8 @@ use crate::failure::{Failure, call};
 use crate::negotiation::primeshare_endpoint;
 use crate::object::{Object, give, give_exclusive, is_null, of, reference, unreference};
 
+failures! { primeshare::vk::Error }
+
 /// The image is copied from.
 pub const PRIMESHARE_VULKAN_SOURCE: u32 = 1;
 /// It is copied into.

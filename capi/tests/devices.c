@@ -18,7 +18,7 @@ static void a_failure_says_what_failed_and_a_success_does_not_clear_it(void) {
 	CHECK(strcmp(primeshare_last_error_operation(), "primeshare_device_open") == 0);
 	CHECK(strstr(primeshare_last_error_message(), "/dev/dri/card77") != NULL);
 	enum primeshare_error_kind kind = primeshare_last_error_kind();
-	CHECK(kind == PRIMESHARE_ERROR_REFUSED);
+	CHECK(kind == PRIMESHARE_ERROR_INVALID);
 	CHECK(primeshare_last_error_linux_dmabuf() == -1);
 	CHECK(!primeshare_has_feature("toaster"));
 	CHECK(strcmp(primeshare_last_error_operation(), "primeshare_device_open") == 0);

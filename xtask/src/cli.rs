@@ -9,7 +9,7 @@ use crate::guest::kind::Kind;
 use crate::repository;
 
 /// The names of the benchmarks.
-pub(crate) const BENCHMARKS: [&str; 4] = ["sharing", "negotiation", "blit", "screens"];
+pub(crate) const BENCHMARKS: [&str; 5] = ["sharing", "negotiation", "blit", "screens", "c"];
 
 /// Development tasks of primeshare.
 #[derive(Parser)]
@@ -81,7 +81,13 @@ pub(crate) enum Command {
         /// Which guest.
         #[arg(long, value_enum, default_value_t = Kind::Current)]
         guest: Kind,
+        /// Compile the tests with AddressSanitizer and UndefinedBehaviorSanitizer, and leave out what cannot run with
+        /// them. `test --all` does this too.
+        #[arg(long)]
+        sanitize: bool,
     },
+    /// Check that the C library can be built and used without each of its layers.
+    CLayers,
     /// Run a compositor of Debian with `integrations/wlroots`, in a guest.
     Wlroots {
         /// Which guest.

@@ -46,6 +46,7 @@ const KERNEL_SOURCE: &[Need] = &[
         "libc6-dev",
     ),
     need(Sign::Tool("make"), "make"),
+    need(Sign::Tool("meson"), "meson"),
     need(Sign::Tool("flex"), "flex"),
     need(Sign::Tool("bison"), "bison"),
     need(Sign::Tool("bc"), "bc"),

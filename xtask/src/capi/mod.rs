@@ -1,6 +1,7 @@
 //! The C interface: installing it, and testing what is installed.
 
 pub(crate) mod install;
+pub(crate) mod layers;
 mod pkg_config;
 mod symbols;
 pub(crate) mod test;

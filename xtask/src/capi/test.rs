@@ -23,7 +23,7 @@ pub(crate) fn header(check: bool) -> Result<u8> {
 }
 
 /// The jobs of `cargo xtask test`.
-pub(crate) fn jobs() -> [Job; 4] {
+pub(crate) fn jobs() -> [Job; 6] {
     let own = |arguments: &[&str]| {
         let mut command = Command::new(std::env::current_exe().unwrap_or_else(|_| "xtask".into()));
         command.args(arguments).current_dir(repository::root());
@@ -34,6 +34,8 @@ pub(crate) fn jobs() -> [Job; 4] {
         Job::new("C headers", own(&["header", "--check"])),
         Job::new("C interface", own(&["c"])),
         Job::new("wlroots", own(&["wlroots"])),
+        Job::new("C interface, sanitizers", own(&["c", "--sanitize"])).extra(),
+        Job::new("C layers", own(&["c-layers"])).extra(),
         cargo_c(),
     ]
 }
@@ -54,20 +56,29 @@ fn cargo_c() -> Job {
 }
 
 /// Installs, compiles and runs everything. Returns the exit status.
-pub(crate) fn run(kind: Kind) -> Result<u8> {
+pub(crate) fn run(kind: Kind, sanitize: bool) -> Result<u8> {
     host::prepare_for_c()?;
     guest::prepare(kind, false)?;
-    let prefix = install_for_tests("c")?;
+    let (name, flags) = match sanitize {
+        true => ("sanitized", SANITIZERS),
+        false => ("tests", ""),
+    };
+    // Both kinds of tests may run at a time.
+    let prefix = install_for_tests(&format!("c-{name}"))?;
     let sources = repository::root().join("capi");
-    let build = repository::root().join("target/capi/tests");
+    let build = repository::root().join("target/capi").join(name);
     std::fs::create_dir_all(&build)?;
-    make(&sources, &build, &prefix)?;
+    make(&sources, &build, &prefix, flags)?;
     let xtask = std::env::current_exe()?;
+    let is_left_out = |test: &PathBuf| sanitize && test.file_name().is_some_and(is_not_sanitized);
     let mut runs: Vec<Vec<PathBuf>> = programs(&build)?
         .into_iter()
+        .filter(|test| !is_left_out(test))
         .map(|test| vec![test])
         .collect();
-    runs.extend(examples(&sources, &build, &prefix)?);
+    if !sanitize {
+        runs.extend(examples(&sources, &build, &prefix)?);
+    }
     let mut status = 0;
     for run in runs {
         let mut command = Command::new(&xtask);
@@ -81,8 +92,19 @@ pub(crate) fn run(kind: Kind) -> Result<u8> {
             status = code;
         }
     }
-    check_picture(&build.join("blit.png"))?;
+    if !sanitize {
+        check_picture(&build.join("blit.png"))?;
+    }
     Ok(status)
+}
+
+/// Linked statically: the guest has no libraries of the compiler's. The first report ends the test.
+const SANITIZERS: &str = "-O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined \
+                          -fno-sanitize-recover=undefined -static-libasan -static-libubsan";
+
+/// `cost` counts allocations by a `malloc` of its own.
+fn is_not_sanitized(test: &std::ffi::OsStr) -> bool {
+    test == "cost"
 }
 
 /// Installs a debug build into a place of its own, and returns its prefix.
@@ -105,10 +127,13 @@ pub(super) fn install_for_tests(name: &str) -> Result<PathBuf> {
 }
 
 /// Compiles by capi/tests/Makefile, as a program of somebody else's would be.
-fn make(sources: &Path, build: &Path, prefix: &Path) -> Result<()> {
+fn make(sources: &Path, build: &Path, prefix: &Path, flags: &str) -> Result<()> {
     let mut make = Command::new("make");
     make.arg("--directory").arg(sources.join("tests"));
     make.arg(format!("BUILD={}", build.display()));
+    if !flags.is_empty() {
+        make.env("CFLAGS", flags);
+    }
     make.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
     let status = cargo::run(&mut make)?;
     ensure!(
@@ -141,6 +166,22 @@ fn examples(sources: &Path, build: &Path, prefix: &Path) -> Result<Vec<Vec<PathB
         status.success(),
         "the examples in C were not compiled: {status}"
     );
+    let by_meson = build.join("meson");
+    if by_meson.exists() {
+        std::fs::remove_dir_all(&by_meson)?;
+    }
+    let mut meson = Command::new("meson");
+    meson.args(["setup", "--werror"]);
+    meson
+        .arg(&by_meson)
+        .arg(sources.join("examples"))
+        .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+    let mut ninja = Command::new("ninja");
+    ninja.arg("-C").arg(&by_meson);
+    for step in [&mut meson, &mut ninja] {
+        let status = cargo::run(step)?;
+        ensure!(status.success(), "{step:?}: {status}");
+    }
     // vgem, and vkms with its screen.
     let [source, screen] = ["/dev/dri/card0", "/dev/dri/card1"].map(PathBuf::from);
     Ok(vec![
