@@ -168,11 +168,11 @@ fn build(layers: &[Layer], debug: bool) -> Result<PathBuf> {
     command.args(["--no-default-features", "--features", &features]);
     command.arg("--target-dir").arg(&target);
     if !debug {
-        command.arg("--release");
+        command.arg("--profile=packaged");
     }
     let status = cargo::run(&mut command)?;
     ensure!(status.success(), "the C library was not built: {status}");
-    let profile = if debug { "debug" } else { "release" };
+    let profile = if debug { "debug" } else { "packaged" };
     Ok(target.join(profile).join("libprimeshare_c.a"))
 }
 

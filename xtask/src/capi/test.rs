@@ -44,6 +44,7 @@ pub(crate) fn jobs() -> [Job; 6] {
 fn cargo_c() -> Job {
     let mut command = cargo::command();
     command.args(["cinstall", "--package=primeshare-capi", "--prefix=/usr"]);
+    command.arg("--profile=packaged");
     let place = repository::root().join("target/capi/cargo-c");
     command.arg("--destdir").arg(place);
     jobs::limit(&mut command);
