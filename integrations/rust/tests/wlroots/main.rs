@@ -5,12 +5,27 @@
 mod client;
 mod compositor;
 mod screen;
+mod udev;
+#[path = "../../../../tests/guest/vkms.rs"]
+mod vkms;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use client::Client;
 use compositor::{Compositor, Setup};
 use screen::Screen;
+use udev::Udev;
+use vkms::{Vkms, can_be_plugged};
+
+/// What `vkms` asks of the tests that it belongs to.
+mod support {
+    pub(crate) fn can_run(can: bool, needs: &str) -> bool {
+        if !can {
+            eprintln!("test left out: needs {needs}");
+        }
+        can
+    }
+}
 
 /// A screen has one master.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -130,5 +145,36 @@ fn clients_that_crash_leave_nothing_behind() {
         20
     };
     (0..times).for_each(one_client);
+    compositor.wait_for_fds(fds);
+}
+
+#[test]
+fn a_screen_that_is_plugged_in_and_out_is_lit_again_and_leaves_nothing_behind() {
+    let (_alone, Some(setup)) = (alone(), setup()) else {
+        return;
+    };
+    if !can_be_plugged() {
+        return;
+    }
+    let _udev = Udev::start();
+    let slot = Vkms::new("plugged");
+    slot.plug();
+    let screen = Screen::of(&slot.node().path);
+    let compositor = Compositor::start(&setup, &[screen.path()])
+        .preloaded()
+        .run();
+    let mut client = Client::connect(&compositor);
+    client.show(picture(6));
+    let again = || {
+        slot.set_connected(false);
+        screen.wait_for_darkness();
+        slot.set_connected(true);
+        screen.wait_for(picture(6), client.size());
+    };
+    screen.wait_for(picture(6), client.size());
+    // What stays is there after the first few.
+    (0..3).for_each(|_| again());
+    let fds = compositor.fds();
+    (0..20).for_each(|_| again());
     compositor.wait_for_fds(fds);
 }

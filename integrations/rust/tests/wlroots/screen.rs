@@ -46,6 +46,13 @@ impl Screen {
         devices.iter().filter_map(of_device).collect()
     }
 
+    /// The screen of the device with this node.
+    pub(crate) fn of(path: &Path) -> Self {
+        let mut all = Self::all().into_iter();
+        let is_it = |screen: &Self| screen.path() == path;
+        all.find(is_it).expect("the device has a screen")
+    }
+
     /// The screen of the first of these drivers that has one.
     pub(crate) fn first(drivers: &[&str]) -> Self {
         let mut all = Self::all();
@@ -83,6 +90,11 @@ impl Screen {
     /// The buffer on the screen.
     pub(crate) fn on_screen(&self) -> Option<DmaBuf> {
         capture::on_plane(&self.card, self.plane).unwrap()
+    }
+
+    /// Waits until there is nothing on the screen.
+    pub(crate) fn wait_for_darkness(&self) {
+        wait_until("darkness", || self.on_screen().is_none());
     }
 
     /// Waits until the screen shows the part of a picture of that size that fits on it.
