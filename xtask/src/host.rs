@@ -82,6 +82,12 @@ const C_TESTS: &[Need] = &[
     need(Sign::File("/usr/include/vulkan/vulkan.h"), "libvulkan-dev"),
 ];
 
+/// To compile programs for wlroots.
+const WLROOTS: &[Need] = &[
+    need(Sign::Tool("make"), "make"),
+    need(Sign::Tool("wayland-scanner"), "libwayland-bin"),
+];
+
 /// To build the guest's root file system as an ordinary user.
 const UNPRIVILEGED: &[Need] = &[need(Sign::Tool("newuidmap"), "uidmap")];
 
@@ -115,6 +121,11 @@ pub(crate) fn prepare_to_build_guest(kind: Kind) -> Result<()> {
 /// Makes sure that C can be compiled here.
 pub(crate) fn prepare_to_compile() -> Result<()> {
     provide(&COMPILER.iter().collect::<Vec<_>>())
+}
+
+/// Makes sure that plugs for wlroots, and tinywl, can be compiled here.
+pub(crate) fn prepare_for_wlroots() -> Result<()> {
+    provide(&COMPILER.iter().chain(WLROOTS).collect::<Vec<_>>())
 }
 
 /// Makes sure that the tests in C can be compiled here.

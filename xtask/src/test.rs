@@ -103,6 +103,7 @@ pub(crate) fn run(all: bool, arguments: &[OsString]) -> Result<u8> {
         true => {
             host::prepare_for_integrations()?;
             host::prepare_for_c()?;
+            host::prepare_for_wlroots()?;
         }
         false => host::prepare_for_library()?,
     }

@@ -11,10 +11,12 @@ use crate::{cargo, guest, host, jobs, repository};
 
 /// Where tests find the library to preload.
 const VARIABLE: &str = "PRIMESHARE_WLROOTS";
+/// Where they find tinywl, linked.
+const TINYWL: &str = "PRIMESHARE_TINYWL";
 
 /// Builds and runs them. Returns the exit status.
 pub(crate) fn run(kind: Kind) -> Result<u8> {
-    host::prepare_to_compile()?;
+    host::prepare_for_wlroots()?;
     guest::prepare(kind, false)?;
     let compositors = guest::prepare_compositors()?;
     let prefix = super::test::install_for_tests("wlroots")?;
@@ -29,6 +31,7 @@ pub(crate) fn run(kind: Kind) -> Result<u8> {
     ]);
     tests.env(kind::VARIABLE, kind.name());
     tests.env(VARIABLE, build.join("libprimeshare-wlroots-preload.so"));
+    tests.env(TINYWL, build.join("tinywl"));
     jobs::limit(&mut tests);
     Ok(cargo::code(cargo::run(&mut tests)?))
 }
@@ -50,6 +53,16 @@ fn make(prefix: &Path, compositors: &Path, build: &Path) -> Result<()> {
         .arg(repository::root().join("integrations/wlroots"));
     make.arg(format!("BUILD={}", build.display()));
     make.arg(format!("WLROOTS_CFLAGS={}", flags.join(" ")));
+    make.arg(format!("TINYWL={}", compositors.join("tinywl.c").display()));
+    make.arg(format!(
+        "WAYLAND_PROTOCOLS={}",
+        compositors.join("protocols").display()
+    ));
+    make.arg(format!(
+        "WLROOTS_LIBDIR={}",
+        compositors.join("lib").display()
+    ));
+    make.args(["all", "tinywl"]);
     // The headers of the library are no files that make knows of.
     make.arg("--always-make");
     make.env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));

@@ -13,12 +13,21 @@ use super::rootfs;
 use crate::cache::Entry;
 use crate::progress::{Log, Step};
 
-/// Where programs in the guest find them: `bin`, `lib`, `include`, `xkb`, and `faux.so` to preload.
+/// Where programs in the guest find them: `bin`, `lib`, `include`, `xkb`, `protocols`, `tinywl.c`, and `faux.so` to
+/// preload.
 pub(crate) const VARIABLE: &str = "PRIMESHARE_COMPOSITORS";
 
 /// To be raised when this module makes something else of the same packages.
-const RECIPE: &str = "1";
-const PACKAGES: &[&str] = &["cage", "seatd", "libwlroots-0.18-dev", "xkb-data"];
+const RECIPE: &str = "2";
+const PACKAGES: &[&str] = &[
+    "cage",
+    "seatd",
+    "libwlroots-0.18-dev",
+    "wayland-protocols",
+    "xkb-data",
+];
+/// Its source has tinywl.
+const SOURCE: &str = "wlroots";
 const FAUX: &str = include_str!("../../../guest/compositors/faux.c");
 
 /// Headers of wlroots and of what its headers include.
@@ -41,6 +50,7 @@ pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
         "./usr/lib",
         "./usr/include",
         "./usr/share/X11",
+        "./usr/share/wayland-protocols",
     ];
     debian::unpack(
         Kind::Compat,
@@ -48,7 +58,7 @@ pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
         &pick,
         &unpacked,
         log,
-        &step.part(0.0..1.0),
+        &step.part(0.0..0.9),
     )?;
     for made in ["bin", "lib", "include"] {
         fs::create_dir(directory.join(made))?;
@@ -57,6 +67,12 @@ pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
     fs::rename(usr.join("bin/cage"), directory.join("bin/cage"))?;
     fs::rename(usr.join("sbin/seatd"), directory.join("bin/seatd"))?;
     fs::rename(usr.join("share/X11/xkb"), directory.join("xkb"))?;
+    fs::rename(
+        usr.join("share/wayland-protocols"),
+        directory.join("protocols"),
+    )?;
+    let tinywl = debian::source_file(SOURCE, "tinywl/tinywl.c", &unpacked, log)?;
+    fs::rename(tinywl, directory.join("tinywl.c"))?;
     take_headers(&usr.join("include"), &directory.join("include"))?;
     take_libraries(&usr.join("lib/x86_64-linux-gnu"), &directory.join("lib"))?;
     fs::remove_dir_all(&unpacked)?;

@@ -2,7 +2,7 @@
 //!
 //! Unpacking needs neither mounts nor maintainer scripts, so it works as root, as an ordinary user and in containers.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -68,6 +68,41 @@ pub(crate) fn unpack(
     untar(&mut tar, size, log, &part.part(0.9..1.0))?;
     std::fs::remove_file(&archive)?;
     Ok(())
+}
+
+/// Adds the packages' sources to the mirrors that mmdebstrap has chosen.
+const ADD_SOURCES: &str = r#"set -e; list="$1/etc/apt/sources.list"; sed -n 's/^deb /deb-src /p' "$list" > "$list.d/sources.list""#;
+
+/// Takes a file from the source of a package, as upstream has it. Gives its path, somewhere in `directory`.
+pub(super) fn source_file(
+    package: &str,
+    file: &str,
+    directory: &Path,
+    log: &mut Log,
+) -> Result<PathBuf> {
+    let place = directory.join("source");
+    std::fs::create_dir(&place)?;
+    let mut mmdebstrap = Command::new("mmdebstrap");
+    mmdebstrap.args(["--variant=extract", "--format=tar", "--include=base-files"]);
+    mmdebstrap.arg("--aptopt=Acquire::Retries \"3\"");
+    mmdebstrap.arg(format!("--setup-hook={ADD_SOURCES}"));
+    mmdebstrap.arg(format!(
+        "--extract-hook=cd '{}' && APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get source --download-only {package}",
+        place.display()
+    ));
+    // What it makes beside the download is not used.
+    mmdebstrap.arg(SUITE).arg(place.join("nothing.tar"));
+    log.run(&mut mmdebstrap, |_| {})?;
+    let names = std::fs::read_dir(&place)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_upstreams = |path: &PathBuf| path.to_string_lossy().contains(".orig.tar.");
+    let archive = names.into_iter().find(is_upstreams);
+    let archive = archive.with_context(|| format!("{package} has no source archive"))?;
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--no-same-owner", "--strip-components=1"]);
+    tar.args(["--wildcards", "--file"]).arg(&archive);
+    tar.arg("--directory").arg(&place);
+    log.run(tar.arg(format!("*/{file}")), |_| {})?;
+    Ok(place.join(file))
 }
 
 /// Runs tar, which unpacks an archive of `size` bytes.

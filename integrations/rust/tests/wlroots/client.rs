@@ -59,6 +59,9 @@ impl Client {
         let toplevel = window.get_toplevel(&handle, ());
         toplevel.set_fullscreen(None);
         surface.commit();
+        if compositor.lets_clients_choose() {
+            state.size = (640, 480);
+        }
         while !state.configured || state.size.0 == 0 {
             queue.blocking_dispatch(&mut state).unwrap();
         }
@@ -164,7 +167,10 @@ impl Dispatch<XdgToplevel, ()> for State {
         _: &QueueHandle<Self>,
     ) {
         if let xdg_toplevel::Event::Configure { width, height, .. } = event {
-            state.size = (width as u32, height as u32);
+            // Zero leaves it to the client.
+            if width > 0 && height > 0 {
+                state.size = (width as u32, height as u32);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! seatd and cage, started and ended.
+//! seatd, and cage or tinywl, started and ended.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Setup {
     compositors: PathBuf,
     preload: PathBuf,
+    tinywl: PathBuf,
 }
 
 impl Setup {
@@ -24,10 +25,12 @@ impl Setup {
         Some(Self {
             compositors: path("PRIMESHARE_COMPOSITORS")?,
             preload: path("PRIMESHARE_WLROOTS")?,
+            tinywl: path("PRIMESHARE_TINYWL")?,
         })
     }
 
-    fn command(&self, program: &str, runtime: &Path) -> Command {
+    fn command(&self, program: &Path, runtime: &Path) -> Command {
+        // A path of its own stays as it is.
         let mut command = Command::new(self.compositors.join("bin").join(program));
         command.env("LD_LIBRARY_PATH", self.compositors.join("lib"));
         command.env("XDG_RUNTIME_DIR", runtime);
@@ -42,12 +45,20 @@ pub(crate) struct Start<'a> {
     devices: String,
     renderer: &'static str,
     preload: Vec<PathBuf>,
+    /// Instead of cage.
+    is_tinywl: bool,
 }
 
 impl Start<'_> {
     /// With the library.
     pub(crate) fn preloaded(mut self) -> Self {
         self.preload.push(self.setup.preload.clone());
+        self
+    }
+
+    /// tinywl, with the library linked.
+    pub(crate) fn tinywl(mut self) -> Self {
+        self.is_tinywl = true;
         self
     }
 
@@ -63,36 +74,45 @@ impl Start<'_> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let runtime = std::env::temp_dir().join(format!("wlroots-{}-{number}", std::process::id()));
         fs::create_dir_all(&runtime).unwrap();
-        let mut seatd = self.setup.command("seatd", &runtime);
+        let mut seatd = self.setup.command(Path::new("seatd"), &runtime);
         // There are no virtual terminals.
         seatd.env("SEATD_VTBOUND", "0").args(["-l", "error"]);
         let seatd = Process(seatd.spawn().unwrap());
         wait_until("seatd's socket", || Path::new("/run/seatd.sock").exists());
         let log = runtime.join("log");
-        let mut cage = self.setup.command("cage", &runtime);
-        cage.env("LIBSEAT_BACKEND", "seatd")
+        let program = match self.is_tinywl {
+            true => &self.setup.tinywl,
+            false => Path::new("cage"),
+        };
+        let mut command = self.setup.command(program, &runtime);
+        command
+            .env("LIBSEAT_BACKEND", "seatd")
             .env("WLR_RENDERER", self.renderer)
             .env("WLR_RENDERER_ALLOW_SOFTWARE", "1");
-        cage.env("WLR_LIBINPUT_NO_DEVICES", "1")
+        command
+            .env("WLR_LIBINPUT_NO_DEVICES", "1")
             .env("WLR_DRM_DEVICES", &self.devices);
-        cage.env("XKB_CONFIG_ROOT", self.setup.compositors.join("xkb"));
+        command.env("XKB_CONFIG_ROOT", self.setup.compositors.join("xkb"));
         let preload = self.preload.iter().map(|path| path.display().to_string());
-        cage.env("LD_PRELOAD", preload.collect::<Vec<_>>().join(":"));
-        // It ends with its own client.
-        cage.args(["--", "sleep", "1000"]);
-        cage.env("PRIMESHARE_WLROOTS_LOG", "1");
-        cage.stdout(File::create(&log).unwrap());
-        cage.stderr(File::options().append(true).open(&log).unwrap());
-        let cage = Process(cage.spawn().unwrap());
+        command.env("LD_PRELOAD", preload.collect::<Vec<_>>().join(":"));
+        if !self.is_tinywl {
+            // cage ends with its own client.
+            command.args(["--", "sleep", "1000"]);
+        }
+        command.env("PRIMESHARE_WLROOTS_LOG", "1");
+        command.stdout(File::create(&log).unwrap());
+        command.stderr(File::options().append(true).open(&log).unwrap());
+        let process = Process(command.spawn().unwrap());
         let socket = runtime.join("wayland-0");
         let mut compositor = Compositor {
-            cage,
+            process,
+            is_tinywl: self.is_tinywl,
             _seatd: seatd,
             socket,
             log,
         };
         wait_until("the compositor's socket", || {
-            let ended = compositor.cage.0.try_wait().unwrap();
+            let ended = compositor.process.0.try_wait().unwrap();
             assert!(ended.is_none(), "the compositor has ended: {ended:?}");
             compositor.socket.exists()
         });
@@ -103,7 +123,8 @@ impl Start<'_> {
 /// A compositor that runs, until it is dropped.
 pub(crate) struct Compositor {
     // Ended first.
-    cage: Process,
+    process: Process,
+    is_tinywl: bool,
     _seatd: Process,
     socket: PathBuf,
     log: PathBuf,
@@ -117,7 +138,13 @@ impl Compositor {
             devices: devices.collect::<Vec<_>>().join(":"),
             renderer: "pixman",
             preload: vec![setup.compositors.join("faux.so")],
+            is_tinywl: false,
         }
+    }
+
+    /// Whether windows have the size that their clients like.
+    pub(crate) fn lets_clients_choose(&self) -> bool {
+        self.is_tinywl
     }
 
     pub(crate) fn socket(&self) -> &Path {
@@ -136,7 +163,7 @@ impl Compositor {
 
     /// How many fds the compositor has open.
     pub(crate) fn fds(&self) -> usize {
-        let directory = format!("/proc/{}/fd", self.cage.0.id());
+        let directory = format!("/proc/{}/fd", self.process.0.id());
         fs::read_dir(directory).unwrap().count()
     }
 

@@ -1,5 +1,6 @@
-//! Debian's compositor cage, unchanged, with `integrations/wlroots` preloaded: clients that know nothing of it, and what
-//! is on the screens. `cargo xtask wlroots` builds what it needs and runs it.
+//! Debian's compositor cage, unchanged, with `integrations/wlroots` preloaded, and wlroots' tinywl, with which it is
+//! linked: clients that know nothing of it, and what is on the screens. `cargo xtask wlroots` builds what it needs and
+//! runs it.
 #![cfg(feature = "wlroots")]
 
 mod client;
@@ -12,7 +13,7 @@ mod vkms;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use client::Client;
-use compositor::{Compositor, Setup};
+use compositor::{Compositor, Setup, Start};
 use screen::Screen;
 use udev::Udev;
 use vkms::{Vkms, can_be_plugged};
@@ -77,6 +78,23 @@ fn a_clients_picture_is_on_the_screen_in_a_buffer_of_the_library() {
 }
 
 #[test]
+fn tinywl_shows_a_clients_picture_in_a_buffer_of_the_library_that_it_is_linked_with() {
+    let (_alone, Some(setup)) = (alone(), setup()) else {
+        return;
+    };
+    let screen = Screen::first(&["vkms", "bochs-drm", "virtio_gpu"]);
+    let compositor = Compositor::start(&setup, &[screen.path()]).tinywl().run();
+    let mut client = Client::connect(&compositor);
+    for seed in [7, 8] {
+        client.show(picture(seed));
+        screen.wait_for(picture(seed), client.size());
+    }
+    let shown = screen.on_screen().unwrap().id().inode();
+    let own = compositor.buffers();
+    assert!(own.contains(&shown), "{shown} is not of {own:?}");
+}
+
+#[test]
 fn what_opengl_has_drawn_is_on_the_screen_in_a_buffer_of_the_library() {
     let (_alone, Some(setup)) = (alone(), setup()) else {
         return;
@@ -122,30 +140,36 @@ fn a_screen_of_another_device_is_dark_without_the_library_and_lit_with_it() {
     second.wait_for(move |x, y| picture(4)(x + width, y), client.size());
 }
 
+/// cage with the library preloaded, and tinywl.
+fn both<'a>(setup: &'a Setup, screen: &Screen) -> [Start<'a>; 2] {
+    let start = || Compositor::start(setup, &[screen.path()]);
+    [start().preloaded(), start().tinywl()]
+}
+
 #[test]
 fn clients_that_crash_leave_nothing_behind() {
     let (_alone, Some(setup)) = (alone(), setup()) else {
         return;
     };
     let screen = Screen::first(&["vkms", "bochs-drm", "virtio_gpu"]);
-    let compositor = Compositor::start(&setup, &[screen.path()])
-        .preloaded()
-        .run();
-    let one_client = |seed: u8| {
-        let mut client = Client::connect(&compositor);
-        client.show(picture(seed));
-        screen.wait_for(picture(seed), client.size());
-    };
-    // What stays is there after the first few.
-    (0..4).for_each(one_client);
-    let fds = compositor.fds();
-    let times = if std::env::var_os("PRIMESHARE_SOAK").is_some() {
-        200
-    } else {
-        20
-    };
-    (0..times).for_each(one_client);
-    compositor.wait_for_fds(fds);
+    for start in both(&setup, &screen) {
+        let compositor = start.run();
+        let one_client = |seed: u8| {
+            let mut client = Client::connect(&compositor);
+            client.show(picture(seed));
+            screen.wait_for(picture(seed), client.size());
+        };
+        // What stays is there after the first few.
+        (0..4).for_each(one_client);
+        let fds = compositor.fds();
+        let times = if std::env::var_os("PRIMESHARE_SOAK").is_some() {
+            200
+        } else {
+            20
+        };
+        (0..times).for_each(one_client);
+        compositor.wait_for_fds(fds);
+    }
 }
 
 #[test]
@@ -160,21 +184,21 @@ fn a_screen_that_is_plugged_in_and_out_is_lit_again_and_leaves_nothing_behind() 
     let slot = Vkms::new("plugged");
     slot.plug();
     let screen = Screen::of(&slot.node().path);
-    let compositor = Compositor::start(&setup, &[screen.path()])
-        .preloaded()
-        .run();
-    let mut client = Client::connect(&compositor);
-    client.show(picture(6));
-    let again = || {
-        slot.set_connected(false);
-        screen.wait_for_darkness();
-        slot.set_connected(true);
+    for start in both(&setup, &screen) {
+        let compositor = start.run();
+        let mut client = Client::connect(&compositor);
+        client.show(picture(6));
         screen.wait_for(picture(6), client.size());
-    };
-    screen.wait_for(picture(6), client.size());
-    // What stays is there after the first few.
-    (0..3).for_each(|_| again());
-    let fds = compositor.fds();
-    (0..20).for_each(|_| again());
-    compositor.wait_for_fds(fds);
+        let again = || {
+            slot.set_connected(false);
+            screen.wait_for_darkness();
+            slot.set_connected(true);
+            screen.wait_for(picture(6), client.size());
+        };
+        // What stays is there after the first few.
+        (0..3).for_each(|_| again());
+        let fds = compositor.fds();
+        (0..20).for_each(|_| again());
+        compositor.wait_for_fds(fds);
+    }
 }
