@@ -418,9 +418,11 @@ fn how_far_a_plane_scales_is_found_out_and_changes_nothing() {
         let [small]: [DmaBuf; 1] = pictures(&guest.vgem(), (width / 2, height / 2));
         let screens = program.card.screens(false).unwrap();
         let crtc = screens.crtcs.iter().find(|crtc| crtc.id == output.crtc());
+        let planes: Vec<_> = screens.planes_of(crtc.unwrap()).collect();
+        let pictures = [&small, &shown].map(|picture| planes.iter().map(move |p| (picture, p)));
         let mut asked = 0;
-        for plane in screens.planes_of(crtc.unwrap()) {
-            let layer = Layer::new(&small).plane(plane.id);
+        for (picture, plane) in pictures.into_iter().flatten() {
+            let layer = Layer::new(picture).plane(plane.id);
             let limits = match output.scaling_limits(&layer) {
                 Ok(limits) => limits,
                 // As a primary plane that has to fill the screen, or a cursor of another size.
@@ -430,7 +432,7 @@ fn how_far_a_plane_scales_is_found_out_and_changes_nothing() {
                 }
             };
             // No driver of the guests scales.
-            let own = (width / 2, height / 2);
+            let own = (picture.width(), picture.height());
             let found = [
                 (limits.min_width, limits.min_height),
                 (limits.max_width, limits.max_height),
@@ -439,7 +441,7 @@ fn how_far_a_plane_scales_is_found_out_and_changes_nothing() {
             assert_eq!(output.scaling_limits(&layer).unwrap(), limits);
             asked += 1;
         }
-        assert!(asked > 0, "no plane shows the picture");
+        assert!(asked > 0, "no plane shows the pictures");
         assert_shown(&program.picture(&output), &shown, "after tests");
     });
 }
