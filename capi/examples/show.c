@@ -85,7 +85,7 @@ int main(int argc, char **argv) {
 		}
 		struct primeshare_page_flip flips[PRIMESHARE_MAX_PAGE_FLIPS];
 		struct primeshare_present_event events[4];
-		int count = primeshare_card_read_page_flips(card, &flips);
+		int count = primeshare_card_read_page_flips(card, flips);
 		check(count, "page flips");
 		for (int i = 0; i < count; i++)
 			primeshare_presenter_page_flip(presenter, &flips[i]);

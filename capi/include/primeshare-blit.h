@@ -103,6 +103,12 @@ struct primeshare_rect {
   uint32_t height;
 };
 
+/* By the nearest pixel. */
+#define PRIMESHARE_FILTER_NEAREST 0
+
+/* By linear interpolation. */
+#define PRIMESHARE_FILTER_LINEAR 1
+
 /* What belongs to a copy. All zeros: the whole picture, at once, as it is. */
 struct primeshare_blit_info {
   /* sizeof(struct primeshare_blit_info) */
@@ -124,7 +130,7 @@ struct primeshare_blit_info {
   struct primeshare_rect destination;
   /* How the part is turned: the values of wl_output.transform. */
   uint32_t transform;
-  /* How it is scaled: 0 by the nearest pixel, 1 by linear interpolation. */
+  /* How it is scaled: a PRIMESHARE_FILTER. */
   uint32_t filter;
 };
 

@@ -93,9 +93,11 @@ struct primeshare_page_flip {
  * Reads the page flips that have happened from the program's fd, and returns how many there were. Does not wait. To be
  * called when that fd is readable; give each to the presenter of its CRTC. A program that reads the events of its
  * fd by itself (drmHandleEvent) does not call this, and gives its own to primeshare_presenter_page_flip.
+ *
+ * `flips` has room for PRIMESHARE_MAX_PAGE_FLIPS.
  */
 int primeshare_card_read_page_flips(const struct primeshare_card *card,
-                                    struct primeshare_page_flip (*flips)[PRIMESHARE_MAX_PAGE_FLIPS]);
+                                    struct primeshare_page_flip *flips);
 
 /* How frames are shown. */
 struct primeshare_presenter_options {

@@ -229,6 +229,11 @@ impl From<primeshare_rect> for Rect {
     }
 }
 
+/// By the nearest pixel.
+pub const PRIMESHARE_FILTER_NEAREST: u32 = 0;
+/// By linear interpolation.
+pub const PRIMESHARE_FILTER_LINEAR: u32 = 1;
+
 /// What belongs to a copy. All zeros: the whole picture, at once, as it is.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -250,7 +255,7 @@ pub struct primeshare_blit_info {
     pub destination: primeshare_rect,
     /// How the part is turned: the values of wl_output.transform.
     pub transform: u32,
-    /// How it is scaled: 0 by the nearest pixel, 1 by linear interpolation.
+    /// How it is scaled: a PRIMESHARE_FILTER.
     pub filter: u32,
 }
 
@@ -267,8 +272,8 @@ fn scaling(info: &primeshare_blit_info) -> Result<Option<Scaling>, Failure> {
         return Ok(None);
     }
     let filter = match info.filter {
-        0 => Filter::Nearest,
-        1 => Filter::Linear,
+        PRIMESHARE_FILTER_NEAREST => Filter::Nearest,
+        PRIMESHARE_FILTER_LINEAR => Filter::Linear,
         other => return Err(Failure::invalid(format!("there is no filter {other}"))),
     };
     Ok(Some(Scaling {

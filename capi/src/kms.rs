@@ -234,26 +234,22 @@ pub const PRIMESHARE_MAX_PAGE_FLIPS: usize = 32;
 /// Reads the page flips that have happened from the program's fd, and returns how many there were. Does not wait. To be
 /// called when that fd is readable; give each to the presenter of its CRTC. A program that reads the events of its
 /// fd by itself (drmHandleEvent) does not call this, and gives its own to primeshare_presenter_page_flip.
+///
+/// `flips` has room for PRIMESHARE_MAX_PAGE_FLIPS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn primeshare_card_read_page_flips(
     card: Option<&primeshare_card>,
-    flips: Option<&mut MaybeUninit<[primeshare_page_flip; PRIMESHARE_MAX_PAGE_FLIPS]>>,
+    flips: *mut primeshare_page_flip,
 ) -> c_int {
     value(c"primeshare_card_read_page_flips", || {
         let card = of(card, "card")?;
-        let place = out(flips, "flips")?;
+        // SAFETY: as the header asks.
+        let room = unsafe { room(flips, PRIMESHARE_MAX_PAGE_FLIPS, "flips") }?;
         let flips = card.card.read_events()?;
-        let none = primeshare_page_flip {
-            crtc: 0,
-            sequence: 0,
-            time_ns: 0,
-        };
-        let mut written = [none; PRIMESHARE_MAX_PAGE_FLIPS];
-        for (place, flip) in written.iter_mut().zip(flips.iter()) {
-            *place = flip.into();
-        }
-        place.write(written);
-        Ok(c_int::try_from(flips.len().min(written.len())).unwrap_or(0))
+        let written = room.iter_mut().zip(flips.iter()).map(|(place, flip)| {
+            place.write(flip.into());
+        });
+        Ok(c_int::try_from(written.count()).unwrap_or(0))
     })
 }
 

@@ -11,7 +11,7 @@ use primeshare::buffer::Refusal;
 use primeshare::gem::{self, ImportOrigin};
 use primeshare::import::Imported;
 
-use crate::arguments::{fd, out, write};
+use crate::arguments::{fd, out, room, write};
 use crate::buffer::{primeshare_buffer, primeshare_buffer_id};
 use crate::device::primeshare_device;
 use crate::failure::{Failure, call};
@@ -179,21 +179,20 @@ pub unsafe extern "C" fn primeshare_import_unref(import: *mut primeshare_import)
 }
 
 /// Writes the handle of each plane, and 0 past the last: as DRM_IOCTL_MODE_ADDFB2 takes them. Planes in one dma-buf
-/// have one handle. `origin`, which may be NULL, is what the import met of the first plane's object.
+/// have one handle. `handles` has room for four. `origin`, which may be NULL, is what the import met of the first plane's object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn primeshare_import_get_handles(
     import: Option<&primeshare_import>,
-    handles: Option<&mut MaybeUninit<[u32; 4]>>,
+    handles: *mut u32,
     origin: Option<&mut MaybeUninit<primeshare_import_origin>>,
 ) -> c_int {
     call(c"primeshare_import_get_handles", || {
         let import = &of(import, "import")?.0;
-        let handles = out(handles, "handles")?;
-        handles.write(
-            import
-                .handles()
-                .map(|handle| handle.map_or(0, |handle| handle.raw())),
-        );
+        // SAFETY: as the header asks.
+        let room = unsafe { room(handles, 4, "handles") }?;
+        for (place, handle) in room.iter_mut().zip(import.handles()) {
+            place.write(handle.map_or(0, |handle| handle.raw()));
+        }
         write(origin, import.origin().into());
         Ok(())
     })

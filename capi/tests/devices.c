@@ -105,7 +105,7 @@ static void an_import_is_the_same_one_until_its_last_reference(void) {
 	OK(primeshare_device_import(vkms, buffer, &import));
 	OK(primeshare_device_import(vkms, buffer, &again));
 	CHECK(import == again);
-	OK(primeshare_import_get_handles(import, &handles, &origin));
+	OK(primeshare_import_get_handles(import, handles, &origin));
 	CHECK(handles[0] != 0 && handles[1] == 0 && origin == PRIMESHARE_IMPORT_NEW);
 	primeshare_import_unref(primeshare_import_ref(import));
 	primeshare_import_unref(import);

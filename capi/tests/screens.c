@@ -101,7 +101,7 @@ static struct primeshare_present_event next_event(struct show *show) {
 	struct primeshare_present_event event;
 	for (;;) {
 		struct primeshare_page_flip flips[PRIMESHARE_MAX_PAGE_FLIPS];
-		int count = primeshare_card_read_page_flips(show->card, &flips);
+		int count = primeshare_card_read_page_flips(show->card, flips);
 		CHECK(count >= 0);
 		for (int i = 0; i < count; i++)
 			CHECK(primeshare_presenter_page_flip(show->presenter, &flips[i]) == 1);

@@ -19,7 +19,7 @@ static void *work(void *data) {
 		struct primeshare_import *import;
 		uint32_t handles[4];
 		OK(primeshare_device_import(shared->to, shared->buffer, &import));
-		OK(primeshare_import_get_handles(import, &handles, NULL));
+		OK(primeshare_import_get_handles(import, handles, NULL));
 		CHECK(handles[0] != 0);
 		primeshare_import_unref(import);
 		if (i % 50 == 0) {
