@@ -109,6 +109,21 @@ struct primeshare_rect {
 /* By linear interpolation. */
 #define PRIMESHARE_FILTER_LINEAR 1
 
+/* The weights of ITU-R BT.709. */
+#define PRIMESHARE_MATRIX_BT709 0
+
+/* The weights of ITU-R BT.601. */
+#define PRIMESHARE_MATRIX_BT601 1
+
+/* The weights of ITU-R BT.2020. */
+#define PRIMESHARE_MATRIX_BT2020 2
+
+/* Of 8 bits, 16 is black and 235 white; of more bits, these times a power of two. */
+#define PRIMESHARE_RANGE_NARROW 0
+
+/* 0 is black, and the largest number white. */
+#define PRIMESHARE_RANGE_FULL 1
+
 /* What belongs to a copy. All zeros: the whole picture, at once, as it is. */
 struct primeshare_blit_info {
   /* sizeof(struct primeshare_blit_info) */
@@ -132,6 +147,18 @@ struct primeshare_blit_info {
   uint32_t transform;
   /* How it is scaled: a PRIMESHARE_FILTER. */
   uint32_t filter;
+  /*
+   * Copies of one stream are made in their order, and wait for no other's: a number of the program's own, below
+   * 2^63, for example one for each client. 0: copies into the same buffer are made in their order.
+   */
+  uint64_t stream;
+  /*
+   * What the numbers of YCbCr formats mean, if one of the buffers has such a format and the other has not: a
+   * PRIMESHARE_MATRIX.
+   */
+  uint32_t ycbcr_matrix;
+  /* Black and white of it: a PRIMESHARE_RANGE. */
+  uint32_t ycbcr_range;
 };
 
 /* A copy that was ordered. All calls are thread-safe. */

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use primeshare::blit::{
-    self, BlitDevice, BlitInfo, Blitter, Completion, Filter, Options, Push, Scaling, Strategy,
-    SyncFiles, Transform,
+    self, BlitDevice, BlitInfo, Blitter, Completion, Filter, Matrix, Options, Push, Range, Scaling,
+    Strategy, Stream, SyncFiles, Transform, YcbcrEncoding,
 };
 use primeshare::buffer::{Damage, DamageBox, Rect};
 use primeshare::vk::{Instance, Select, Validation};
@@ -234,6 +234,18 @@ pub const PRIMESHARE_FILTER_NEAREST: u32 = 0;
 /// By linear interpolation.
 pub const PRIMESHARE_FILTER_LINEAR: u32 = 1;
 
+/// The weights of ITU-R BT.709.
+pub const PRIMESHARE_MATRIX_BT709: u32 = 0;
+/// The weights of ITU-R BT.601.
+pub const PRIMESHARE_MATRIX_BT601: u32 = 1;
+/// The weights of ITU-R BT.2020.
+pub const PRIMESHARE_MATRIX_BT2020: u32 = 2;
+
+/// Of 8 bits, 16 is black and 235 white; of more bits, these times a power of two.
+pub const PRIMESHARE_RANGE_NARROW: u32 = 0;
+/// 0 is black, and the largest number white.
+pub const PRIMESHARE_RANGE_FULL: u32 = 1;
+
 /// What belongs to a copy. All zeros: the whole picture, at once, as it is.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -257,6 +269,14 @@ pub struct primeshare_blit_info {
     pub transform: u32,
     /// How it is scaled: a PRIMESHARE_FILTER.
     pub filter: u32,
+    /// Copies of one stream are made in their order, and wait for no other's: a number of the program's own, below
+    /// 2^63, for example one for each client. 0: copies into the same buffer are made in their order.
+    pub stream: u64,
+    /// What the numbers of YCbCr formats mean, if one of the buffers has such a format and the other has not: a
+    /// PRIMESHARE_MATRIX.
+    pub ycbcr_matrix: u32,
+    /// Black and white of it: a PRIMESHARE_RANGE.
+    pub ycbcr_range: u32,
 }
 
 // SAFETY: repr(C), the size first, numbers and pointers that may be NULL.
@@ -282,6 +302,21 @@ fn scaling(info: &primeshare_blit_info) -> Result<Option<Scaling>, Failure> {
         transform,
         filter,
     }))
+}
+
+fn encoding(info: &primeshare_blit_info) -> Result<YcbcrEncoding, Failure> {
+    let matrix = match info.ycbcr_matrix {
+        PRIMESHARE_MATRIX_BT601 => Matrix::Bt601,
+        PRIMESHARE_MATRIX_BT709 => Matrix::Bt709,
+        PRIMESHARE_MATRIX_BT2020 => Matrix::Bt2020,
+        other => return Err(Failure::invalid(format!("there is no matrix {other}"))),
+    };
+    let range = match info.ycbcr_range {
+        PRIMESHARE_RANGE_NARROW => Range::Narrow,
+        PRIMESHARE_RANGE_FULL => Range::Full,
+        other => return Err(Failure::invalid(format!("there is no range {other}"))),
+    };
+    Ok(YcbcrEncoding { matrix, range })
 }
 
 /// A copy that was ordered. All calls are thread-safe.
@@ -322,6 +357,8 @@ pub unsafe extern "C" fn primeshare_blitter_blit(
         let blit = BlitInfo::default()
             .after(&after)
             .scaling(scaling(&info)?)
+            .encoding(encoding(&info)?)
+            .stream((info.stream != 0).then(|| Stream::numbered(info.stream)))
             .damage(match info.damage.is_null() {
                 true => Damage::Full,
                 false => Damage::Boxes(&boxes),

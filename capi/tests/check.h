@@ -98,15 +98,35 @@ static inline struct primeshare_device *device_of(const char *driver, int skip) 
 	return found;
 }
 
-static inline struct primeshare_buffer *dumb(const struct primeshare_device *device, uint32_t width, uint32_t height) {
+static inline struct primeshare_buffer *dumb_of(const struct primeshare_device *device, uint32_t width, uint32_t height,
+	uint32_t format) {
 	struct primeshare_allocator *allocator;
 	struct primeshare_buffer *buffer;
 	struct primeshare_request request = {
-		.size = sizeof(request), .width = width, .height = height, .format = XRGB8888};
+		.size = sizeof(request), .width = width, .height = height, .format = format};
 	OK(primeshare_allocator_create_dumb(device, &allocator));
 	OK(primeshare_allocator_allocate(allocator, &request, &buffer));
 	primeshare_allocator_unref(allocator);
 	return buffer;
+}
+
+static inline struct primeshare_buffer *dumb(const struct primeshare_device *device, uint32_t width, uint32_t height) {
+	return dumb_of(device, width, height, XRGB8888);
+}
+
+/* Sets all bytes of a buffer's plane, or returns the first byte of its first row if `value` is negative. */
+static inline int plane_of(const struct primeshare_buffer *buffer, size_t index, int value) {
+	struct primeshare_mapping *mapping;
+	struct primeshare_mapped_plane plane;
+	OK(primeshare_mapping_create(buffer, value < 0, &mapping));
+	OK(primeshare_mapping_begin_wait(mapping, value < 0 ? PRIMESHARE_ACCESS_READ : PRIMESHARE_ACCESS_WRITE, PATIENCE_NS));
+	OK(primeshare_mapping_get_plane(mapping, index, &plane));
+	for (size_t y = 0; value >= 0 && y < plane.rows; y++)
+		memset((char *)plane.data + y * plane.stride, value, plane.row_bytes);
+	int first = *(unsigned char *)plane.data;
+	OK(primeshare_mapping_end(mapping));
+	primeshare_mapping_destroy(mapping);
+	return first;
 }
 
 /* A pixel of a picture in which neighbours differ. */

@@ -117,6 +117,70 @@ static void pictures_are_scaled_and_turned(void) {
 	primeshare_device_unref(vgem);
 }
 
+static void numbers_of_ycbcr_mean_what_is_said(void) {
+	struct primeshare_device *vgem = device_of("vgem", 0);
+	struct primeshare_blitter *blitter = blitter_for(vgem, vgem, PRIMESHARE_GPU_NONE);
+	struct primeshare_buffer *from = dumb_of(vgem, 64, 64, NV12), *to = dumb(vgem, 64, 64);
+	struct primeshare_blit_info info = {.size = sizeof(info)};
+	struct primeshare_copy *copy = NULL;
+	plane_of(from, 0, 16);
+	plane_of(from, 1, 128);
+	copy_and_wait(blitter, from, to, &info);
+	CHECK(plane_of(to, 0, -1) == 0);
+	info.ycbcr_range = PRIMESHARE_RANGE_FULL;
+	copy_and_wait(blitter, from, to, &info);
+	CHECK(plane_of(to, 0, -1) == 16);
+	/* Blue has another weight in each. */
+	plane_of(from, 0, 200);
+	plane_of(from, 1, 90);
+	copy_and_wait(blitter, from, to, &info);
+	int by_709 = plane_of(to, 0, -1);
+	info.ycbcr_matrix = PRIMESHARE_MATRIX_BT601;
+	copy_and_wait(blitter, from, to, &info);
+	CHECK(plane_of(to, 0, -1) != by_709);
+	info.ycbcr_matrix = 3;
+	FAILS(primeshare_blitter_blit(blitter, from, to, &info, &copy), EINVAL);
+	info.ycbcr_matrix = PRIMESHARE_MATRIX_BT2020;
+	info.ycbcr_range = 2;
+	FAILS(primeshare_blitter_blit(blitter, from, to, &info, &copy), EINVAL);
+	CHECK(copy == NULL);
+	primeshare_blitter_unref_wait(blitter);
+	primeshare_buffer_unref(from);
+	primeshare_buffer_unref(to);
+	primeshare_device_unref(vgem);
+}
+
+static void copies_of_a_stream_wait_for_each_other_and_for_no_others(void) {
+	struct primeshare_device *vgem = device_of("vgem", 0);
+	struct primeshare_blitter *blitter = blitter_for(vgem, vgem, PRIMESHARE_GPU_NONE);
+	struct primeshare_buffer *from = dumb(vgem, 64, 64), *to[3];
+	struct primeshare_copy *copies[3];
+	int pipe_ends[2];
+	CHECK(pipe(pipe_ends) == 0);
+	pixels(from, 4, true);
+	for (int i = 0; i < 3; i++) {
+		to[i] = dumb(vgem, 64, 64);
+		struct primeshare_blit_info info = {.size = sizeof(info), .stream = i < 2 ? 7 : 8};
+		info.fences = pipe_ends;
+		info.fence_count = i == 0;
+		OK(primeshare_blitter_blit(blitter, from, to[i], &info, &copies[i]));
+	}
+	OK(primeshare_copy_wait(copies[2], PATIENCE_NS));
+	FAILS(primeshare_copy_wait(copies[1], 20 * 1000 * 1000), ETIMEDOUT);
+	CHECK(write(pipe_ends[1], "x", 1) == 1);
+	for (int i = 0; i < 3; i++) {
+		OK(primeshare_copy_wait(copies[i], PATIENCE_NS));
+		CHECK(pixels(to[i], 4, false) == 0);
+		primeshare_copy_unref(copies[i]);
+		primeshare_buffer_unref(to[i]);
+	}
+	close(pipe_ends[0]);
+	close(pipe_ends[1]);
+	primeshare_blitter_unref_wait(blitter);
+	primeshare_buffer_unref(from);
+	primeshare_device_unref(vgem);
+}
+
 static void a_copy_waits_for_its_fences(void) {
 	struct primeshare_device *vgem = device_of("vgem", 0);
 	struct primeshare_blitter *blitter = blitter_for(vgem, vgem, PRIMESHARE_GPU_NONE);
@@ -183,6 +247,8 @@ int main(void) {
 	RUN(a_picture_gets_across_by_what_is_there);
 	RUN(what_is_not_damaged_is_not_copied);
 	RUN(pictures_are_scaled_and_turned);
+	RUN(numbers_of_ycbcr_mean_what_is_said);
+	RUN(copies_of_a_stream_wait_for_each_other_and_for_no_others);
 	RUN(a_copy_waits_for_its_fences);
 	RUN(what_cannot_be_copied_is_refused);
 }

@@ -42,6 +42,15 @@ impl Drop for Signals {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stream(pub(in crate::blit) u64);
 
+impl Stream {
+    /// The stream of this number of the program's own, for example of a client. It is none of those that
+    /// [`Blitter::stream`](crate::blit::Blitter::stream) gives. Numbers below 2^63; of others, the highest bit is not
+    /// looked at.
+    pub fn numbered(number: u64) -> Self {
+        Self(number | 1 << 63)
+    }
+}
+
 /// A copy that was asked for.
 pub(super) struct Job {
     pub(super) frame: Frame,
