@@ -153,7 +153,10 @@ struct primeshare_present_info {
   const int *fences;
   /* How many. */
   size_t fence_count;
-  /* If the fences take longer than so many nanoseconds from now, the frame is left out; 0: however long. */
+  /*
+   * If the fences, or the copy that the frame needs, take longer than so many nanoseconds from now, the frame is left
+   * out; 0: however long.
+   */
   uint64_t timeout_ns;
   /* 1: it need not wait for the vertical blank, and may tear. */
   uint32_t tearing;

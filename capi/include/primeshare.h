@@ -401,7 +401,8 @@ void primeshare_import_unref(struct primeshare_import *import);
 
 /*
  * Writes the handle of each plane, and 0 past the last: as DRM_IOCTL_MODE_ADDFB2 takes them. Planes in one dma-buf
- * have one handle. `handles` has room for four. `origin`, which may be NULL, is what the import met of the first plane's object.
+ * have one handle. `handles` has room for four. `origin`, which may be NULL, is what the import met of the
+ * first plane's object.
  */
 int primeshare_import_get_handles(const struct primeshare_import *import,
                                   uint32_t *handles,

@@ -478,7 +478,7 @@ pub unsafe extern "C" fn primeshare_blitter_describe(
         let verdict = blitter
             .0
             .verdict(&source.0, &destination.0, &BlitInfo::default());
-        let verdict = verdict.map_or("nothing has been tried\n".to_owned(), |verdict| {
+        let verdict = verdict.map_or("nothing has been tried".to_owned(), |verdict| {
             verdict.to_string()
         });
         Ok(print(&verdict, text))

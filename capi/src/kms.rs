@@ -398,7 +398,8 @@ pub struct primeshare_present_info {
     pub fences: *const c_int,
     /// How many.
     pub fence_count: usize,
-    /// If the fences take longer than so many nanoseconds from now, the frame is left out; 0: however long.
+    /// If the fences, or the copy that the frame needs, take longer than so many nanoseconds from now, the frame is left
+    /// out; 0: however long.
     pub timeout_ns: u64,
     /// 1: it need not wait for the vertical blank, and may tear.
     pub tearing: u32,

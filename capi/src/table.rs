@@ -179,7 +179,8 @@ pub unsafe extern "C" fn primeshare_import_unref(import: *mut primeshare_import)
 }
 
 /// Writes the handle of each plane, and 0 past the last: as DRM_IOCTL_MODE_ADDFB2 takes them. Planes in one dma-buf
-/// have one handle. `handles` has room for four. `origin`, which may be NULL, is what the import met of the first plane's object.
+/// have one handle. `handles` has room for four. `origin`, which may be NULL, is what the import met of the
+/// first plane's object.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn primeshare_import_get_handles(
     import: Option<&primeshare_import>,

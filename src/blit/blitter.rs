@@ -244,8 +244,8 @@ impl Blitter {
     /// [`Self::measure_again`] was called meanwhile.
     ///
     /// A trial that hangs counts as failed after ten seconds, or sixty with software Vulkan. If the last blitter
-    /// between the two devices is dropped, the fd becomes readable, too. [`Error::DevicesInUse`] if a copy has the
-    /// devices at the moment, and nothing is known of buffers like these.
+    /// between the two devices is dropped, or no thread can be started, the fd becomes readable, too: call it a limited
+    /// number of times. [`Error::DevicesInUse`] if a copy has the devices at the moment, and something is to be tried.
     pub fn settle(
         &self,
         source: &DmaBuf,

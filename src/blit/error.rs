@@ -62,8 +62,8 @@ pub enum Error {
     /// As many copies as were asked for are in flight: wait for one.
     #[error("all {0} copies are in flight")]
     Busy(usize),
-    /// [`Blitter::settle`](super::Blitter::settle) met buffers of which nothing is known while a copy has the
-    /// blitter's devices. Ask again after that copy.
+    /// [`Blitter::settle`](super::Blitter::settle) has something to try while a copy has the blitter's devices. Ask again
+    /// after that copy.
     #[error("a copy has the devices of the blitter at the moment")]
     DevicesInUse,
     /// A buffer has a fence that the GPU cannot be left to wait for: see [`Blit::submit`](super::Blit::submit).
@@ -105,7 +105,7 @@ pub enum Error {
     /// An eventfd, a dup or the worker's thread could not be had.
     #[error("cannot prepare a copy: {0}")]
     System(Errno),
-    /// A copy that was waited for failed. No call gives this: it is for programs that pass both errors on as one.
+    /// A copy that was waited for failed. No call gives this: it is there so that `?` converts a [`Failure`].
     #[error(transparent)]
     Failed(#[from] Failure),
     /// [`Options`](super::Options) leave no strategy.

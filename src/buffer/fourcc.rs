@@ -250,8 +250,8 @@ fn code_of(text: &str) -> Option<u32> {
 }
 
 impl fmt::Display for Fourcc {
-    /// The four characters where they are printable, else the number. `RG16|BE` for big-endian
-    /// codes.
+    /// The four characters where they are printable, without spaces at the end, else the number. `RG16|BE` for
+    /// big-endian codes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = (self.0 & !Self::BIG_ENDIAN).to_le_bytes();
         match std::str::from_utf8(&code) {

@@ -83,8 +83,7 @@ pub enum Error {
     },
     /// MODE_CREATE_DUMB failed.
     #[error(
-        "{device}: MODE_CREATE_DUMB of {width}x{height} (with the rows after the picture) with {bits_per_pixel} bits a \
-         pixel: {errno}"
+        "{device}: MODE_CREATE_DUMB of {width}x{height}, padding included, with {bits_per_pixel} bits a pixel: {errno}"
     )]
     CreateDumb {
         /// The device.

@@ -18,7 +18,7 @@ use crate::{Errno, ErrorKind};
 /// Why a buffer could not be imported. The planes imported before the failing one have been
 /// released again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{cause}{}", which(*object))]
+#[error("{cause}{}", object_suffix(*object))]
 pub struct Error {
     /// Index into [`DmaBuf::objects`].
     pub object: usize,
@@ -27,7 +27,7 @@ pub struct Error {
 }
 
 /// Most buffers have one dma-buf.
-fn which(object: usize) -> String {
+fn object_suffix(object: usize) -> String {
     match object {
         0 => String::new(),
         object => format!(" (dma-buf {object} of the buffer)"),

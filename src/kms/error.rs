@@ -22,7 +22,7 @@ pub enum Error {
         /// What was tried.
         operation: Operation,
     },
-    /// The device has no display controller, or the file is a render node, through which nobody sees it.
+    /// The device has no display controller, or the file is a render node, which cannot be used for screens.
     #[error("{device} has no screens{}", hint(*errno))]
     NoScreens {
         /// The device.
@@ -148,7 +148,7 @@ pub enum Error {
         /// What was asked for.
         to: Fourcc,
     },
-    /// There is no such object on the device, or no longer.
+    /// There is no such object on the device, or no longer; or it is a plane that is none of the CRTC's.
     #[error("{device} has no {kind} {id}")]
     NoObject {
         /// The device.

@@ -62,12 +62,19 @@ impl Known {
 }
 
 impl Output {
-    /// Finds out how far a plane scales a picture, by up to some forty test commits of this layer alone. What it shows
-    /// does not change. The answer is remembered for pictures of this size, format and modifier on this plane, until
-    /// [`Self::reset`].
+    /// Finds out how far a plane scales a picture, by up to some forty test commits. What the screen shows does not
+    /// change. `others` are the layers beside it: some drivers show nothing on overlays without a primary plane that is
+    /// on.
+    ///
+    /// The answer is remembered for pictures of this size, format and modifier on this plane, whatever the others, until
+    /// [`Self::reset`] or another mode.
     ///
     /// An error if the plane does not show the picture in its own size, or if the device has no atomic commits.
-    pub fn scaling_limits(&mut self, layer: &Layer<'_>) -> Result<ScalingLimits, Error> {
+    pub fn scaling_limits(
+        &mut self,
+        layer: &Layer<'_>,
+        others: &[Layer<'_>],
+    ) -> Result<ScalingLimits, Error> {
         if !self.card().is_atomic() {
             return Err(Error::NotAtomic {
                 device: self.card().to_string(),
@@ -85,17 +92,22 @@ impl Output {
         if let Some(known) = self.limits.get(&key) {
             return Ok(known);
         }
-        let at = |width, height| {
-            layer.clone().position(Position {
+        let mut layers = others.to_vec();
+        let own = layers.len();
+        layers.push(layer.clone());
+        let mut test = |output: &mut Self, width, height| {
+            let at = Position {
                 x: 0,
                 y: 0,
                 width,
                 height,
-            })
+            };
+            layers[own].position = Some(at);
+            output.test(&layers)
         };
-        self.test(&[at(width, height)])?;
+        test(self, width, height)?;
         let screen = self.mode().size();
-        let mut takes = |width, height| match self.test(&[at(width, height)]) {
+        let mut takes = |width, height| match test(self, width, height) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Refused => Ok(false),
             Err(error) => Err(error),

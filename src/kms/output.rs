@@ -387,6 +387,7 @@ impl Output {
             self.mode = mode;
             self.mode_blob = None;
             self.is_off = true;
+            self.limits.clear();
         }
     }
 
@@ -515,6 +516,10 @@ impl Output {
 
     fn framebuffers(&self, layers: &[Layer<'_>]) -> Result<Framebuffers, Error> {
         let mut all = Framebuffers::new();
+        if layers.len() > all.capacity() {
+            // Planes are known to be distinct; a device without atomic commits takes one layer.
+            return Err(self.needs_atomic("more than one layer"));
+        }
         for layer in layers {
             let framebuffer = self.card.framebuffers().get(layer.buffer, layer.options);
             all.push(framebuffer.map_err(Arc::unwrap_or_clone)?);
@@ -636,12 +641,16 @@ impl Output {
         out_fence(&self.card, fence)
     }
 
-    /// What a device without atomic commits can show.
-    fn check_legacy(&self, layers: &[Layer<'_>], options: CommitOptions) -> Result<(), Error> {
-        let needs = |what| Error::NotAtomic {
+    fn needs_atomic(&self, what: &'static str) -> Error {
+        Error::NotAtomic {
             device: self.card.to_string(),
             what,
-        };
+        }
+    }
+
+    /// What a device without atomic commits can show.
+    fn check_legacy(&self, layers: &[Layer<'_>], options: CommitOptions) -> Result<(), Error> {
+        let needs = |what| self.needs_atomic(what);
         let [layer] = layers else {
             return Err(needs("another number of layers than one"));
         };

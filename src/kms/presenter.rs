@@ -15,7 +15,7 @@ use super::{
 };
 use crate::Errno;
 use crate::blit::{self, BlitInfo, Blitter, Completion, Scaling, Stream};
-use crate::buffer::{Damage, DamageBox, DmaBuf, FormatInfo, PerBuffer, Refusal};
+use crate::buffer::{Damage, DamageBox, DmaBuf, FormatInfo, Fourcc, PerBuffer, Refusal};
 use crate::sync::Deadline;
 use crate::sys::{self, poll};
 
@@ -37,9 +37,9 @@ pub struct PresentInfo<'a> {
     pub damage: Damage<'a>,
     /// A sync file, or another fd that becomes readable: the frame is shown after that. It is borrowed; a dup is kept.
     pub fence: Option<BorrowedFd<'a>>,
-    /// A fence that has not come by then has its frame left out. `None`: it is waited for as long as it takes, while
-    /// the screen shows the frame before. With a deadline, the CPU waits for the fence before a frame is copied: what
-    /// a GPU was handed cannot be called back.
+    /// The frame is left out if it is not ready by then: its fence has not come, or its copy is not made. `None`: it
+    /// is waited for as long as it takes, while the screen shows the frame before. With a deadline, the CPU waits for
+    /// the fence before a frame is copied: what a GPU was handed cannot be called back.
     pub deadline: Option<Instant>,
     /// How it is shown.
     pub options: CommitOptions,
@@ -101,8 +101,8 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Dropped {
-    /// Its fence had not come at its deadline.
-    #[error("the frame's fence has not come in time")]
+    /// Its fence had not come at its deadline, or its copy was not made.
+    #[error("the frame was not ready at its deadline")]
     Late,
     /// The copy failed.
     #[error("the copy failed: {0}")]
@@ -435,8 +435,10 @@ impl Presenter {
         };
         if let Some(fd) = watched {
             self.wakes.watch(fd).map_err(self.failed())?;
-            let deadline = self.wakes.set_deadline(info.deadline);
-            deadline.map_err(self.failed())?;
+            if let Err(errno) = self.wakes.set_deadline(info.deadline) {
+                self.wakes.forget(fd);
+                return Err(self.failed()(errno));
+            }
         }
         self.next = Some(Frame {
             number,
@@ -562,12 +564,18 @@ impl Presenter {
             }
             self.stop_waiting(&frame.stage);
             frame.stage = Stage::Ready;
-            if let Way::Copied(why) = self.way(&frame.buffer).map_err(screen)? {
-                let info = frame.info();
-                // It is the next one again.
-                let copied = self.copy(frame.number, &frame.buffer, &info, why);
-                return copied.map(|()| false).map_err(screen);
-            }
+        }
+        if let Stage::Ready = frame.stage
+            && let Way::Copied(why) = self.way(&frame.buffer).map_err(screen)?
+        {
+            let info = frame.info();
+            return match self.copy(frame.number, &frame.buffer, &info, why) {
+                // `copy` has made it the next one again.
+                Ok(()) => Ok(false),
+                // A page flip frees a buffer.
+                Err(Error::NoBuffer(_)) if self.output.is_pending() => Ok(true),
+                Err(error) => Err(screen(error)),
+            };
         }
         if let Stage::Copy(copying) = &mut frame.stage
             && copying.is_watched
@@ -622,7 +630,7 @@ impl Presenter {
             Err(Error::Pending) => Ok(true),
             Err(error) => {
                 let info = frame.info();
-                // It is the next one again.
+                // `copy_instead` makes it the next one again.
                 let copied = self.copy_instead(frame.number, &frame.buffer, &info, error);
                 copied.map(|()| false).map_err(screen)
             }
@@ -687,12 +695,16 @@ fn is_signalled(fence: BorrowedFd<'_>) -> Result<bool, Errno> {
     poll::wait(fence, poll::Event::In, Some(std::time::Duration::ZERO))
 }
 
+/// The format without alpha, if there is one.
+fn opaque(fourcc: Fourcc) -> Fourcc {
+    let twin = FormatInfo::of(fourcc).and_then(|info| info.opaque_twin());
+    twin.unwrap_or(fourcc)
+}
+
 /// A buffer on the primary plane, as large as the screen, in a format that ignores alpha: nothing is behind it.
 fn whole_screen<'a>(output: &Output, buffer: &'a DmaBuf) -> Layer<'a> {
     let (width, height) = output.mode().size();
-    let opaque = FormatInfo::of(buffer.fourcc()).and_then(|info| info.opaque_twin());
-    let as_it_is = FramebufferOptions::default();
-    let options = opaque.map_or(as_it_is, |format| as_it_is.format(format));
+    let options = FramebufferOptions::default().format(opaque(buffer.fourcc()));
     let layer = Layer::new(buffer).options(options);
     layer.position(Position {
         x: 0,
@@ -708,10 +720,10 @@ fn not_shown(error: Error, output: &Output, buffer: &DmaBuf) -> Error {
         Error::Kernel {
             device,
             operation: Operation::Test,
-            errno,
+            errno: errno @ (Errno::EINVAL | Errno::ERANGE | Errno::ENOSPC),
         } => Error::NotShown {
             device,
-            fourcc: buffer.fourcc(),
+            fourcc: opaque(buffer.fourcc()),
             modifier: buffer.modifier(),
             size: size_of(buffer),
             shown: output.mode().size(),

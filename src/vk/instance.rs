@@ -198,7 +198,7 @@ impl Instance {
                 found: match devices.is_empty() {
                     true => "none".to_owned(),
                     false => {
-                        let names: Vec<_> = devices.iter().map(said).collect();
+                        let names: Vec<_> = devices.iter().map(labelled).collect();
                         names.join(", ")
                     }
                 },
@@ -235,8 +235,9 @@ impl fmt::Debug for Instance {
             .finish()
     }
 }
+
 /// A device's name, for messages.
-fn said(device: &PhysicalDevice) -> String {
+fn labelled(device: &PhysicalDevice) -> String {
     match device.is_software() {
         true => format!("{} (software)", device.name()),
         false => device.name().to_owned(),

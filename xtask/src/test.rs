@@ -54,6 +54,7 @@ const APART: &[(&str, &[&str])] = &[
     (
         "blit::",
         &[
+            "blit::event_loops::",
             "blit::failures::",
             "blit::flags::",
             "blit::pending::",
@@ -66,6 +67,7 @@ const APART: &[(&str, &[&str])] = &[
             "blit::waits::",
         ],
     ),
+    ("blit::event_loops::", &[]),
     ("blit::failures::", &[]),
     ("blit::flags::", &[]),
     ("blit::pending::", &[]),

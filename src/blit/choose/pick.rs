@@ -81,7 +81,7 @@ pub enum HeldBack {
 
 /// What keeps a strategy that works from the choice.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Against {
+pub(super) struct Excluded {
     /// Whether the options leave it out.
     pub(super) is_forbidden: bool,
     /// Whether it failed lately with these buffers.
@@ -91,14 +91,14 @@ pub(super) struct Against {
 /// Why this one is not in use, if its time does not say it. `used` is the one in use.
 pub(super) fn held_back(
     one: &Candidate<'_>,
-    against: Against,
+    excluded: Excluded,
     used: Option<&Candidate<'_>>,
     bytes: u64,
 ) -> Option<HeldBack> {
-    if against.is_forbidden {
+    if excluded.is_forbidden {
         return Some(HeldBack::NotAllowed);
     }
-    if against.failed_lately {
+    if excluded.failed_lately {
         return Some(HeldBack::FailedLately);
     }
     let used = used.filter(|used| used.strategy != one.strategy)?;
@@ -213,7 +213,7 @@ mod tests {
     fn what_is_faster_and_not_used_has_a_reason() {
         let (slow, fast) = (cost(10), cost(8));
         let pull = candidate(Strategy::Pull, &slow);
-        let nothing = Against {
+        let nothing = Excluded {
             is_forbidden: false,
             failed_lately: false,
         };
@@ -237,11 +237,11 @@ mod tests {
             candidate(Strategy::Push, &fast),
         );
         let why = |is_forbidden, failed_lately| {
-            let against = Against {
+            let excluded = Excluded {
                 is_forbidden,
                 failed_lately,
             };
-            held_back(&push, against, Some(&pull), BYTES)
+            held_back(&push, excluded, Some(&pull), BYTES)
         };
         assert_eq!(why(true, true), Some(HeldBack::NotAllowed));
         assert_eq!(why(false, true), Some(HeldBack::FailedLately));

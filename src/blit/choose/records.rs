@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::Allowed;
 use super::cost::{self, Cost};
 use super::drift::Drift;
-use super::pick::{Against, Candidate, held_back, pick};
+use super::pick::{Candidate, Excluded, held_back, pick};
 use super::plan::{Plan, WhyNot};
 use crate::blit::Failure;
 use crate::blit::copy::frame::Frame;
@@ -503,12 +503,12 @@ impl Records {
             .find(|one| Some(one.strategy) == chosen);
         let used = used.and_then(|entry| entry.candidate(asker));
         let held_back = |entry: &Entry| {
-            let against = Against {
+            let excluded = Excluded {
                 is_forbidden: !asker.allowed.contains(&entry.strategy),
                 failed_lately: known.failed_lately(&pair(frame, entry.strategy), now),
             };
             let one = entry.candidate(asker)?;
-            held_back(&one, against, used.as_ref(), frame.bytes())
+            held_back(&one, excluded, used.as_ref(), frame.bytes())
         };
         let attempt = |entry: &Entry| Attempt {
             strategy: entry.strategy,

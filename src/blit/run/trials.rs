@@ -156,7 +156,10 @@ impl Trials {
             Ok(started) => *thread = Some(started),
             Err(errno) => {
                 log::error!("no thread to try strategies: {errno}");
-                self.shared.lock().wanted.clear();
+                let wanted = std::mem::take(&mut self.shared.lock().wanted);
+                for request in wanted {
+                    self.shared.trials_over(&request.kind);
+                }
                 self.shared.trials_over(&kind);
             }
         }

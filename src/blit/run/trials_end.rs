@@ -31,8 +31,9 @@ struct Signal(Mutex<Option<OwnedFd>>);
 
 impl Signal {
     fn tell(&self) {
-        let fd = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(fd) = fd
+        // Locked until the dup is closed.
+        let mut dup = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fd) = dup.take()
             && let Err(errno) = unistd::write(fd, &1u64.to_ne_bytes())
         {
             log::error!("cannot signal the end of trials: {errno}");

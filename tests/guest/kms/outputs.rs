@@ -423,7 +423,7 @@ fn how_far_a_plane_scales_is_found_out_and_changes_nothing() {
         let mut asked = 0;
         for (picture, plane) in pictures.into_iter().flatten() {
             let layer = Layer::new(picture).plane(plane.id);
-            let limits = match output.scaling_limits(&layer) {
+            let limits = match output.scaling_limits(&layer, &[]) {
                 Ok(limits) => limits,
                 // As a primary plane that has to fill the screen, or a cursor of another size.
                 Err(error) => {
@@ -438,7 +438,7 @@ fn how_far_a_plane_scales_is_found_out_and_changes_nothing() {
                 (limits.max_width, limits.max_height),
             ];
             assert_eq!(found, [own; 2], "plane {}", plane.id);
-            assert_eq!(output.scaling_limits(&layer).unwrap(), limits);
+            assert_eq!(output.scaling_limits(&layer, &[]).unwrap(), limits);
             asked += 1;
         }
         assert!(asked > 0, "no plane shows the pictures");

@@ -23,22 +23,26 @@ pub(crate) struct Loop {
 
 impl Loop {
     pub(crate) fn new(source: &Device, screen: &Device) -> Self {
-        // Which strategy copies does not matter here, and trials of others may outlast a test.
-        let options = Options::default().strategies([Strategy::Cpu]);
-        Self::with(screen, |screen| {
-            let (from, to) = (BlitDevice::new(source, None), BlitDevice::new(screen, None));
-            Blitter::new(from, to, &options).unwrap()
-        })
+        Self::with(screen, |screen| by_cpu(source, screen))
     }
 
     /// With a blitter to the screen's device.
     pub(crate) fn with(screen: &Device, blitter: impl FnOnce(&Device) -> Blitter) -> Self {
+        Self::with_buffers(3, screen, blitter)
+    }
+
+    /// With so many buffers for copies.
+    fn with_buffers(
+        count: usize,
+        screen: &Device,
+        blitter: impl FnOnce(&Device) -> Blitter,
+    ) -> Self {
         let program = Program::on(screen);
         let output = program.output();
         let blitter = blitter(program.card.device());
         let (width, height) = output.mode().size();
         let request = Request::new(width, height, Fourcc::XRGB8888);
-        let swapchain = Swapchain::new(Dumb::new(program.card.device()), request, 3);
+        let swapchain = Swapchain::new(Dumb::new(program.card.device()), request, count);
         Self {
             program,
             presenter: Presenter::new(output, blitter, swapchain).unwrap(),
@@ -114,6 +118,13 @@ impl Loop {
     }
 }
 
+/// Which strategy copies does not matter in most tests, and trials of others may outlast a test.
+fn by_cpu(source: &Device, screen: &Device) -> Blitter {
+    let options = Options::default().strategies([Strategy::Cpu]);
+    let (from, to) = (BlitDevice::new(source, None), BlitDevice::new(screen, None));
+    Blitter::new(from, to, &options).unwrap()
+}
+
 pub(crate) fn frame(device: &Device, (width, height): (u32, u32), fourcc: Fourcc) -> DmaBuf {
     let request = Request::new(width, height, fourcc);
     Dumb::new(device).allocate(&request).unwrap()
@@ -161,11 +172,6 @@ fn a_presenter_is_made_of_an_output_a_blitter_and_a_swapchain_that_go_together()
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let program = Program::on(&vkms);
-        let options = Options::default().strategies([Strategy::Cpu]);
-        let blitter = |from, to| {
-            let (from, to) = (BlitDevice::new(from, None), BlitDevice::new(to, None));
-            Blitter::new(from, to, &options).unwrap()
-        };
         let screen = program.card.device();
         let presenter = |blitter, size: (u32, u32)| {
             let request = Request::new(size.0, size.1, Fourcc::XRGB8888);
@@ -173,11 +179,11 @@ fn a_presenter_is_made_of_an_output_a_blitter_and_a_swapchain_that_go_together()
             Presenter::new(program.output(), blitter, swapchain)
         };
         let size = program.output().mode().size();
-        presenter(blitter(&vgem, screen), size).unwrap();
-        let error = presenter(blitter(&vgem, screen), (64, 64)).unwrap_err();
+        presenter(by_cpu(&vgem, screen), size).unwrap();
+        let error = presenter(by_cpu(&vgem, screen), (64, 64)).unwrap_err();
         let made = (64, 64);
         assert_eq!(error, Error::SwapchainSize { made, screen: size });
-        let error = presenter(blitter(screen, &vgem), size).unwrap_err();
+        let error = presenter(by_cpu(screen, &vgem), size).unwrap_err();
         assert!(matches!(error, Error::OtherDevice { .. }), "{error}");
     });
 }
@@ -296,6 +302,47 @@ fn a_frame_whose_fence_does_not_come_is_left_out_at_its_deadline_and_holds_up_no
             assert_eq!(way == Way::Direct, is_direct, "{way:?}");
             assert_all(&program.picture(), [3; 3]);
             gate.open();
+        }
+    });
+}
+
+#[test]
+fn a_frame_whose_fence_comes_while_no_buffer_is_free_waits_for_a_page_flip() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let mut program = Loop::with_buffers(2, &vkms, |screen| by_cpu(&vgem, screen));
+        let (width, height) = program.size();
+        let [first, second, third] = greys(&vgem, (width / 2, height / 2));
+        for _ in 0..10 {
+            program.show(&first, &PresentInfo::default());
+            program
+                .presenter
+                .present(&second, &PresentInfo::default())
+                .unwrap();
+            while !program.presenter.is_ready() {
+                program.wait();
+                assert_eq!(program.presenter.dispatch().len(), 0);
+            }
+            let (gate, fence) = Gate::new(&vgem);
+            let info = PresentInfo::default()
+                .fence(fence.as_fd())
+                .deadline(Instant::now() + PATIENCE);
+            let last = program.presenter.present(&third, &info).unwrap();
+            gate.open();
+            // Both buffers are the screen's until its event is read.
+            assert!(program.presenter.output().is_pending());
+            assert_eq!(program.presenter.dispatch().len(), 0);
+            let is_last =
+                |event: &Event| matches!(event, Event::Shown { frame, .. } if *frame == last);
+            let is_dropped = |event: &Event| matches!(event, Event::Dropped { .. });
+            loop {
+                let events = program.events();
+                assert!(!events.iter().any(is_dropped), "{events:?}");
+                if events.iter().any(is_last) {
+                    break;
+                }
+            }
+            assert_all(&program.picture(), [3; 3]);
         }
     });
 }

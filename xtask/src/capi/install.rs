@@ -157,8 +157,12 @@ fn build(layers: &[Layer], debug: bool) -> Result<PathBuf> {
         .map(Layer::to_string)
         .collect::<Vec<_>>()
         .join(",");
-    // A place of its own: features of other members of the workspace are not to be in it.
-    let target = repository::root().join("target/capi");
+    // A place of its own: features of other members of the workspace are not to be in it. Builds without all layers have
+    // another one, since they may run beside those with all.
+    let target = match layers == Layer::ALL {
+        true => repository::root().join("target/capi"),
+        false => repository::root().join("target/capi/partial"),
+    };
     let mut command = cargo::command();
     command.args([
         "rustc",

@@ -75,7 +75,12 @@ fn pass_on(from: &OwnedFd) {
         return;
     }
     let mut message = [0; 8192];
-    let length = recv(from.as_raw_fd(), &mut message, MsgFlags::empty()).unwrap();
+    let length = match recv(from.as_raw_fd(), &mut message, MsgFlags::empty()) {
+        Ok(length) => length,
+        // Too many came at a time, and some were lost.
+        Err(nix::errno::Errno::ENOBUFS) => return,
+        Err(errno) => panic!("recv: {errno}"),
+    };
     // `action@path`, and then `NAME=value`, each with a zero after it.
     let Some(first) = message[..length].iter().position(|byte| *byte == 0) else {
         return;
