@@ -67,6 +67,12 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// The memory is no memfd, or it cannot be sealed against shrinking.
+    #[error("the memory cannot be sealed against shrinking: {errno}")]
+    Seal {
+        /// EINVAL: it is no memfd. EPERM: it takes no seals, or is not open for writing.
+        errno: Errno,
+    },
     /// UDMABUF_CREATE failed.
     #[error("UDMABUF_CREATE of {size} bytes: {errno}")]
     Udmabuf {
@@ -139,6 +145,7 @@ impl Error {
             Self::Device(error) => error.kind(),
             Self::Open { errno, .. }
             | Self::Memory { errno, .. }
+            | Self::Seal { errno }
             | Self::Udmabuf { errno, .. }
             | Self::DmaHeap { errno, .. } => ErrorKind::of(*errno),
         }
@@ -156,6 +163,7 @@ impl Error {
             Self::Device(error) => error.errno(),
             Self::Open { errno, .. }
             | Self::Memory { errno, .. }
+            | Self::Seal { errno }
             | Self::Udmabuf { errno, .. }
             | Self::DmaHeap { errno, .. } => Some(*errno),
         }

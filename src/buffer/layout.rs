@@ -1,5 +1,7 @@
 //! Pure arithmetic on plane layouts: what fits where.
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 
 use super::overlap::{Rows, overlap};
@@ -167,6 +169,21 @@ fn check_rows(layout: &BufferDesc, info: &FormatInfo, planes: &[Placed]) -> Resu
         checked.push((placed.object, rows));
     }
     Ok(())
+}
+
+/// The bytes from the first row of any plane to the end of the last one, of planes that [`check`] has passed.
+pub(crate) fn extent(layout: &BufferDesc, info: &FormatInfo, planes: &[Placed]) -> Range<u64> {
+    let start = planes.iter().map(|plane| u64::from(plane.offset)).min();
+    let end = info.planes.iter().zip(planes).map(|(info, plane)| {
+        let row_bytes = info.row_bytes(layout.width).unwrap_or(u32::MAX);
+        end_of_rows(
+            plane.offset,
+            plane.stride,
+            info.rows(layout.height),
+            row_bytes,
+        )
+    });
+    start.unwrap_or(0)..end.max().unwrap_or(0)
 }
 
 /// First byte after the last row, which needs its pixels only and no padding. With every number at

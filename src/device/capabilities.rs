@@ -74,7 +74,7 @@ fn answer<T>(attempt: Result<T, gem::Error>) -> Result<Option<T>, gem::Error> {
 fn system_memory() -> Result<(OwnedFd, BufferId), Errno> {
     let size = udmabuf::page_size();
     let memory = udmabuf::memory(size)?;
-    let fd = udmabuf::create(udmabuf::open()?.as_fd(), memory.as_fd(), size)?;
+    let fd = udmabuf::create(udmabuf::open()?.as_fd(), memory.as_fd(), 0, size)?;
     let id = BufferId::of(&fd)?;
     Ok((fd, id))
 }

@@ -114,7 +114,7 @@ impl SyncFile {
         let memory = || {
             let size = udmabuf::page_size();
             let memory = udmabuf::memory(size)?;
-            udmabuf::create(udmabuf::open()?.as_fd(), memory.as_fd(), size)
+            udmabuf::create(udmabuf::open()?.as_fd(), memory.as_fd(), 0, size)
         };
         let memory = memory().map_err(|errno| Error::NoSignalled { errno })?;
         implicit::export_sync_file_fd(memory, super::Access::Write)

@@ -45,17 +45,31 @@ pub(crate) fn page_size() -> u64 {
     u64::try_from(size).unwrap_or(4096)
 }
 
-/// `UDMABUF_CREATE`: a dma-buf over the first `size` bytes of a memfd. `size` is a page multiple
-/// and the memfd carries `F_SEAL_SHRINK`.
+/// Keeps a memfd from shrinking, if it is not kept from it yet, and gives its size in bytes. EINVAL: it is no memfd. EPERM:
+/// it takes no seals, or is not open for writing.
+pub(crate) fn seal(memfd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let seals = fcntl(memfd, FcntlArg::F_GET_SEALS).map_err(super::errno)?;
+    if !SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_SHRINK) {
+        let seal = FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_SHRINK);
+        fcntl(memfd, seal).map_err(super::errno)?;
+    }
+    // Asked for afterwards: it can only grow now.
+    let stat = nix::sys::stat::fstat(memfd).map_err(super::errno)?;
+    Ok(u64::try_from(stat.st_size).unwrap_or(0))
+}
+
+/// `UDMABUF_CREATE`: a dma-buf over `size` bytes of a memfd, from `offset` on. Both are page multiples, and the memfd
+/// carries `F_SEAL_SHRINK`.
 pub(crate) fn create(
     udmabuf: BorrowedFd<'_>,
     memfd: BorrowedFd<'_>,
+    offset: u64,
     size: u64,
 ) -> Result<OwnedFd, Errno> {
     let arg = Create {
         memfd: memfd.as_raw_fd() as u32,
         flags: FLAGS_CLOEXEC,
-        offset: 0,
+        offset,
         size,
     };
     // SAFETY: both fds are open for the call, and `arg` outlives it.

@@ -25,6 +25,7 @@ mod identity;
 mod kernel;
 #[cfg(feature = "kms")]
 mod kms;
+mod memfd;
 mod memory;
 mod negotiation;
 mod peer;
