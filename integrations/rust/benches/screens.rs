@@ -5,9 +5,10 @@
 
 #[path = "../../../benches/screens/measure.rs"]
 mod measure;
+#[path = "../tests/common/smithay_screen.rs"]
+mod smithay_screen;
 
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, bail};
 use measure::{Way, report};
@@ -19,9 +20,9 @@ use smithay::backend::allocator::gbm::{GbmBuffer, GbmBufferFlags, GbmDevice};
 use smithay::backend::drm::exporter::gbm::GbmFramebufferExporter;
 use smithay::backend::drm::exporter::{ExportBuffer, ExportFramebuffer};
 use smithay::backend::drm::gbm::GbmFramebuffer;
-use smithay::backend::drm::{DrmDevice, DrmDeviceFd, DrmSurface, PlaneConfig, PlaneState};
-use smithay::reexports::drm::control::{self, Device as _, connector};
-use smithay::utils::{DeviceFd, Rectangle, Transform};
+use smithay::backend::drm::{DrmDevice, DrmDeviceFd, DrmSurface};
+use smithay::reexports::drm::control::{self, Device as _};
+use smithay_screen::{open, surface, whole};
 
 /// A screen of Smithay's, and three frames of another device.
 struct Smithay {
@@ -66,7 +67,8 @@ impl Smithay {
                 shown: [None, None],
             };
             let first = made.framebuffer(0)?;
-            made.surface.commit([made.state(&first)], true)?;
+            made.surface
+                .commit([whole(&made.surface, *first.as_ref())], true)?;
             while !made.shown()? {}
             made.shown[0] = Some(first);
             if keeps {
@@ -84,44 +86,6 @@ impl Smithay {
         let made = self.exporter.add_framebuffer(drm, buffer, true)?;
         made.context("no framebuffer")
     }
-
-    fn state(&self, framebuffer: &GbmFramebuffer) -> PlaneState<'static> {
-        let (width, height) = self.surface.pending_mode().size();
-        PlaneState {
-            handle: self.surface.plane(),
-            config: Some(PlaneConfig {
-                src: Rectangle::from_size((f64::from(width), f64::from(height)).into()),
-                dst: Rectangle::from_size((i32::from(width), i32::from(height)).into()),
-                transform: Transform::Normal,
-                alpha: 1.0,
-                damage_clips: None,
-                fb: *framebuffer.as_ref(),
-                fence: None,
-            }),
-        }
-    }
-}
-
-fn open(device: &Device) -> Result<File> {
-    let path = &device.node().path;
-    Ok(File::options().read(true).write(true).open(path)?)
-}
-
-/// The first screen of a device, in its first mode.
-fn surface(device: &Device) -> Result<(DrmDevice, DrmSurface)> {
-    let file = OwnedFd::from(open(device)?);
-    let (mut device, _) = DrmDevice::new(DrmDeviceFd::new(DeviceFd::from(file)), false)?;
-    let resources = device.resource_handles()?;
-    for &handle in resources.connectors() {
-        let info = device.get_connector(handle, true)?;
-        if info.state() == connector::State::Connected {
-            let mode = *info.modes().first().context("no mode")?;
-            let crtc = *resources.crtcs().first().context("no CRTC")?;
-            let surface = device.create_surface(crtc, mode, &[handle])?;
-            return Ok((device, surface));
-        }
-    }
-    bail!("nothing is connected")
 }
 
 impl Way for Smithay {
@@ -132,7 +96,8 @@ impl Way for Smithay {
         };
         let kept = self.kept.as_ref().map(|kept| &kept[frame]);
         let framebuffer = made.as_ref().or(kept).context("no framebuffer")?;
-        self.surface.page_flip([self.state(framebuffer)], true)?;
+        let state = whole(&self.surface, *framebuffer.as_ref());
+        self.surface.page_flip([state], true)?;
         if made.is_some() {
             self.shown = [made, self.shown[0].take()];
         }

@@ -19,6 +19,10 @@
     feature = "smithay",
     doc = "| [`smithay`] | is built on Smithay | `smithay` |"
 )]
+#![cfg_attr(
+    feature = "smithay-kms",
+    doc = "| [`smithay_kms`] | shows frames by Smithay | `smithay-kms` |"
+)]
 //!
 //! The library is built without its default features, but for the copies that `loops` waits for. The tests run on vgem
 //! and vkms, in the project's guests.
@@ -29,6 +33,8 @@ pub mod drm_host;
 pub mod loops;
 #[cfg(feature = "smithay")]
 pub mod smithay;
+#[cfg(feature = "smithay-kms")]
+pub mod smithay_kms;
 pub mod table;
 #[cfg(feature = "wayland")]
 pub mod wayland;
