@@ -112,6 +112,10 @@ fn memory_that_cannot_be_shared_is_refused_with_the_reason() {
         let dma_buf = buffer.plane_fd(0).unwrap();
         assert_eq!(errno(shared(dma_buf, 0).unwrap_err()), Errno::EINVAL);
 
+        // Its last page is cut off.
+        let error = shared(pool(u64::from(48 * STRIDE)), 0).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::EINVAL), "{error}");
+
         let written = pool(16 * 4096);
         rustix::fs::fcntl_add_seals(&written, SealFlags::WRITE).unwrap();
         let error = shared(&written, 0).unwrap_err();
