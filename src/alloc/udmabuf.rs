@@ -46,7 +46,8 @@ impl Udmabuf {
     /// what is written to the memfd later is in the buffer as well.
     ///
     /// `planes` are the offset in the memfd and the stride of each plane, in bytes. The memfd is borrowed; the buffer
-    /// keeps its pages. It is sealed against shrinking (`F_SEAL_SHRINK`) if it is not yet: the kernel asks for that. The
+    /// keeps its pages. It is sealed against shrinking (`F_SEAL_SHRINK`) if it is not yet, also if the picture is
+    /// refused afterwards: the kernel asks for the seal, and without it the size could change after the check. The
     /// other program can go on writing, so nothing that is read twice from the buffer is the same for sure.
     ///
     /// [`Error::Layout`] if the planes do not fit into the memfd; [`Error::Format`] and [`Error::Modifiers`] if rows of

@@ -18,7 +18,7 @@ use crate::progress::{Log, Step};
 pub(crate) const VARIABLE: &str = "PRIMESHARE_COMPOSITORS";
 
 /// To be raised when this module makes something else of the same packages.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 const PACKAGES: &[&str] = &[
     "cage",
     "seatd",

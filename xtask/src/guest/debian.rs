@@ -81,18 +81,24 @@ pub(super) fn source_file(
     log: &mut Log,
 ) -> Result<PathBuf> {
     let place = directory.join("source");
-    std::fs::create_dir(&place)?;
     let mut mmdebstrap = Command::new("mmdebstrap");
     mmdebstrap.args(["--variant=extract", "--format=tar", "--include=base-files"]);
     mmdebstrap.arg("--aptopt=Acquire::Retries \"3\"");
     mmdebstrap.arg(format!("--setup-hook={ADD_SOURCES}"));
     mmdebstrap.arg(format!(
-        "--extract-hook=cd '{}' && APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-get source --download-only {package}",
-        place.display()
+        "--extract-hook=mkdir \"$1/source\" && cd \"$1/source\" && APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" \
+         apt-get source --download-only {package}"
+    ));
+    // Hooks of an ordinary user run as somebody who may not write here: mmdebstrap itself copies.
+    mmdebstrap.arg(format!(
+        "--extract-hook=copy-out /source '{}'",
+        directory.display()
     ));
     // What it makes beside the download is not used.
-    mmdebstrap.arg(SUITE).arg(place.join("nothing.tar"));
+    let nothing = directory.join("nothing.tar");
+    mmdebstrap.arg(SUITE).arg(&nothing);
     log.run(&mut mmdebstrap, |_| {})?;
+    std::fs::remove_file(&nothing)?;
     let names = std::fs::read_dir(&place)?.filter_map(|entry| Some(entry.ok()?.path()));
     let is_upstreams = |path: &PathBuf| path.to_string_lossy().contains(".orig.tar.");
     let archive = names.into_iter().find(is_upstreams);
