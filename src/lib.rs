@@ -14,6 +14,7 @@
 //! | `vulkan` | yes | import into Vulkan, export from it | the Vulkan loader at run time |
 //! | `blit` | yes | copies between devices; includes `vulkan` | |
 //! | `kms` | no | framebuffers, screens and page flips | |
+//! | `wayland` | no | what a Wayland compositor needs of linux-dmabuf, linux-drm-syncobj, wl_shm and screen capture | |
 //! | `wgpu` | no | wgpu 30 textures that are shared buffers; includes `vulkan` | |
 //! | `nix_0_31` | no | conversions between [`Errno`] and that of nix 0.31 | |
 //! | `cli` | no | the command-line tool `primeshare`; includes `gbm`, `blit` and `kms` | |
@@ -54,6 +55,10 @@
     feature = "kms",
     doc = "| show on a screen | [`kms::Framebuffers`], [`kms::Output`], [`mod@kms`] | [screens](guide::screens) |\n\
            | learn that a screen was plugged in | [`kms::Hotplug`] | [screens](guide::screens) |"
+)]
+#![cfg_attr(
+    feature = "wayland",
+    doc = "| serve Wayland clients | [`mod@wayland`] | [compositor](guide::compositor) |"
 )]
 #![cfg_attr(
     feature = "wgpu",
@@ -199,6 +204,8 @@ pub mod sync;
 mod sys;
 #[cfg(feature = "vulkan")]
 pub mod vk;
+#[cfg(feature = "wayland")]
+pub mod wayland;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 

@@ -3,6 +3,7 @@
 mod damage;
 mod dmabuf;
 mod error;
+mod exporter;
 mod flags;
 mod format;
 mod fourcc;

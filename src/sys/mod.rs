@@ -13,6 +13,8 @@ pub(crate) mod file;
 #[cfg(feature = "kms")]
 pub(crate) mod kms;
 pub(crate) mod map;
+#[cfg(feature = "wayland")]
+pub(crate) mod memfd;
 pub(crate) mod poll;
 pub(crate) mod process;
 pub(crate) mod socket;

@@ -223,6 +223,20 @@ fn common_type(dma_buf: u32, needed: u32) -> Result<u32, Error> {
     }
 }
 
+impl Device {
+    /// What kinds of memory the device takes a buffer's first dma-buf as: the properties of each memory type that
+    /// `vkGetMemoryFdPropertiesKHR` lists for it. A type that is only `DEVICE_LOCAL` is video memory; types without it are
+    /// system memory. Drivers list what an import may use, so several kinds say only where the memory can be.
+    pub fn memory_of(&self, buffer: &DmaBuf) -> Result<Vec<vk::MemoryPropertyFlags>, Error> {
+        let listed = query::memory_types(self, buffer.objects()[0].as_fd())?;
+        let is_listed = |index: u32| listed.checked_shr(index).is_some_and(|bits| bits & 1 == 1);
+        let types = (0..).zip(memory_types(self));
+        Ok(types
+            .filter_map(|(index, flags)| is_listed(index).then_some(flags))
+            .collect())
+    }
+}
+
 pub(super) fn memory_types(device: &Device) -> Vec<vk::MemoryPropertyFlags> {
     let physical = device.physical();
     let instance = physical.instance().raw();

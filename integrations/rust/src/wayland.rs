@@ -1,19 +1,17 @@
 //! A server of `zwp_linux_dmabuf_v1`, versions 1 to 6, by the crate `wayland-server`.
 //!
-//! This file has the global and its feedback, whose bytes are [`Feedback::encode`]'s. [`params`] makes a [`DmaBuf`] of
-//! what a client sends. A `wl_buffer` has its [`DmaBuf`] as user data (`Resource::data`); the memory goes when the client
+//! The library's `primeshare::wayland` knows the protocol's rules; this file and [`params`] connect it with the crate. A `wl_buffer` has its [`DmaBuf`] as user data (`Resource::data`); the memory goes when the client
 //! has destroyed it and the server has dropped its own clones.
 
 pub mod params;
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::io;
+use std::sync::Mutex;
 
 use primeshare::buffer::WeakDmaBuf;
-use primeshare::negotiate::{Encoded, Feedback, FormatTable};
-use primeshare::{Device, DmaBuf, Fourcc, Modifier};
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use primeshare::negotiate::Feedback;
+use primeshare::wayland::{FeedbackEvent, FeedbackEvents};
+use primeshare::{Device, DmaBuf, Modifier};
 use wayland_protocols::wp::linux_dmabuf::zv1::server as zv1;
 use wayland_server::backend::GlobalId;
 use wayland_server::protocol::wl_buffer::{self, WlBuffer};
@@ -21,16 +19,11 @@ use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, 
 use zv1::zwp_linux_dmabuf_feedback_v1::{TrancheFlags, ZwpLinuxDmabufFeedbackV1};
 use zv1::zwp_linux_dmabuf_v1::{Request, ZwpLinuxDmabufV1};
 
-use params::Params;
-
 /// The state of the server: as much of it as linux-dmabuf needs.
 #[derive(Debug)]
 pub struct Server {
     device: Device,
-    offered: Vec<(Fourcc, Modifier)>,
-    /// For clients before version 6, and for the others.
-    encoded: [Encoded; 2],
-    table: File,
+    feedback: FeedbackEvents,
     /// What clients have made, and may have destroyed since.
     pub buffers: Vec<WeakDmaBuf>,
 }
@@ -38,18 +31,9 @@ pub struct Server {
 impl Server {
     /// A server that imports on `device` and offers what `feedback` lists.
     pub fn new(device: Device, feedback: &Feedback) -> io::Result<Self> {
-        let encoded = [feedback.encode(5)?, feedback.encode(6)?];
-        let bytes = &encoded[0].table;
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let mut table = File::from(memfd_create("format table", flags)?);
-        table.write_all(bytes)?;
-        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL;
-        fcntl_add_seals(&table, seals)?;
         Ok(Self {
             device,
-            offered: FormatTable::parse(bytes)?.pairs().to_vec(),
-            encoded,
-            table,
+            feedback: FeedbackEvents::new(feedback)?,
             buffers: Vec::new(),
         })
     }
@@ -60,20 +44,22 @@ impl Server {
     }
 
     fn send_feedback(&self, to: &ZwpLinuxDmabufFeedbackV1) {
-        let encoded = &self.encoded[usize::from(to.version() >= 6)];
-        to.format_table(self.table.as_fd(), encoded.table.len() as u32);
-        if let Some(device) = encoded.main_device {
-            to.main_device(device.to_vec());
-        }
-        for tranche in &encoded.tranches {
-            to.tranche_target_device(tranche.target_device.to_vec());
-            to.tranche_flags(TrancheFlags::from_bits_retain(tranche.flags));
-            for indices in tranche.events() {
-                to.tranche_formats(indices.to_vec());
+        for event in self.feedback.events(to.version()) {
+            match event {
+                FeedbackEvent::FormatTable(fd, size) => to.format_table(fd, size),
+                FeedbackEvent::MainDevice(device) => to.main_device(device.to_vec()),
+                FeedbackEvent::TrancheTargetDevice(device) => {
+                    to.tranche_target_device(device.to_vec());
+                }
+                FeedbackEvent::TrancheFlags(flags) => {
+                    to.tranche_flags(TrancheFlags::from_bits_retain(flags));
+                }
+                FeedbackEvent::TrancheFormats(indices) => to.tranche_formats(indices.to_vec()),
+                FeedbackEvent::TrancheDone => to.tranche_done(),
+                FeedbackEvent::Done => to.done(),
+                _ => {}
             }
-            to.tranche_done();
         }
-        to.done();
     }
 }
 
@@ -87,7 +73,7 @@ impl GlobalDispatch<ZwpLinuxDmabufV1, ()> for Server {
         init: &mut DataInit<'_, Self>,
     ) {
         let global = init.init(resource, ());
-        for &(fourcc, Modifier(modifier)) in &state.offered {
+        for &(fourcc, Modifier(modifier)) in state.feedback.pairs() {
             match global.version() {
                 1 | 2 => global.format(fourcc.0),
                 3 => global.modifier(fourcc.0, (modifier >> 32) as u32, modifier as u32),
@@ -109,7 +95,7 @@ impl Dispatch<ZwpLinuxDmabufV1, ()> for Server {
     ) {
         match request {
             Request::CreateParams { params_id } => {
-                init.init(params_id, Params::default());
+                init.init(params_id, Mutex::default());
             }
             // One feedback for all surfaces: a server with several screens would ask which one shows the surface.
             Request::GetDefaultFeedback { id } | Request::GetSurfaceFeedback { id, .. } => {

@@ -1,0 +1,39 @@
+//! Who has allocated a dma-buf, as the kernel tells it.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use super::DmaBuf;
+
+impl DmaBuf {
+    /// The exporter of one of the buffer's dma-bufs: the driver that allocated it, such as `amdgpu` or `vgem`, or `udmabuf`,
+    /// or the name of a heap. For reports, and to guess the device that a client's buffer comes from: the name does not tell
+    /// two devices of one driver apart.
+    ///
+    /// Reads `/proc/self/fdinfo` (`exp_name`, Linux 5.3). `None` if there is no such dma-buf, or if `/proc` cannot be read.
+    pub fn exporter(&self, object: usize) -> Option<String> {
+        let fd = self.objects().get(object)?.as_fd().as_raw_fd();
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        exporter_in(&text).map(str::to_owned)
+    }
+}
+
+/// The name in the text of `dma_buf_show_fdinfo` (`drivers/dma-buf/dma-buf.c`).
+fn exporter_in(fdinfo: &str) -> Option<&str> {
+    let name = fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("exp_name:"))?;
+    Some(name.trim()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exporter_in;
+
+    #[test]
+    fn the_exporters_name_is_found_in_the_kernels_text() {
+        let text = "pos:\t0\nflags:\t02\nsize:\t4096\ncount:\t2\nexp_name:\tvgem\nname:\tx\n";
+        assert_eq!(exporter_in(text), Some("vgem"));
+        assert_eq!(exporter_in("pos:\t0\n"), None);
+        assert_eq!(exporter_in("exp_name:\t"), None);
+    }
+}
