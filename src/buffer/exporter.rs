@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use super::DmaBuf;
 
 impl DmaBuf {
-    /// The exporter of one of the buffer's dma-bufs: the driver that allocated it, such as `amdgpu` or `vgem`, or `udmabuf`,
-    /// or the name of a heap. For reports, and to guess the device that a client's buffer comes from: the name does not tell
-    /// two devices of one driver apart.
+    /// The exporter of one of the buffer's dma-bufs, for reports: `udmabuf`, the name of a heap (`system`), `i915`; and `drm`
+    /// for all drivers that export by DRM's own function, amdgpu and vgem among them (`drm_gem_prime_export`). It does not
+    /// tell devices apart.
     ///
     /// Reads `/proc/self/fdinfo` (`exp_name`, Linux 5.3). `None` if there is no such dma-buf, or if `/proc` cannot be read.
     pub fn exporter(&self, object: usize) -> Option<String> {
@@ -31,8 +31,8 @@ mod tests {
 
     #[test]
     fn the_exporters_name_is_found_in_the_kernels_text() {
-        let text = "pos:\t0\nflags:\t02\nsize:\t4096\ncount:\t2\nexp_name:\tvgem\nname:\tx\n";
-        assert_eq!(exporter_in(text), Some("vgem"));
+        let text = "pos:\t0\nflags:\t02\nsize:\t4096\ncount:\t2\nexp_name:\tdrm\nname:\tx\n";
+        assert_eq!(exporter_in(text), Some("drm"));
         assert_eq!(exporter_in("pos:\t0\n"), None);
         assert_eq!(exporter_in("exp_name:\t"), None);
     }

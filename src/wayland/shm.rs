@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use crate::alloc::{self, Udmabuf};
 use crate::buffer::FormatInfo;
 use crate::kind::into_io_error;
-use crate::sync::{self, Access, Mapping};
-use crate::sys::{file, memfd};
+use crate::sync;
+use crate::sys::{dma_buf, file, memfd};
 use crate::{BufferDesc, DmaBuf, Errno, ErrorKind, Fourcc};
 
 /// Memory that a client shares (`wl_shm_pool`).
@@ -225,20 +225,29 @@ impl ShmBuffer {
     ///
     /// Whoever reads it reads what the client writes meanwhile, so the `wl_buffer` is released only when they have read.
     pub fn dma_buf(&self, udmabuf: &Udmabuf) -> Result<&DmaBuf, &alloc::Error> {
-        let make = || udmabuf.from_memfd(&*self.file, self.desc, [(self.offset, self.stride)]);
+        let make = || {
+            let buffer =
+                udmabuf.from_memfd(&*self.file, self.desc, [(self.offset, self.stride)])?;
+            // udmabuf refuses an END before any START. START may wait for fences, and nobody has set any yet.
+            let start = dma_buf::SYNC_START | dma_buf::SYNC_WRITE;
+            if let Err(errno) = dma_buf::sync(buffer.objects()[0].as_fd(), start) {
+                log::debug!("{buffer:?}: DMA_BUF_IOCTL_SYNC: {errno}");
+            }
+            Ok(buffer)
+        };
         self.dma_buf.get_or_init(make).as_ref()
     }
 
     /// Has devices see what the client has written: to be called after its commit, before a device reads the
-    /// [`dma_buf`](Self::dma_buf). Needed where devices do not see the CPU's caches, and done by
-    /// `DMA_BUF_IOCTL_SYNC`; nothing if there is no dma-buf.
+    /// [`dma_buf`](Self::dma_buf). Needed where devices do not see the CPU's caches: the END of `DMA_BUF_IOCTL_SYNC` writes
+    /// them back. Nothing if there is no dma-buf. Does not wait.
     pub fn flush(&self) -> Result<(), sync::Error> {
         let Some(Ok(buffer)) = self.dma_buf.get() else {
             return Ok(());
         };
-        let mut mapping = Mapping::of_object(buffer, 0)?;
-        let access = mapping.begin_wait(Access::Write, std::time::Duration::ZERO)?;
-        access.end()
+        let end = dma_buf::SYNC_END | dma_buf::SYNC_WRITE;
+        let synced = dma_buf::sync(buffer.objects()[0].as_fd(), end);
+        synced.map_err(|errno| sync::Error::SyncEnd { errno })
     }
 
     /// Reads these rows into memory of the compositor, with one system call: each row is [`stride`](Self::stride) bytes

@@ -10,6 +10,7 @@ mod readers;
 mod removal;
 mod resampling;
 pub(crate) mod ring;
+mod shadow;
 mod soak;
 mod strategies;
 mod streams;

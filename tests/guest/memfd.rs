@@ -4,9 +4,11 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
-use primeshare::alloc::{Error, Udmabuf};
+use primeshare::alloc::{Allocator, Dumb, Error, Udmabuf};
+use primeshare::blit::Strategy;
 use primeshare::buffer::{self, BufferDesc};
-use primeshare::{DmaBuf, Errno, Fourcc, Modifier};
+use primeshare::vk::Use;
+use primeshare::{DmaBuf, Errno, Fourcc, Modifier, Request};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use crate::blit::read;
@@ -62,6 +64,30 @@ fn a_clients_memory_is_a_buffer_without_a_copy() {
             assert!(read(&buffer) == drawn, "the client has gone");
             let imported = guest.vkms().import(&buffer).unwrap();
             assert_eq!(imported.objects().len(), 1);
+        }
+    });
+}
+
+#[test]
+fn a_gpu_reads_a_clients_memory_without_a_copy() {
+    in_guest(|guest| {
+        let vulkan = guest.vulkan();
+        let vkms = guest.vkms();
+        let gpus = crate::blit::two_gpus(guest);
+        let strategies = crate::blit::forced(Strategy::Pull);
+        let blitter = crate::blit::blitter_by(&gpus, &vkms, &vkms, &strategies);
+        for offset in [0, 4096 * 3 + 256] {
+            let pool = pool(16 * 4096);
+            let buffer = shared(&pool, offset).unwrap();
+            let image = vulkan.import_image(&buffer, Use::Source).unwrap();
+            for seed in [4, 5] {
+                let drawn = draw(&pool, offset, seed);
+                let request = Request::new(SIZE.0, SIZE.1, Fourcc::XRGB8888);
+                let copy = Dumb::new(&vkms).allocate(&request).unwrap();
+                crate::blit::blit(&blitter, &buffer, &copy, &[], &[]).unwrap();
+                assert!(read(&copy) == drawn, "at {offset}, {seed}");
+            }
+            drop(image);
         }
     });
 }

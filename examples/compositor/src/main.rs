@@ -1,0 +1,355 @@
+//! A Wayland compositor that draws on one device and shows on any number of screens of any devices.
+//!
+//! Every window fills a screen. A window that covers its screen and is opaque is not drawn at all: its buffer goes to the
+//! screen, as it is or copied. The chapter `compositor` of the library's guide walks through the files.
+
+mod buffers;
+mod gpu;
+mod record;
+mod screens;
+mod seat;
+mod shell;
+mod surface;
+mod time;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::process::{Child, ExitCode};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use primeshare::alloc::Udmabuf;
+use primeshare::blit::{self, BlitDevice, Blitter};
+use primeshare::buffer::{Damage, FormatInfo};
+use primeshare::negotiate::{Feedback, FormatSet, Tranche, TrancheFlags};
+use primeshare::wayland::FeedbackEvents;
+use rustix::event::{PollFd, PollFlags, poll};
+use wayland_server::backend::{ClientData, ObjectId};
+use wayland_server::protocol::wl_surface::WlSurface;
+use wayland_server::{Display, DisplayHandle, ListeningSocket, Resource};
+
+use gpu::{Gpu, Quad};
+use screens::Screens;
+use shell::Window;
+use surface::{Changed, Surface};
+
+/// A Wayland compositor that draws on one device and shows on the screens of all.
+#[derive(Parser)]
+#[command(name = "compositor", version)]
+struct Options {
+    /// The DRM node of the GPU that draws. Default: the first that shares its pictures.
+    #[arg(long, value_name = "NODE")]
+    gpu: Option<PathBuf>,
+    /// The name of the socket. Default: the first free one of wayland-1, wayland-2 …
+    #[arg(long)]
+    socket: Option<String>,
+    /// Write what each screen shows at the end: FILE, with the screen's name before its extension.
+    #[arg(long, value_name = "FILE")]
+    png: Option<PathBuf>,
+    /// Write each of the first N frames that a screen shows: frame-1-SCREEN.png …
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    record: u64,
+    /// End when so many frames have been on the screens.
+    #[arg(long)]
+    frames: Option<u64>,
+    /// Copy what clients share also where the GPU could read it. For tests.
+    #[arg(long)]
+    copy: bool,
+    /// A program to start, with its arguments. The compositor ends with it.
+    #[arg(trailing_var_arg = true)]
+    command: Vec<OsString>,
+}
+
+pub(crate) struct Compositor {
+    display: DisplayHandle,
+    gpu: Gpu,
+    screens: Screens,
+    surfaces: HashMap<ObjectId, Surface>,
+    /// From the bottom up.
+    windows: Vec<Window>,
+    /// What every surface is told; what a surface is told that could be on a screen as it is.
+    feedback: FeedbackEvents,
+    feedback_of_screens: HashMap<u32, FeedbackEvents>,
+    samples: FormatSet,
+    /// For `wl_shm` without copies.
+    udmabuf: Option<Udmabuf>,
+    /// For buffers that the GPU does not take.
+    shadow_blitter: Option<Blitter>,
+    serial: u32,
+    /// Frames that were on screens: drawn, as they are, copied.
+    shown: [u64; 3],
+    record: u64,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let mut display = Display::<Compositor>::new()?;
+    let mut compositor = Compositor::new(&display.handle(), options)?;
+    let socket = match &options.socket {
+        Some(name) => ListeningSocket::bind(name),
+        None => ListeningSocket::bind_auto("wayland", 1..33),
+    };
+    let socket = socket.context("no socket in $XDG_RUNTIME_DIR")?;
+    let name = socket.socket_name().unwrap_or_default().to_owned();
+    println!("WAYLAND_DISPLAY={}", name.display());
+    let mut child = start(&options.command, &name)?;
+    let is_done = |shown: u64| options.frames.is_some_and(|frames| shown >= frames);
+    while !is_done(compositor.shown.iter().sum()) && !has_ended(&mut child)? {
+        compositor.draw();
+        display.flush_clients()?;
+        wait(&mut display, &socket, &compositor)?;
+        while let Some(stream) = socket.accept()? {
+            struct Nothing;
+            impl ClientData for Nothing {}
+            display.handle().insert_client(stream, Arc::new(Nothing))?;
+        }
+        display.dispatch_clients(&mut compositor)?;
+        compositor.dispatch()?;
+    }
+    if let Some(path) = &options.png {
+        for screen in &compositor.screens.lit {
+            let mut name = path.file_stem().unwrap_or_default().to_owned();
+            name.push(format!("-{}.png", screen.name()));
+            record::save(screen, &path.with_file_name(name))?;
+        }
+    }
+    let [drawn, direct, copied] = compositor.shown;
+    println!("frames: {drawn} drawn, {direct} of clients as they are, {copied} of clients copied");
+    if let Some(mut child) = child {
+        // It may have ended.
+        let _ = child.kill();
+        child.wait()?;
+    }
+    Ok(())
+}
+
+fn start(command: &[OsString], display: &std::ffi::OsStr) -> Result<Option<Child>> {
+    let [program, arguments @ ..] = command else {
+        return Ok(None);
+    };
+    let mut command = std::process::Command::new(program);
+    let started = command.args(arguments).env("WAYLAND_DISPLAY", display).spawn();
+    Ok(Some(started.with_context(|| program.display().to_string())?))
+}
+
+fn has_ended(child: &mut Option<Child>) -> Result<bool> {
+    Ok(match child {
+        Some(child) => child.try_wait()?.is_some(),
+        None => false,
+    })
+}
+
+/// Waits until a client, a screen, a fence or a copy has something to tell. A child that ends is noticed by its socket.
+fn wait(display: &mut Display<Compositor>, socket: &ListeningSocket, state: &Compositor) -> Result<()> {
+    let clients = display.backend();
+    let clients = clients.poll_fd();
+    let fences = state.surfaces.values().flat_map(Surface::fds);
+    let fds = [clients, socket.as_fd()].into_iter().chain(state.screens.fds()).chain(fences);
+    let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    match poll(&mut fds, None) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Compositor {
+    fn new(display: &DisplayHandle, options: &Options) -> Result<Self> {
+        let gpu = Gpu::open(options.gpu.as_deref())?;
+        let samples = gpu.samples()?;
+        let side = || BlitDevice::new(&gpu.device, Some(gpu.shared.vulkan().physical()));
+        let shadow_blitter = Blitter::new(side(), side(), &blit::Options::default());
+        let udmabuf = Udmabuf::open().inspect_err(|error| log::info!("{error}"));
+        let mut compositor = Self {
+            display: display.clone(),
+            feedback: feedback_for(&gpu, &samples, None)?,
+            screens: Screens::new()?,
+            surfaces: HashMap::new(),
+            windows: Vec::new(),
+            feedback_of_screens: HashMap::new(),
+            udmabuf: udmabuf.ok().filter(|_| !options.copy),
+            shadow_blitter: Some(shadow_blitter?),
+            samples,
+            serial: 0,
+            shown: [0; 3],
+            record: options.record,
+            gpu,
+        };
+        use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_dmabuf_v1::ZwpLinuxDmabufV1;
+        use wayland_protocols::wp::linux_drm_syncobj::v1::server::wp_linux_drm_syncobj_manager_v1 as syncobj;
+        use wayland_protocols::wp::presentation_time::server::wp_presentation::WpPresentation;
+        use wayland_protocols::xdg::shell::server::xdg_wm_base::XdgWmBase;
+        use wayland_server::protocol as wl;
+        display.create_global::<Self, wl::wl_compositor::WlCompositor, _>(5, ());
+        display.create_global::<Self, wl::wl_subcompositor::WlSubcompositor, _>(1, ());
+        display.create_global::<Self, wl::wl_shm::WlShm, _>(1, ());
+        display.create_global::<Self, wl::wl_seat::WlSeat, _>(7, ());
+        display.create_global::<Self, wl::wl_data_device_manager::WlDataDeviceManager, _>(3, ());
+        display.create_global::<Self, XdgWmBase, _>(3, ());
+        display.create_global::<Self, ZwpLinuxDmabufV1, _>(6, ());
+        display.create_global::<Self, WpPresentation, _>(1, ());
+        if buffers::has_timelines(&compositor.gpu.device) {
+            display.create_global::<Self, syncobj::WpLinuxDrmSyncobjManagerV1, _>(1, ());
+        }
+        compositor.find_screens()?;
+        if compositor.screens.lit.is_empty() {
+            log::warn!("no screen that is free: switch to a free VT, or plug one in");
+        }
+        Ok(compositor)
+    }
+
+    fn find_screens(&mut self) -> Result<()> {
+        for gone in self.screens.find(&self.gpu)? {
+            log::info!("{} is gone", gone.name());
+            for surface in self.surfaces.values_mut() {
+                if surface.scanout.forget(&gone.number) {
+                    let objects = surface.feedback_objects.iter();
+                    objects.for_each(|object| buffers::send_feedback(object, &self.feedback));
+                }
+            }
+            self.feedback_of_screens.remove(&gone.number);
+            if let Some(global) = gone.global {
+                self.display.remove_global::<Self>(global);
+            }
+        }
+        for screen in &mut self.screens.lit {
+            if screen.global.is_none() {
+                seat::announce(screen, &self.display);
+                let device = screen.card.device().node().id.dev_t();
+                let shows = Some((device, &screen.takes));
+                let feedback = feedback_for(&self.gpu, &self.samples, shows)?;
+                self.feedback_of_screens.insert(screen.number, feedback);
+            }
+        }
+        self.place_windows();
+        Ok(())
+    }
+
+    /// What has happened on screens.
+    fn dispatch(&mut self) -> Result<()> {
+        self.screens.read_events();
+        if self.screens.have_changed() {
+            self.find_screens()?;
+        }
+        for screen in &mut self.screens.lit {
+            for shown in screen.shown() {
+                let millihertz = screen.mode().millihertz();
+                for feedback in shown.feedback {
+                    let is_direct = shown.by == screens::DIRECT;
+                    feedback.presented(&shown.flip, millihertz, is_direct, &screen.bound);
+                }
+                self.shown[shown.by] += 1;
+                let all: u64 = self.shown.iter().sum();
+                if all <= self.record {
+                    record::save(screen, format!("frame-{all}-{}.png", screen.name()).as_ref())?;
+                }
+            }
+        }
+        self.advance();
+        Ok(())
+    }
+
+    /// Makes a frame for each screen that wants one.
+    fn draw(&mut self) {
+        for n in 0..self.screens.lit.len() {
+            if self.screens.lit[n].wants_frame()
+                && let Err(error) = self.draw_screen(n)
+            {
+                log::warn!("{}: {error:#}", self.screens.lit[n].name());
+                self.screens.lit[n].is_dirty = false;
+            }
+        }
+    }
+
+    fn draw_screen(&mut self, n: usize) -> Result<()> {
+        let (number, size) = (self.screens.lit[n].number, self.screens.lit[n].size());
+        let mut stack = self.stack(number, size);
+        let picture = |id: &ObjectId| self.surfaces.get(id)?.picture.as_ref();
+        stack.retain(|(id, _)| picture(id).is_some());
+        // Nothing below is seen.
+        let is_all = |(id, place): &(_, _)| *place == (0, 0) && picture(id).is_some_and(|one| one.covers(size));
+        let first = stack.iter().rposition(is_all);
+        stack.drain(..first.unwrap_or(0));
+        let pictures: Vec<_> = stack.iter().filter_map(|(id, place)| Some((picture(id)?, *place))).collect();
+        let held = pictures.iter().filter_map(|(one, _)| one.held.clone()).collect();
+        let whole = match (first, &pictures[..]) {
+            (Some(_), [(one, _)]) => one.buffer.clone(),
+            _ => None,
+        };
+        let screen = &mut self.screens.lit[n];
+        match &whole {
+            Some(buffer) => {
+                let surface = self.surfaces.get(&stack[0].0);
+                let was_it = screen.whole.as_ref() == Some(&stack[0].0);
+                let damage = surface.map(|one| one.damage.get()).filter(|_| was_it);
+                screen.present(Err(buffer), damage.unwrap_or_default(), None, held)?;
+            }
+            None => {
+                let quads = pictures.iter().map(|(picture, place)| Quad {
+                    source: &picture.source,
+                    place: *place,
+                    size: picture.size,
+                });
+                let quads: Vec<_> = quads.collect();
+                let (own, target) = screen.target(&self.gpu)?;
+                let fence = self.gpu.draw(target, &quads)?;
+                screen.present(Ok(own), Damage::Full, fence, held)?;
+            }
+        }
+        screen.whole = whole.map(|_| stack[0].0.clone());
+        let now = time::milliseconds();
+        for (id, _) in &stack {
+            let Some(surface) = self.surfaces.get_mut(id) else {
+                continue;
+            };
+            surface.damage = Changed::default();
+            screen.feedback(surface.feedback.drain(..));
+            surface.callbacks.drain(..).for_each(|callback| callback.done(now));
+            let is_alone = first.is_some() && stack.len() == 1;
+            if let Some(changed) = surface.scanout.frame(is_alone.then_some(number)) {
+                let of_screen = changed.and_then(|number| self.feedback_of_screens.get(&number));
+                let feedback = of_screen.unwrap_or(&self.feedback);
+                let objects = surface.feedback_objects.iter();
+                objects.for_each(|object| buffers::send_feedback(object, feedback));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a surface is told now.
+    fn feedback_of(&self, surface: &WlSurface) -> &FeedbackEvents {
+        let number = self.surfaces.get(&surface.id()).and_then(|one| one.scanout.current());
+        let of_screen = number.and_then(|number| self.feedback_of_screens.get(number));
+        of_screen.unwrap_or(&self.feedback)
+    }
+}
+
+/// What the GPU samples, after what it samples and a screen shows as it is.
+fn feedback_for(gpu: &Gpu, samples: &FormatSet, shows: Option<(u64, &FormatSet)>) -> Result<FeedbackEvents> {
+    let pairs = || samples.iter().map(|one| (one.fourcc, one.modifier));
+    let own = gpu.device.node().id.dev_t();
+    let sampled = Tranche::new(own, TrancheFlags::SAMPLING, pairs());
+    let shown = shows.map(|(device, takes)| {
+        let both = pairs().filter(|(fourcc, modifier)| {
+            // Without alpha, as an opaque window is shown.
+            let opaque = FormatInfo::of(*fourcc).and_then(|info| info.opaque_twin());
+            takes.contains(opaque.unwrap_or(*fourcc), *modifier)
+        });
+        Tranche::new(device, TrancheFlags::SCANOUT, both)
+    });
+    let shown = shown.filter(|tranche| !tranche.pairs.is_empty());
+    let feedback = Feedback::new(shown.into_iter().chain([sampled])).main_device(own);
+    Ok(FeedbackEvents::new(&feedback)?)
+}

@@ -1,0 +1,325 @@
+//! The screens of all devices, and the pictures that are on their way to them.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use primeshare::alloc::Dumb;
+use primeshare::blit::{self, BlitDevice, Blitter};
+use primeshare::buffer::Damage;
+use primeshare::device::NodeKind;
+use primeshare::kms::{
+    Card, Connector, Event, Hotplug, Mode, Output, OutputConfig, PageFlip, PresentInfo, Presenter,
+    Screens as OnCard, Status, Swapchain, Way,
+};
+use primeshare::negotiate::{FormatSet, Usage, Wanted, negotiate};
+use primeshare::sync::SyncFile;
+use primeshare::vk::{Instance, Select, Validation};
+use primeshare::{Device, DmaBuf, Errno, Fourcc, Request, device};
+use wayland_server::backend::{GlobalId, ObjectId};
+use wayland_server::protocol::wl_output::WlOutput;
+
+use crate::gpu::{Gpu, Target};
+use crate::surface::Held;
+use crate::time::Feedback;
+
+const FORMAT: Fourcc = Fourcc::XRGB8888;
+/// The frame was drawn by the GPU.
+pub(crate) const DRAWN: usize = 0;
+/// The screen's device reads the client's buffer.
+pub(crate) const DIRECT: usize = 1;
+/// The client's buffer was copied for the screen's device.
+pub(crate) const COPIED: usize = 2;
+
+/// One on the screen, one on its way, one that is drawn.
+const TARGETS: usize = 3;
+
+/// All screens.
+pub(crate) struct Screens {
+    cards: Vec<Card>,
+    pub(crate) hotplug: Option<Hotplug>,
+    instance: Option<Instance>,
+    pub(crate) lit: Vec<Screen>,
+    /// Numbers that were given to screens.
+    numbers: u32,
+}
+
+pub(crate) struct Screen {
+    /// Never given again.
+    pub(crate) number: u32,
+    pub(crate) card: Card,
+    pub(crate) presenter: Presenter,
+    /// What its primary plane takes.
+    pub(crate) takes: FormatSet,
+    pub(crate) global: Option<GlobalId>,
+    pub(crate) bound: Vec<WlOutput>,
+    /// Whether something on it has changed.
+    pub(crate) is_dirty: bool,
+    /// The surface whose buffer the last frame was.
+    pub(crate) whole: Option<ObjectId>,
+    request: Request,
+    targets: Vec<Target>,
+    frames: Vec<Frame>,
+}
+
+/// A frame that the presenter has, until the frame after it is on the screen.
+struct Frame {
+    number: u64,
+    target: Option<usize>,
+    feedback: Vec<Feedback>,
+    _held: Vec<Arc<Held>>,
+}
+
+/// A frame that is on a screen.
+pub(crate) struct Shown {
+    pub(crate) flip: PageFlip,
+    /// [`DRAWN`], [`DIRECT`] or [`COPIED`].
+    pub(crate) by: usize,
+    pub(crate) feedback: Vec<Feedback>,
+}
+
+impl Screens {
+    pub(crate) fn new() -> Result<Self> {
+        let hotplug = Hotplug::new().inspect_err(|error| log::warn!("no hot plug: {error}"));
+        Ok(Self {
+            cards: Vec::new(),
+            hotplug: hotplug.ok(),
+            instance: Instance::new(Validation::Off).ok(),
+            lit: Vec::new(),
+            numbers: 0,
+        })
+    }
+
+    /// Lights the screens that have come, and gives back those that have gone.
+    pub(crate) fn find(&mut self, gpu: &Gpu) -> Result<Vec<Screen>> {
+        for node in device::enumerate()? {
+            let is_known = |card: &Card| card.device().node().id == node.id;
+            if node.kind != NodeKind::Primary || self.cards.iter().any(is_known) {
+                continue;
+            }
+            // Who opens a device that has no master becomes its master.
+            let master = OpenOptions::new().read(true).write(true).open(&node.path);
+            match master.map(Card::new) {
+                Ok(Ok(card)) => self.cards.push(card),
+                // A GPU without outputs.
+                Ok(Err(error)) if error.errno() == Some(Errno::EOPNOTSUPP) => {}
+                Ok(Err(error)) => log::info!("{}: {error}", node.path.display()),
+                Err(error) => log::info!("{}: {error}", node.path.display()),
+            }
+        }
+        let mut gone = Vec::new();
+        for card in self.cards.clone() {
+            let on_card = match card.screens(true) {
+                Ok(on_card) => on_card,
+                Err(error) => {
+                    log::info!("{error}");
+                    let is_of = |screen: &mut Screen| screen.card.device().is_same_device(card.device());
+                    gone.extend(self.lit.extract_if(.., is_of));
+                    self.cards.retain(|known| known.device().node().id != card.device().node().id);
+                    continue;
+                }
+            };
+            let is_lit = |screen: &Screen, connector: &Connector| {
+                let output = screen.presenter.output();
+                let is_it = output.connector().id == connector.id;
+                is_it && screen.card.device().is_same_device(card.device())
+            };
+            for connector in on_card.connectors.iter().filter(|one| !one.is_writeback) {
+                let has_screen = connector.status == Status::Connected;
+                let place = self.lit.iter().position(|screen| is_lit(screen, connector));
+                match (has_screen, place) {
+                    (false, Some(place)) => gone.push(self.lit.remove(place)),
+                    (true, None) => match self.light(gpu, &card, &on_card, connector) {
+                        Ok(screen) => self.lit.push(screen),
+                        Err(error) => log::warn!("{card}, {}: {error:#}", connector.name),
+                    },
+                    _ => {}
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    fn light(
+        &mut self,
+        gpu: &Gpu,
+        card: &Card,
+        on_card: &OnCard,
+        connector: &Connector,
+    ) -> Result<Screen> {
+        let output = Output::new(card, on_card, &OutputConfig::new(connector.id))?;
+        let size = output.mode().size();
+        let plane = on_card.plane(output.primary()).context("no primary plane")?;
+        let shows = plane.endpoint(card)?;
+        // A layout that the GPU draws and the screen's device shows, else one that can be copied.
+        let wanted = Wanted::new(size.0, size.1).in_formats([FORMAT]);
+        let draws = gpu.draws()?;
+        let agreement = negotiate(&[&draws, &shows], &wanted);
+        let modifiers = agreement.best().map(|best| best.modifiers.clone());
+        let request = Request::new(size.0, size.1, FORMAT)
+            .modifiers(modifiers.unwrap_or_default())
+            .usage(Usage::RENDER | Usage::SCANOUT);
+        let side = |device: &Device| {
+            let instance = self.instance.as_ref();
+            let own = instance.and_then(|instance| {
+                let own = instance.select(&Select::Drm(device));
+                own.or_else(|_| instance.select(&Select::Software)).ok()
+            });
+            BlitDevice::new(device, own.as_ref())
+        };
+        let sides = (side(&gpu.device), side(card.device()));
+        let blitter = Blitter::new(sides.0, sides.1, &blit::Options::default())?;
+        let dumb = Dumb::new(card.device());
+        let makes = dumb.endpoint([FORMAT])?;
+        let copies = Swapchain::negotiated(dumb, &makes, &output, on_card, [FORMAT], TARGETS)?;
+        self.numbers += 1;
+        log::info!("{card}, {}: {}", connector.name, output.mode());
+        Ok(Screen {
+            number: self.numbers,
+            card: card.clone(),
+            presenter: Presenter::new(output, blitter, copies)?,
+            takes: shows.formats,
+            global: None,
+            bound: Vec::new(),
+            is_dirty: true,
+            whole: None,
+            request,
+            targets: Vec::new(),
+            frames: Vec::new(),
+        })
+    }
+
+    /// What becomes readable when a screen has something to tell.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let cards = self.cards.iter().map(AsFd::as_fd);
+        let presenters = self.lit.iter().map(|screen| screen.presenter.as_fd());
+        let hotplug = self.hotplug.iter().map(AsFd::as_fd);
+        cards.chain(presenters).chain(hotplug)
+    }
+
+    /// Whether screens may have come or gone.
+    pub(crate) fn have_changed(&mut self) -> bool {
+        let changes = self.hotplug.as_mut().map(Hotplug::changes);
+        matches!(changes, Some(Ok(changes)) if !changes.is_empty())
+    }
+
+    /// Gives page flips to their screens.
+    pub(crate) fn read_events(&mut self) {
+        for card in &self.cards {
+            let flips = card.read_events().unwrap_or_default();
+            for flip in flips.iter() {
+                let device = card.device().node().id;
+                let mut of_card = self
+                    .lit
+                    .iter_mut()
+                    .filter(|screen| screen.card.device().node().id == device);
+                of_card.any(|screen| screen.presenter.page_flip(flip));
+            }
+        }
+    }
+}
+
+impl Screen {
+    pub(crate) fn mode(&self) -> &Mode {
+        self.presenter.output().mode()
+    }
+
+    pub(crate) fn size(&self) -> (u32, u32) {
+        self.mode().size()
+    }
+
+    pub(crate) fn name(&self) -> String {
+        let connector = &self.presenter.output().connector().name;
+        format!("{}-{connector}", self.card.device().node().id.minor)
+    }
+
+    /// Whether it has something to show and takes another frame.
+    pub(crate) fn wants_frame(&self) -> bool {
+        let in_use = self.frames.iter().filter(|frame| frame.target.is_some());
+        self.is_dirty && self.presenter.is_ready() && in_use.count() < TARGETS
+    }
+
+    /// A picture that nobody reads, and its number.
+    pub(crate) fn target(&mut self, gpu: &Gpu) -> Result<(usize, &Target)> {
+        let is_free = |n: &usize| !self.frames.iter().any(|frame| frame.target == Some(*n));
+        let free = (0..self.targets.len()).find(is_free);
+        let free = match free {
+            Some(free) => free,
+            None => {
+                self.targets.push(gpu.target(&self.request)?);
+                self.targets.len() - 1
+            }
+        };
+        Ok((free, &self.targets[free]))
+    }
+
+    /// Hands a picture over: one of the screen's own, or a client's buffer.
+    pub(crate) fn present(
+        &mut self,
+        picture: Result<usize, &DmaBuf>,
+        damage: Damage<'_>,
+        fence: Option<SyncFile>,
+        held: Vec<Arc<Held>>,
+    ) -> Result<()> {
+        let buffer = match picture {
+            Ok(own) => &self.targets[own].buffer,
+            Err(client) => client,
+        };
+        let mut info = PresentInfo::default().damage(damage);
+        if let Some(fence) = &fence {
+            info = info.fence(fence.as_fd());
+        }
+        let number = self.presenter.present(buffer, &info)?;
+        self.is_dirty = false;
+        self.frames.push(Frame {
+            number,
+            target: picture.ok(),
+            feedback: Vec::new(),
+            _held: held,
+        });
+        Ok(())
+    }
+
+    /// Who wants to know when the frame is shown that was presented last.
+    pub(crate) fn feedback(&mut self, feedback: impl Iterator<Item = Feedback>) {
+        match self.frames.last_mut() {
+            Some(frame) => frame.feedback.extend(feedback),
+            None => feedback.for_each(Feedback::discard),
+        }
+    }
+
+    /// Frames that have got to the screen since the last call.
+    pub(crate) fn shown(&mut self) -> Vec<Shown> {
+        let events: Vec<_> = self.presenter.dispatch().collect();
+        let mut shown = Vec::new();
+        for event in events {
+            match event {
+                Event::Shown { frame, flip, way } => {
+                    // The frames before are not read any more.
+                    self.frames.retain(|known| known.number >= frame);
+                    let Some(own) = self.frames.first_mut() else {
+                        continue;
+                    };
+                    let by = match (own.target, way) {
+                        (Some(_), _) => DRAWN,
+                        (None, Way::Direct) => DIRECT,
+                        (None, _) => COPIED,
+                    };
+                    let feedback = std::mem::take(&mut own.feedback);
+                    shown.push(Shown { flip, by, feedback });
+                }
+                Event::Dropped { frame, why } => {
+                    log::warn!("{}: frame {frame}: {why}", self.name());
+                    let is_it = |known: &mut Frame| known.number == frame;
+                    let left_out = self.frames.extract_if(.., is_it);
+                    let asked = left_out.flat_map(|frame| frame.feedback);
+                    asked.for_each(Feedback::discard);
+                    self.is_dirty = true;
+                }
+                _ => {}
+            }
+        }
+        shown
+    }
+}

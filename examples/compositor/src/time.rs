@@ -1,0 +1,68 @@
+//! presentation-time: when a frame was on the screen, and how it got there.
+
+use primeshare::kms::PageFlip;
+use wayland_protocols::wp::presentation_time::server::wp_presentation::{self, WpPresentation};
+use wayland_protocols::wp::presentation_time::server::wp_presentation_feedback::{
+    self, Kind, WpPresentationFeedback,
+};
+use wayland_server::protocol::wl_output::WlOutput;
+use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource};
+
+use crate::Compositor;
+
+/// Somebody wants to know when a commit is on the screen.
+pub(crate) struct Feedback(WpPresentationFeedback);
+
+impl Feedback {
+    pub(crate) fn discard(self) {
+        self.0.discarded();
+    }
+
+    pub(crate) fn presented(self, flip: &PageFlip, millihertz: u32, is_direct: bool, outputs: &[WlOutput]) {
+        let same_client = |output: &&WlOutput| output.client() == self.0.client();
+        outputs.iter().filter(same_client).for_each(|output| self.0.sync_output(output));
+        let seconds = flip.time.as_secs();
+        let refresh = 1_000_000_000_000_u64.checked_div(millihertz.into()).unwrap_or(0);
+        let mut kind = Kind::Vsync | Kind::HwClock | Kind::HwCompletion;
+        kind.set(Kind::ZeroCopy, is_direct);
+        self.0.presented(
+            (seconds >> 32) as u32,
+            seconds as u32,
+            flip.time.subsec_nanos(),
+            refresh as u32,
+            0,
+            flip.sequence,
+            kind,
+        );
+    }
+}
+
+impl GlobalDispatch<WpPresentation, ()> for Compositor {
+    fn bind(_: &mut Self, _: &DisplayHandle, _: &Client, new: New<WpPresentation>, (): &(), init: &mut DataInit<'_, Self>) {
+        // Page flips have times of CLOCK_MONOTONIC.
+        init.init(new, ()).clock_id(rustix::time::ClockId::Monotonic as u32);
+    }
+}
+
+impl Dispatch<WpPresentation, ()> for Compositor {
+    fn request(state: &mut Self, _: &Client, _: &WpPresentation, request: wp_presentation::Request, (): &(), _: &DisplayHandle, init: &mut DataInit<'_, Self>) {
+        if let wp_presentation::Request::Feedback { surface, callback } = request {
+            let feedback = Feedback(init.init(callback, ()));
+            match state.surfaces.get_mut(&surface.id()) {
+                Some(surface) => surface.ask_feedback(feedback),
+                None => feedback.discard(),
+            }
+        }
+    }
+}
+
+impl Dispatch<WpPresentationFeedback, ()> for Compositor {
+    fn request(_: &mut Self, _: &Client, _: &WpPresentationFeedback, _: wp_presentation_feedback::Request, (): &(), _: &DisplayHandle, _: &mut DataInit<'_, Self>) {
+    }
+}
+
+/// Milliseconds of CLOCK_MONOTONIC, as `wl_callback.done` has them.
+pub(crate) fn milliseconds() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec as u32).wrapping_mul(1000).wrapping_add(now.tv_nsec as u32 / 1_000_000)
+}
