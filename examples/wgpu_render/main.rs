@@ -5,19 +5,16 @@
 //! compared with what the shader is to write.
 
 use std::fs::File;
-use std::future::Future;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process::ExitCode;
-use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use primeshare::alloc::Dumb;
 use primeshare::sync::{Access, Mapping};
-use primeshare::wgpu::{Device as Wgpu, Texture, physical};
+use primeshare::wgpu::{Device as Wgpu, Texture};
 use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, device};
 use wgpu::TextureUsages;
 
@@ -64,7 +61,7 @@ fn run(options: &Options) -> Result<()> {
         ..wgpu::InstanceDescriptor::new_without_display_handle()
     });
     let home = options.allocate.as_ref().map(Device::open).transpose()?;
-    let gpu = open(&instance, home.as_ref())?;
+    let gpu = Wgpu::find(&instance, home.as_ref(), &wgpu::DeviceDescriptor::default())?;
     let reader = match &options.read {
         Some(path) => Device::open(path)?,
         None => reader()?,
@@ -112,27 +109,6 @@ fn run(options: &Options) -> Result<()> {
     verify(&picture, buffer.width())?;
     println!("verified     all {} pixels", picture.len() / 3);
     Ok(())
-}
-
-/// A wgpu device that shares: on the GPU that drives the allocating device, else the first that
-/// can.
-fn open(instance: &wgpu::Instance, home: Option<&Device>) -> Result<Wgpu> {
-    let mut adapters = now(instance.enumerate_adapters(wgpu::Backends::VULKAN))?;
-    let drives = |adapter: &wgpu::Adapter| {
-        home.is_some_and(|home| physical(adapter).is_ok_and(|gpu| gpu.drives(home)))
-    };
-    adapters.sort_by_key(|adapter| !drives(adapter));
-    let mut reasons = String::new();
-    for adapter in &adapters {
-        match Wgpu::open(adapter, &wgpu::DeviceDescriptor::default()) {
-            Ok(gpu) => return Ok(gpu),
-            Err(error) => reasons += &format!("\n  {}: {error}", adapter.get_info().name),
-        }
-    }
-    bail!(
-        "no Vulkan device shares textures of wgpu; for one in software install Mesa's \
-         lavapipe{reasons}"
-    )
 }
 
 /// The last device, which is not the allocating one where that is another.
@@ -248,12 +224,4 @@ fn save(path: &Path, picture: &[u8], (width, height): (u32, u32)) -> Result<()> 
     let mut encoder = png::Encoder::new(BufWriter::new(file), width, height);
     encoder.set_color(png::ColorType::Rgb);
     Ok(encoder.write_header()?.write_image_data(picture)?)
-}
-
-/// The result of a future that wgpu has ready, as it has all of its own but those of the web.
-fn now<T>(future: impl Future<Output = T>) -> Result<T> {
-    match pin!(future).poll(&mut TaskContext::from_waker(Waker::noop())) {
-        Poll::Ready(result) => Ok(result),
-        Poll::Pending => bail!("wgpu is not ready"),
-    }
 }

@@ -207,11 +207,7 @@ impl Shadow {
             completion,
             _users: picture.users.clone(),
         };
-        Ok(Readable::Copy {
-            made,
-            frame,
-            why,
-        })
+        Ok(Readable::Copy { made, frame, why })
     }
 
     /// A picture that nobody reads, which the GPU takes.

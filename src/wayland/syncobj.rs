@@ -197,7 +197,12 @@ mod tests {
             (None, None, None, Ok(())),
             (None, at(1), None, Err(PointsError::NoBuffer)),
             (None, None, at(1), Err(PointsError::NoBuffer)),
-            (Some(false), at(1), at(2), Err(PointsError::UnsupportedBuffer)),
+            (
+                Some(false),
+                at(1),
+                at(2),
+                Err(PointsError::UnsupportedBuffer),
+            ),
             (dma_buf, None, None, Err(PointsError::NoAcquirePoint)),
             (dma_buf, None, at(2), Err(PointsError::NoAcquirePoint)),
             (dma_buf, at(1), None, Err(PointsError::NoReleasePoint)),

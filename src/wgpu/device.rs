@@ -2,7 +2,10 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use ash::vk::API_VERSION_1_3;
 use wgpu::hal::api::Vulkan;
@@ -50,6 +53,15 @@ unsafe fn wrap_physical(
     }
 }
 
+/// wgpu's Vulkan adapters. wgpu has them at once, but for the web.
+fn adapters(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let listed = pin!(instance.enumerate_adapters(wgpu::Backends::VULKAN));
+    match listed.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(adapters) => adapters,
+        Poll::Pending => Vec::new(),
+    }
+}
+
 impl Device {
     /// Creates a wgpu device as `descriptor` asks, with the extensions added that sharing needs
     /// and that the adapter has: for images ([`vk::Error::Missing`] where it lacks them), and for
@@ -91,6 +103,30 @@ impl Device {
         let (device, queue) = unsafe { adapter.create_device_from_hal(open, descriptor) }
             .map_err(|error| Error::Open(error.to_string()))?;
         Self::wrap(&device, &queue)
+    }
+
+    /// Creates a device, as [`Self::open`] does, on the adapter that drives this DRM device; else on the first that shares
+    /// textures, hardware before software. [`Error::NoAdapter`] with all reasons if none does.
+    pub fn find(
+        instance: &wgpu::Instance,
+        drm: Option<&crate::Device>,
+        descriptor: &wgpu::DeviceDescriptor<'_>,
+    ) -> Result<Self, Error> {
+        let drives = |adapter: &wgpu::Adapter| {
+            drm.is_some_and(|drm| physical(adapter).is_ok_and(|gpu| gpu.drives(drm)))
+        };
+        let is_software =
+            |adapter: &wgpu::Adapter| adapter.get_info().device_type == wgpu::DeviceType::Cpu;
+        let mut adapters = adapters(instance);
+        adapters.sort_by_key(|adapter| (!drives(adapter), is_software(adapter)));
+        let mut reasons = Vec::new();
+        for adapter in &adapters {
+            match Self::open(adapter, descriptor) {
+                Ok(device) => return Ok(device),
+                Err(error) => reasons.push(format!("{}: {error}", adapter.get_info().name)),
+            }
+        }
+        Err(Error::NoAdapter(reasons))
     }
 
     /// Takes part in the host program's wgpu device. The capabilities of [`Self::vulkan`] say what it was

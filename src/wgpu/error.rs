@@ -27,6 +27,12 @@ pub enum Error {
     /// wgpu refused to make a device.
     #[error("wgpu made no device: {0}")]
     Open(String),
+    /// No Vulkan adapter shares textures; what each of them said.
+    #[error(
+        "no Vulkan device shares textures of wgpu; Mesa's lavapipe does in software{}",
+        lines(.0)
+    )]
+    NoAdapter(Vec<String>),
     /// wgpu has no texture format with this format's bytes and order of colours.
     #[error("wgpu has no texture format for {0}")]
     Format(Fourcc),
@@ -77,6 +83,14 @@ pub enum Error {
     },
 }
 
+/// Each on a line of its own.
+fn lines(reasons: &[String]) -> String {
+    reasons
+        .iter()
+        .map(|reason| format!("\n  {reason}"))
+        .collect()
+}
+
 /// The names of flags, for messages.
 fn names<F>(flags: impl Iterator<Item = (&'static str, F)>) -> String {
     let names: Vec<_> = flags.map(|(name, _)| name).collect();
@@ -94,7 +108,9 @@ impl Error {
             Self::Lost => ErrorKind::Lost,
             Self::Timeout { .. } => ErrorKind::TimedOut,
             Self::Acquired => ErrorKind::Busy,
-            Self::NotVulkan | Self::Features { .. } | Self::Format(_) => ErrorKind::Unsupported,
+            Self::NoAdapter(_) | Self::NotVulkan | Self::Features { .. } | Self::Format(_) => {
+                ErrorKind::Unsupported
+            }
             Self::Usages { .. } | Self::TooLarge { .. } | Self::Open(_) => ErrorKind::Refused,
             Self::OtherQueue | Self::OtherDevice | Self::NotAcquired => ErrorKind::Invalid,
             Self::Wgpu(_) => ErrorKind::Other,

@@ -94,6 +94,15 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = Kind::Current)]
         guest: Kind,
     },
+    /// Run the example `compositor` with Wayland clients of Debian, in a guest.
+    Compositor {
+        /// Which guest.
+        #[arg(long, value_enum, default_value_t = Kind::Current)]
+        guest: Kind,
+        /// Names of tests, instead of all of them.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Write the listing of the public interface, docs/interface.txt.
     Interface {
         /// Only say whether the listing is up to date.

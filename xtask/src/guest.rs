@@ -3,6 +3,7 @@
 //! QEMU because their drivers need devices: see [`kind`].
 
 mod accelerator;
+mod clients;
 mod clock;
 mod compositors;
 mod console;
@@ -129,6 +130,15 @@ pub(crate) fn prepare_compositors() -> Result<std::path::PathBuf> {
         host::prepare_to_build_guest(Kind::Current)?;
     }
     entry.get_or_make(false, compositors::make)
+}
+
+/// The Wayland clients that tests run, fetched first if need be.
+pub(crate) fn prepare_clients() -> Result<std::path::PathBuf> {
+    let entry = clients::entry()?;
+    if entry.get().is_none() {
+        host::prepare_to_build_guest(Kind::Current)?;
+    }
+    entry.get_or_make(false, clients::make)
 }
 
 /// Runs a program in the guest.

@@ -7,6 +7,7 @@ mod cache;
 mod capi;
 mod cargo;
 mod cli;
+mod compositor;
 mod demo;
 mod features;
 mod fuzz;
@@ -67,6 +68,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::C { guest, sanitize } => capi::test::run(guest, sanitize),
         Command::CLayers => capi::layers::run(),
         Command::Wlroots { guest } => capi::wlroots::run(guest),
+        Command::Compositor { guest, arguments } => compositor::run(guest, &arguments),
         Command::Interface { check } => interface::run(check),
         Command::Shaders { check } => shaders::run(check),
     }

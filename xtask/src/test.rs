@@ -9,8 +9,8 @@ use anyhow::Result;
 use crate::guest::kind::{self, Kind};
 use crate::jobs::{self, Ended, Failure, Job};
 use crate::{
-    capi, cargo, features, guest, host, interface, libtest, sanitize, semver, shaders, shell,
-    summary, targets,
+    capi, cargo, compositor, features, guest, host, interface, libtest, sanitize, semver, shaders,
+    shell, summary, targets,
 };
 
 /// The tests that are run in the QEMU guest, whose processor is emulated on most machines: those that depend on drivers,
@@ -345,6 +345,9 @@ fn beside() -> Vec<Job> {
         ("compatibility guest, integrations", Kind::Compat),
     ] {
         jobs.push(integrations(name, kind));
+    }
+    for job in compositor::jobs() {
+        jobs.push(job.needs(preparation(Kind::Current)));
     }
     jobs.extend(targets::jobs());
     for job in capi::test::jobs() {

@@ -1,15 +1,20 @@
 //! The GPU that draws: clients' buffers as textures, and pictures for screens.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
+use primeshare::alloc::{Dumb, Udmabuf};
+use primeshare::blit::{self, BlitDevice, Blitter, Shadow};
+use primeshare::buffer::{FormatInfo, PerBuffer, Refusal};
 use primeshare::negotiate::{Endpoint, FormatSet, Usage};
 use primeshare::sync::SyncFile;
+use primeshare::wayland::ShmBuffer;
 use primeshare::wgpu::wgpu::util::DeviceExt;
-use primeshare::wgpu::{self as shared, Texture, format_of, physical, wgpu};
-use primeshare::{Device, DmaBuf, Fourcc, Request, vk};
+use primeshare::wgpu::{self as shared, Texture, format_of, wgpu};
+use primeshare::{Device, DmaBuf, Fourcc, Request, device, vk};
 use wgpu::TextureUsages;
 
 /// Longer than any frame takes, also in software.
@@ -17,35 +22,41 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SAMPLED: TextureUsages = TextureUsages::TEXTURE_BINDING;
 const DRAWN: TextureUsages = TextureUsages::RENDER_ATTACHMENT;
 
-/// The formats of clients' buffers, those with alpha first.
-pub(crate) const FORMATS: [Fourcc; 4] = [
-    Fourcc::ARGB8888,
-    Fourcc::XRGB8888,
-    Fourcc::ABGR8888,
-    Fourcc::XBGR8888,
-];
+/// The formats of clients' buffers.
+pub(crate) const FORMATS: [Fourcc; 4] = [Fourcc::ARGB8888, Fourcc::XRGB8888, Fourcc::ABGR8888, Fourcc::XBGR8888];
 
 pub(crate) struct Gpu {
     pub(crate) shared: shared::Device,
     /// The DRM device that clients are told to allocate on: the GPU's, or any if the GPU is software.
     pub(crate) device: Device,
+    /// Copies what the GPU does not take.
+    pub(crate) blitter: Blitter,
+    /// For `wl_shm` without copies.
+    udmabuf: Option<Udmabuf>,
+    /// What was made of buffers: it goes with the buffer, so that nothing is imported for each frame.
+    sources: PerBuffer<Source, shared::Error>,
     pipeline: wgpu::RenderPipeline,
     sampler: wgpu::Sampler,
 }
 
 /// What is drawn: a client's memory, or a copy of it in memory of wgpu's.
-#[derive(Clone)]
 pub(crate) struct Source {
     bindings: wgpu::BindGroup,
-    shared: Option<Arc<Texture>>,
-    uploaded: Option<wgpu::Texture>,
+    memory: Memory,
     pub(crate) size: (u32, u32),
+    pub(crate) fourcc: Fourcc,
     pub(crate) is_opaque: bool,
+}
+
+enum Memory {
+    Shared(Arc<Texture>),
+    Own(wgpu::Texture),
 }
 
 /// A source at its place on the screen.
 pub(crate) struct Quad<'a> {
     pub(crate) source: &'a Source,
+    pub(crate) is_opaque: bool,
     pub(crate) place: (i32, i32),
     pub(crate) size: (u32, u32),
 }
@@ -71,48 +82,20 @@ const SHADER: &str = "
     }";
 
 impl Gpu {
-    /// The GPU of this DRM node; else the first that shares textures.
-    pub(crate) fn open(node: Option<&Path>) -> Result<Self> {
+    /// The GPU of this DRM node; else the first that shares textures. `copies`: clients' memory is copied always.
+    pub(crate) fn open(node: Option<&Path>, copies: bool) -> Result<Self> {
         let wanted = node.map(Device::open).transpose()?;
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
             backends: wgpu::Backends::VULKAN,
             ..wgpu::InstanceDescriptor::new_without_display_handle()
         });
-        let adapters = std::pin::pin!(instance.enumerate_adapters(wgpu::Backends::VULKAN));
-        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-        let std::task::Poll::Ready(mut adapters) =
-            std::future::Future::poll(adapters, &mut context)
-        else {
-            bail!("wgpu does not list its adapters");
-        };
-        let drives = |adapter: &wgpu::Adapter, device: &Device| {
-            physical(adapter).is_ok_and(|gpu| gpu.drives(device))
-        };
-        adapters.sort_by_key(|adapter| {
-            let is_wanted = wanted.as_ref().is_some_and(|wanted| drives(adapter, wanted));
-            let is_software = adapter.get_info().device_type == wgpu::DeviceType::Cpu;
-            (!is_wanted, is_software)
-        });
-        let mut reasons = String::new();
-        for adapter in &adapters {
-            let shared = match shared::Device::open(adapter, &wgpu::DeviceDescriptor::default()) {
-                Ok(shared) => shared,
-                Err(error) => {
-                    reasons += &format!("\n  {}: {error}", adapter.get_info().name);
-                    continue;
-                }
-            };
-            let (devices, _) = primeshare::device::open_all()?;
-            let own = devices.iter().find(|device| drives(adapter, device));
-            let Some(device) = wanted.as_ref().or(own).or(devices.first()) else {
-                bail!("there is no DRM device that can be opened (/dev/dri)");
-            };
-            return Ok(Self::with(shared, device.clone()));
-        }
-        bail!("no Vulkan device shares textures; Mesa's lavapipe does in software{reasons}")
-    }
-
-    fn with(shared: shared::Device, device: Device) -> Self {
+        let shared = shared::Device::find(&instance, wanted.as_ref(), &wgpu::DeviceDescriptor::default())?;
+        let physical = shared.vulkan().physical();
+        let (devices, _) = device::open_all()?;
+        let own = devices.iter().find(|device| physical.drives(device));
+        let device = wanted.as_ref().or(own).or(devices.first());
+        let device = device.context("there is no DRM device that can be opened (/dev/dri)")?.clone();
+        let side = || BlitDevice::new(&device, Some(physical));
         let gpu = shared.device();
         let shader = gpu.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: None,
@@ -122,6 +105,11 @@ impl Gpu {
             array_stride: 20,
             step_mode: wgpu::VertexStepMode::Instance,
             attributes: &wgpu::vertex_attr_array![0 => Float32x4, 1 => Float32],
+        };
+        let target = wgpu::ColorTargetState {
+            format: wgpu::TextureFormat::Bgra8Unorm,
+            blend: Some(wgpu::BlendState::PREMULTIPLIED_ALPHA_BLENDING),
+            write_mask: wgpu::ColorWrites::ALL,
         };
         let pipeline = gpu.create_render_pipeline(&wgpu::RenderPipelineDescriptor {
             label: None,
@@ -139,23 +127,22 @@ impl Gpu {
                 module: &shader,
                 entry_point: None,
                 compilation_options: Default::default(),
-                targets: &[Some(wgpu::ColorTargetState {
-                    format: wgpu::TextureFormat::Bgra8Unorm,
-                    blend: Some(wgpu::BlendState::PREMULTIPLIED_ALPHA_BLENDING),
-                    write_mask: wgpu::ColorWrites::ALL,
-                })],
+                targets: &[Some(target)],
             }),
             multiview_mask: None,
             cache: None,
         });
         // A client's pixel is a screen's pixel, so that nothing is mixed.
         let sampler = gpu.create_sampler(&wgpu::SamplerDescriptor::default());
-        Self {
+        Ok(Self {
+            blitter: Blitter::new(side(), side(), &blit::Options::default())?,
+            udmabuf: Udmabuf::open().ok().filter(|_| !copies),
+            sources: PerBuffer::new(),
+            device,
             pipeline,
             sampler,
             shared,
-            device,
-        }
+        })
     }
 
     /// What the GPU samples, of the formats that clients are offered.
@@ -170,16 +157,33 @@ impl Gpu {
         Ok(self.shared.vulkan().endpoint(Usage::RENDER)?)
     }
 
-    /// A buffer as a source. The answer is kept with the buffer, also if it is a refusal.
-    pub(crate) fn import(&self, buffer: &DmaBuf) -> Result<Source, shared::Error> {
-        let texture = self.shared.texture(buffer, SAMPLED)?;
-        let bindings = self.bind(texture.get());
-        let size = (buffer.width(), buffer.height());
-        Ok(self.source(bindings, size, texture.is_opaque(), Some(texture), None))
+    /// A buffer as a source. The answer goes with the buffer, also if it is a refusal.
+    pub(crate) fn import(&self, buffer: &DmaBuf) -> Result<Arc<Source>, Arc<shared::Error>> {
+        self.sources.get_or_make(buffer, || {
+            let texture = self.shared.texture(buffer, SAMPLED);
+            let texture = texture.map_err(|error| Refusal::of(error.kind(), error))?;
+            let size = (buffer.width(), buffer.height());
+            Ok(self.source(size, buffer.fourcc(), Memory::Shared(texture)))
+        })
+    }
+
+    /// A client's memory as a source, without a copy, and as a buffer. `None`: it has to be copied.
+    pub(crate) fn import_memory<'a>(&self, buffer: &'a ShmBuffer) -> Option<(Arc<Source>, &'a DmaBuf)> {
+        let dma_buf = buffer.dma_buf(self.udmabuf.as_ref()?);
+        let dma_buf = dma_buf.inspect_err(|why| log::debug!("memory is copied: {why}")).ok()?;
+        let source = self.import(dma_buf);
+        let source = source.inspect_err(|why| log::debug!("memory is copied: {why}")).ok()?;
+        buffer.flush().inspect_err(|error| log::warn!("{error}")).ok()?;
+        Some((source, dma_buf))
+    }
+
+    /// Copies for a surface whose buffers the GPU does not take.
+    pub(crate) fn shadow(&self) -> Shadow {
+        Shadow::new(Arc::new(Dumb::new(&self.device)), [])
     }
 
     /// Memory for rows that [`Self::upload`] writes.
-    pub(crate) fn memory(&self, size: (u32, u32), fourcc: Fourcc) -> Option<Source> {
+    pub(crate) fn memory(&self, size: (u32, u32), fourcc: Fourcc) -> Option<Arc<Source>> {
         let most = self.shared.device().limits().max_texture_dimension_2d;
         let format = format_of(fourcc).filter(|_| size.0 <= most && size.1 <= most)?;
         let texture = self.shared.device().create_texture(&wgpu::TextureDescriptor {
@@ -192,42 +196,28 @@ impl Gpu {
             usage: SAMPLED | TextureUsages::COPY_DST,
             view_formats: &[],
         });
-        let is_opaque = [Fourcc::XRGB8888, Fourcc::XBGR8888].contains(&fourcc);
-        let bindings = self.bind(&texture);
-        Some(self.source(bindings, size, is_opaque, None, Some(texture)))
+        Some(Arc::new(self.source(size, fourcc, Memory::Own(texture))))
     }
 
-    /// Writes rows into memory of wgpu's, from this one on.
-    pub(crate) fn upload(&self, into: &Source, first: u32, rows: u32, stride: u32, bytes: &[u8]) {
-        let Some(texture) = &into.uploaded else {
+    /// Writes rows into memory of wgpu's.
+    pub(crate) fn upload(&self, into: &Source, rows: Range<u32>, stride: u32, bytes: &[u8]) {
+        let Memory::Own(texture) = &into.memory else {
             return;
         };
         let mut place = texture.as_image_copy();
-        place.origin.y = first;
-        let layout = wgpu::TexelCopyBufferLayout {
-            offset: 0,
-            bytes_per_row: Some(stride),
-            rows_per_image: None,
-        };
-        let size = extent(into.size.0, rows);
+        place.origin.y = rows.start;
+        let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(stride), rows_per_image: None };
+        let size = extent(into.size.0, rows.end - rows.start);
         self.shared.queue().write_texture(place, bytes, layout, size);
     }
 
-    fn source(
-        &self,
-        bindings: wgpu::BindGroup,
-        size: (u32, u32),
-        is_opaque: bool,
-        shared: Option<Arc<Texture>>,
-        uploaded: Option<wgpu::Texture>,
-    ) -> Source {
-        Source {
-            bindings,
-            shared,
-            uploaded,
-            size,
-            is_opaque,
-        }
+    fn source(&self, size: (u32, u32), fourcc: Fourcc, memory: Memory) -> Source {
+        let bindings = self.bind(match &memory {
+            Memory::Shared(texture) => texture.get(),
+            Memory::Own(texture) => texture,
+        });
+        let is_opaque = FormatInfo::of(fourcc).is_some_and(|info| !info.alpha);
+        Source { bindings, memory, size, fourcc, is_opaque }
     }
 
     fn bind(&self, texture: &wgpu::Texture) -> wgpu::BindGroup {
@@ -252,8 +242,10 @@ impl Gpu {
     /// Draws the sources on black, in their order, and gives the fence of the picture; `None` if it is there already.
     pub(crate) fn draw(&self, target: &Target, quads: &[Quad<'_>]) -> Result<Option<SyncFile>> {
         let mut textures = vec![&target.texture];
-        for texture in quads.iter().filter_map(|quad| quad.source.shared.as_deref()) {
-            if !textures.iter().any(|known| std::ptr::eq(*known, texture)) {
+        for quad in quads {
+            if let Memory::Shared(texture) = &quad.source.memory
+                && !textures.iter().any(|known| std::ptr::eq(*known, &**texture))
+            {
                 textures.push(texture);
             }
         }
@@ -279,7 +271,7 @@ impl Gpu {
             let (right, bottom) = (x + quad.size.0 as f32, y + quad.size.1 as f32);
             let across = |x: f32| x / size[0] * 2.0 - 1.0;
             let down = |y: f32| 1.0 - y / size[1] * 2.0;
-            let opaque = f32::from(quad.source.is_opaque);
+            let opaque = f32::from(quad.is_opaque);
             [across(x), down(y), across(right), down(bottom), opaque]
         };
         let places: Vec<[f32; 5]> = quads.iter().map(place).collect();
@@ -296,10 +288,7 @@ impl Gpu {
                 view: &view,
                 depth_slice: None,
                 resolve_target: None,
-                ops: wgpu::Operations {
-                    load: wgpu::LoadOp::Clear(wgpu::Color::BLACK),
-                    store: wgpu::StoreOp::Store,
-                },
+                ops: wgpu::Operations { load: wgpu::LoadOp::Clear(wgpu::Color::BLACK), store: wgpu::StoreOp::Store },
             })],
             ..Default::default()
         });
@@ -317,9 +306,5 @@ impl Gpu {
 }
 
 fn extent(width: u32, height: u32) -> wgpu::Extent3d {
-    wgpu::Extent3d {
-        width,
-        height,
-        depth_or_array_layers: 1,
-    }
+    wgpu::Extent3d { width, height, depth_or_array_layers: 1 }
 }

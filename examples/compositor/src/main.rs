@@ -3,6 +3,9 @@
 //! Every window fills a screen. A window that covers its screen and is opaque is not drawn at all: its buffer goes to the
 //! screen, as it is or copied. The chapter `compositor` of the library's guide walks through the files.
 
+#[macro_use]
+mod objects;
+
 mod buffers;
 mod gpu;
 mod record;
@@ -14,19 +17,18 @@ mod time;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, ExitCode};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use primeshare::alloc::Udmabuf;
-use primeshare::blit::{self, BlitDevice, Blitter};
 use primeshare::buffer::{Damage, FormatInfo};
 use primeshare::negotiate::{Feedback, FormatSet, Tranche, TrancheFlags};
 use primeshare::wayland::FeedbackEvents;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use wayland_server::backend::{ClientData, ObjectId};
 use wayland_server::protocol::wl_surface::WlSurface;
 use wayland_server::{Display, DisplayHandle, ListeningSocket, Resource};
@@ -74,10 +76,6 @@ pub(crate) struct Compositor {
     feedback: FeedbackEvents,
     feedback_of_screens: HashMap<u32, FeedbackEvents>,
     samples: FormatSet,
-    /// For `wl_shm` without copies.
-    udmabuf: Option<Udmabuf>,
-    /// For buffers that the GPU does not take.
-    shadow_blitter: Option<Blitter>,
     serial: u32,
     /// Frames that were on screens: drawn, as they are, copied.
     shown: [u64; 3],
@@ -105,12 +103,13 @@ fn run(options: &Options) -> Result<()> {
     let socket = socket.context("no socket in $XDG_RUNTIME_DIR")?;
     let name = socket.socket_name().unwrap_or_default().to_owned();
     println!("WAYLAND_DISPLAY={}", name.display());
-    let mut child = start(&options.command, &name)?;
+    let child = start(&options.command, &name)?;
     let is_done = |shown: u64| options.frames.is_some_and(|frames| shown >= frames);
-    while !is_done(compositor.shown.iter().sum()) && !has_ended(&mut child)? {
+    let ends = child.as_ref().map(|child| pidfd_open(Pid::from_child(child), PidfdFlags::empty())).transpose()?;
+    while !is_done(compositor.shown.iter().sum()) && !ends.as_ref().is_some_and(|ends| is_readable(ends.as_fd())) {
         compositor.draw();
         display.flush_clients()?;
-        wait(&mut display, &socket, &compositor)?;
+        wait(&mut display, &socket, ends.as_ref(), &compositor)?;
         while let Some(stream) = socket.accept()? {
             struct Nothing;
             impl ClientData for Nothing {}
@@ -145,19 +144,17 @@ fn start(command: &[OsString], display: &std::ffi::OsStr) -> Result<Option<Child
     Ok(Some(started.with_context(|| program.display().to_string())?))
 }
 
-fn has_ended(child: &mut Option<Child>) -> Result<bool> {
-    Ok(match child {
-        Some(child) => child.try_wait()?.is_some(),
-        None => false,
-    })
-}
-
-/// Waits until a client, a screen, a fence or a copy has something to tell. A child that ends is noticed by its socket.
-fn wait(display: &mut Display<Compositor>, socket: &ListeningSocket, state: &Compositor) -> Result<()> {
+/// Waits until a client, a screen, a fence or a copy has something to tell, or the program has ended.
+fn wait(
+    display: &mut Display<Compositor>,
+    socket: &ListeningSocket,
+    ends: Option<&OwnedFd>,
+    state: &Compositor,
+) -> Result<()> {
     let clients = display.backend();
     let clients = clients.poll_fd();
     let fences = state.surfaces.values().flat_map(Surface::fds);
-    let fds = [clients, socket.as_fd()].into_iter().chain(state.screens.fds()).chain(fences);
+    let fds = [clients, socket.as_fd()].into_iter().chain(ends.map(AsFd::as_fd)).chain(state.screens.fds()).chain(fences);
     let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     match poll(&mut fds, None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -165,13 +162,15 @@ fn wait(display: &mut Display<Compositor>, socket: &ListeningSocket, state: &Com
     }
 }
 
+fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
+}
+
 impl Compositor {
     fn new(display: &DisplayHandle, options: &Options) -> Result<Self> {
-        let gpu = Gpu::open(options.gpu.as_deref())?;
+        let gpu = Gpu::open(options.gpu.as_deref(), options.copy)?;
         let samples = gpu.samples()?;
-        let side = || BlitDevice::new(&gpu.device, Some(gpu.shared.vulkan().physical()));
-        let shadow_blitter = Blitter::new(side(), side(), &blit::Options::default());
-        let udmabuf = Udmabuf::open().inspect_err(|error| log::info!("{error}"));
         let mut compositor = Self {
             display: display.clone(),
             feedback: feedback_for(&gpu, &samples, None)?,
@@ -179,8 +178,6 @@ impl Compositor {
             surfaces: HashMap::new(),
             windows: Vec::new(),
             feedback_of_screens: HashMap::new(),
-            udmabuf: udmabuf.ok().filter(|_| !options.copy),
-            shadow_blitter: Some(shadow_blitter?),
             samples,
             serial: 0,
             shown: [0; 3],
@@ -246,6 +243,9 @@ impl Compositor {
         for screen in &mut self.screens.lit {
             for shown in screen.shown() {
                 let millihertz = screen.mode().millihertz();
+                // Now, and not when the frame was drawn: a client with two buffers has one of them back.
+                let now = time::milliseconds();
+                shown.callbacks.into_iter().for_each(|callback| callback.done(now));
                 for feedback in shown.feedback {
                     let is_direct = shown.by == screens::DIRECT;
                     feedback.presented(&shown.flip, millihertz, is_direct, &screen.bound);
@@ -299,6 +299,7 @@ impl Compositor {
             None => {
                 let quads = pictures.iter().map(|(picture, place)| Quad {
                     source: &picture.source,
+                    is_opaque: picture.is_opaque,
                     place: *place,
                     size: picture.size,
                 });
@@ -309,14 +310,12 @@ impl Compositor {
             }
         }
         screen.whole = whole.map(|_| stack[0].0.clone());
-        let now = time::milliseconds();
         for (id, _) in &stack {
             let Some(surface) = self.surfaces.get_mut(id) else {
                 continue;
             };
             surface.damage = Changed::default();
-            screen.feedback(surface.feedback.drain(..));
-            surface.callbacks.drain(..).for_each(|callback| callback.done(now));
+            screen.ask(surface);
             let is_alone = first.is_some() && stack.len() == 1;
             if let Some(changed) = surface.scanout.frame(is_alone.then_some(number)) {
                 let of_screen = changed.and_then(|number| self.feedback_of_screens.get(&number));

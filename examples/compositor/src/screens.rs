@@ -10,18 +10,19 @@ use primeshare::blit::{self, BlitDevice, Blitter};
 use primeshare::buffer::Damage;
 use primeshare::device::NodeKind;
 use primeshare::kms::{
-    Card, Connector, Event, Hotplug, Mode, Output, OutputConfig, PageFlip, PresentInfo, Presenter,
-    Screens as OnCard, Status, Swapchain, Way,
+    Card, Connector, Event, Hotplug, Mode, Output, OutputConfig, PageFlip, PresentInfo, Presenter, Screens as OnCard,
+    Status, Swapchain, Way,
 };
 use primeshare::negotiate::{FormatSet, Usage, Wanted, negotiate};
 use primeshare::sync::SyncFile;
 use primeshare::vk::{Instance, Select, Validation};
 use primeshare::{Device, DmaBuf, Errno, Fourcc, Request, device};
 use wayland_server::backend::{GlobalId, ObjectId};
+use wayland_server::protocol::wl_callback::WlCallback;
 use wayland_server::protocol::wl_output::WlOutput;
 
 use crate::gpu::{Gpu, Target};
-use crate::surface::Held;
+use crate::surface::{Held, Surface};
 use crate::time::Feedback;
 
 const FORMAT: Fourcc = Fourcc::XRGB8888;
@@ -67,6 +68,7 @@ pub(crate) struct Screen {
 struct Frame {
     number: u64,
     target: Option<usize>,
+    callbacks: Vec<WlCallback>,
     feedback: Vec<Feedback>,
     _held: Vec<Arc<Held>>,
 }
@@ -76,6 +78,7 @@ pub(crate) struct Shown {
     pub(crate) flip: PageFlip,
     /// [`DRAWN`], [`DIRECT`] or [`COPIED`].
     pub(crate) by: usize,
+    pub(crate) callbacks: Vec<WlCallback>,
     pub(crate) feedback: Vec<Feedback>,
 }
 
@@ -141,13 +144,7 @@ impl Screens {
         Ok(gone)
     }
 
-    fn light(
-        &mut self,
-        gpu: &Gpu,
-        card: &Card,
-        on_card: &OnCard,
-        connector: &Connector,
-    ) -> Result<Screen> {
+    fn light(&mut self, gpu: &Gpu, card: &Card, on_card: &OnCard, connector: &Connector) -> Result<Screen> {
         let output = Output::new(card, on_card, &OutputConfig::new(connector.id))?;
         let size = output.mode().size();
         let plane = on_card.plane(output.primary()).context("no primary plane")?;
@@ -190,6 +187,11 @@ impl Screens {
         })
     }
 
+    /// Has all screens drawn anew.
+    pub(crate) fn repaint(&mut self) {
+        self.lit.iter_mut().for_each(|screen| screen.is_dirty = true);
+    }
+
     /// What becomes readable when a screen has something to tell.
     pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         let cards = self.cards.iter().map(AsFd::as_fd);
@@ -210,10 +212,7 @@ impl Screens {
             let flips = card.read_events().unwrap_or_default();
             for flip in flips.iter() {
                 let device = card.device().node().id;
-                let mut of_card = self
-                    .lit
-                    .iter_mut()
-                    .filter(|screen| screen.card.device().node().id == device);
+                let mut of_card = self.lit.iter_mut().filter(|screen| screen.card.device().node().id == device);
                 of_card.any(|screen| screen.presenter.page_flip(flip));
             }
         }
@@ -272,20 +271,16 @@ impl Screen {
         }
         let number = self.presenter.present(buffer, &info)?;
         self.is_dirty = false;
-        self.frames.push(Frame {
-            number,
-            target: picture.ok(),
-            feedback: Vec::new(),
-            _held: held,
-        });
+        let (callbacks, feedback) = Default::default();
+        self.frames.push(Frame { number, target: picture.ok(), callbacks, feedback, _held: held });
         Ok(())
     }
 
-    /// Who wants to know when the frame is shown that was presented last.
-    pub(crate) fn feedback(&mut self, feedback: impl Iterator<Item = Feedback>) {
-        match self.frames.last_mut() {
-            Some(frame) => frame.feedback.extend(feedback),
-            None => feedback.for_each(Feedback::discard),
+    /// Who is told when the frame is shown that was presented last.
+    pub(crate) fn ask(&mut self, surface: &mut Surface) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.callbacks.append(&mut surface.callbacks);
+            frame.feedback.append(&mut surface.feedback);
         }
     }
 
@@ -306,8 +301,8 @@ impl Screen {
                         (None, Way::Direct) => DIRECT,
                         (None, _) => COPIED,
                     };
-                    let feedback = std::mem::take(&mut own.feedback);
-                    shown.push(Shown { flip, by, feedback });
+                    let (callbacks, feedback) = (std::mem::take(&mut own.callbacks), std::mem::take(&mut own.feedback));
+                    shown.push(Shown { flip, by, callbacks, feedback });
                 }
                 Event::Dropped { frame, why } => {
                     log::warn!("{}: frame {frame}: {why}", self.name());

@@ -1,18 +1,16 @@
-//! xdg-shell: a window fills its screen; popups lie over it.
+//! xdg-shell: a window fills its screen.
 
-use std::sync::Mutex;
-
-use wayland_protocols::xdg::shell::server::xdg_popup::{self, XdgPopup};
-use wayland_protocols::xdg::shell::server::xdg_positioner::{self, XdgPositioner};
+use wayland_protocols::xdg::shell::server::xdg_popup::XdgPopup;
+use wayland_protocols::xdg::shell::server::xdg_positioner::XdgPositioner;
 use wayland_protocols::xdg::shell::server::xdg_surface::{self, XdgSurface};
-use wayland_protocols::xdg::shell::server::xdg_toplevel::{self, State, XdgToplevel};
+use wayland_protocols::xdg::shell::server::xdg_toplevel::{State, XdgToplevel};
 use wayland_protocols::xdg::shell::server::xdg_wm_base::{self, XdgWmBase};
-use wayland_server::backend::{ClientId, ObjectId};
+use wayland_server::backend::ObjectId;
 use wayland_server::protocol::wl_surface::WlSurface;
-use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource, Weak};
+use wayland_server::{Resource, Weak};
 
 use crate::Compositor;
-use crate::surface::Child;
+use crate::objects::Call;
 
 /// A toplevel.
 pub(crate) struct Window {
@@ -21,47 +19,27 @@ pub(crate) struct Window {
     toplevel: XdgToplevel,
     /// The number of its screen. 0: there is none.
     pub(crate) screen: u32,
-    /// The corner of what counts as the window, inside of its surface.
-    pub(crate) corner: (i32, i32),
     is_configured: bool,
 }
 
-/// What a positioner says: the place, from the window's corner, and the size.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Placed {
-    size: (i32, i32),
-    anchor: (i32, i32, i32, i32),
-    offset: (i32, i32),
-}
-
 impl Compositor {
-    /// The windows of a screen from the bottom up, each with all that is over it.
+    /// The surfaces on a screen of this size from the bottom up, and where they are.
     pub(crate) fn stack(&self, screen: u32, size: (u32, u32)) -> Vec<(ObjectId, (i32, i32))> {
         let mut stack = Vec::new();
         for window in self.windows.iter().filter(|window| window.screen == screen) {
             let picture = self.surfaces.get(&window.surface).and_then(|one| one.picture.as_ref());
-            let Some(picture) = picture else {
-                continue;
-            };
             // In the middle, if it is smaller than the screen.
-            let middle = |all: u32, own: u32| (all as i32 - own as i32).max(0) / 2;
-            let (width, height) = picture.size;
-            let place = (middle(size.0, width), middle(size.1, height));
-            let corner = match place {
-                (0, 0) => (0, 0),
-                _ => window.corner,
-            };
-            self.add_tree(&window.surface, (place.0 - corner.0, place.1 - corner.1), &mut stack);
+            let middle = |all: u32, own: u32| (all.saturating_sub(own) / 2) as i32;
+            if let Some((width, height)) = picture.map(|picture| picture.size) {
+                self.add_tree(&window.surface, (middle(size.0, width), middle(size.1, height)), &mut stack);
+            }
         }
         stack
     }
 
     fn add_tree(&self, id: &ObjectId, place: (i32, i32), stack: &mut Vec<(ObjectId, (i32, i32))>) {
-        let Some(surface) = self.surfaces.get(id) else {
-            return;
-        };
         stack.push((id.clone(), place));
-        for child in &surface.children {
+        for child in self.surfaces.get(id).iter().flat_map(|surface| &surface.children) {
             let at = (place.0.saturating_add(child.place.0), place.1.saturating_add(child.place.1));
             self.add_tree(&child.surface, at, stack);
         }
@@ -69,8 +47,8 @@ impl Compositor {
 
     /// Whether a surface is another one, or one of those that it is over.
     pub(crate) fn is_below(&self, below: &ObjectId, surface: &ObjectId) -> bool {
-        let children = self.surfaces.get(below).map(|one| one.children.as_slice());
-        below == surface || children.unwrap_or_default().iter().any(|child| self.is_below(&child.surface, surface))
+        let mut children = self.surfaces.get(below).into_iter().flat_map(|one| &one.children);
+        below == surface || children.any(|child| self.is_below(&child.surface, surface))
     }
 
     /// Takes a surface off the one that it is over.
@@ -78,10 +56,10 @@ impl Compositor {
         for surface in self.surfaces.values_mut() {
             surface.children.retain(|child| child.surface != *id);
         }
-        self.screens.lit.iter_mut().for_each(|screen| screen.is_dirty = true);
+        self.screens.repaint();
     }
 
-    /// A surface that is gone.
+    /// A surface that is gone, or a window no more.
     pub(crate) fn forget(&mut self, id: &ObjectId) {
         self.windows.retain(|window| window.surface != *id);
         self.unparent(id);
@@ -90,8 +68,8 @@ impl Compositor {
     /// The screen with the fewest windows.
     fn emptiest_screen(&self) -> u32 {
         let windows = |number: u32| self.windows.iter().filter(|window| window.screen == number).count();
-        let screens = self.screens.lit.iter().map(|screen| screen.number);
-        screens.min_by_key(|number| windows(*number)).unwrap_or(0)
+        let numbers = self.screens.lit.iter().map(|screen| screen.number);
+        numbers.min_by_key(|number| windows(*number)).unwrap_or(0)
     }
 
     /// Moves windows from screens that are gone.
@@ -111,7 +89,7 @@ impl Compositor {
         self.serial += 1;
         let window = &mut self.windows[window];
         let screen = self.screens.lit.iter().find(|screen| screen.number == window.screen);
-        let (width, height) = screen.map_or((0, 0), |screen| screen.size());
+        let (width, height) = screen.map_or((0, 0), |screen| screen.mode().size());
         let states = [State::Activated, State::Fullscreen].map(|state| (state as u32).to_ne_bytes());
         window.toplevel.configure(width as i32, height as i32, states.concat());
         window.xdg.configure(self.serial);
@@ -127,100 +105,34 @@ impl Compositor {
     }
 }
 
-impl GlobalDispatch<XdgWmBase, ()> for Compositor {
-    fn bind(_: &mut Self, _: &DisplayHandle, _: &Client, new: New<XdgWmBase>, (): &(), init: &mut DataInit<'_, Self>) {
-        init.init(new, ());
-    }
-}
+global!(XdgWmBase);
+requests!(XdgPositioner, ());
+requests!(XdgPopup, ());
+// Titles, moves and limits of the size: a window fills its screen.
+requests!(XdgToplevel, ObjectId, |_, _| {}, |state, _, surface| state.forget(surface));
 
-impl Dispatch<XdgWmBase, ()> for Compositor {
-    fn request(_: &mut Self, _: &Client, _: &XdgWmBase, request: xdg_wm_base::Request, (): &(), _: &DisplayHandle, init: &mut DataInit<'_, Self>) {
-        match request {
-            xdg_wm_base::Request::GetXdgSurface { id, surface } => drop(init.init(id, surface.downgrade())),
-            xdg_wm_base::Request::CreatePositioner { id } => drop(init.init(id, Mutex::default())),
-            _ => {}
-        }
+requests!(XdgWmBase, (), |_, Call { request, init, .. }| {
+    match request {
+        xdg_wm_base::Request::GetXdgSurface { id, surface } => drop(init.init(id, surface.downgrade())),
+        xdg_wm_base::Request::CreatePositioner { id } => drop(init.init(id, ())),
+        _ => {}
     }
-}
+});
 
-impl Dispatch<XdgPositioner, Mutex<Placed>> for Compositor {
-    fn request(_: &mut Self, _: &Client, _: &XdgPositioner, request: xdg_positioner::Request, placed: &Mutex<Placed>, _: &DisplayHandle, _: &mut DataInit<'_, Self>) {
-        let mut placed = placed.lock().unwrap();
-        match request {
-            xdg_positioner::Request::SetSize { width, height } => placed.size = (width, height),
-            xdg_positioner::Request::SetAnchorRect { x, y, width, height } => placed.anchor = (x, y, width, height),
-            xdg_positioner::Request::SetOffset { x, y } => placed.offset = (x, y),
-            _ => {}
-        }
-    }
-}
-
-impl Dispatch<XdgSurface, Weak<WlSurface>> for Compositor {
-    fn request(state: &mut Self, _: &Client, resource: &XdgSurface, request: xdg_surface::Request, surface: &Weak<WlSurface>, _: &DisplayHandle, init: &mut DataInit<'_, Self>) {
-        let id = surface.id();
-        let known = state.surfaces.get_mut(&id);
-        let takes_role = matches!(request, xdg_surface::Request::GetToplevel { .. } | xdg_surface::Request::GetPopup { .. });
-        if takes_role && known.is_some_and(|surface| std::mem::replace(&mut surface.has_role, true)) {
-            resource.post_error(xdg_surface::Error::AlreadyConstructed, "the surface has a role");
-        }
-        match request {
-            xdg_surface::Request::GetToplevel { id: new } => {
-                let toplevel = init.init(new, id.clone());
-                let screen = state.emptiest_screen();
-                state.windows.push(Window {
-                    surface: id,
-                    xdg: resource.clone(),
-                    toplevel,
-                    screen,
-                    corner: (0, 0),
-                    is_configured: false,
-                });
+requests!(XdgSurface, Weak<WlSurface>, |state, Call { object, request, data, init, .. }| {
+    match request {
+        xdg_surface::Request::GetToplevel { id } => {
+            let surface = data.id();
+            let known = state.surfaces.get_mut(&surface);
+            if known.is_some_and(|known| std::mem::replace(&mut known.has_role, true)) {
+                object.post_error(xdg_surface::Error::AlreadyConstructed, "the surface has a role");
             }
-            xdg_surface::Request::GetPopup { id: new, parent, positioner } => {
-                let popup = init.init(new, id.clone());
-                let placed = positioner.data::<Mutex<Placed>>().map(|placed| *placed.lock().unwrap());
-                let Placed { size, anchor, offset } = placed.unwrap_or_default();
-                // Below what it belongs to, as most menus ask for.
-                let place = (
-                    anchor.0.saturating_add(offset.0),
-                    anchor.1.saturating_add(anchor.3).saturating_add(offset.1),
-                );
-                let parent = parent.and_then(|parent| parent.data::<Weak<WlSurface>>().map(Weak::id));
-                if let Some(parent) = parent.filter(|parent| !state.is_below(&id, parent))
-                    && let Some(parent) = state.surfaces.get_mut(&parent)
-                {
-                    parent.children.push(Child { surface: id, place });
-                }
-                state.serial += 1;
-                popup.configure(place.0, place.1, size.0, size.1);
-                resource.configure(state.serial);
-            }
-            xdg_surface::Request::SetWindowGeometry { x, y, .. } => {
-                let mut windows = state.windows.iter_mut();
-                if let Some(window) = windows.find(|window| window.surface == id) {
-                    window.corner = (x, y);
-                }
-            }
-            _ => {}
+            let (toplevel, screen) = (init.init(id, surface.clone()), state.emptiest_screen());
+            let xdg = object.clone();
+            state.windows.push(Window { surface, xdg, toplevel, screen, is_configured: false });
         }
+        // Menus: without input devices nobody opens one.
+        xdg_surface::Request::GetPopup { id, .. } => init.init(id, ()).popup_done(),
+        _ => {}
     }
-}
-
-impl Dispatch<XdgToplevel, ObjectId> for Compositor {
-    fn request(_: &mut Self, _: &Client, _: &XdgToplevel, _: xdg_toplevel::Request, _: &ObjectId, _: &DisplayHandle, _: &mut DataInit<'_, Self>) {
-        // Titles, moves and limits of the size: a window fills its screen.
-    }
-
-    fn destroyed(state: &mut Self, _: ClientId, _: &XdgToplevel, surface: &ObjectId) {
-        state.forget(surface);
-    }
-}
-
-impl Dispatch<XdgPopup, ObjectId> for Compositor {
-    fn request(_: &mut Self, _: &Client, _: &XdgPopup, _: xdg_popup::Request, _: &ObjectId, _: &DisplayHandle, _: &mut DataInit<'_, Self>) {
-    }
-
-    fn destroyed(state: &mut Self, _: ClientId, _: &XdgPopup, surface: &ObjectId) {
-        state.unparent(surface);
-    }
-}
+});

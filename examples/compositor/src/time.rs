@@ -2,13 +2,11 @@
 
 use primeshare::kms::PageFlip;
 use wayland_protocols::wp::presentation_time::server::wp_presentation::{self, WpPresentation};
-use wayland_protocols::wp::presentation_time::server::wp_presentation_feedback::{
-    self, Kind, WpPresentationFeedback,
-};
+use wayland_protocols::wp::presentation_time::server::wp_presentation_feedback::{Kind, WpPresentationFeedback};
+use wayland_server::Resource;
 use wayland_server::protocol::wl_output::WlOutput;
-use wayland_server::{Client, DataInit, Dispatch, DisplayHandle, GlobalDispatch, New, Resource};
 
-use crate::Compositor;
+use crate::objects::Call;
 
 /// Somebody wants to know when a commit is on the screen.
 pub(crate) struct Feedback(WpPresentationFeedback);
@@ -37,29 +35,22 @@ impl Feedback {
     }
 }
 
-impl GlobalDispatch<WpPresentation, ()> for Compositor {
-    fn bind(_: &mut Self, _: &DisplayHandle, _: &Client, new: New<WpPresentation>, (): &(), init: &mut DataInit<'_, Self>) {
-        // Page flips have times of CLOCK_MONOTONIC.
-        init.init(new, ()).clock_id(rustix::time::ClockId::Monotonic as u32);
-    }
-}
+global!(WpPresentation, (), |_, new, init, _| {
+    // Page flips have times of CLOCK_MONOTONIC.
+    init.init(new, ()).clock_id(rustix::time::ClockId::Monotonic as u32);
+});
 
-impl Dispatch<WpPresentation, ()> for Compositor {
-    fn request(state: &mut Self, _: &Client, _: &WpPresentation, request: wp_presentation::Request, (): &(), _: &DisplayHandle, init: &mut DataInit<'_, Self>) {
-        if let wp_presentation::Request::Feedback { surface, callback } = request {
-            let feedback = Feedback(init.init(callback, ()));
-            match state.surfaces.get_mut(&surface.id()) {
-                Some(surface) => surface.ask_feedback(feedback),
-                None => feedback.discard(),
-            }
+requests!(WpPresentation, (), |state, Call { request, init, .. }| {
+    if let wp_presentation::Request::Feedback { surface, callback } = request {
+        let feedback = Feedback(init.init(callback, ()));
+        match state.surfaces.get_mut(&surface.id()) {
+            Some(surface) => surface.ask_feedback(feedback),
+            None => feedback.discard(),
         }
     }
-}
+});
 
-impl Dispatch<WpPresentationFeedback, ()> for Compositor {
-    fn request(_: &mut Self, _: &Client, _: &WpPresentationFeedback, _: wp_presentation_feedback::Request, (): &(), _: &DisplayHandle, _: &mut DataInit<'_, Self>) {
-    }
-}
+requests!(WpPresentationFeedback, ());
 
 /// Milliseconds of CLOCK_MONOTONIC, as `wl_callback.done` has them.
 pub(crate) fn milliseconds() -> u32 {

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::job::Job;
 use super::kind::{self, Kind};
 use super::tree::{self, belongs_to_guest, share};
-use super::{compositors, gbm, named, swiftshader};
+use super::{clients, compositors, gbm, named, swiftshader};
 use crate::repository;
 
 /// Variables that speak of the host: the guest has its own, or nothing that they could name.
@@ -103,6 +103,11 @@ pub(crate) fn job(
     if let Some(directory) = compositors::entry()?.get() {
         job.environment
             .push((compositors::VARIABLE.into(), directory.clone().into()));
+        share(&mut job.shared, &directory);
+    }
+    if let Some(directory) = clients::entry()?.get() {
+        job.environment
+            .push((clients::VARIABLE.into(), directory.clone().into()));
         share(&mut job.shared, &directory);
     }
     if is_documentation_test(Path::new(&job.program)) {
