@@ -1,10 +1,11 @@
-//! A Wayland client that knows nothing of the library: a window of shared memory.
+//! A Wayland client that knows nothing of the compositor: a window of shared memory, or of a dma-buf.
 
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 
+use primeshare::{DmaBuf, Modifier};
 use rustix::fs::MemfdFlags;
 use wayland_client::protocol::wl_buffer::WlBuffer;
 use wayland_client::protocol::wl_compositor::WlCompositor;
@@ -13,6 +14,10 @@ use wayland_client::protocol::wl_shm::{Format, WlShm};
 use wayland_client::protocol::wl_shm_pool::WlShmPool;
 use wayland_client::protocol::wl_surface::WlSurface;
 use wayland_client::{Connection, Dispatch, EventQueue, QueueHandle, delegate_noop};
+use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_buffer_params_v1::{
+    Flags, ZwpLinuxBufferParamsV1,
+};
+use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_dmabuf_v1::ZwpLinuxDmabufV1;
 use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
 use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, XdgToplevel};
 use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
@@ -23,6 +28,7 @@ use super::compositor::{Compositor, wait_until};
 struct State {
     compositor: Option<WlCompositor>,
     shm: Option<WlShm>,
+    dmabuf: Option<ZwpLinuxDmabufV1>,
     shell: Option<XdgWmBase>,
     size: (u32, u32),
     configured: bool,
@@ -76,17 +82,20 @@ impl Client {
         self.state.size
     }
 
-    /// Draws all of the window.
+    /// Draws all of the window, into memory that others cannot seal.
     pub(crate) fn show(&mut self, picture: impl Fn(u32, u32) -> [u8; 3]) {
+        self.show_memory(picture, MemfdFlags::CLOEXEC);
+    }
+
+    /// Draws all of the window.
+    pub(crate) fn show_memory(
+        &mut self,
+        picture: impl Fn(u32, u32) -> [u8; 3],
+        flags: MemfdFlags,
+    ) -> File {
         let (width, height) = self.state.size;
-        let mut pixels = Vec::with_capacity(4 * (width * height) as usize);
-        for y in 0..height {
-            for x in 0..width {
-                pixels.extend(picture(x, y));
-                pixels.push(255);
-            }
-        }
-        let memory = rustix::fs::memfd_create("window", MemfdFlags::CLOEXEC).unwrap();
+        let pixels = pixels(self.state.size, picture);
+        let memory = rustix::fs::memfd_create("window", flags).unwrap();
         let memory = File::from(memory);
         memory.write_all_at(&pixels, 0).unwrap();
         let handle = self.queue.handle();
@@ -96,11 +105,51 @@ impl Client {
         let buffer =
             pool.create_buffer(0, columns, rows, 4 * columns, Format::Xrgb8888, &handle, ());
         pool.destroy();
-        self.surface.attach(Some(&buffer), 0, 0);
-        self.surface.damage_buffer(0, 0, columns, rows);
+        self.attach(&buffer);
+        memory
+    }
+
+    /// Shows a buffer.
+    pub(crate) fn show_dma_buf(&mut self, buffer: &DmaBuf) -> WlBuffer {
+        let handle = self.queue.handle();
+        let dmabuf = self.state.dmabuf.as_ref().expect("linux-dmabuf");
+        let params = dmabuf.create_params(&handle, ());
+        let Modifier(modifier) = buffer.modifier();
+        for (n, plane) in buffer.planes().iter().enumerate() {
+            let fd = buffer.plane_fd(n).unwrap();
+            let (high, low) = ((modifier >> 32) as u32, modifier as u32);
+            params.add(fd, n as u32, plane.offset, plane.stride, high, low);
+        }
+        let (width, height) = (buffer.width() as i32, buffer.height() as i32);
+        let flags = Flags::empty();
+        let made = params.create_immed(width, height, buffer.fourcc().0, flags, &handle, ());
+        params.destroy();
+        self.attach(&made);
+        made
+    }
+
+    /// Shows a buffer that was shown before, or another one.
+    pub(crate) fn attach(&mut self, buffer: &WlBuffer) {
+        self.surface.attach(Some(buffer), 0, 0);
+        self.surface.damage_buffer(0, 0, i32::MAX, i32::MAX);
         self.surface.commit();
         self.queue.roundtrip(&mut self.state).unwrap();
     }
+}
+
+/// A picture as XRGB8888.
+pub(crate) fn pixels(
+    (width, height): (u32, u32),
+    picture: impl Fn(u32, u32) -> [u8; 3],
+) -> Vec<u8> {
+    let mut pixels = Vec::with_capacity(4 * (width * height) as usize);
+    for y in 0..height {
+        for x in 0..width {
+            pixels.extend(picture(x, y));
+            pixels.push(255);
+        }
+    }
+    pixels
 }
 
 impl Dispatch<WlRegistry, ()> for State {
@@ -113,11 +162,16 @@ impl Dispatch<WlRegistry, ()> for State {
         queue: &QueueHandle<Self>,
     ) {
         if let wl_registry::Event::Global {
-            name, interface, ..
+            name,
+            interface,
+            version,
         } = event
         {
             match &*interface {
                 "wl_compositor" => state.compositor = Some(registry.bind(name, 4, queue, ())),
+                "zwp_linux_dmabuf_v1" => {
+                    state.dmabuf = Some(registry.bind(name, version.min(3), queue, ()));
+                }
                 "wl_shm" => state.shm = Some(registry.bind(name, 1, queue, ())),
                 "xdg_wm_base" => state.shell = Some(registry.bind(name, 1, queue, ())),
                 _ => {}
@@ -176,6 +230,8 @@ impl Dispatch<XdgToplevel, ()> for State {
 }
 
 delegate_noop!(State: ignore WlBuffer);
+delegate_noop!(State: ignore ZwpLinuxBufferParamsV1);
+delegate_noop!(State: ignore ZwpLinuxDmabufV1);
 delegate_noop!(State: ignore WlCompositor);
 delegate_noop!(State: ignore WlShm);
 delegate_noop!(State: ignore WlShmPool);

@@ -107,6 +107,30 @@ impl Screen {
         });
     }
 
+    /// Whether it shows a picture of this size now.
+    pub(crate) fn shows(&self, picture: impl Fn(u32, u32) -> [u8; 3], size: (u32, u32)) -> bool {
+        self.difference(&picture, size).is_none()
+    }
+
+    /// A number for the picture that it shows now; the same for no picture.
+    pub(crate) fn digest(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hasher};
+        let mut hasher = DefaultHasher::new();
+        let Some(buffer) = self.on_screen() else {
+            return 0;
+        };
+        let mut mapping = BufferMapping::read_only(&linear(&buffer)).unwrap();
+        let access = mapping
+            .begin_wait(Access::Read, Duration::from_secs(10))
+            .unwrap();
+        for row in access.plane(0).unwrap().rows() {
+            let mut bytes = vec![0; row.bytes()];
+            row.read(0, &mut bytes).unwrap();
+            hasher.write(&bytes);
+        }
+        hasher.finish()
+    }
+
     fn difference(
         &self,
         picture: &impl Fn(u32, u32) -> [u8; 3],

@@ -1,0 +1,157 @@
+//! The compositor, started and ended; and programs of Debian.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A compositor that runs, until it is dropped.
+pub(crate) struct Compositor {
+    process: Child,
+    runtime: PathBuf,
+}
+
+impl Compositor {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let runtime = std::env::temp_dir().join(format!("wl-{}-{number}", std::process::id()));
+        fs::create_dir_all(&runtime).unwrap();
+        let log = File::create(runtime.join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_compositor"));
+        command.args(["--socket", "wayland-0"]).args(arguments);
+        command.env("XDG_RUNTIME_DIR", &runtime);
+        command.env("RUST_LOG", "info,compositor=debug,wgpu_hal=warn");
+        command.env("RUST_BACKTRACE", "1");
+        command.current_dir(&runtime);
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let process = command.spawn().unwrap();
+        let mut compositor = Self { process, runtime };
+        wait_until("the compositor's socket", || {
+            let ended = compositor.process.try_wait().unwrap();
+            assert!(ended.is_none(), "it has ended: {ended:?}\n{}", compositor.log());
+            compositor.socket().exists()
+        });
+        compositor
+    }
+
+    pub(crate) fn lets_clients_choose(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.runtime.join("wayland-0")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.runtime.join("log")).unwrap_or_default()
+    }
+
+    /// Fds and resident pages.
+    pub(crate) fn use_of_memory(&self) -> (usize, u64) {
+        let process = PathBuf::from(format!("/proc/{}", self.process.id()));
+        let fds = fs::read_dir(process.join("fd")).unwrap().count();
+        let pages = fs::read_to_string(process.join("statm")).unwrap();
+        (fds, pages.split(' ').nth(1).unwrap().parse().unwrap())
+    }
+
+    pub(crate) fn wait_for_fds(&self, most: usize) {
+        let mut fds = 0;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            fds = self.use_of_memory().0;
+            if fds <= most {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("{fds} fds are open, and {most} were:\n{}", self.log());
+    }
+
+    /// Starts a program of Debian, if the machine has those.
+    pub(crate) fn run(&self, program: &[&str]) -> Option<Program> {
+        let Some(root) = std::env::var_os("PRIMESHARE_CLIENTS").map(PathBuf::from) else {
+            eprintln!("test left out: needs clients of Debian, as cargo xtask compositor brings them");
+            return None;
+        };
+        for directory in ["dev", "proc", "sys", "tmp"] {
+            bind(&Path::new("/").join(directory), &root.join(directory));
+        }
+        let mut command = Command::new(Path::new("/usr/bin").join(program[0]));
+        command.args(&program[1..]);
+        command.env_clear();
+        command.env("PATH", "/usr/bin:/bin").env("HOME", "/tmp").env("LC_ALL", "C.UTF-8");
+        command.env("XDG_RUNTIME_DIR", &self.runtime).env("WAYLAND_DISPLAY", "wayland-0");
+        // Vkms and vgem are on a bus that this libdrm does not know.
+        command.env("LD_PRELOAD", "/faux.so");
+        let log = File::create(self.runtime.join("client")).unwrap();
+        command.stdout(log.try_clone().unwrap()).stderr(log);
+        let enter = move || {
+            rustix::process::chroot(&root)?;
+            Ok(rustix::process::chdir("/")?)
+        };
+        // SAFETY: both are system calls, and nothing allocates.
+        let command = unsafe { command.pre_exec(enter) };
+        Some(Program { process: command.spawn().unwrap(), log: self.runtime.join("client") })
+    }
+}
+
+/// Mounts a directory at another place, once.
+fn bind(from: &Path, to: &Path) {
+    let is_mounted = |line: &str| line.split(' ').nth(4).map(OsStr::new) == Some(to.as_os_str());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    if !mounts.lines().any(is_mounted) {
+        rustix::mount::mount_bind_recursive(from, to).unwrap();
+    }
+}
+
+/// A program that runs, until it is dropped.
+pub(crate) struct Program {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Program {
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = kill_process(Pid::from_child(&self.process), Signal::KILL);
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Compositor {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        let _ = fs::remove_dir_all(&self.runtime);
+    }
+}
+
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited for {what} in vain");
+        // Nothing tells what another process has done: its socket, its fds, its screen.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

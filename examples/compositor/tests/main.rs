@@ -1,0 +1,205 @@
+//! The compositor with clients that know nothing of it: what is on the screens, and what is left behind.
+
+mod clients;
+mod compositor;
+#[path = "../../../integrations/rust/tests/wlroots/client.rs"]
+mod client;
+#[path = "../../../integrations/rust/tests/wlroots/screen.rs"]
+#[allow(dead_code, reason = "more is used by the tests of wlroots")]
+mod screen;
+#[path = "../../../tests/guest/vkms.rs"]
+#[allow(dead_code, reason = "more is used by the library's tests")]
+mod vkms;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use client::Client;
+use compositor::{Compositor, wait_until};
+use primeshare::alloc::{Allocator, Dumb};
+use primeshare::sync::{Access, BufferMapping};
+use primeshare::{Device, DmaBuf, Fourcc, Request, device};
+use rustix::fs::MemfdFlags;
+use screen::Screen;
+
+/// What the shared modules ask of the tests that they belong to.
+mod support {
+    pub(crate) fn can_run(can: bool, needs: &str) -> bool {
+        if !can {
+            eprintln!("test left out: needs {needs}");
+        }
+        can
+    }
+}
+
+/// A screen has one master.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A picture in which every pixel differs from its neighbours. `seed` tells pictures apart.
+fn picture(seed: u8) -> impl Fn(u32, u32) -> [u8; 3] {
+    move |x, y| [x as u8 ^ seed, y as u8, (x >> 8) as u8 * 16 + (y >> 8) as u8]
+}
+
+/// A device without screens: the clients' GPU.
+fn clients_device() -> Device {
+    let (devices, _) = device::open_all().unwrap();
+    let is_it = |device: &Device| device.driver() == "vgem";
+    devices.into_iter().find(is_it).expect("vgem")
+}
+
+fn dma_buf(device: &Device, (width, height): (u32, u32), fourcc: Fourcc, seed: u8) -> DmaBuf {
+    let request = Request::new(width, height, fourcc);
+    let buffer = Dumb::new(device).allocate(&request).unwrap();
+    draw(&buffer, seed);
+    buffer
+}
+
+fn draw(buffer: &DmaBuf, seed: u8) {
+    let size = (buffer.width(), buffer.height());
+    let pixels = client::pixels(size, picture(seed));
+    let mut mapping = BufferMapping::new(buffer).unwrap();
+    let wait = std::time::Duration::from_secs(5);
+    let mut access = mapping.begin_wait(Access::Write, wait).unwrap();
+    let rows = access.plane_mut(0).unwrap().into_rows();
+    for (mut row, bytes) in rows.zip(pixels.chunks(4 * size.0 as usize)) {
+        row.write(0, bytes).unwrap();
+    }
+    access.end().unwrap();
+}
+
+#[test]
+fn memory_that_cannot_be_sealed_is_copied_and_exact() {
+    let _alone = alone();
+    let screen = Screen::first(&["vkms"]);
+    let compositor = Compositor::start(&[]);
+    let mut client = Client::connect(&compositor);
+    for seed in 1..4 {
+        client.show(picture(seed));
+        screen.wait_for(picture(seed), client.size());
+    }
+    let shown = screen.on_screen().unwrap();
+    assert_ne!(shown.exporter(0).as_deref(), Some("udmabuf"));
+}
+
+#[test]
+fn memory_that_can_be_sealed_is_on_the_screen_itself() {
+    let _alone = alone();
+    let screen = Screen::first(&["vkms"]);
+    let compositor = Compositor::start(&[]);
+    let mut client = Client::connect(&compositor);
+    let sealable = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    for seed in 1..4 {
+        client.show_memory(picture(seed), sealable);
+        screen.wait_for(picture(seed), client.size());
+    }
+    let shown = screen.on_screen().unwrap();
+    assert_eq!(shown.exporter(0).as_deref(), Some("udmabuf"));
+}
+
+#[test]
+fn memory_is_copied_on_request() {
+    let _alone = alone();
+    let screen = Screen::first(&["vkms"]);
+    let compositor = Compositor::start(&["--copy"]);
+    let mut client = Client::connect(&compositor);
+    let sealable = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    client.show_memory(picture(5), sealable);
+    screen.wait_for(picture(5), client.size());
+    let shown = screen.on_screen().unwrap();
+    assert_ne!(shown.exporter(0).as_deref(), Some("udmabuf"));
+}
+
+#[test]
+fn a_clients_dma_buf_that_fills_the_screen_is_shown_itself_and_others_are_drawn() {
+    let _alone = alone();
+    let device = clients_device();
+    let screen = Screen::first(&["vkms"]);
+    let compositor = Compositor::start(&[]);
+    let mut client = Client::connect(&compositor);
+    let whole = dma_buf(&device, client.size(), Fourcc::XRGB8888, 1);
+    client.show_dma_buf(&whole);
+    screen.wait_for(picture(1), client.size());
+    wait_until("the client's buffer on the screen", || {
+        screen.on_screen().is_some_and(|shown| shown.id() == whole.id())
+    });
+    // What has alpha is drawn on black; the picture's alpha is 1.
+    let alpha = dma_buf(&device, client.size(), Fourcc::ARGB8888, 2);
+    client.show_dma_buf(&alpha);
+    screen.wait_for(picture(2), client.size());
+    assert_ne!(screen.on_screen().unwrap().id(), alpha.id());
+}
+
+#[test]
+fn each_window_has_a_screen_while_there_are_enough() {
+    let _alone = alone();
+    let screens = Screen::all();
+    let compositor = Compositor::start(&[]);
+    let mut clients: Vec<_> = screens.iter().map(|_| Client::connect(&compositor)).collect();
+    for (client, seed) in clients.iter_mut().zip(10..) {
+        client.show(picture(seed));
+    }
+    // Which has which is the compositor's choice.
+    for screen in &screens {
+        let mut seen = false;
+        wait_until("some client's picture", || {
+            seen = (10..10 + screens.len() as u8).any(|seed| screen.shows(picture(seed), screen.size()));
+            seen
+        });
+    }
+}
+
+#[test]
+fn a_screen_that_is_plugged_in_gets_a_window_and_gives_it_back() {
+    let _alone = alone();
+    if !vkms::can_be_plugged() {
+        return;
+    }
+    let compositor = Compositor::start(&[]);
+    let before = Screen::all().len();
+    // Windows on all screens that are there already.
+    let mut others: Vec<_> = (0..before).map(|_| Client::connect(&compositor)).collect();
+    others.iter_mut().for_each(|client| client.show(picture(1)));
+    let vkms = vkms::Vkms::new("compositor");
+    for seed in 20..23 {
+        vkms.plug();
+        let path = vkms.node().path;
+        wait_until("the new screen", || {
+            compositor.log().matches(&path.display().to_string()).count() > usize::from(seed - 20)
+        });
+        let mut client = Client::connect(&compositor);
+        let screen = Screen::of(&path);
+        client.show(picture(seed));
+        screen.wait_for(picture(seed), client.size());
+        drop((screen, client));
+        vkms.unplug();
+        wait_until("the end of the screen", || {
+            let gone = compositor.log().matches("is gone").count();
+            gone > usize::from(seed - 20)
+        });
+    }
+}
+
+#[test]
+fn a_client_that_is_gone_leaves_nothing_behind() {
+    let _alone = alone();
+    let device = clients_device();
+    let compositor = Compositor::start(&[]);
+    let sealable = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let live = |seed| {
+        let mut client = Client::connect(&compositor);
+        client.show(picture(seed));
+        client.show_memory(picture(seed), sealable);
+        client.show_dma_buf(&dma_buf(&device, client.size(), Fourcc::XRGB8888, seed));
+        client.show_dma_buf(&dma_buf(&device, (64, 64), Fourcc::ARGB8888, seed));
+    };
+    live(0);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let (fds, _) = compositor.use_of_memory();
+    for seed in 1..9 {
+        live(seed);
+    }
+    compositor.wait_for_fds(fds);
+}
