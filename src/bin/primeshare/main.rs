@@ -1,10 +1,10 @@
-//! `primeshare devices` and `primeshare matrix`: what this machine's devices can do for each
-//! other.
+//! The command-line tool: what this machine's devices can do for each other, and who holds which buffers.
 
 mod devices;
 mod man;
 mod matrix;
 mod print;
+mod top;
 
 use std::io;
 use std::process::ExitCode;
@@ -28,6 +28,8 @@ enum Command {
     Devices,
     /// Try, for every ordered pair of DRM devices, every way of getting a picture across.
     Matrix(matrix::Arguments),
+    /// Show which processes hold which dma-bufs, and how much memory of each GPU.
+    Top(top::Arguments),
     /// Print this program's manual page.
     #[command(hide = true)]
     Man,
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Devices => devices::run(cli.json),
         Command::Matrix(arguments) => matrix::run(&arguments, cli.json),
+        Command::Top(arguments) => top::run(&arguments, cli.json),
         Command::Man => man::run(),
     };
     match done {
