@@ -1,5 +1,7 @@
 //! The command-line tool as programs run it: by pipes.
 
+mod top;
+
 use std::process::{Command, Output};
 
 use primeshare::Fourcc;
