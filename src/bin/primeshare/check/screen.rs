@@ -2,10 +2,11 @@
 //!
 //! A framebuffer needs no DRM master. A test of a commit does: it is made if the kernel makes this program the master
 //! when it opens the device, which it does only if nobody is (`drm_master_open`). The program stays the master for
-//! that one test.
+//! that one test. Only the master has the kernel look for screens, too.
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io;
 
 use primeshare::buffer::Rect;
 use primeshare::device::NodeKind;
@@ -49,6 +50,25 @@ impl Display {
         Ok(Ok(Self { card, screens }))
     }
 
+    /// Has the kernel look for screens, if nobody has since it was started. It looks for the DRM master only: nothing
+    /// changes if another program is.
+    fn probe(&mut self) {
+        let is_unknown =
+            |connector: &Connector| !connector.is_writeback && connector.status == Status::Unknown;
+        if !self.screens.connectors.iter().any(is_unknown) {
+            return;
+        }
+        let probed = master(self.card.device()).map_err(|error| error.to_string());
+        let probed = probed.and_then(|file| {
+            let screens = Card::new(&file).and_then(|card| card.screens(true));
+            screens.map_err(|error| error.to_string())
+        });
+        match probed {
+            Ok(screens) => self.screens = screens,
+            Err(error) => log::debug!("{}: {error}", self.card),
+        }
+    }
+
     fn connected(&self) -> Option<&Connector> {
         let is_screen = |connector: &&Connector| {
             !connector.is_writeback
@@ -73,7 +93,8 @@ impl Display {
 
 /// The size of the screen that is plugged in.
 pub(super) fn preferred_size(device: &Device) -> Option<(u32, u32)> {
-    let display = Display::of(device).ok()?.ok()?;
+    let mut display = Display::of(device).ok()?.ok()?;
+    display.probe();
     let size = display.connected()?.preferred_mode()?.size();
     Some(size)
 }
@@ -81,18 +102,21 @@ pub(super) fn preferred_size(device: &Device) -> Option<(u32, u32)> {
 /// A framebuffer of the buffer, and a test of a commit that shows it.
 pub(super) fn ask(device: &Device, buffer: &DmaBuf) -> Answer {
     let refused = |error: &kms::Error| Reason::new(error, error.errno());
-    let display = match Display::of(device) {
+    let mut display = match Display::of(device) {
         Ok(Ok(display)) => display,
         Ok(Err(why)) => return Answer::NoScreens(why),
         Err(error) => return Answer::Refused(refused(&error)),
     };
     let framebuffers = display.card.framebuffers();
     let framebuffer = framebuffers.get(buffer, FramebufferOptions::default());
-    let offered = || Some(display.modifiers(buffer.fourcc()));
     let id = match framebuffer {
         Ok(framebuffer) => framebuffer.id(),
-        Err(error) => return Answer::Refused(refused(&error).offered(offered())),
+        Err(error) => {
+            let offered = display.modifiers(buffer.fourcc());
+            return Answer::Refused(refused(&error).offered(Some(offered)));
+        }
     };
+    display.probe();
     let Some(connector) = display.connected() else {
         return Answer::Takes(format!(
             "framebuffer {id}; no screen is plugged in, so that no commit was tested"
@@ -103,8 +127,17 @@ pub(super) fn ask(device: &Device, buffer: &DmaBuf) -> Answer {
         Ok(Tested::NotTested(why)) => {
             Answer::Takes(format!("framebuffer {id}; no commit was tested: {why}"))
         }
-        Err(error) => Answer::Refused(refused(&error).offered(offered())),
+        Err(error) => {
+            let offered = display.modifiers(buffer.fourcc());
+            Answer::Refused(refused(&error).offered(Some(offered)))
+        }
     }
+}
+
+/// A file description that is the device's master if nobody else is. Those of the library never are.
+fn master(device: &Device) -> io::Result<File> {
+    let path = &device.node().path;
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 enum Tested {
@@ -114,11 +147,9 @@ enum Tested {
 
 /// TEST_ONLY: the screen goes on showing what it shows.
 fn test(device: &Device, connector: &Connector, buffer: &DmaBuf) -> Result<Tested, kms::Error> {
-    let path = &device.node().path;
-    // The library's devices are never the master.
-    let file = match OpenOptions::new().read(true).write(true).open(path) {
+    let file = match master(device) {
         Ok(file) => file,
-        Err(error) => return Ok(Tested::NotTested(format!("{}: {error}", path.display()))),
+        Err(error) => return Ok(Tested::NotTested(format!("{device}: {error}"))),
     };
     let card = Card::new(&file)?;
     if !card.is_atomic() {

@@ -39,7 +39,7 @@ pub(super) fn table(report: &Report) -> Result<()> {
             Outcome::NotReached => "-".to_owned(),
             Outcome::DoesNotApply => "none".to_owned(),
             Outcome::Failed => {
-                let number = number(format!("{}: {}", step.stage, step.reason()));
+                let number = number(step.reason());
                 match step.errno.as_ref().or(step.vk_result.as_ref()) {
                     Some(name) => format!("{name} {number}"),
                     None => number,
@@ -60,6 +60,18 @@ pub(super) fn table(report: &Report) -> Result<()> {
     }
     for (index, reason) in reasons.iter().enumerate() {
         print::line(&format!("[{}] {reason}", index + 1))?;
+    }
+    let failed = report.pairs.iter().filter(|p| p.first_failure.is_some());
+    for (index, pair) in failed.enumerate() {
+        if index == 0 {
+            print::line("")?;
+        }
+        let stage = pair.first_failure.map_or("", Stage::name);
+        let [from, to] = &pair.labels;
+        print::line(&format!(
+            "{from} to {to}: {stage} failed first; {}",
+            picture(pair)
+        ))?;
     }
     for failed in &report.failed {
         print::line(failed)?;
@@ -104,17 +116,7 @@ pub(super) fn text(report: &Report) -> String {
 
 fn of_pair(pair: &Pair, lines: &mut Vec<String>) {
     lines.push(format!("{} -> {}", pair.source, pair.destination));
-    let mut picture = format!(
-        "{}x{} {}, asked for {}",
-        pair.width,
-        pair.height,
-        pair.format,
-        pair.modifiers_asked.join(" ")
-    );
-    if let Some(buffer) = &pair.buffer {
-        picture += &format!(", got {}, stride {}", buffer.modifier, buffer.stride);
-    }
-    lines.push(format!("  {:<15} {picture}", "picture"));
+    lines.push(format!("  {:<15} {}", "picture", picture(pair)));
     for step in &pair.stages {
         let outcome = match step.outcome {
             Outcome::Works => "works",
@@ -128,4 +130,25 @@ fn of_pair(pair: &Pair, lines: &mut Vec<String>) {
     lines.push(format!("  {:<15} {first}", "first failure"));
     let way = pair.way.unwrap_or("there is no complete way");
     lines.push(format!("  {:<15} {way}", "a picture"));
+}
+
+/// In numbers.
+fn picture(pair: &Pair) -> String {
+    let mut text = format!(
+        "{}x{} {}, asked for {}",
+        pair.width,
+        pair.height,
+        pair.format,
+        pair.modifiers_asked.join(" ")
+    );
+    if let Some(buffer) = &pair.buffer {
+        text += &format!(
+            ", got {}, stride {}, dma-buf of {} bytes",
+            buffer.modifier, buffer.stride, buffer.dma_buf_bytes
+        );
+        if let Some(bytes) = buffer.headroom_bytes {
+            text += &format!(", {bytes} of them after the picture");
+        }
+    }
+    text
 }
