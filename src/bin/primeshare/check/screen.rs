@@ -176,6 +176,10 @@ fn test(device: &Device, connector: &Connector, buffer: &DmaBuf) -> Result<Teste
         Err(kms::Error::NotMaster { .. }) => Ok(Tested::NotTested(
             "another program is the DRM master".to_owned(),
         )),
+        // Many drivers want a primary plane that covers all of the screen: this says nothing of the buffer.
+        Err(_) if shown.width < columns || shown.height < rows => Ok(Tested::NotTested(format!(
+            "the picture does not cover the screen of {columns}x{rows}"
+        ))),
         Err(error) => Err(error),
     }
 }

@@ -209,9 +209,9 @@ pub(super) fn way(steps: &[Step]) -> Option<&'static str> {
     if is_working(Stage::Screen) {
         Some("the screen takes the source's buffer")
     } else if is_working(Stage::Gpu) && shows_copy {
-        Some("the destination's GPU copies")
+        Some("the destination's Vulkan device copies the source's buffer")
     } else if is_working(Stage::Copy) && shows_copy {
-        Some("by a copy")
+        Some("a copy by other means")
     } else {
         None
     }
