@@ -1,5 +1,6 @@
 //! `primeshare top`, beside processes that hold known dma-bufs.
 
+use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
@@ -135,6 +136,25 @@ fn a_dma_buf_without_an_fd_is_listed_by_its_mapping() {
             (&Value::from(inode), &Value::from(1))
         );
         assert_eq!(held["fds"], 0);
+    });
+}
+
+#[test]
+fn each_look_is_a_line_of_json_until_the_reader_has_had_enough() {
+    in_guest(|guest| {
+        let buffer = buffer_on(&guest.vgem());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_primeshare"));
+        let command = command.args(["top", "--json", "--interval", "0.1"]);
+        let mut tool = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
+        for _ in 0..2 {
+            let report = lines.next().unwrap().unwrap();
+            let report: Value = serde_json::from_str(&report).unwrap();
+            of_buffer(&report["dma_bufs"], &buffer);
+        }
+        // It ends with its output.
+        drop(lines);
+        assert!(tool.wait().unwrap().success());
     });
 }
 

@@ -74,11 +74,13 @@ impl Reading {
             mappings: Vec::new(),
             clients: Vec::new(),
         };
-        let parts: [(_, fn(&mut Process, &Path) -> io::Result<()>); 2] =
-            [("fd", Process::read_fds), ("maps", Process::read_maps)];
+        let read = [
+            ("fd", process.read_fds(path)),
+            ("maps", process.read_maps(path)),
+        ];
         let mut errors = Vec::new();
-        for (part, read) in parts {
-            match read(&mut process, path) {
+        for (part, read) in read {
+            match read {
                 Err(error) if !is_gone(&error) => errors.push((part, error)),
                 _ => {}
             }

@@ -65,14 +65,14 @@ fn summary(report: &Report, text: &mut String) {
         let mut pids: Vec<u32> = report.unread.iter().map(|unread| unread.pid).collect();
         pids.dedup();
         line(format!(
-            "not read: {} ({}); other users' processes need root or CAP_SYS_PTRACE",
+            "not read: {} ({}); other users' processes need CAP_SYS_PTRACE",
             count(pids.len(), "process"),
             report.unread[0].error
         ));
     }
     if let Some(error) = &report.debugfs_error {
         line(format!(
-            "devices, fences and dma-bufs of the kernel are not known: {error}; debugfs needs root"
+            "devices, fences and dma-bufs of the kernel are not known: {error}; debugfs has to be mounted, and needs root"
         ));
     }
 }
