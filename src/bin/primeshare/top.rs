@@ -69,10 +69,17 @@ fn look() -> Result<Report> {
 
 /// Over what is on the terminal, as much as it has room for.
 fn redraw(text: &str) -> Result<()> {
-    let size = rustix::termios::tcgetwinsize(io::stdout());
-    let (rows, columns) = size.map_or((24, 80), |size| (size.ws_row, size.ws_col));
-    let [rows, columns] = [rows, columns].map(usize::from);
-    // From the top left; each line and then the rest of the terminal is cleared behind the text.
+    // Some terminals do not know their size, and say 0.
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let size = size.map(|size| (size.ws_row.into(), size.ws_col.into()));
+    let known = size.filter(|&(rows, columns)| rows > 0 && columns > 0);
+    let screen = screen(text, known.unwrap_or((24, 80)));
+    Ok(io::stdout().write_all(screen.as_bytes())?)
+}
+
+/// Text from the top left of a terminal of so many rows and columns; each line, and then the rest of the terminal, is
+/// cleared behind it.
+fn screen(text: &str, (rows, columns): (usize, usize)) -> String {
     let mut screen = "\x1b[H".to_owned();
     let lines = text.lines().count();
     // The last row stays free, so that the terminal does not scroll.
@@ -82,18 +89,28 @@ fn redraw(text: &str) -> Result<()> {
     };
     for line in text.lines().take(shown) {
         screen.extend(line.chars().take(columns));
-        screen.push_str("\x1b[K\n");
+        screen.push_str("\x1b[K\r\n");
     }
     if shown < lines {
         screen.push_str(&format!("{} more lines: --once\x1b[K", lines - shown));
     }
     screen.push_str("\x1b[J");
-    Ok(io::stdout().write_all(screen.as_bytes())?)
+    screen
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_is_not_scrolled() {
+        let text = "first line\nsecond\nthird\n";
+        let all = "\x1b[Hfirst \x1b[K\r\nsecond\x1b[K\r\nthird\x1b[K\r\n\x1b[J";
+        assert_eq!(screen(text, (4, 6)), all);
+        let cut = "\x1b[Hfirst line\x1b[K\r\n2 more lines: --once\x1b[K\x1b[J";
+        assert_eq!(screen(text, (3, 80)), cut);
+        assert_eq!(screen("", (1, 1)), "\x1b[H\x1b[J");
+    }
 
     #[test]
     fn intervals_are_at_least_a_tenth_of_a_second() {
