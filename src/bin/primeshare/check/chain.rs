@@ -156,7 +156,8 @@ fn stages(from: &Member, to: &Member, request: &Request, pair: &mut Pair) {
     };
     let (gpu, copied) = copies.gpu();
     steps.push(gpu);
-    steps.push(fence(&source, copied.as_ref()));
+    let copied_to = destination.as_ref().ok().filter(|_| copied.is_some());
+    steps.push(fence(&source, copied_to, copied.as_ref()));
     drop(copied);
     let is_imported = steps
         .iter()
@@ -231,9 +232,7 @@ impl Copies<'_> {
             let verdict = verdict.map_err(failed)?;
             self.best = Some((blitter, verdict));
         }
-        self.best
-            .as_ref()
-            .ok_or_else(|| Reason::new("nothing was tried", None))
+        self.best.as_ref().ok_or_else(Reason::default)
     }
 
     /// The destination's GPU reads the source's buffer, as an image or else as bytes.
@@ -302,29 +301,37 @@ impl Copies<'_> {
 
     /// By what the blitter chooses.
     fn best(&mut self) -> Step {
-        let copied = self.settle().map(|(_, verdict)| {
-            let chosen = verdict.chosen.map(Strategy::name);
-            (chosen, why_none(verdict))
-        });
-        let (chosen, why) = match copied {
-            Ok((Some(chosen), _)) => (chosen, String::new()),
-            Ok((None, why)) => return Step::failed(Stage::Copy, Reason::new(why, None)),
-            Err(reason) => return Step::failed(Stage::Copy, reason),
-        };
-        let (Some((blitter, _)), Ok(to)) = (&self.best, self.destination()) else {
-            return Step::failed(Stage::Copy, Reason::new(why, None));
-        };
+        match self.copy() {
+            Ok(detail) => Step::works(Stage::Copy, detail),
+            Err(reason) => Step::failed(Stage::Copy, reason),
+        }
+    }
+
+    fn copy(&mut self) -> Result<String, Reason> {
+        self.settle()?;
+        let to = self.destination()?;
+        let (blitter, verdict) = self.best.as_ref().ok_or_else(Reason::default)?;
         match pixels::copy_and_compare(blitter, self.source, to) {
             Ok((_, pixels)) => {
-                let detail = format!("{chosen}: all {pixels} pixels are as sent");
-                Step::works(Stage::Copy, detail)
+                // It may have changed its mind since the verdict.
+                let used = blitter.statistics().strategies;
+                let used = used.iter().filter(|strategy| strategy.frames > 0);
+                let used: Vec<_> = used.map(|strategy| strategy.strategy.name()).collect();
+                Ok(format!(
+                    "{}: all {pixels} pixels are as sent",
+                    used.join(", ")
+                ))
             }
-            Err(error) => Step::failed(Stage::Copy, error.reason()),
+            Err(error) => Err(Reason {
+                text: format!("{error}; {}", attempts(verdict)),
+                ..error.reason()
+            }),
         }
     }
 }
 
-fn why_none(verdict: &Verdict) -> String {
+/// What is known of each strategy, in one line.
+fn attempts(verdict: &Verdict) -> String {
     let lines = verdict.attempts.iter();
     let lines: Vec<_> = lines
         .map(|attempt| format!("{}: {}", attempt.strategy, attempt.outcome))
@@ -340,26 +347,33 @@ fn offered(vulkan: &vk::PhysicalDevice, fourcc: Fourcc) -> Option<Vec<String>> {
     Some(names.collect())
 }
 
-/// A fence of the source's dma-buf as a sync file, and the copy's into it.
-fn fence(source: &DmaBuf, copied: Option<&Completion>) -> Step {
+/// Fences of both dma-bufs as sync files, and the copy's into the source's.
+fn fence(source: &DmaBuf, destination: Option<&DmaBuf>, copied: Option<&Completion>) -> Step {
     let done = copied.and_then(Completion::sync_file);
-    let tried = exchange(source, done);
-    match tried {
+    match exchange(source, destination, done) {
         Ok(detail) => Step::works(Stage::Fence, detail),
         Err(error) => Step::failed(Stage::Fence, Reason::new(&error, error.errno())),
     }
 }
 
-fn exchange(source: &DmaBuf, done: Option<&SyncFile>) -> Result<String, primeshare::sync::Error> {
+fn exchange(
+    source: &DmaBuf,
+    destination: Option<&DmaBuf>,
+    done: Option<&SyncFile>,
+) -> Result<String, primeshare::sync::Error> {
     let own = implicit::export_sync_file(source, Access::ReadWrite)?;
     own.wait(PATIENCE)?;
+    if let Some(destination) = destination {
+        // As a reader of the copy waits.
+        implicit::export_sync_file(destination, Access::Read)?.wait(PATIENCE)?;
+    }
     let (fence, whose) = match done {
         Some(done) => (done, "the copy's sync file"),
-        None => (&own, "the copy gave no sync file; the dma-buf's own"),
+        None => (&own, "no copy gave a sync file; the dma-buf's own"),
     };
     implicit::import_sync_file(source, fence, Access::Read)?;
     implicit::export_sync_file(source, Access::ReadWrite)?.wait(PATIENCE)?;
     Ok(format!(
-        "the dma-buf's fences as a sync file, signalled; {whose} was put into the dma-buf"
+        "the dma-buf's fences as a sync file, signalled; {whose} was put into it"
     ))
 }
