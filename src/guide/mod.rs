@@ -11,6 +11,7 @@
 //! | [`fences`] | fences, event loops, CPU access |
 //! | [`processes`] | buffers and fences for another process |
 //! | [`troubleshooting`] | what errors and refusals mean |
+//! | [`tool`] | the command-line tool and its JSON reports |
 //! | [`environment`] | environment variables |
 //!
 //! The modules are empty: their documentation is the text. The files are `docs/guide/*.md` in the repository.
@@ -70,6 +71,9 @@ pub mod processes {}
 
 #[doc = include_str!("../../docs/guide/troubleshooting.md")]
 pub mod troubleshooting {}
+
+#[doc = include_str!("../../docs/guide/tool.md")]
+pub mod tool {}
 
 #[doc = include_str!("../../docs/guide/environment.md")]
 pub mod environment {}

@@ -33,6 +33,7 @@ struct Inner {
     driver: Option<vk::DriverId>,
     version: u32,
     driver_version: u32,
+    driver_info: Option<String>,
     /// The extension for queues of another priority, where there is one.
     global_priority: Option<&'static CStr>,
     nodes: Option<DrmNodes>,
@@ -160,6 +161,11 @@ impl PhysicalDevice {
             raw.get_physical_device_properties2(handle, &mut more);
             raw.get_physical_device_features2(handle, &mut features);
         }
+        let driver_info = has_driver.then(|| {
+            let [name, info] = [driver.driver_name_as_c_str(), driver.driver_info_as_c_str()]
+                .map(|text| text.unwrap_or_default().to_string_lossy());
+            format!("{name} {info}").trim().to_owned()
+        });
         let driver = has_driver.then_some(driver.driver_id);
         quirks::keep_loaded(driver);
         let capabilities = Capabilities::of(&Brought {
@@ -184,6 +190,7 @@ impl PhysicalDevice {
             driver,
             version,
             driver_version: properties.driver_version,
+            driver_info,
             global_priority: [khr::global_priority::NAME, ext::global_priority::NAME]
                 .into_iter()
                 .find(|name| has(name)),
@@ -295,6 +302,13 @@ impl PhysicalDevice {
     /// `VK_KHR_driver_properties`.
     pub fn driver_id(&self) -> Option<vk::DriverId> {
         self.0.driver
+    }
+
+    /// The driver's name and version for people (`driverName` and `driverInfo` of
+    /// `VkPhysicalDeviceDriverProperties`), such as `radv Mesa 26.1.6`: for reports of errors. `None` where
+    /// [`driver_id`](Self::driver_id) is.
+    pub fn driver_info(&self) -> Option<&str> {
+        self.0.driver_info.as_deref()
     }
 
     /// The extension for queues of another priority than other programs' queues.

@@ -1,6 +1,9 @@
 //! The command-line tool as programs run it: by pipes.
 
-use std::process::{Command, Output};
+mod check;
+mod top;
+
+use std::process::{Command, ExitStatus, Output};
 
 use primeshare::Fourcc;
 use primeshare::blit::Strategy;
@@ -12,8 +15,15 @@ use crate::kms::presenting::frame;
 use crate::refusals::{devices, refusal};
 use crate::support::{Held, in_guest};
 
-/// What it prints on standard output, having printed nothing else, and no control characters.
+/// What it prints on standard output, having succeeded and printed nothing else.
 fn run(arguments: &[&str]) -> String {
+    let (status, out) = output(arguments);
+    assert!(status.success(), "{out}");
+    out
+}
+
+/// How it ended, and what it prints on standard output, having printed nothing else, and no control characters.
+fn output(arguments: &[&str]) -> (ExitStatus, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_primeshare"));
     let Output {
         status,
@@ -21,13 +31,12 @@ fn run(arguments: &[&str]) -> String {
         stderr,
     } = command.args(arguments).output().unwrap();
     let [out, error] = [stdout, stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    assert!(status.success(), "{error}");
     // Mesa's own, on the render node of a virtio-gpu without 3D.
     let mut complaints = error.lines().filter(|line| !line.starts_with("KMS: "));
     assert_eq!(complaints.next(), None, "progress or complaints");
     let is_odd = |c: char| c.is_control() && c != '\n';
     assert!(!out.contains(is_odd), "{out:?}");
-    out
+    (status, out)
 }
 
 #[test]

@@ -1,10 +1,12 @@
-//! `primeshare devices` and `primeshare matrix`: what this machine's devices can do for each
-//! other.
+//! The command-line tool: what this machine's devices can do for each other, and who holds which buffers.
 
+mod check;
 mod devices;
+mod machine;
 mod man;
 mod matrix;
 mod print;
+mod top;
 
 use std::io;
 use std::process::ExitCode;
@@ -28,6 +30,10 @@ enum Command {
     Devices,
     /// Try, for every ordered pair of DRM devices, every way of getting a picture across.
     Matrix(matrix::Arguments),
+    /// Find out, for every ordered pair of DRM devices, at which stage a picture gets stuck on its way to the screen.
+    Check(check::Arguments),
+    /// Show which processes hold which dma-bufs, and how much memory of each GPU.
+    Top(top::Arguments),
     /// Print this program's manual page.
     #[command(hide = true)]
     Man,
@@ -37,12 +43,16 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error")).init();
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::Devices => devices::run(cli.json),
-        Command::Matrix(arguments) => matrix::run(&arguments, cli.json),
-        Command::Man => man::run(),
+        Command::Devices => devices::run(cli.json).map(|()| true),
+        Command::Matrix(arguments) => matrix::run(&arguments, cli.json).map(|()| true),
+        Command::Check(arguments) => check::run(&arguments, cli.json),
+        Command::Top(arguments) => top::run(&arguments, cli.json).map(|()| true),
+        Command::Man => man::run().map(|()| true),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // The output says what is wrong.
+        Ok(false) => ExitCode::FAILURE,
         // Whoever reads our output has had enough of it.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {

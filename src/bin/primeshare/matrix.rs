@@ -3,32 +3,22 @@
 //! The JSON report is an interface for scripts: add fields, and rename none.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, stderr};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::CellAlignment;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use primeshare::alloc::Dumb;
-use primeshare::blit::{
-    Attempt, BlitDevice, BlitInfo, Blitter, Options, Outcome, Strategy, Verdict,
-};
-use primeshare::device;
-use primeshare::gbm::Gbm;
-use primeshare::vk::{self, Instance, Select, Validation};
-use primeshare::{Allocator, Device, DmaBuf, Fourcc, Request, gem};
+use primeshare::blit::{Attempt, BlitInfo, Options, Outcome, Strategy, Verdict};
+use primeshare::{DmaBuf, Fourcc, Request, gem};
 use serde::Serialize;
 
+use crate::machine::{self, Machine, Member, NotAllocated, PATIENCE};
 use crate::print;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the pictures are.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Width and height in pixels.
-    #[arg(long, default_value = "1920x1080", value_parser = size)]
+    #[arg(long, default_value = "1920x1080", value_parser = machine::size)]
     size: (u32, u32),
     /// Pixel format, by its name (XRGB8888) or its four characters (XR24).
     #[arg(long, default_value = "XR24")]
@@ -36,14 +26,6 @@ pub(crate) struct Arguments {
     /// Leave out Vulkan devices that compute on the CPU.
     #[arg(long)]
     no_software: bool,
-}
-
-fn size(text: &str) -> Result<(u32, u32), String> {
-    let parsed = text.split_once('x').and_then(|(width, height)| {
-        let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
-        Some((number(width)?, number(height)?))
-    });
-    parsed.ok_or_else(|| "not of the form 1920x1080".to_owned())
 }
 
 #[derive(Serialize)]
@@ -82,56 +64,25 @@ struct Line {
     reason: Option<String>,
 }
 
-/// A device with what it takes part by.
-struct Member {
-    device: Device,
-    /// The driver, with a number where another device has the same.
-    label: String,
-    vulkan: Option<vk::PhysicalDevice>,
-    buffer: Result<DmaBuf, String>,
-}
-
 pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
-    let (devices, failed) = device::open_all()?;
-    let mut failed: Vec<String> = failed.iter().map(ToString::to_string).collect();
-    if devices.is_empty() {
-        bail!(
-            "there is no DRM device that can be opened (/dev/dri)\n{}",
-            failed.join("\n")
-        );
-    }
-    let instance = match Instance::new(Validation::Off) {
-        Ok(instance) => Some(instance),
-        Err(error) => {
-            failed.push(error.to_string());
-            None
-        }
-    };
-    let mut members: Vec<Member> = Vec::new();
-    for device in devices {
-        let same = members
-            .iter()
-            .filter(|m| m.device.driver() == device.driver());
-        let label = match same.count() {
-            0 => device.driver().to_owned(),
-            index => format!("{}:{index}", device.driver()),
-        };
-        let instance = instance.as_ref();
-        members.push(member(device, label, instance, arguments));
-    }
-    let progress = progress(members.len() * members.len());
+    let Machine { members, failed } = Machine::open(arguments.no_software)?;
+    let (width, height) = arguments.size;
+    let request = Request::new(width, height, arguments.format);
+    let allocate = |member: &Member| member.allocate(&request).map(|(_, buffer)| buffer);
+    let buffers: Vec<_> = members.iter().map(allocate).collect();
+    let progress = machine::progress(members.len() * members.len());
     let mut pairs = Vec::new();
-    for source in &members {
+    for (source, buffer) in members.iter().zip(&buffers) {
         for destination in &members {
             progress.set_message(format!("{} to {}", source.device, destination.device));
-            pairs.push(pair(source, destination, arguments)?);
+            pairs.push(pair([source, destination], buffer, &request)?);
             progress.inc(1);
         }
     }
     progress.finish_and_clear();
     let report = Report {
-        width: arguments.size.0,
-        height: arguments.size.1,
+        width,
+        height,
         format: arguments.format.to_string(),
         pairs,
         failed,
@@ -142,55 +93,11 @@ pub(crate) fn run(arguments: &Arguments, json: bool) -> Result<()> {
     show(&report)
 }
 
-/// On a terminal only.
-fn progress(pairs: usize) -> ProgressBar {
-    let target = match stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let style = ProgressStyle::with_template("[{pos}/{len}] {msg}");
-    ProgressBar::with_draw_target(Some(pairs as u64), target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
-fn member(
-    device: Device,
-    label: String,
-    instance: Option<&Instance>,
-    arguments: &Arguments,
-) -> Member {
-    let own = |instance: &Instance| {
-        let software = || match arguments.no_software {
-            true => None,
-            false => instance.select(&Select::Software).ok(),
-        };
-        instance
-            .select(&Select::Drm(&device))
-            .ok()
-            .or_else(software)
-    };
-    let vulkan = instance.and_then(own);
-    let buffer = allocate(&device, arguments).map_err(|error| format!("{error:#}"));
-    Member {
-        device,
-        label,
-        vulkan,
-        buffer,
-    }
-}
-
-/// A buffer of the device's own.
-fn allocate(device: &Device, arguments: &Arguments) -> Result<DmaBuf> {
-    let (width, height) = arguments.size;
-    let request = Request::new(width, height, arguments.format);
-    let dumb = Dumb::new(device).allocate(&request);
-    dumb.or_else(|dumb| {
-        let gbm = Gbm::new(device).context(dumb)?;
-        Ok(gbm.allocate(&request)?)
-    })
-}
-
-fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<Pair> {
+fn pair(
+    [source, destination]: [&Member; 2],
+    buffer: &Result<DmaBuf, NotAllocated>,
+    request: &Request,
+) -> Result<Pair> {
     let mut pair = Pair {
         source: source.device.to_string(),
         destination: destination.device.to_string(),
@@ -202,22 +109,18 @@ fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<
         strategies: BTreeMap::new(),
     };
     // A buffer of its own at the destination: within one device, too, something is to be copied.
-    let buffers = (source.buffer.clone()).and_then(|from| {
-        Ok((
-            from,
-            allocate(&destination.device, arguments).map_err(text)?,
-        ))
+    let buffers = buffer.clone().and_then(|from| {
+        let (_, to) = destination.allocate(request)?;
+        Ok((from, to))
     });
     let (from, to) = match buffers {
         Ok(buffers) => buffers,
         Err(why) => {
-            pair.error = Some(why);
+            pair.error = Some(why.to_string());
             return Ok(pair);
         }
     };
-    let sides = [source, destination].map(|m| BlitDevice::new(&m.device, m.vulkan.as_ref()));
-    let [a, b] = sides;
-    let blitter = Blitter::new(a, b, &Options::default())?;
+    let blitter = source.blitter_to(destination, &Options::default())?;
     let info = BlitInfo::default();
     let mut verdict = blitter.settle_wait(&from, &to, &info, PATIENCE)?;
     let made = blitter.blit(&from, &to, &info)?.wait(PATIENCE);
@@ -232,10 +135,6 @@ fn pair(source: &Member, destination: &Member, arguments: &Arguments) -> Result<
         other => other.to_string(),
     });
     Ok(pair)
-}
-
-fn text(error: anyhow::Error) -> String {
-    format!("{error:#}")
 }
 
 fn lines(verdict: &Verdict) -> BTreeMap<&'static str, Line> {
