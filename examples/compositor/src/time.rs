@@ -1,5 +1,8 @@
 //! presentation-time: when a frame was on the screen, and how it got there.
 
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 use primeshare::kms::PageFlip;
 use wayland_protocols::wp::presentation_time::server::wp_presentation::{self, WpPresentation};
 use wayland_protocols::wp::presentation_time::server::wp_presentation_feedback::{Kind, WpPresentationFeedback};
@@ -37,7 +40,7 @@ impl Feedback {
 
 global!(WpPresentation, (), |_, new, init, _| {
     // Page flips have times of CLOCK_MONOTONIC.
-    init.init(new, ()).clock_id(rustix::time::ClockId::Monotonic as u32);
+    init.init(new, ()).clock_id(ClockId::CLOCK_MONOTONIC.as_raw() as u32);
 });
 
 requests!(WpPresentation, (), |state, Call { request, init, .. }| {
@@ -54,6 +57,6 @@ requests!(WpPresentationFeedback, ());
 
 /// Milliseconds of CLOCK_MONOTONIC, as `wl_callback.done` has them.
 pub(crate) fn milliseconds() -> u32 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    (now.tv_sec as u32).wrapping_mul(1000).wrapping_add(now.tv_nsec as u32 / 1_000_000)
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
+    now.as_millis() as u32
 }

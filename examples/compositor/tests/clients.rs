@@ -24,6 +24,11 @@ fn frames_advance(program: &[&str], frames: usize) {
 }
 
 #[test]
+fn a_program_of_qt() {
+    frames_advance(&["featherpad"], 1);
+}
+
+#[test]
 fn weston_simple_shm() {
     frames_advance(&["weston-simple-shm"], 10);
 }

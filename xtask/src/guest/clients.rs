@@ -16,17 +16,19 @@ use crate::progress::{Log, Step};
 pub(crate) const VARIABLE: &str = "PRIMESHARE_CLIENTS";
 
 /// To be raised when this module makes something else of the same packages.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 const PACKAGES: &[&str] = &[
     "coreutils",
     "dash",
+    "featherpad",
     "foot",
     "fonts-dejavu-core",
     "glmark2-es2-wayland",
-    "gtk-3-examples",
+    "libc-bin",
     "libegl-mesa0",
     "libgl1-mesa-dri",
     "mesa-vulkan-drivers",
+    "qt6-wayland",
     "vulkan-tools",
     "weston",
 ];
@@ -69,6 +71,12 @@ pub(crate) fn make(directory: &Path, log: &mut Log) -> Result<()> {
         log,
         &step.part(0.0..1.0),
     )?;
+    // Not every set of packages brings them along.
+    for merged in ["bin", "lib", "lib64", "sbin"] {
+        if !directory.join(merged).exists() {
+            std::os::unix::fs::symlink(format!("usr/{merged}"), directory.join(merged))?;
+        }
+    }
     for mount in ["dev", "proc", "sys", "tmp", "run"] {
         fs::create_dir_all(directory.join(mount))?;
     }
