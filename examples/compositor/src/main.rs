@@ -154,7 +154,8 @@ fn wait(
     let clients = display.backend();
     let clients = clients.poll_fd();
     let fences = state.surfaces.values().flat_map(Surface::fds);
-    let fds = [clients, socket.as_fd()].into_iter().chain(ends.map(AsFd::as_fd)).chain(state.screens.fds()).chain(fences);
+    let fds =
+        [clients, socket.as_fd()].into_iter().chain(ends.map(AsFd::as_fd)).chain(state.screens.fds()).chain(fences);
     let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     match poll(&mut fds, None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

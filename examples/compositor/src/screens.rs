@@ -8,10 +8,10 @@ use anyhow::{Context, Result};
 use primeshare::alloc::Dumb;
 use primeshare::blit::{self, BlitDevice, Blitter};
 use primeshare::buffer::Damage;
-use primeshare::device::NodeKind;
+use primeshare::device::{NodeId, NodeKind};
 use primeshare::kms::{
-    Card, Connector, Event, Hotplug, Mode, Output, OutputConfig, PageFlip, PresentInfo, Presenter, Screens as OnCard,
-    Status, Swapchain, Way,
+    Card, Change, Connector, Event, Hotplug, Mode, Output, OutputConfig, PageFlip, PresentInfo, Presenter,
+    Screens as OnCard, Status, Swapchain, Way,
 };
 use primeshare::negotiate::{FormatSet, Usage, Wanted, negotiate};
 use primeshare::sync::SyncFile;
@@ -40,6 +40,8 @@ const TARGETS: usize = 3;
 pub(crate) struct Screens {
     cards: Vec<Card>,
     pub(crate) hotplug: Option<Hotplug>,
+    /// Devices that are to be forgotten.
+    removed: Vec<NodeId>,
     instance: Option<Instance>,
     pub(crate) lit: Vec<Screen>,
     /// Numbers that were given to screens.
@@ -88,6 +90,7 @@ impl Screens {
         Ok(Self {
             cards: Vec::new(),
             hotplug: hotplug.ok(),
+            removed: Vec::new(),
             instance: Instance::new(Validation::Off).ok(),
             lit: Vec::new(),
             numbers: 0,
@@ -96,6 +99,10 @@ impl Screens {
 
     /// Lights the screens that have come, and gives back those that have gone.
     pub(crate) fn find(&mut self, gpu: &Gpu) -> Result<Vec<Screen>> {
+        let removed = std::mem::take(&mut self.removed);
+        let is_removed = |card: &Card| removed.contains(&card.device().node().id);
+        let mut gone: Vec<_> = self.lit.extract_if(.., |screen| is_removed(&screen.card)).collect();
+        self.cards.retain(|card| !is_removed(card));
         for node in device::enumerate()? {
             let is_known = |card: &Card| card.device().node().id == node.id;
             if node.kind != NodeKind::Primary || self.cards.iter().any(is_known) {
@@ -111,15 +118,11 @@ impl Screens {
                 Err(error) => log::info!("{}: {error}", node.path.display()),
             }
         }
-        let mut gone = Vec::new();
         for card in self.cards.clone() {
             let on_card = match card.screens(true) {
                 Ok(on_card) => on_card,
                 Err(error) => {
                     log::info!("{error}");
-                    let is_of = |screen: &mut Screen| screen.card.device().is_same_device(card.device());
-                    gone.extend(self.lit.extract_if(.., is_of));
-                    self.cards.retain(|known| known.device().node().id != card.device().node().id);
                     continue;
                 }
             };
@@ -202,8 +205,13 @@ impl Screens {
 
     /// Whether screens may have come or gone.
     pub(crate) fn have_changed(&mut self) -> bool {
-        let changes = self.hotplug.as_mut().map(Hotplug::changes);
-        matches!(changes, Some(Ok(changes)) if !changes.is_empty())
+        let changes = self.hotplug.as_mut().and_then(|hotplug| hotplug.changes().ok()).unwrap_or_default();
+        let removed = changes.iter().filter_map(|change| match change {
+            Change::DeviceRemoved(node) => Some(*node),
+            _ => None,
+        });
+        self.removed.extend(removed);
+        !changes.is_empty()
     }
 
     /// Gives page flips to their screens.

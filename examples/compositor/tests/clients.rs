@@ -1,8 +1,8 @@
 //! Programs of Debian: drawn on one device, shown on another.
 
+use super::alone;
 use super::compositor::{Compositor, wait_until};
 use super::screen::Screen;
-use super::alone;
 
 /// Starts it, and waits until a screen has shown so many frames of it.
 fn frames_advance(program: &[&str], frames: usize) {

@@ -1,9 +1,9 @@
 //! The compositor with clients that know nothing of it: what is on the screens, and what is left behind.
 
-mod clients;
-mod compositor;
 #[path = "../../../integrations/rust/tests/wlroots/client.rs"]
 mod client;
+mod clients;
+mod compositor;
 #[path = "../../../integrations/rust/tests/wlroots/screen.rs"]
 #[allow(dead_code, reason = "more is used by the tests of wlroots")]
 mod screen;
