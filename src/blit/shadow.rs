@@ -145,9 +145,13 @@ impl Shadow {
         allocator: Arc<dyn Allocator>,
         modifiers: impl IntoIterator<Item = Modifier>,
     ) -> Self {
+        let mut modifiers: Vec<_> = modifiers.into_iter().collect();
+        if modifiers.is_empty() {
+            modifiers.push(Modifier::LINEAR);
+        }
         Self {
             allocator,
-            modifiers: modifiers.into_iter().collect(),
+            modifiers,
             pictures: Vec::new(),
             size: (0, 0),
             format: None,

@@ -127,7 +127,10 @@ requests!(params::ZwpLinuxBufferParamsV1, Mutex<Params>, |state,
     let is_offered = |fourcc, modifier| state.samples.contains(fourcc, modifier);
     let answer = || match request {
         params::Request::Add { fd, plane_idx, offset, stride, modifier_hi, modifier_lo } => {
-            let modifier = Modifier(u64::from(modifier_hi) << 32 | u64::from(modifier_lo));
+            let modifier = match Modifier(u64::from(modifier_hi) << 32 | u64::from(modifier_lo)) {
+                Modifier::INVALID if state.gpu.is_linear => Modifier::LINEAR,
+                modifier => modifier,
+            };
             params.add(plane_idx, PlaneFd { fd, offset, stride }, modifier)
         }
         params::Request::Create { width, height, format, flags } => {

@@ -29,6 +29,8 @@ pub(crate) struct Gpu {
     pub(crate) shared: shared::Device,
     /// The DRM device that clients are told to allocate on: the GPU's, or any if the GPU is software.
     pub(crate) device: Device,
+    /// Whether that device has no GPU, so that its buffers without a modifier are linear.
+    pub(crate) is_linear: bool,
     /// Copies what the GPU does not take.
     pub(crate) blitter: Blitter,
     /// For `wl_shm` without copies.
@@ -138,6 +140,7 @@ impl Gpu {
             blitter: Blitter::new(side(), side(), &blit::Options::default())?,
             udmabuf: Udmabuf::open().ok().filter(|_| !copies),
             sources: PerBuffer::new(),
+            is_linear: physical.is_software() && !physical.drives(&device),
             device,
             pipeline,
             sampler,

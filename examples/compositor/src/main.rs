@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use primeshare::Modifier;
 use primeshare::buffer::{Damage, FormatInfo};
 use primeshare::negotiate::{Feedback, FormatSet, Tranche, TrancheFlags};
 use primeshare::wayland::FeedbackEvents;
@@ -45,6 +46,9 @@ struct Options {
     /// The DRM node of the GPU that draws. Default: the first that shares its pictures.
     #[arg(long, value_name = "NODE")]
     gpu: Option<PathBuf>,
+    /// Use the screens of this DRM node only; may be given several times. Default: the screens of all devices.
+    #[arg(long, value_name = "NODE")]
+    card: Vec<PathBuf>,
     /// The name of the socket. Default: the first free one of wayland-1, wayland-2 …
     #[arg(long)]
     socket: Option<String>,
@@ -175,7 +179,7 @@ impl Compositor {
         let mut compositor = Self {
             display: display.clone(),
             feedback: feedback_for(&gpu, &samples, None)?,
-            screens: Screens::new()?,
+            screens: Screens::new(&options.card)?,
             surfaces: HashMap::new(),
             windows: Vec::new(),
             feedback_of_screens: HashMap::new(),
@@ -338,7 +342,9 @@ impl Compositor {
 
 /// What the GPU samples, after what it samples and a screen shows as it is.
 fn feedback_for(gpu: &Gpu, samples: &FormatSet, shows: Option<(u64, &FormatSet)>) -> Result<FeedbackEvents> {
-    let pairs = || samples.iter().map(|one| (one.fourcc, one.modifier));
+    let explicit = || samples.iter().map(|one| (one.fourcc, one.modifier));
+    let implicit = || samples.formats().filter(|_| gpu.is_linear).map(|fourcc| (fourcc, Modifier::INVALID));
+    let pairs = || explicit().chain(implicit());
     let own = gpu.device.node().id.dev_t();
     let sampled = Tranche::new(own, TrancheFlags::SAMPLING, pairs());
     let shown = shows.map(|(device, takes)| {

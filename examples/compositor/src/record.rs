@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::BufWriter;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use primeshare::buffer::PlaneRef;
 use primeshare::kms::capture;
 use primeshare::sync::{Access, BufferMapping};
-use primeshare::{DmaBuf, Fourcc};
+use primeshare::{DmaBuf, Fourcc, Modifier};
 
 use crate::screens::Screen;
 
@@ -18,12 +20,26 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn save(screen: &Screen, path: &Path) -> Result<()> {
     let primary = screen.presenter.output().primary();
     let buffer = capture::on_plane(&screen.card, primary)?.context("the screen shows nothing")?;
-    let rgb = read(&buffer)?;
+    let rgb = read(&linear(&buffer)?)?;
     let file = File::create(path).with_context(|| path.display().to_string())?;
     let mut encoder = png::Encoder::new(BufWriter::new(file), buffer.width(), buffer.height());
     encoder.set_color(png::ColorType::Rgb);
     encoder.write_header()?.write_image_data(&rgb)?;
     Ok(())
+}
+
+/// The buffer with its layout told: a driver without modifiers does not say that its buffers are linear.
+fn linear(buffer: &DmaBuf) -> Result<DmaBuf> {
+    if buffer.modifier() != Modifier::INVALID {
+        return Ok(buffer.clone());
+    }
+    let planes = buffer.planes().iter();
+    let objects = planes.map(|plane| PlaneRef {
+        fd: buffer.objects()[plane.object].as_fd(),
+        offset: plane.offset,
+        stride: plane.stride,
+    });
+    Ok(DmaBuf::from_borrowed(buffer.desc().with_modifier(Modifier::LINEAR), objects)?)
 }
 
 fn read(buffer: &DmaBuf) -> Result<Vec<u8>> {

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -39,6 +40,8 @@ const TARGETS: usize = 3;
 /// All screens.
 pub(crate) struct Screens {
     cards: Vec<Card>,
+    /// The nodes of devices whose screens are used. None: of all devices.
+    only: Vec<PathBuf>,
     pub(crate) hotplug: Option<Hotplug>,
     /// Devices that are to be forgotten.
     removed: Vec<NodeId>,
@@ -85,10 +88,11 @@ pub(crate) struct Shown {
 }
 
 impl Screens {
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(only: &[PathBuf]) -> Result<Self> {
         let hotplug = Hotplug::new().inspect_err(|error| log::warn!("no hot plug: {error}"));
         Ok(Self {
             cards: Vec::new(),
+            only: only.to_vec(),
             hotplug: hotplug.ok(),
             removed: Vec::new(),
             instance: Instance::new(Validation::Off).ok(),
@@ -105,7 +109,8 @@ impl Screens {
         self.cards.retain(|card| !is_removed(card));
         for node in device::enumerate()? {
             let is_known = |card: &Card| card.device().node().id == node.id;
-            if node.kind != NodeKind::Primary || self.cards.iter().any(is_known) {
+            let is_used = self.only.is_empty() || self.only.contains(&node.path);
+            if node.kind != NodeKind::Primary || !is_used || self.cards.iter().any(is_known) {
                 continue;
             }
             // Who opens a device that has no master becomes its master.

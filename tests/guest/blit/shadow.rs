@@ -9,14 +9,15 @@ use primeshare::blit::{
     BlitInfo, Blitter, Damage, DamageBox, Readable, Shadow, ShadowError, ShadowFrame, Strategy,
 };
 use primeshare::vk;
-use primeshare::{Allocator, Modifier};
+use primeshare::Allocator;
 
 use super::{assert_shows, blitter, forced, patient, read, write};
 use crate::support::{Guest, PATIENCE, buffer_on, in_guest};
 
 fn shadow(guest: &Guest) -> Shadow {
     let allocator: Arc<dyn Allocator> = Arc::new(Dumb::new(&guest.vkms()));
-    Shadow::new(allocator, [Modifier::LINEAR])
+    // Nothing is known of the GPU's modifiers.
+    Shadow::new(allocator, [])
 }
 
 /// A GPU that takes what this device allocates and nothing else.
