@@ -8,6 +8,7 @@
 //! | [`vulkan`] | Vulkan and wgpu |
 //! | [`blitter`] | copies between devices |
 //! | [`screens`] | framebuffers, screens, page flips, hot plug |
+//! | [`compositor`] | a Wayland compositor, part by part |
 //! | [`fences`] | fences, event loops, CPU access |
 //! | [`processes`] | buffers and fences for another process |
 //! | [`troubleshooting`] | what errors and refusals mean |
@@ -19,6 +20,8 @@
 // The names that the chapters link to.
 #![allow(unused_imports)]
 
+#[cfg(feature = "blit")]
+use crate::blit;
 #[cfg(feature = "blit")]
 use crate::blit::{
     Blit, BlitDevice, BlitInfo, Blitter, Completion, Push, Statistics, Strategy, Stream, SyncFiles,
@@ -35,11 +38,13 @@ use crate::negotiate::{
 use crate::sync::{Deadline, SyncFile, Syncobj};
 #[cfg(feature = "vulkan")]
 use crate::vk;
+#[cfg(feature = "wayland")]
+use crate::wayland;
 #[cfg(feature = "wgpu")]
 use crate::wgpu;
 use crate::{
     Allocator, Device, DmaBuf, ErrorKind, Fourcc, Modifier, Request, alloc, buffer, device, export,
-    gem, import, sync,
+    gem, import, negotiate, sync,
 };
 
 #[doc = include_str!("../../docs/guide/concepts.md")]
@@ -62,6 +67,21 @@ pub mod blitter {}
 #[cfg_attr(feature = "kms", doc = include_str!("../../docs/guide/screens.md"))]
 #[cfg_attr(not(feature = "kms"), doc = "Needs the feature `kms`.")]
 pub mod screens {}
+
+#[cfg_attr(
+    all(feature = "blit", feature = "kms", feature = "wayland", feature = "wgpu"),
+    doc = include_str!("../../docs/guide/compositor.md")
+)]
+#[cfg_attr(
+    not(all(
+        feature = "blit",
+        feature = "kms",
+        feature = "wayland",
+        feature = "wgpu"
+    )),
+    doc = "Needs the features `blit`, `kms`, `wayland` and `wgpu`."
+)]
+pub mod compositor {}
 
 #[doc = include_str!("../../docs/guide/fences.md")]
 pub mod fences {}

@@ -29,7 +29,10 @@ impl Vkms {
     pub(crate) fn new(name: &str) -> Self {
         let directory = Path::new(CONFIGFS).join(name);
         fs::create_dir(&directory).unwrap();
-        let vkms = Self { directory, name: name.to_owned() };
+        let vkms = Self {
+            directory,
+            name: name.to_owned(),
+        };
         for part in PARTS {
             fs::create_dir(vkms.directory.join(part)).unwrap();
         }
@@ -59,18 +62,28 @@ impl Vkms {
     /// The primary node it has now.
     pub(crate) fn node(&self) -> Node {
         let nodes = device::enumerate().unwrap();
-        let is_it =
-            |node: &Node| node.kind == NodeKind::Primary && node.bus.as_ref().is_some_and(|bus| bus.name == self.name);
+        let is_it = |node: &Node| {
+            node.kind == NodeKind::Primary
+                && node.bus.as_ref().is_some_and(|bus| bus.name == self.name)
+        };
         nodes.into_iter().find(is_it).expect("it is plugged in")
     }
 }
 
-const PARTS: [&str; 4] = ["planes/plane", "crtcs/crtc", "encoders/encoder", "connectors/connector"];
+const PARTS: [&str; 4] = [
+    "planes/plane",
+    "crtcs/crtc",
+    "encoders/encoder",
+    "connectors/connector",
+];
 
 const LINKS: [(&str, &str); 3] = [
     ("planes/plane/possible_crtcs/crtc", "crtcs/crtc"),
     ("encoders/encoder/possible_crtcs/crtc", "crtcs/crtc"),
-    ("connectors/connector/possible_encoders/encoder", "encoders/encoder"),
+    (
+        "connectors/connector/possible_encoders/encoder",
+        "encoders/encoder",
+    ),
 ];
 
 impl Drop for Vkms {

@@ -431,11 +431,9 @@ requests!(
             wl_surface::Request::SetBufferScale { scale } => {
                 object.post_error(wl_surface::Error::InvalidScale, format!("scale {scale}"));
             }
-            wl_surface::Request::Commit => {
-                if surface.commit() {
-                    state.advance_surface(&object.id());
-                    state.configure_if_new(&object.id());
-                }
+            wl_surface::Request::Commit if surface.commit() => {
+                state.advance_surface(&object.id());
+                state.configure_if_new(&object.id());
             }
             _ => {}
         }

@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use primeshare::Allocator;
 use primeshare::DmaBuf;
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::blit::{
     BlitInfo, Blitter, Damage, DamageBox, Readable, Shadow, ShadowError, ShadowFrame, Strategy,
 };
 use primeshare::vk;
-use primeshare::Allocator;
 
 use super::{assert_shows, blitter, forced, patient, read, write};
 use crate::support::{Guest, PATIENCE, buffer_on, in_guest};

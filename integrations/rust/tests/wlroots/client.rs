@@ -14,7 +14,9 @@ use wayland_client::protocol::wl_shm::{Format, WlShm};
 use wayland_client::protocol::wl_shm_pool::WlShmPool;
 use wayland_client::protocol::wl_surface::WlSurface;
 use wayland_client::{Connection, Dispatch, EventQueue, QueueHandle, delegate_noop};
-use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_buffer_params_v1::{Flags, ZwpLinuxBufferParamsV1};
+use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_buffer_params_v1::{
+    Flags, ZwpLinuxBufferParamsV1,
+};
 use wayland_protocols::wp::linux_dmabuf::zv1::client::zwp_linux_dmabuf_v1::ZwpLinuxDmabufV1;
 use wayland_protocols::xdg::shell::client::xdg_surface::{self, XdgSurface};
 use wayland_protocols::xdg::shell::client::xdg_toplevel::{self, XdgToplevel};
@@ -53,7 +55,11 @@ impl Client {
         connection.display().get_registry(&handle, ());
         let mut state = State::default();
         queue.roundtrip(&mut state).unwrap();
-        let surface = state.compositor.as_ref().unwrap().create_surface(&handle, ());
+        let surface = state
+            .compositor
+            .as_ref()
+            .unwrap()
+            .create_surface(&handle, ());
         let shell = state.shell.as_ref().unwrap();
         let window = shell.get_xdg_surface(&surface, &handle, ());
         let toplevel = window.get_toplevel(&handle, ());
@@ -65,7 +71,11 @@ impl Client {
         while !state.configured || state.size.0 == 0 {
             queue.blocking_dispatch(&mut state).unwrap();
         }
-        Self { queue, state, surface }
+        Self {
+            queue,
+            state,
+            surface,
+        }
     }
 
     pub(crate) fn size(&self) -> (u32, u32) {
@@ -78,7 +88,11 @@ impl Client {
     }
 
     /// Draws all of the window.
-    pub(crate) fn show_memory(&mut self, picture: impl Fn(u32, u32) -> [u8; 3], flags: MemfdFlags) -> File {
+    pub(crate) fn show_memory(
+        &mut self,
+        picture: impl Fn(u32, u32) -> [u8; 3],
+        flags: MemfdFlags,
+    ) -> File {
         let (width, height) = self.state.size;
         let pixels = pixels(self.state.size, picture);
         let memory = rustix::fs::memfd_create("window", flags).unwrap();
@@ -88,7 +102,8 @@ impl Client {
         let shm = self.state.shm.as_ref().unwrap();
         let pool = shm.create_pool(memory.as_fd(), pixels.len() as i32, &handle, ());
         let (columns, rows) = (width as i32, height as i32);
-        let buffer = pool.create_buffer(0, columns, rows, 4 * columns, Format::Xrgb8888, &handle, ());
+        let buffer =
+            pool.create_buffer(0, columns, rows, 4 * columns, Format::Xrgb8888, &handle, ());
         pool.destroy();
         self.attach(&buffer);
         memory
@@ -123,7 +138,10 @@ impl Client {
 }
 
 /// A picture as XRGB8888.
-pub(crate) fn pixels((width, height): (u32, u32), picture: impl Fn(u32, u32) -> [u8; 3]) -> Vec<u8> {
+pub(crate) fn pixels(
+    (width, height): (u32, u32),
+    picture: impl Fn(u32, u32) -> [u8; 3],
+) -> Vec<u8> {
     let mut pixels = Vec::with_capacity(4 * (width * height) as usize);
     for y in 0..height {
         for x in 0..width {
@@ -143,7 +161,12 @@ impl Dispatch<WlRegistry, ()> for State {
         _: &Connection,
         queue: &QueueHandle<Self>,
     ) {
-        if let wl_registry::Event::Global { name, interface, version } = event {
+        if let wl_registry::Event::Global {
+            name,
+            interface,
+            version,
+        } = event
+        {
             match &*interface {
                 "wl_compositor" => state.compositor = Some(registry.bind(name, 4, queue, ())),
                 "zwp_linux_dmabuf_v1" => {

@@ -23,14 +23,19 @@ impl Screen {
     pub(crate) fn all() -> Vec<Self> {
         let (devices, _) = device::open_all().unwrap();
         let of_device = |device: &primeshare::Device| {
-            let file = File::options().read(true).write(true).open(&device.node().path).ok()?;
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .open(&device.node().path)
+                .ok()?;
             let card = Card::new(&file).ok()?;
             // Who opens a node that has no master becomes it, and only the master may ask the screens.
             let screens = card.screens(true);
             drop_master(&file);
             let screens = screens.ok()?;
             let mut connectors = screens.connectors.iter();
-            let connector = connectors.find(|one| one.status == Status::Connected && !one.is_writeback)?;
+            let connector =
+                connectors.find(|one| one.status == Status::Connected && !one.is_writeback)?;
             let size = connector.preferred_mode()?.size();
             let index = connector.possible_crtcs.trailing_zeros() as usize;
             let crtc = screens.crtcs.iter().find(|crtc| crtc.index == index)?;
@@ -53,7 +58,10 @@ impl Screen {
         let mut all = Self::all();
         let rank = |screen: &Self| {
             let driver = screen.card.device().driver();
-            drivers.iter().position(|name| *name == driver).unwrap_or(drivers.len())
+            drivers
+                .iter()
+                .position(|name| *name == driver)
+                .unwrap_or(drivers.len())
         };
         all.sort_by_key(rank);
         all.into_iter().next().expect("no screen")
@@ -63,7 +71,9 @@ impl Screen {
     pub(crate) fn pair(first: &str, second: &str) -> Option<[Self; 2]> {
         let mut all = Self::all();
         let mut take = |driver: &str| {
-            let found = all.iter().position(|one| one.card.device().driver() == driver);
+            let found = all
+                .iter()
+                .position(|one| one.card.device().driver() == driver);
             found.map(|index| all.remove(index))
         };
         Some([take(first)?, take(second)?])
@@ -110,7 +120,9 @@ impl Screen {
             return 0;
         };
         let mut mapping = BufferMapping::read_only(&linear(&buffer)).unwrap();
-        let access = mapping.begin_wait(Access::Read, Duration::from_secs(10)).unwrap();
+        let access = mapping
+            .begin_wait(Access::Read, Duration::from_secs(10))
+            .unwrap();
         for row in access.plane(0).unwrap().rows() {
             let mut bytes = vec![0; row.bytes()];
             row.read(0, &mut bytes).unwrap();
@@ -119,12 +131,18 @@ impl Screen {
         hasher.finish()
     }
 
-    fn difference(&self, picture: &impl Fn(u32, u32) -> [u8; 3], (width, height): (u32, u32)) -> Option<(u32, u32)> {
+    fn difference(
+        &self,
+        picture: &impl Fn(u32, u32) -> [u8; 3],
+        (width, height): (u32, u32),
+    ) -> Option<(u32, u32)> {
         let Some(buffer) = self.on_screen() else {
             return Some((0, 0));
         };
         let mut mapping = BufferMapping::read_only(&linear(&buffer)).unwrap();
-        let access = mapping.begin_wait(Access::Read, Duration::from_secs(10)).unwrap();
+        let access = mapping
+            .begin_wait(Access::Read, Duration::from_secs(10))
+            .unwrap();
         let plane = access.plane(0).unwrap();
         let mut row = vec![0; 4 * width as usize];
         for y in 0..height {
@@ -141,11 +159,15 @@ impl Screen {
 
 /// The buffer with its layout told: drivers without modifiers do not tell that dumb buffers are linear.
 fn linear(buffer: &DmaBuf) -> DmaBuf {
-    let planes = buffer.planes().iter().enumerate().map(|(index, plane)| PlaneRef {
-        fd: buffer.plane_fd(index).unwrap(),
-        offset: plane.offset,
-        stride: plane.stride,
-    });
+    let planes = buffer
+        .planes()
+        .iter()
+        .enumerate()
+        .map(|(index, plane)| PlaneRef {
+            fd: buffer.plane_fd(index).unwrap(),
+            offset: plane.offset,
+            stride: plane.stride,
+        });
     DmaBuf::from_borrowed(buffer.desc().with_modifier(Modifier::LINEAR), planes).unwrap()
 }
 
