@@ -15,7 +15,7 @@ use measure::{Way, report};
 use primeshare::alloc::{Allocator, Dumb};
 use primeshare::device::{self, Device, NodeKind};
 use primeshare::{Fourcc, Request};
-use primeshare_integrations::smithay::to_smithay;
+use primeshare_smithay::to_smithay;
 use smithay::backend::allocator::gbm::{GbmBuffer, GbmBufferFlags, GbmDevice};
 use smithay::backend::drm::exporter::gbm::GbmFramebufferExporter;
 use smithay::backend::drm::exporter::{ExportBuffer, ExportFramebuffer};

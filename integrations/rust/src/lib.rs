@@ -1,4 +1,4 @@
-//! How five kinds of hosts use primeshare, each in one file to copy from.
+//! How four kinds of hosts use primeshare, each in one file to copy from.
 //!
 //! | module | the host | feature |
 //! | --- | --- | --- |
@@ -15,14 +15,8 @@
     feature = "loops",
     doc = "| [`loops`] | waits in calloop, in epoll or in tokio | `loops` |"
 )]
-#![cfg_attr(
-    feature = "smithay",
-    doc = "| [`smithay`] | is built on Smithay | `smithay` |"
-)]
-#![cfg_attr(
-    feature = "smithay-kms",
-    doc = "| [`smithay_kms`] | shows frames by Smithay | `smithay-kms` |"
-)]
+//!
+//! Hosts on Smithay have a crate of their own, `primeshare-smithay`, which is tested here as well.
 //!
 //! The library is built without its default features, but for the copies that `loops` waits for. The tests run on vgem
 //! and vkms, in the project's guests.
@@ -31,10 +25,6 @@
 pub mod drm_host;
 #[cfg(feature = "loops")]
 pub mod loops;
-#[cfg(feature = "smithay")]
-pub mod smithay;
-#[cfg(feature = "smithay-kms")]
-pub mod smithay_kms;
 pub mod table;
 #[cfg(feature = "wayland")]
 pub mod wayland;

@@ -7,7 +7,7 @@ use common::{buffer_on, device};
 use primeshare::alloc::{Dumb, Usage};
 use primeshare::buffer::PlaneRef;
 use primeshare::{Allocator as _, DmaBuf, Fourcc, Request};
-use primeshare_integrations::smithay::{SmithayAllocator, from_smithay, to_smithay};
+use primeshare_smithay::{SmithayAllocator, from_smithay, to_smithay};
 use smithay::backend::allocator::{self, Allocator as _, Buffer as _};
 
 /// How many fds are open. One test of this file runs at a time.

@@ -7,14 +7,14 @@ mod smithay_screen;
 
 use std::os::fd::AsFd;
 
-use common::device;
+use common::{buffer_on, device};
 use primeshare::alloc::Dumb;
 use primeshare::kms::{Card, PlaneId, capture};
 use primeshare::{Allocator as _, Fourcc, Request};
-use primeshare_integrations::smithay::to_smithay;
-use primeshare_integrations::smithay_kms::{SmithayFramebuffer, SmithayFramebuffers};
-use smithay::backend::drm::Framebuffer as _;
+use primeshare_smithay::to_smithay;
+use primeshare_smithay::{Devices, SmithayFramebuffer, SmithayFramebuffers, to_smithay_of};
 use smithay::backend::drm::exporter::{ExportBuffer, ExportFramebuffer};
+use smithay::backend::drm::{DrmNode, Framebuffer as _};
 use smithay::reexports::drm::control::{Device as _, Event};
 use smithay_screen::{open, surface, whole};
 
@@ -48,4 +48,22 @@ fn smithay_shows_a_buffer_of_another_device_by_the_librarys_framebuffer() {
     let card = Card::new(open(&vkms).unwrap().as_fd()).unwrap();
     let shown = capture::on_plane(&card, plane).unwrap().unwrap();
     assert_eq!(shown.id(), buffer.id());
+}
+
+#[test]
+fn a_device_is_found_by_each_of_its_nodes() {
+    let (vgem, vkms) = (device("vgem"), device("vkms"));
+    let devices = Devices::new([vgem.clone(), vkms.clone(), vgem.reopen().unwrap()]).unwrap();
+    assert_eq!(devices.iter().len(), 2);
+    let node =
+        |device: &primeshare::Device| DrmNode::from_dev_id(device.node().id.dev_t()).unwrap();
+    assert!(devices.of(node(&vkms)).unwrap().is_same_device(&vkms));
+    let render = vgem.node().render_node().unwrap().unwrap();
+    let render = DrmNode::from_dev_id(render.id.dev_t()).unwrap();
+    assert!(devices.of(render).unwrap().is_same_device(&vgem));
+    let dmabuf = to_smithay_of(&buffer_on(&vgem), &vgem).unwrap();
+    assert_eq!(dmabuf.node(), Some(render));
+    assert!(devices.of_buffer(&dmabuf).unwrap().is_same_device(&vgem));
+    let without = to_smithay(&buffer_on(&vgem)).unwrap();
+    assert!(devices.of_buffer(&without).is_none());
 }

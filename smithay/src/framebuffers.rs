@@ -1,4 +1,4 @@
-//! A host built on Smithay: framebuffers of the library's for its screens.
+//! Framebuffers of the library's for Smithay's screens.
 //!
 //! Smithay's `DrmCompositor` takes an exporter of framebuffers. [`SmithayFramebuffers`] is one that imports on a file
 //! description of its own, so that it meets neither gbm's handles nor Smithay's on the file description of the DRM
@@ -17,7 +17,7 @@ use primeshare::buffer::FormatInfo;
 use primeshare::kms::{self, Error, FramebufferOptions};
 use primeshare::{Device, DmaBuf, Fourcc};
 
-use crate::smithay::from_smithay;
+use crate::from_smithay;
 
 /// Framebuffers of one device, for Smithay.
 #[derive(Clone, Debug)]

@@ -1,22 +1,17 @@
-//! A host built on Smithay: its [`Dmabuf`] and the library's [`DmaBuf`], and its allocators.
+//! Smithay's [`Dmabuf`] and the library's [`DmaBuf`].
 //!
 //! The two types name the same dma-bufs, so a buffer that goes there and back has the same
 //! [`BufferId`](primeshare::buffer::BufferId). A `Dmabuf` has an fd for each plane and a `DmaBuf` has one for each
 //! dma-buf: that many are duplicated, and no more. Smithay tells buffers apart by the `Dmabuf`, so make it once for each
 //! buffer and keep it, in a [`PerBuffer`](primeshare::buffer::PerBuffer) for example.
-//!
-//! This module is behind a feature that is off. Smithay depends on the crate `xkbcommon` whatever its features are, and
-//! that crate has programs linked with `-lxkbcommon`: they need `libxkbcommon-dev` to be linked, though nothing here calls
-//! it. `cargo check --features smithay` needs no system library.
 
 use std::io;
 use std::os::fd::AsFd;
 
+use ::smithay::backend::allocator::Buffer as _;
 use ::smithay::backend::allocator::dmabuf::{Dmabuf, DmabufFlags};
-use ::smithay::backend::allocator::{self, Buffer as _};
-use primeshare::alloc::{self, Request};
-use primeshare::buffer::{self, BufferDesc, BufferFlags, PlaneRef, Usage};
-use primeshare::{Allocator, DmaBuf, Errno, ErrorKind, Fourcc, Modifier};
+use primeshare::buffer::{self, BufferDesc, BufferFlags, PlaneRef};
+use primeshare::{DmaBuf, Fourcc, Modifier};
 
 /// Smithay's buffer of one of the library's. `InvalidInput`: its format or size is none of Smithay's.
 pub fn to_smithay(buffer: &DmaBuf) -> io::Result<Dmabuf> {
@@ -48,33 +43,4 @@ pub fn from_smithay(dmabuf: &Dmabuf) -> Result<DmaBuf, buffer::Error> {
     let planes = dmabuf.handles().zip(dmabuf.offsets()).zip(dmabuf.strides());
     let planes = planes.map(|((fd, offset), stride)| PlaneRef { fd, offset, stride });
     DmaBuf::from_borrowed(layout.with_flags(flags), planes)
-}
-
-/// Any allocator of the library, where Smithay wants one (for a `Swapchain`, a `DrmCompositor`).
-#[derive(Debug)]
-pub struct SmithayAllocator<A> {
-    /// The allocator.
-    pub allocator: A,
-    /// What the buffers are for: Smithay's request does not say.
-    pub usage: Usage,
-}
-
-impl<A: Allocator> allocator::Allocator for SmithayAllocator<A> {
-    type Buffer = Dmabuf;
-    type Error = alloc::Error;
-
-    fn create_buffer(
-        &mut self,
-        width: u32,
-        height: u32,
-        fourcc: allocator::Fourcc,
-        modifiers: &[allocator::Modifier],
-    ) -> Result<Dmabuf, alloc::Error> {
-        let request = Request::new(width, height, Fourcc(fourcc as u32))
-            .modifiers(modifiers.iter().map(|&one| Modifier(one.into())))
-            .usage(self.usage);
-        let (name, kind) = (self.allocator.name(), ErrorKind::Other);
-        to_smithay(&self.allocator.allocate(&request)?)
-            .map_err(|error| alloc::Error::of_allocator(name, kind, Errno::of(&error), error))
-    }
 }
