@@ -67,6 +67,8 @@ pub(crate) struct Quad<'a> {
 pub(crate) struct Target {
     texture: Texture,
     pub(crate) buffer: DmaBuf,
+    /// More than one while a viewer reads it.
+    pub(crate) users: Arc<()>,
 }
 
 /// Six corners of a rectangle for each instance: its left top and right bottom in clip space, and whether alpha is 1.
@@ -239,7 +241,7 @@ impl Gpu {
     /// A picture that the GPU draws into and a screen's device may read.
     pub(crate) fn target(&self, request: &Request) -> Result<Target, shared::Error> {
         let (texture, buffer) = self.shared.create(request, DRAWN)?;
-        Ok(Target { texture, buffer })
+        Ok(Target { texture, buffer, users: Arc::new(()) })
     }
 
     /// Draws the sources on black, in their order, and gives the fence of the picture; `None` if it is there already.

@@ -8,12 +8,13 @@ mod objects;
 
 mod buffers;
 mod gpu;
-mod record;
+mod picture;
 mod screens;
 mod seat;
 mod shell;
 mod surface;
 mod time;
+mod viewers;
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -38,6 +39,7 @@ use gpu::{Gpu, Quad};
 use screens::Screens;
 use shell::Window;
 use surface::{Changed, Surface};
+use viewers::Viewers;
 
 /// A Wayland compositor that draws on one device and shows on the screens of all.
 #[derive(Parser)]
@@ -58,6 +60,9 @@ struct Options {
     /// Write each of the first N frames that a screen shows: frame-1-SCREEN.png …
     #[arg(long, value_name = "N", default_value_t = 0)]
     record: u64,
+    /// Send frames to viewers that connect to this socket.
+    #[arg(long, value_name = "SOCKET")]
+    share: Option<PathBuf>,
     /// End when so many frames have been on the screens.
     #[arg(long)]
     frames: Option<u64>,
@@ -84,6 +89,7 @@ pub(crate) struct Compositor {
     /// Frames that were on screens: drawn, as they are, copied.
     shown: [u64; 3],
     record: u64,
+    viewers: Option<Viewers>,
 }
 
 fn main() -> ExitCode {
@@ -126,7 +132,7 @@ fn run(options: &Options) -> Result<()> {
         for screen in &compositor.screens.lit {
             let mut name = path.file_stem().unwrap_or_default().to_owned();
             name.push(format!("-{}.png", screen.name()));
-            record::save(screen, &path.with_file_name(name))?;
+            screen.save(&path.with_file_name(name))?;
         }
     }
     let [drawn, direct, copied] = compositor.shown;
@@ -157,9 +163,14 @@ fn wait(
 ) -> Result<()> {
     let clients = display.backend();
     let clients = clients.poll_fd();
+    let viewers = state.viewers.iter().flat_map(Viewers::fds);
     let fences = state.surfaces.values().flat_map(Surface::fds);
-    let fds =
-        [clients, socket.as_fd()].into_iter().chain(ends.map(AsFd::as_fd)).chain(state.screens.fds()).chain(fences);
+    let fds = [clients, socket.as_fd()]
+        .into_iter()
+        .chain(ends.map(AsFd::as_fd))
+        .chain(state.screens.fds())
+        .chain(fences)
+        .chain(viewers);
     let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     match poll(&mut fds, None) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
@@ -187,6 +198,7 @@ impl Compositor {
             serial: 0,
             shown: [0; 3],
             record: options.record,
+            viewers: options.share.as_deref().map(Viewers::listen).transpose()?,
             gpu,
         };
         use wayland_protocols::wp::linux_dmabuf::zv1::server::zwp_linux_dmabuf_v1::ZwpLinuxDmabufV1;
@@ -241,6 +253,7 @@ impl Compositor {
 
     /// What has happened on screens.
     fn dispatch(&mut self) -> Result<()> {
+        self.viewers.iter_mut().for_each(Viewers::dispatch);
         self.screens.read_events();
         if self.screens.have_changed() {
             self.find_screens()?;
@@ -258,7 +271,7 @@ impl Compositor {
                 self.shown[shown.by] += 1;
                 let all: u64 = self.shown.iter().sum();
                 if all <= self.record {
-                    record::save(screen, format!("frame-{all}-{}.png", screen.name()).as_ref())?;
+                    screen.save(format!("frame-{all}-{}.png", screen.name()).as_ref())?;
                 }
             }
         }
@@ -299,7 +312,7 @@ impl Compositor {
                 let surface = self.surfaces.get(&stack[0].0);
                 let was_it = screen.whole.as_ref() == Some(&stack[0].0);
                 let damage = surface.map(|one| one.damage.get()).filter(|_| was_it);
-                screen.present(Err(buffer), damage.unwrap_or_default(), None, held)?;
+                screen.present(Err(buffer), damage.unwrap_or_default(), None, held, self.viewers.as_mut())?;
             }
             None => {
                 let quads = pictures.iter().map(|(picture, place)| Quad {
@@ -311,7 +324,7 @@ impl Compositor {
                 let quads: Vec<_> = quads.collect();
                 let (own, target) = screen.target(&self.gpu)?;
                 let fence = self.gpu.draw(target, &quads)?;
-                screen.present(Ok(own), Damage::Full, fence, held)?;
+                screen.present(Ok(own), Damage::Full, fence, held, self.viewers.as_mut())?;
             }
         }
         screen.whole = whole.map(|_| stack[0].0.clone());

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -12,7 +12,7 @@ use primeshare::buffer::Damage;
 use primeshare::device::{NodeId, NodeKind};
 use primeshare::kms::{
     Card, Change, Connector, Event, Hotplug, Mode, Output, OutputConfig, PageFlip, PresentInfo, Presenter,
-    Screens as OnCard, Status, Swapchain, Way,
+    Screens as OnCard, Status, Swapchain, Way, capture,
 };
 use primeshare::negotiate::{FormatSet, Usage, Wanted, negotiate};
 use primeshare::sync::SyncFile;
@@ -23,8 +23,10 @@ use wayland_server::protocol::wl_callback::WlCallback;
 use wayland_server::protocol::wl_output::WlOutput;
 
 use crate::gpu::{Gpu, Target};
+use crate::picture;
 use crate::surface::{Held, Surface};
 use crate::time::Feedback;
+use crate::viewers::Viewers;
 
 const FORMAT: Fourcc = Fourcc::XRGB8888;
 /// The frame was drawn by the GPU.
@@ -246,6 +248,12 @@ impl Screen {
         format!("{}-{connector}", self.card.device().node().id.minor)
     }
 
+    /// Writes what it shows: its primary plane, which is all that is used of it.
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        let shown = capture::on_plane(&self.card, self.presenter.output().primary())?;
+        picture::save(&shown.context("the screen shows nothing")?, path)
+    }
+
     /// Whether it has something to show and takes another frame.
     pub(crate) fn wants_frame(&self) -> bool {
         let in_use = self.frames.iter().filter(|frame| frame.target.is_some());
@@ -254,7 +262,8 @@ impl Screen {
 
     /// A picture that nobody reads, and its number.
     pub(crate) fn target(&mut self, gpu: &Gpu) -> Result<(usize, &Target)> {
-        let is_free = |n: &usize| !self.frames.iter().any(|frame| frame.target == Some(*n));
+        let is_read = |n: usize| std::sync::Arc::strong_count(&self.targets[n].users) > 1;
+        let is_free = |n: &usize| !is_read(*n) && !self.frames.iter().any(|frame| frame.target == Some(*n));
         let free = (0..self.targets.len()).find(is_free);
         let free = match free {
             Some(free) => free,
@@ -273,11 +282,15 @@ impl Screen {
         damage: Damage<'_>,
         fence: Option<SyncFile>,
         held: Vec<Arc<Held>>,
+        viewers: Option<&mut Viewers>,
     ) -> Result<()> {
-        let buffer = match picture {
-            Ok(own) => &self.targets[own].buffer,
-            Err(client) => client,
+        let (buffer, own) = match picture {
+            Ok(own) => (&self.targets[own].buffer, Some(self.targets[own].users.clone())),
+            Err(client) => (client, None),
         };
+        if let Some(viewers) = viewers {
+            viewers.send(buffer, fence.as_ref(), &(own, held.clone()));
+        }
         let mut info = PresentInfo::default().damage(damage);
         if let Some(fence) = &fence {
             info = info.fence(fence.as_fd());

@@ -1,5 +1,6 @@
 //! The compositor, started and ended; and programs of Debian.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -54,12 +55,30 @@ impl Compositor {
         fs::read_to_string(self.runtime.join("log")).unwrap_or_default()
     }
 
+    /// A file that goes with it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.runtime.join(name)
+    }
+
     /// Fds and resident pages.
     pub(crate) fn use_of_memory(&self) -> (usize, u64) {
         let process = PathBuf::from(format!("/proc/{}", self.process.id()));
         let fds = fs::read_dir(process.join("fd")).unwrap().count();
         let pages = fs::read_to_string(process.join("statm")).unwrap();
         (fds, pages.split(' ').nth(1).unwrap().parse().unwrap())
+    }
+
+    /// What the fds are, and how many of each.
+    fn kinds_of_fds(&self) -> BTreeMap<String, u32> {
+        let mut kinds = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap() {
+            let target = fs::read_link(entry.unwrap().path()).unwrap_or_default();
+            // Without the inode.
+            let kind = target.display().to_string();
+            let kind = kind.split('[').next().unwrap_or_default().to_owned();
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
     }
 
     pub(crate) fn wait_for_fds(&self, most: usize) {
@@ -72,7 +91,7 @@ impl Compositor {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("{fds} fds are open, and {most} were:\n{}", self.log());
+        panic!("{fds} fds are open, and {most} were: {:?}\n{}", self.kinds_of_fds(), self.log());
     }
 
     /// Starts a program of Debian, if the machine has those.

@@ -1,14 +1,17 @@
 //! The compositor with clients that know nothing of it: what is on the screens, and what is left behind.
 
 #[path = "../../../integrations/rust/tests/wlroots/client.rs"]
+#[rustfmt::skip]
 mod client;
 mod clients;
 mod compositor;
 #[path = "../../../integrations/rust/tests/wlroots/screen.rs"]
 #[allow(dead_code, reason = "more is used by the tests of wlroots")]
+#[rustfmt::skip]
 mod screen;
 #[path = "../../../tests/guest/vkms.rs"]
 #[allow(dead_code, reason = "more is used by the library's tests")]
+#[rustfmt::skip]
 mod vkms;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -171,11 +174,11 @@ fn a_screen_that_is_plugged_in_gets_a_window_and_gives_it_back() {
     others.iter_mut().for_each(|client| client.show(picture(1)));
     let vkms = vkms::Vkms::new("compositor");
     for seed in 20..23 {
+        let lit = || compositor.log().matches("INFO  compositor::screens]").count();
+        let before = lit();
         vkms.plug();
+        wait_until("the new screen", || lit() > before);
         let path = vkms.node().path;
-        wait_until("the new screen", || {
-            compositor.log().matches(&path.display().to_string()).count() > usize::from(seed - 20)
-        });
         let mut client = Client::connect(&compositor);
         let screen = Screen::of(&path);
         client.show(picture(seed));
@@ -207,5 +210,80 @@ fn a_client_that_is_gone_leaves_nothing_behind() {
     std::thread::sleep(std::time::Duration::from_millis(500));
     let (fds, _) = compositor.use_of_memory();
     (4..20).for_each(live);
+    compositor.wait_for_fds(fds);
+}
+
+/// The pixels of a PNG file.
+fn pixels_of(path: &std::path::Path) -> (u32, u32, Vec<u8>) {
+    let decoder = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(path).unwrap()));
+    let mut reader = decoder.read_info().unwrap();
+    let mut bytes = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut bytes).unwrap();
+    (info.width, info.height, bytes)
+}
+
+#[test]
+fn a_viewer_reads_the_frames_that_the_screen_shows() {
+    let _alone = alone();
+    // In its own directory.
+    let compositor = Compositor::start(&["--share", "frames"]);
+    let mut client = Client::connect(&compositor);
+    client.show(picture(1));
+    let out = compositor.file("viewer.png");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_viewer"));
+    command.arg(compositor.file("frames")).args(["--frames", "3", "--out"]).arg(&out);
+    let mut viewer = command.spawn().unwrap();
+    let mut seed = 1;
+    // It sees the frames that come after it has connected, and the last one is some frame of these.
+    wait_until("the viewer's frames", || {
+        seed = seed % 200 + 1;
+        client.show(picture(seed));
+        viewer.try_wait().unwrap().is_some_and(|status| {
+            assert!(status.success());
+            true
+        })
+    });
+    let (width, height, bytes) = pixels_of(&out);
+    assert_eq!((width, height), client.size());
+    let is_picture = |seed: u8| {
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        // PNG has red first.
+        pixels.zip(bytes.chunks(3)).all(|((x, y), pixel)| {
+            let [blue, green, red] = picture(seed)(x, y);
+            pixel == [red, green, blue]
+        })
+    };
+    assert!((1..=seed).any(is_picture), "it is no frame of the client's");
+}
+
+#[test]
+fn a_viewer_that_dies_with_a_frame_holds_up_nobody() {
+    let _alone = alone();
+    let screen = Screen::first(&["vkms"]);
+    let compositor = Compositor::start(&["--share", "frames"]);
+    let mut client = Client::connect(&compositor);
+    let connect = || {
+        use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketType};
+        let socket = net::socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        let path = SocketAddrUnix::new(compositor.file("frames")).unwrap();
+        net::connect(&socket, &path).unwrap();
+        socket
+    };
+    let mut cycle = || {
+        let viewers: Vec<_> = (0..3).map(|_| connect()).collect();
+        for seed in 1..9 {
+            client.show(picture(seed));
+            screen.wait_for(picture(seed), client.size());
+        }
+        // Each has a frame that it never gives back.
+        assert!(viewers.iter().all(|viewer| DmaBuf::receive(viewer).is_ok()));
+        drop(viewers);
+        client.show(picture(9));
+        screen.wait_for(picture(9), client.size());
+    };
+    // As many pictures are allocated as are in use at a time.
+    (0..3).for_each(|_| cycle());
+    let (fds, _) = compositor.use_of_memory();
+    (0..5).for_each(|_| cycle());
     compositor.wait_for_fds(fds);
 }

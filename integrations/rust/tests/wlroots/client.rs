@@ -39,6 +39,8 @@ pub(crate) struct Client {
     queue: EventQueue<State>,
     state: State,
     surface: WlSurface,
+    /// The buffers of the last pictures.
+    memory: Vec<WlBuffer>,
 }
 
 impl Client {
@@ -75,6 +77,7 @@ impl Client {
             queue,
             state,
             surface,
+            memory: Vec::new(),
         }
     }
 
@@ -106,6 +109,11 @@ impl Client {
             pool.create_buffer(0, columns, rows, 4 * columns, Format::Xrgb8888, &handle, ());
         pool.destroy();
         self.attach(&buffer);
+        // What was shown two pictures ago is shown no more.
+        self.memory.push(buffer);
+        if self.memory.len() > 2 {
+            self.memory.remove(0).destroy();
+        }
         memory
     }
 

@@ -1,4 +1,4 @@
-//! What screens show, as PNG files.
+//! Pictures in buffers, as PNG files.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -8,19 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use primeshare::buffer::PlaneRef;
-use primeshare::kms::capture;
 use primeshare::sync::{Access, BufferMapping};
 use primeshare::{DmaBuf, Fourcc, Modifier};
 
-use crate::screens::Screen;
-
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Writes the picture on a screen's primary plane, which is all that this compositor uses.
-pub(crate) fn save(screen: &Screen, path: &Path) -> Result<()> {
-    let primary = screen.presenter.output().primary();
-    let buffer = capture::on_plane(&screen.card, primary)?.context("the screen shows nothing")?;
-    let rgb = read(&linear(&buffer)?)?;
+/// Writes the picture in a buffer.
+pub(crate) fn save(buffer: &DmaBuf, path: &Path) -> Result<()> {
+    let rgb = read(&linear(buffer)?)?;
     let file = File::create(path).with_context(|| path.display().to_string())?;
     let mut encoder = png::Encoder::new(BufWriter::new(file), buffer.width(), buffer.height());
     encoder.set_color(png::ColorType::Rgb);
