@@ -17,6 +17,9 @@ const BY_SMITHAY: [&str; 3] = [
     "--bench=screens",
 ];
 
+/// One client under several compositors.
+const COMPOSITORS: [&str; 2] = ["--package=primeshare-compositor", "--bench=compositors"];
+
 /// A call of the C library beside the same one in Rust.
 const THROUGH_C: [&str; 2] = ["--package=primeshare-capi", "--bench=import"];
 
@@ -45,7 +48,7 @@ pub(crate) fn run(name: Option<&str>, arguments: &[OsString]) -> Result<u8> {
     guest::prepare(Kind::from_environment()?, false)?;
     let names = BENCHMARKS
         .iter()
-        .filter(|known| wanted(known) && **known != "c");
+        .filter(|known| wanted(known) && !["c", "compositors"].contains(known));
     let benches: Vec<&str> = names.flat_map(|name| ["--bench", name]).collect();
     let own = [&["--features=kms"], &benches[..]].concat();
     let mut all = match benches.is_empty() {
@@ -54,6 +57,11 @@ pub(crate) fn run(name: Option<&str>, arguments: &[OsString]) -> Result<u8> {
     };
     if with_smithay {
         all.push(&BY_SMITHAY);
+    }
+    if wanted("compositors") {
+        guest::prepare_compositors()?;
+        guest::prepare_clients()?;
+        all.push(&COMPOSITORS);
     }
     let library = match wanted("c") {
         true => {

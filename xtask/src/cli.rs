@@ -9,7 +9,14 @@ use crate::guest::kind::Kind;
 use crate::repository;
 
 /// The names of the benchmarks.
-pub(crate) const BENCHMARKS: [&str; 5] = ["sharing", "negotiation", "blit", "screens", "c"];
+pub(crate) const BENCHMARKS: [&str; 5] = [
+    "compositors",
+    "sharing",
+    "negotiation",
+    "blit",
+    "screens",
+    "c",
+];
 
 /// Development tasks of primeshare.
 #[derive(Parser)]

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -17,6 +17,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Compositor {
     process: Child,
     runtime: PathBuf,
+    /// What runs beside a compositor of somebody else's.
+    _beside: Vec<Program>,
+}
+
+/// A compositor of somebody else's.
+#[derive(Clone, Copy)]
+pub(crate) enum Foreign {
+    /// On wlroots.
+    Cage,
+    Weston,
 }
 
 impl Compositor {
@@ -34,13 +44,75 @@ impl Compositor {
         command.current_dir(&runtime);
         command.stdout(log.try_clone().unwrap()).stderr(log);
         let process = command.spawn().unwrap();
-        let mut compositor = Self { process, runtime };
+        let mut compositor = Self { process, runtime, _beside: Vec::new() };
         wait_until("the compositor's socket", || {
             let ended = compositor.process.try_wait().unwrap();
             assert!(ended.is_none(), "it has ended: {ended:?}\n{}", compositor.log());
             compositor.socket().exists()
         });
         compositor
+    }
+
+    /// Starts another compositor on this device, if the machine has it.
+    pub(crate) fn start_foreign(which: Foreign, renderer: &str, card: &Path) -> Option<Self> {
+        let path = |name| std::env::var_os(name).map(PathBuf::from);
+        let compositors = path("PRIMESHARE_COMPOSITORS")?;
+        let runtime = std::env::temp_dir().join(format!("foreign-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&runtime);
+        fs::create_dir_all(&runtime).unwrap();
+        let log = File::create(runtime.join("log")).unwrap();
+        let of_wlroots = |program: &Path| {
+            let mut command = Command::new(program);
+            command.env("LD_LIBRARY_PATH", compositors.join("lib"));
+            command.env("LD_PRELOAD", compositors.join("faux.so"));
+            command.stdout(log.try_clone().unwrap()).stderr(log.try_clone().unwrap());
+            command
+        };
+        let mut seatd = of_wlroots(&compositors.join("bin/seatd"));
+        // There are no virtual terminals.
+        seatd.env("SEATD_VTBOUND", "0").args(["-l", "error"]);
+        let seatd = Program { process: seatd.spawn().unwrap(), log: runtime.join("log") };
+        wait_until("seatd's socket", || Path::new("/run/seatd.sock").exists());
+        let mut command = match which {
+            Foreign::Cage => {
+                let mut cage = of_wlroots(&compositors.join("bin/cage"));
+                cage.env("WLR_RENDERER", renderer).env("WLR_RENDERER_ALLOW_SOFTWARE", "1");
+                cage.env("WLR_LIBINPUT_NO_DEVICES", "1").env("WLR_DRM_DEVICES", card);
+                cage.env("XKB_CONFIG_ROOT", compositors.join("xkb"));
+                cage.args(["--", "sleep", "1000"]);
+                cage
+            }
+            Foreign::Weston => {
+                let root = path("PRIMESHARE_CLIENTS")?;
+                let mut weston = in_root(&root, "weston");
+                weston.env("LD_PRELOAD", "/faux.so");
+                weston.args(["--backend=drm", "--shell=kiosk", "--socket=wayland-0", "--idle-time=0"]);
+                weston.arg("--continue-without-input").arg(format!("--renderer={renderer}"));
+                let name = card.file_name().unwrap().to_string_lossy();
+                weston.arg(format!("--drm-device={name}"));
+                weston.stdout(log.try_clone().unwrap()).stderr(log.try_clone().unwrap());
+                weston
+            }
+        };
+        command.env("XDG_RUNTIME_DIR", &runtime).env("LIBSEAT_BACKEND", "seatd");
+        command.process_group(0);
+        let process = command.spawn().unwrap();
+        let mut compositor = Self { process, runtime, _beside: vec![seatd] };
+        wait_until("the compositor's socket", || {
+            let ended = compositor.process.try_wait().unwrap();
+            assert!(ended.is_none(), "it has ended: {ended:?}\n{}", compositor.log());
+            compositor.socket().exists()
+        });
+        Some(compositor)
+    }
+
+    /// The time that its process has spent, in the program and in the kernel.
+    pub(crate) fn processor_time(&self) -> (Duration, Duration) {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id())).unwrap();
+        // The name in brackets may have spaces; 14 and 15 of proc_pid_stat(5), in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        let time = |field: &str| Duration::from_millis(10 * field.parse::<u64>().unwrap());
+        (time(fields[11]), time(fields[12]))
     }
 
     pub(crate) fn lets_clients_choose(&self) -> bool {
@@ -100,10 +172,7 @@ impl Compositor {
             eprintln!("test left out: needs clients of Debian, as cargo xtask compositor brings them");
             return None;
         };
-        for directory in ["dev", "proc", "sys", "tmp"] {
-            bind(&Path::new("/").join(directory), &root.join(directory));
-        }
-        let mut command = Command::new(Path::new("/usr/bin").join(program[0]));
+        let mut command = in_root(&root, program[0]);
         command.args(&program[1..]);
         command.env_clear();
         command.env("PATH", "/usr/bin:/bin").env("HOME", "/tmp").env("LC_ALL", "C.UTF-8");
@@ -112,14 +181,24 @@ impl Compositor {
         command.env("LD_PRELOAD", "/faux.so");
         let log = File::create(self.runtime.join("client")).unwrap();
         command.stdout(log.try_clone().unwrap()).stderr(log);
-        let enter = move || {
-            rustix::process::chroot(&root)?;
-            Ok(rustix::process::chdir("/")?)
-        };
-        // SAFETY: both are system calls, and nothing allocates.
-        let command = unsafe { command.pre_exec(enter) };
         Some(Program { process: command.spawn().unwrap(), log: self.runtime.join("client") })
     }
+}
+
+/// A program of another root.
+fn in_root(root: &Path, program: &str) -> Command {
+    for directory in ["dev", "proc", "run", "sys", "tmp"] {
+        bind(&Path::new("/").join(directory), &root.join(directory));
+    }
+    let mut command = Command::new(Path::new("/usr/bin").join(program));
+    let root = root.to_owned();
+    let enter = move || {
+        rustix::process::chroot(&root)?;
+        Ok(rustix::process::chdir("/")?)
+    };
+    // SAFETY: both are system calls, and nothing allocates.
+    unsafe { command.pre_exec(enter) };
+    command
 }
 
 /// Mounts a directory at another place, once.
@@ -157,7 +236,13 @@ impl Drop for Program {
 
 impl Drop for Compositor {
     fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
+        let pid = Pid::from_child(&self.process);
+        // One of somebody else's leads a group: cage waits for its own client.
+        // It may have ended by itself.
+        let _ = match self._beside.is_empty() {
+            true => kill_process(pid, Signal::TERM),
+            false => kill_process_group(pid, Signal::TERM),
+        };
         let _ = self.process.wait();
         if std::thread::panicking() {
             eprintln!("{}", self.log());

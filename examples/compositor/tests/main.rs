@@ -4,6 +4,7 @@
 #[rustfmt::skip]
 mod client;
 mod clients;
+#[allow(dead_code, reason = "more is used by benchmarks")]
 mod compositor;
 #[path = "../../../integrations/rust/tests/wlroots/screen.rs"]
 #[allow(dead_code, reason = "more is used by the tests of wlroots")]

@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use primeshare::{DmaBuf, Modifier};
 use rustix::fs::MemfdFlags;
 use wayland_client::protocol::wl_buffer::WlBuffer;
+use wayland_client::protocol::wl_callback::{self, WlCallback};
 use wayland_client::protocol::wl_compositor::WlCompositor;
 use wayland_client::protocol::wl_registry::{self, WlRegistry};
 use wayland_client::protocol::wl_shm::{Format, WlShm};
@@ -32,6 +33,7 @@ struct State {
     shell: Option<XdgWmBase>,
     size: (u32, u32),
     configured: bool,
+    wants_frame: bool,
 }
 
 /// A client with one window. Dropped, it is gone as if it had crashed: it says no farewell.
@@ -117,6 +119,18 @@ impl Client {
         memory
     }
 
+    /// Whether the compositor takes dma-bufs.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub(crate) fn has_dma_bufs(&self) -> bool {
+        self.state.dmabuf.is_some()
+    }
+
+    /// The buffers of the last two pictures in memory.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub(crate) fn memory(&self) -> &[WlBuffer] {
+        &self.memory
+    }
+
     /// Shows a buffer.
     pub(crate) fn show_dma_buf(&mut self, buffer: &DmaBuf) -> WlBuffer {
         let handle = self.queue.handle();
@@ -134,6 +148,19 @@ impl Client {
         params.destroy();
         self.attach(&made);
         made
+    }
+
+    /// Shows a buffer, and waits until the compositor asks for the frame after it.
+    #[allow(dead_code, reason = "for benchmarks")]
+    pub(crate) fn frame(&mut self, buffer: &WlBuffer) {
+        self.state.wants_frame = false;
+        self.surface.frame(&self.queue.handle(), ());
+        self.surface.attach(Some(buffer), 0, 0);
+        self.surface.damage_buffer(0, 0, i32::MAX, i32::MAX);
+        self.surface.commit();
+        while !self.state.wants_frame {
+            self.queue.blocking_dispatch(&mut self.state).unwrap();
+        }
     }
 
     /// Shows a buffer that was shown before, or another one.
@@ -234,6 +261,19 @@ impl Dispatch<XdgToplevel, ()> for State {
                 state.size = (width as u32, height as u32);
             }
         }
+    }
+}
+
+impl Dispatch<WlCallback, ()> for State {
+    fn event(
+        state: &mut Self,
+        _: &WlCallback,
+        _: wl_callback::Event,
+        (): &(),
+        _: &Connection,
+        _: &QueueHandle<Self>,
+    ) {
+        state.wants_frame = true;
     }
 }
 
