@@ -9,7 +9,7 @@ use crate::guest::kind::Kind;
 use crate::repository;
 
 /// The names of the benchmarks.
-pub(crate) const BENCHMARKS: [&str; 5] = [
+pub(crate) const BENCHMARKS: [&str; 6] = [
     "compositors",
     "sharing",
     "negotiation",
