@@ -721,6 +721,75 @@ int primeshare_feedback_get_tranche(const struct primeshare_feedback *feedback,
                                     size_t index,
                                     struct primeshare_encoded_tranche *tranche);
 
+/* Wayland --------------------------------------------------------------------------------------------- */
+
+/*
+ * Between a server's protocol library and buffers. Nothing here depends on libwayland: a server passes on what its
+ * clients' requests say, and answers as primeshare_last_error_linux_dmabuf says.
+ */
+
+/*
+ * The planes that a client has sent with zwp_linux_buffer_params_v1, until it asks for a buffer. It belongs to one thread
+ * at a time.
+ */
+struct primeshare_params;
+
+/* zwp_linux_dmabuf_v1.create_params */
+int primeshare_params_create(struct primeshare_params **params);
+
+/* zwp_linux_buffer_params_v1.destroy. Closes the fds of planes that are in no buffer. NULL is allowed. */
+void primeshare_params_destroy(struct primeshare_params *params);
+
+/*
+ * zwp_linux_buffer_params_v1.add: borrows the fd and keeps a dup. `modifier` is both halves of the request's.
+ *
+ * If it fails, primeshare_last_error_linux_dmabuf has the protocol error to post.
+ */
+int primeshare_params_add(struct primeshare_params *params,
+                          uint32_t plane,
+                          int dma_buf,
+                          uint32_t offset,
+                          uint32_t stride,
+                          uint64_t modifier);
+
+/*
+ * zwp_linux_buffer_params_v1.create and create_immed, with the flags of the request. `offered` are all formats and
+ * modifiers that the server's feedback has. Whether a GPU takes the buffer is asked afterwards, and is not the client's
+ * fault.
+ *
+ * If it fails, primeshare_last_error_linux_dmabuf has the protocol error to post, or is -1: then create is answered by the
+ * event `failed`, and create_immed by that event or by the error invalid_wl_buffer (7).
+ */
+int primeshare_params_create_buffer(struct primeshare_params *params,
+                                    int32_t width,
+                                    int32_t height,
+                                    uint32_t format,
+                                    uint32_t flags,
+                                    const struct primeshare_format *offered,
+                                    size_t offered_count,
+                                    struct primeshare_buffer **buffer);
+
+/*
+ * An fd for zwp_linux_dmabuf_feedback_v1.format_table: a memfd with the table that nobody can change any more, so that all
+ * clients can be sent the same. The fd is the caller's, and close-on-exec.
+ */
+int primeshare_feedback_create_table_fd(const struct primeshare_feedback *feedback);
+
+/*
+ * Makes a buffer of a client's memory (`wl_shm`) without a copy: linear rows, `stride` bytes apart, from `offset` on in a
+ * memfd, which is borrowed. The memfd is sealed against shrinking if it is not yet. What the client writes later is in the
+ * buffer as well, so the client's wl_buffer is released only when nobody reads this one any more.
+ *
+ * Fails if the memory cannot be shared (no memfd, no seals, no /dev/udmabuf …): copy it then.
+ */
+int primeshare_buffer_create_from_memfd(int memfd,
+                                        uint32_t width,
+                                        uint32_t height,
+                                        uint32_t format,
+                                        uint32_t offset,
+                                        uint32_t stride,
+                                        struct primeshare_buffer **buffer);
+
 #ifdef __cplusplus
 }
 #endif

@@ -20,6 +20,7 @@ pub mod library;
 pub mod mapping;
 pub mod negotiation;
 pub mod table;
+pub mod wayland;
 
 #[cfg(feature = "blit")]
 pub mod blit;

@@ -285,6 +285,12 @@ impl Object for primeshare_feedback {
     const NAME: &'static str = "primeshare_feedback";
 }
 
+impl primeshare_feedback {
+    pub(crate) fn table(&self) -> &[u8] {
+        &self.table
+    }
+}
+
 /// Encodes feedback for a client that has bound this version of zwp_linux_dmabuf_v1: tranches, best first, and the
 /// main device's number (dev_t), which versions from 6 on do not have (0).
 #[unsafe(no_mangle)]

@@ -39,12 +39,18 @@ pub enum FeedbackEvent<'a> {
     Done,
 }
 
+/// A memfd with a format table that nobody can change any more, for those who send the bytes of
+/// [`Encoded`] by themselves. Close-on-exec.
+pub fn sealed_table(table: &[u8]) -> io::Result<OwnedFd> {
+    Ok(memfd::sealed(c"dmabuf-feedback", table)?)
+}
+
 impl FeedbackEvents {
     /// Prepares a feedback. It needs a main device for clients before version 6, and flags in each tranche for the others.
     pub fn new(feedback: &Feedback) -> io::Result<Self> {
         let encoded = [feedback.encode(5)?, feedback.encode(6)?];
         // Both versions list the same pairs in the same order.
-        let table = memfd::sealed(c"dmabuf-feedback", &encoded[0].table)?;
+        let table = sealed_table(&encoded[0].table)?;
         let pairs = feedback.tranches.iter().flat_map(|tranche| &tranche.pairs);
         let mut seen = rustc_hash::FxHashSet::default();
         let pairs = pairs.copied().filter(|pair| seen.insert(*pair)).collect();

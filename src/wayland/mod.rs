@@ -21,7 +21,7 @@ mod shm;
 mod syncobj;
 
 pub use capture::{CaptureConstraints, CaptureRefusal};
-pub use feedback::{FeedbackEvent, FeedbackEvents, SurfaceFeedback};
+pub use feedback::{FeedbackEvent, FeedbackEvents, SurfaceFeedback, sealed_table};
 pub use params::{Params, ParamsError};
 pub use shm::{ShmBuffer, ShmError, ShmFormat, ShmPool};
 pub use syncobj::{Points, PointsError, SurfacePoints};

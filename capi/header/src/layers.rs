@@ -28,6 +28,7 @@ pub(crate) const LAYERS: &[Layer] = &[
             "fence",
             "mapping",
             "negotiation",
+            "wayland",
         ],
     },
     Layer {
