@@ -12,7 +12,7 @@ mod client;
 mod compositor;
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use client::Client;
 use compositor::{Compositor, Foreign};
@@ -31,7 +31,6 @@ fn picture(seed: u8) -> impl Fn(u32, u32) -> [u8; 3] {
 struct Cost {
     frames_per_second: f64,
     milliseconds: f64,
-    system_milliseconds: f64,
 }
 
 fn measure(compositor: &Compositor, mut frame: impl FnMut(u32)) -> Cost {
@@ -39,11 +38,9 @@ fn measure(compositor: &Compositor, mut frame: impl FnMut(u32)) -> Cost {
     let (before, start) = (compositor.processor_time(), Instant::now());
     (0..FRAMES).for_each(&mut frame);
     let (after, wall) = (compositor.processor_time(), start.elapsed());
-    let each = |time: Duration| time.as_secs_f64() * 1000.0 / f64::from(FRAMES);
     Cost {
         frames_per_second: f64::from(FRAMES) / wall.as_secs_f64(),
-        milliseconds: each(after.0 + after.1 - before.0 - before.1),
-        system_milliseconds: each(after.1 - before.1),
+        milliseconds: (after - before).as_secs_f64() * 1000.0 / f64::from(FRAMES),
     }
 }
 
@@ -79,10 +76,10 @@ fn main() {
     // They hold no device while a compositor runs.
     drop(devices);
     println!(
-        "{FRAMES} frames of one client that fills {}, in milliseconds of the compositor's processes\n",
+        "{FRAMES} frames of one client that fills {}, in milliseconds of the compositor's process\n",
         card.display()
     );
-    println!("{:34} {:>8} {:>12} {:>12}", "", "frames/s", "ms a frame", "in kernel");
+    println!("{:38} {:>8} {:>12}", "", "frames/s", "ms a frame");
     let own = |arguments: &[&str]| Compositor::start(&[&["--card", &card.display().to_string()], arguments].concat());
     type Start<'a> = Box<dyn Fn() -> Option<Compositor> + 'a>;
     let path: PathBuf = card.clone();
@@ -101,14 +98,10 @@ fn main() {
     let sealable = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     for (name, start) in ways {
         let row = |what: &str, cost: Option<Cost>| match cost {
-            Some(cost) => println!(
-                "{:34} {:8.1} {:12.2} {:12.2}",
-                format!("{name}, {what}"),
-                cost.frames_per_second,
-                cost.milliseconds,
-                cost.system_milliseconds
-            ),
-            None => println!("{:34} left out", format!("{name}, {what}")),
+            Some(cost) => {
+                println!("{:38} {:8.1} {:12.2}", format!("{name}, {what}"), cost.frames_per_second, cost.milliseconds);
+            }
+            None => println!("{:38} left out", format!("{name}, {what}")),
         };
         row("shared memory", start().map(|one| by_memory(&one, sealable)));
         row("dma-bufs", start().and_then(|one| by_dma_buf(&one, &vgem)));
