@@ -317,3 +317,84 @@ fn a_lost_device_wakes_who_waits_for_it() {
         assert!(timelines().is_some());
     });
 }
+
+/// The points of linux-drm-syncobj, as a compositor has them of its clients.
+#[cfg(feature = "wayland")]
+mod of_surfaces {
+    use primeshare::wayland::{Points, PointsError, SurfacePoints};
+
+    use super::*;
+
+    /// Both points on one timeline of a client's, which the compositor has imported.
+    fn committed(device: &Device, acquire: u32, release: u32) -> (Syncobj, Points) {
+        let client = Syncobj::new(device).unwrap();
+        let fd = client.export().unwrap();
+        let imported = Syncobj::import(device, &fd).unwrap();
+        let mut surface = SurfacePoints::new();
+        surface.set_acquire(imported.clone(), 0, acquire);
+        surface.set_release(imported, 0, release);
+        let points = surface.commit(Some(true)).unwrap().unwrap();
+        assert!(surface.commit(None).unwrap().is_none(), "they were taken");
+        (client, points)
+    }
+
+    #[test]
+    fn an_acquire_point_is_waited_for_before_the_client_has_submitted_its_work() {
+        with_timelines(|device| {
+            let (client, points) = committed(device, 1, 2);
+            assert!(points.acquire_fence().unwrap().is_none());
+            let eventfd = points.acquire_eventfd(Stage::Signalled).unwrap();
+            assert!(!is_readable(&eventfd));
+            client.signal(1).unwrap();
+            assert!(is_readable(&eventfd));
+            let fence = points.acquire_fence().unwrap().expect("it is submitted");
+            assert!(fence.is_signalled().unwrap());
+        });
+    }
+
+    #[test]
+    fn a_release_point_is_signalled_when_the_last_user_has_gone() {
+        with_timelines(|device| {
+            let (client, points) = committed(device, 1, 2);
+            client.signal(1).unwrap();
+            let other = points.clone();
+            drop(points);
+            assert!(!client.has_come(2, Stage::Submitted).unwrap());
+            drop(other);
+            assert!(client.has_come(2, Stage::Signalled).unwrap());
+        });
+    }
+
+    #[test]
+    fn a_release_point_waits_for_the_fences_of_those_who_read() {
+        with_timelines(|device| {
+            let (client, points) = committed(device, 1, 2);
+            client.signal(1).unwrap();
+            in_between(device, |_, pending, signal| {
+                points.release_after(pending).unwrap();
+                points
+                    .release_after(&SyncFile::signalled().unwrap())
+                    .unwrap();
+                drop(points);
+                assert!(client.has_come(2, Stage::Submitted).unwrap());
+                assert!(!client.has_come(2, Stage::Signalled).unwrap());
+                signal();
+                assert!(client.has_come(2, Stage::Signalled).unwrap());
+            });
+        });
+    }
+
+    #[test]
+    fn a_point_that_would_be_released_before_it_is_acquired_is_refused() {
+        with_timelines(|device| {
+            let timeline = Syncobj::new(device).unwrap();
+            let mut surface = SurfacePoints::new();
+            surface.set_acquire(timeline.clone(), 1, 0);
+            surface.set_release(timeline, 0, u32::MAX);
+            let refused = surface.commit(Some(true)).unwrap_err();
+            assert_eq!(refused, PointsError::ConflictingPoints);
+            // Nothing of it is left for the next commit.
+            assert!(surface.commit(None).unwrap().is_none());
+        });
+    }
+}
