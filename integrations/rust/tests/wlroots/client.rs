@@ -25,20 +25,20 @@ use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
 use super::compositor::{Compositor, wait_until};
 
 #[derive(Default)]
-struct State {
-    compositor: Option<WlCompositor>,
-    shm: Option<WlShm>,
-    dmabuf: Option<ZwpLinuxDmabufV1>,
-    shell: Option<XdgWmBase>,
+pub(crate) struct State {
+    pub(crate) compositor: Option<WlCompositor>,
+    pub(crate) shm: Option<WlShm>,
+    pub(crate) dmabuf: Option<ZwpLinuxDmabufV1>,
+    pub(crate) shell: Option<XdgWmBase>,
     size: (u32, u32),
     configured: bool,
 }
 
 /// A client with one window. Dropped, it is gone as if it had crashed: it says no farewell.
 pub(crate) struct Client {
-    queue: EventQueue<State>,
-    state: State,
-    surface: WlSurface,
+    pub(crate) queue: EventQueue<State>,
+    pub(crate) state: State,
+    pub(crate) surface: WlSurface,
 }
 
 impl Client {
@@ -93,8 +93,19 @@ impl Client {
         picture: impl Fn(u32, u32) -> [u8; 3],
         flags: MemfdFlags,
     ) -> File {
-        let (width, height) = self.state.size;
-        let pixels = pixels(self.state.size, picture);
+        let (buffer, memory) = self.memory(self.state.size, picture, flags);
+        self.attach(&buffer);
+        memory
+    }
+
+    /// A buffer of shared memory, and its file.
+    pub(crate) fn memory(
+        &self,
+        (width, height): (u32, u32),
+        picture: impl Fn(u32, u32) -> [u8; 3],
+        flags: MemfdFlags,
+    ) -> (WlBuffer, File) {
+        let pixels = pixels((width, height), picture);
         let memory = rustix::fs::memfd_create("window", flags).unwrap();
         let memory = File::from(memory);
         memory.write_all_at(&pixels, 0).unwrap();
@@ -105,12 +116,18 @@ impl Client {
         let buffer =
             pool.create_buffer(0, columns, rows, 4 * columns, Format::Xrgb8888, &handle, ());
         pool.destroy();
-        self.attach(&buffer);
-        memory
+        (buffer, memory)
     }
 
     /// Shows a buffer.
     pub(crate) fn show_dma_buf(&mut self, buffer: &DmaBuf) -> WlBuffer {
+        let made = self.dma_buf(buffer);
+        self.attach(&made);
+        made
+    }
+
+    /// A dma-buf as a buffer.
+    pub(crate) fn dma_buf(&self, buffer: &DmaBuf) -> WlBuffer {
         let handle = self.queue.handle();
         let dmabuf = self.state.dmabuf.as_ref().expect("linux-dmabuf");
         let params = dmabuf.create_params(&handle, ());
@@ -124,7 +141,6 @@ impl Client {
         let flags = Flags::empty();
         let made = params.create_immed(width, height, buffer.fourcc().0, flags, &handle, ());
         params.destroy();
-        self.attach(&made);
         made
     }
 
