@@ -250,21 +250,42 @@ impl ShmBuffer {
         synced.map_err(|errno| sync::Error::SyncEnd { errno })
     }
 
-    /// Reads these rows into memory of the compositor, with one system call: each row is [`stride`](Self::stride) bytes
-    /// behind the one before, and the last one ends with its last pixel. `into` is made as long as that.
+    /// Reads these rows into memory of the compositor, and gives the bytes from one row to the next there. The last row ends
+    /// with its last pixel, and `into` is made as long as that.
+    ///
+    /// One system call, if the client's [`stride`](Self::stride) is at most twice as long as a row: the rows keep it then.
+    /// Else it takes one for each row, and what is between them is left out: a client says of a stride what it likes, and
+    /// its memory may be a file with holes.
     ///
     /// [`ShmError::Read`] if the client has cut its file off. Rows that the picture does not have are left out.
-    pub fn read_rows(&self, rows: Range<u32>, into: &mut Vec<u8>) -> Result<(), ShmError> {
+    pub fn read_rows(&self, rows: Range<u32>, into: &mut Vec<u8>) -> Result<u32, ShmError> {
+        let row = self.info.planes[0].row_bytes(self.desc.width).unwrap_or(0);
+        let is_dense = self.stride / 2 <= row;
+        let stride = if is_dense { self.stride } else { row };
         let (start, end) = (rows.start, rows.end.min(self.desc.height));
         if start >= end {
             into.clear();
-            return Ok(());
+            return Ok(stride);
         }
-        let row = self.info.planes[0].row_bytes(self.desc.width).unwrap_or(0);
-        let stride = self.stride as usize;
-        into.resize(stride * (end - start - 1) as usize + row as usize, 0);
-        let first = u64::from(self.offset) + u64::from(self.stride) * u64::from(start);
-        memfd::read(self.file.as_fd(), first, into).map_err(|errno| ShmError::Read { errno })
+        into.resize(
+            stride as usize * (end - start - 1) as usize + row as usize,
+            0,
+        );
+        let place = |n: u32| u64::from(self.offset) + u64::from(self.stride) * u64::from(n);
+        let read = |n: u32, bytes: &mut [u8]| {
+            let read = memfd::read(self.file.as_fd(), place(n), bytes);
+            read.map_err(|errno| ShmError::Read { errno })
+        };
+        match is_dense {
+            true => read(start, into)?,
+            false => {
+                let rows = into.chunks_exact_mut(row as usize);
+                (start..end)
+                    .zip(rows)
+                    .try_for_each(|(n, bytes)| read(n, bytes))?;
+            }
+        }
+        Ok(stride)
     }
 }
 
@@ -339,6 +360,27 @@ mod tests {
         let cut = buffer.read_rows(0..64, &mut rows).unwrap_err();
         assert_eq!(cut.errno(), Some(Errno::ENODATA));
         assert_eq!(cut.code(), 2);
+    }
+
+    #[test]
+    fn rows_that_are_far_apart_are_read_without_what_is_between_them() {
+        const STRIDE: i32 = 256 << 20;
+        let memory = memory(3 * STRIDE as u64);
+        for n in 0..3 {
+            let place = n * STRIDE as u64 + 8;
+            rustix::io::pwrite(&memory, &[n as u8 + 1; 120], place).unwrap();
+        }
+        let pool = ShmPool::new(memory, 3 * STRIDE).unwrap();
+        let buffer = pool.buffer(8, (30, 2), STRIDE, ShmFormat(1)).unwrap();
+        let mut rows = Vec::new();
+        assert_eq!(buffer.read_rows(0..2, &mut rows), Ok(120));
+        assert_eq!(rows, [[1; 120], [2; 120]].concat());
+        assert!(rows.capacity() < 4096);
+        assert_eq!(buffer.read_rows(1..2, &mut rows), Ok(120));
+        assert_eq!(rows, [2; 120]);
+        let dense = pool.buffer(8, (30, 2), 240, ShmFormat(1)).unwrap();
+        assert_eq!(dense.read_rows(0..2, &mut rows), Ok(240));
+        assert_eq!(rows.len(), 360);
     }
 
     #[test]

@@ -63,9 +63,11 @@ pub(crate) enum Command {
     Matrix,
     /// Print what each Vulkan driver does and what it refuses and why, in every guest.
     Drivers,
-    /// Fuzz the code that checks descriptions of buffers from outside.
+    /// Fuzz the code that checks descriptions of buffers from outside, and requests of Wayland's clients.
     Fuzz {
-        /// How many inputs.
+        /// One of `fuzz/targets`. Default: all, one after the other.
+        target: Option<String>,
+        /// How many inputs for each.
         #[arg(long, default_value_t = 10_000_000)]
         runs: u64,
     },

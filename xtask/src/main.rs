@@ -62,7 +62,7 @@ fn dispatch(command: Command) -> anyhow::Result<u8> {
         Command::Matrix => matrix::run(matrix::SHARING),
         Command::Drivers => matrix::run(matrix::DRIVERS),
         Command::Features { toolchain } => features::run(toolchain.as_deref()),
-        Command::Fuzz { runs } => fuzz::run(runs),
+        Command::Fuzz { target, runs } => fuzz::run(target.as_deref(), runs),
         Command::Header { check } => capi::test::header(check),
         Command::Install(arguments) => capi::install::run(&arguments),
         Command::C { guest, sanitize } => capi::test::run(guest, sanitize),

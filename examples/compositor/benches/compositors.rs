@@ -48,8 +48,8 @@ fn by_memory(compositor: &Compositor, flags: MemfdFlags) -> Cost {
     let mut client = Client::connect(compositor);
     client.show_memory(picture(1), flags);
     client.show_memory(picture(2), flags);
-    let buffers = client.memory().to_vec();
-    measure(compositor, |n| client.frame(&buffers[n as usize % 2]))
+    let buffers = client.shown().to_vec();
+    measure(compositor, |n| client.show_frame(&buffers[n as usize % 2]))
 }
 
 fn by_dma_buf(compositor: &Compositor, device: &Device) -> Option<Cost> {
@@ -61,7 +61,7 @@ fn by_dma_buf(compositor: &Compositor, device: &Device) -> Option<Cost> {
     let request = Request::new(width, height, Fourcc::XRGB8888);
     let buffers: Vec<DmaBuf> = (0..3).map(|_| Dumb::new(device).allocate(&request).unwrap()).collect();
     let shown: Vec<_> = buffers.iter().map(|buffer| client.show_dma_buf(buffer)).collect();
-    Some(measure(compositor, |n| client.frame(&shown[n as usize % 3])))
+    Some(measure(compositor, |n| client.show_frame(&shown[n as usize % 3])))
 }
 
 fn main() {

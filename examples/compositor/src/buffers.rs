@@ -19,12 +19,13 @@ use wayland_server::protocol::{wl_buffer, wl_shm, wl_shm_pool, wl_surface::WlSur
 use wayland_server::{Resource, WEnum, Weak};
 
 use crate::gpu::FORMATS;
+use crate::limits::Lease;
 use crate::objects::Call;
 
 /// The content of a `wl_buffer`.
 pub(crate) enum ClientBuffer {
-    DmaBuf(DmaBuf),
-    Shm(ShmBuffer),
+    DmaBuf(DmaBuf, #[expect(dead_code, reason = "counts until it is dropped")] Vec<Arc<Lease>>),
+    Shm(ShmBuffer, #[expect(dead_code, reason = "counts until it is dropped")] Arc<Lease>),
 }
 
 global!(wl_shm::WlShm, (), |_, new, init, _| {
@@ -33,16 +34,22 @@ global!(wl_shm::WlShm, (), |_, new, init, _| {
     numbers.into_iter().flatten().for_each(|format| shm.format(format));
 });
 
-requests!(wl_shm::WlShm, (), |_, Call { object: shm, request, init, .. }| {
+/// A pool, and the lease of its fd, which its buffers keep.
+type Pool = (Mutex<ShmPool>, Arc<Lease>);
+
+requests!(wl_shm::WlShm, (), |state, Call { client, object: shm, request, display, init, .. }| {
     if let wl_shm::Request::CreatePool { id, fd, size } = request {
+        let Some(lease) = state.limits.lease(client, display) else {
+            return;
+        };
         match ShmPool::new(fd, size) {
-            Ok(pool) => drop(init.init(id, Mutex::new(pool))),
+            Ok(pool) => drop(init.init(id, (Mutex::new(pool), lease))),
             Err(error) => shm.post_error(error.code(), error.to_string()),
         }
     }
 });
 
-requests!(wl_shm_pool::WlShmPool, Mutex<ShmPool>, |_, Call { object: resource, request, data: pool, init, .. }| {
+requests!(wl_shm_pool::WlShmPool, Pool, |_, Call { object: resource, request, data: (pool, lease), init, .. }| {
     let mut pool = pool.lock().unwrap();
     let answer = match request {
         wl_shm_pool::Request::CreateBuffer { id, offset, width, height, stride, format } => {
@@ -51,7 +58,7 @@ requests!(wl_shm_pool::WlShmPool, Mutex<ShmPool>, |_, Call { object: resource, r
                 WEnum::Unknown(number) => number,
             };
             pool.buffer(offset, (width, height), stride, ShmFormat(format)).map(|buffer| {
-                init.init(id, Arc::new(ClientBuffer::Shm(buffer)));
+                init.init(id, Arc::new(ClientBuffer::Shm(buffer, lease.clone())));
             })
         }
         wl_shm_pool::Request::Resize { size } => pool.resize(size),
@@ -104,6 +111,10 @@ requests!(dmabuf::ZwpLinuxDmabufV1, (), |state, Call { request, init, .. }| {
             let object = init.init(id, ());
             send_feedback(&object, state.feedback_of(&surface));
             if let Some(surface) = state.surfaces.get_mut(&surface.id()) {
+                // Those that are gone are left out before the list grows.
+                if surface.feedback_objects.len() == surface.feedback_objects.capacity() {
+                    surface.feedback_objects.retain(Resource::is_alive);
+                }
                 surface.feedback_objects.push(object);
             }
         }
@@ -113,17 +124,23 @@ requests!(dmabuf::ZwpLinuxDmabufV1, (), |state, Call { request, init, .. }| {
 
 requests!(feedback::ZwpLinuxDmabufFeedbackV1, ());
 
-requests!(params::ZwpLinuxBufferParamsV1, Mutex<Params>, |state,
-                                                          Call {
-                                                              client,
-                                                              object: resource,
-                                                              request,
-                                                              data: params,
-                                                              display,
-                                                              init,
-                                                              ..
-                                                          }| {
-    let mut params = params.lock().unwrap();
+/// What was sent so far, and the leases of its fds.
+type Planes = Mutex<(Params, Vec<Arc<Lease>>)>;
+
+requests!(params::ZwpLinuxBufferParamsV1, Planes, |state,
+                                                   Call {
+                                                       client,
+                                                       object: resource,
+                                                       request,
+                                                       data: params,
+                                                       display,
+                                                       init,
+                                                       ..
+                                                   }| {
+    let (params, leases) = &mut *params.lock().unwrap();
+    if let params::Request::Add { .. } = request {
+        leases.extend(state.limits.lease(client, display));
+    }
     let is_offered = |fourcc, modifier| state.samples.contains(fourcc, modifier);
     let answer = || match request {
         params::Request::Add { fd, plane_idx, offset, stride, modifier_hi, modifier_lo } => {
@@ -136,7 +153,7 @@ requests!(params::ZwpLinuxBufferParamsV1, Mutex<Params>, |state,
         params::Request::Create { width, height, format, flags } => {
             match params.create((width, height), Fourcc(format), flags.into(), is_offered) {
                 Ok(buffer) => {
-                    let buffer = Arc::new(ClientBuffer::DmaBuf(buffer));
+                    let buffer = Arc::new(ClientBuffer::DmaBuf(buffer, std::mem::take(leases)));
                     let made = client.create_resource::<wl_buffer::WlBuffer, _, Self>(display, 1, buffer);
                     // If it fails, the client is gone.
                     let _ = made.map(|made| resource.created(&made));
@@ -148,7 +165,7 @@ requests!(params::ZwpLinuxBufferParamsV1, Mutex<Params>, |state,
         }
         params::Request::CreateImmed { buffer_id, width, height, format, flags } => {
             let buffer = params.create((width, height), Fourcc(format), flags.into(), is_offered)?;
-            init.init(buffer_id, Arc::new(ClientBuffer::DmaBuf(buffer)));
+            init.init(buffer_id, Arc::new(ClientBuffer::DmaBuf(buffer, std::mem::take(leases))));
             Ok(())
         }
         params::Request::SetSamplingDevice { device } => params.set_sampling_device(&device),

@@ -8,6 +8,7 @@ mod objects;
 
 mod buffers;
 mod gpu;
+mod limits;
 mod picture;
 mod screens;
 mod seat;
@@ -31,11 +32,12 @@ use primeshare::negotiate::{Feedback, FormatSet, Tranche, TrancheFlags};
 use primeshare::wayland::FeedbackEvents;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use wayland_server::backend::{ClientData, ObjectId};
+use wayland_server::backend::ObjectId;
 use wayland_server::protocol::wl_surface::WlSurface;
 use wayland_server::{Display, DisplayHandle, ListeningSocket, Resource};
 
 use gpu::{Gpu, Quad};
+use limits::Limits;
 use screens::Screens;
 use shell::Window;
 use surface::{Changed, Surface};
@@ -78,6 +80,7 @@ pub(crate) struct Compositor {
     display: DisplayHandle,
     gpu: Gpu,
     screens: Screens,
+    limits: Limits,
     surfaces: HashMap<ObjectId, Surface>,
     /// From the bottom up.
     windows: Vec<Window>,
@@ -120,11 +123,8 @@ fn run(options: &Options) -> Result<()> {
         compositor.draw();
         display.flush_clients()?;
         wait(&mut display, &socket, ends.as_ref(), &compositor)?;
-        while let Some(stream) = socket.accept()? {
-            struct Nothing;
-            impl ClientData for Nothing {}
-            display.handle().insert_client(stream, Arc::new(Nothing))?;
-        }
+        accept(&socket, &mut display);
+        compositor.limits.turn = compositor.limits.turn.wrapping_add(1);
         display.dispatch_clients(&mut compositor)?;
         compositor.dispatch()?;
     }
@@ -143,6 +143,20 @@ fn run(options: &Options) -> Result<()> {
         child.wait()?;
     }
     Ok(())
+}
+
+/// Takes the clients that have come. If that fails, for lack of fds for example, those that are there go on.
+fn accept(socket: &ListeningSocket, display: &mut Display<Compositor>) {
+    loop {
+        let stream = match socket.accept() {
+            Ok(Some(stream)) => stream,
+            Ok(None) => return,
+            Err(error) => return log::warn!("a client is not taken: {error}"),
+        };
+        if let Err(error) = display.handle().insert_client(stream, Arc::new(limits::Share::default())) {
+            log::warn!("a client is not taken: {error}");
+        }
+    }
 }
 
 fn start(command: &[OsString], display: &std::ffi::OsStr) -> Result<Option<Child>> {
@@ -191,6 +205,7 @@ impl Compositor {
             display: display.clone(),
             feedback: feedback_for(&gpu, &samples, None)?,
             screens: Screens::new(&options.card)?,
+            limits: Limits::new()?,
             surfaces: HashMap::new(),
             windows: Vec::new(),
             feedback_of_screens: HashMap::new(),

@@ -37,6 +37,7 @@ macro_rules! requests {
                 init: &mut wayland_server::DataInit<'_, Self>,
             ) {
                 let handle: fn(&mut Self, $crate::objects::Call<'_, '_, $object, $data>) = $handle;
+                state.limits.count(client, display);
                 handle(state, $crate::objects::Call { client, object, request, data, display, init });
             }
 

@@ -11,6 +11,7 @@ use wayland_server::{Resource, Weak};
 
 use crate::Compositor;
 use crate::objects::Call;
+use crate::surface::Role;
 
 /// A toplevel.
 pub(crate) struct Window {
@@ -20,6 +21,21 @@ pub(crate) struct Window {
     /// The number of its screen. 0: there is none.
     pub(crate) screen: u32,
     is_configured: bool,
+}
+
+impl Window {
+    fn is_new(&self, surface: &ObjectId) -> bool {
+        self.surface == *surface && !self.is_configured
+    }
+
+    /// Whether it is this surface's and has not been told its size. That is an error of who shows a picture.
+    pub(crate) fn refuses_picture(&self, surface: &ObjectId) -> bool {
+        let is_new = self.is_new(surface);
+        if is_new {
+            self.xdg.post_error(xdg_surface::Error::UnconfiguredBuffer, "the window has not been told its size");
+        }
+        is_new
+    }
 }
 
 impl Compositor {
@@ -37,31 +53,46 @@ impl Compositor {
         stack
     }
 
+    /// Clients make trees as high as they like, so this does not recurse.
     fn add_tree(&self, id: &ObjectId, place: (i32, i32), stack: &mut Vec<(ObjectId, (i32, i32))>) {
-        stack.push((id.clone(), place));
-        for child in self.surfaces.get(id).iter().flat_map(|surface| &surface.children) {
-            let at = (place.0.saturating_add(child.place.0), place.1.saturating_add(child.place.1));
-            self.add_tree(&child.surface, at, stack);
+        let mut left = vec![(id.clone(), place)];
+        while let Some((id, place)) = left.pop() {
+            let children = self.surfaces.get(&id).into_iter().flat_map(|surface| surface.children.iter().rev());
+            left.extend(children.map(|child| {
+                let at = (place.0.saturating_add(child.place.0), place.1.saturating_add(child.place.1));
+                (child.surface.clone(), at)
+            }));
+            stack.push((id, place));
         }
     }
 
     /// Whether a surface is another one, or one of those that it is over.
     pub(crate) fn is_below(&self, below: &ObjectId, surface: &ObjectId) -> bool {
-        let mut children = self.surfaces.get(below).into_iter().flat_map(|one| &one.children);
-        below == surface || children.any(|child| self.is_below(&child.surface, surface))
+        // Nothing is above it: not looked for, so that high trees are built fast.
+        let is_top = self.surfaces.get(below).is_none_or(|one| one.children.is_empty());
+        let mut next = Some(surface).filter(|next| !is_top || *next == below);
+        while let Some(id) = next.filter(|id| *id != below) {
+            let parent = self.surfaces.get(id).and_then(|surface| surface.parent.as_ref());
+            next = parent.map(|(parent, _)| parent);
+        }
+        next.is_some()
     }
 
     /// Takes a surface off the one that it is over.
     pub(crate) fn unparent(&mut self, id: &ObjectId) {
-        for surface in self.surfaces.values_mut() {
-            surface.children.retain(|child| child.surface != *id);
+        let parent = self.surfaces.get_mut(id).and_then(|surface| surface.parent.take());
+        if let Some(below) = parent.and_then(|(parent, _)| self.surfaces.get_mut(&parent)) {
+            below.children.retain(|child| child.surface != *id);
+            self.screens.repaint();
         }
-        self.screens.repaint();
     }
 
     /// A surface that is gone, or a window no more.
     pub(crate) fn forget(&mut self, id: &ObjectId) {
-        self.windows.retain(|window| window.surface != *id);
+        // Clients that show nothing come and go without a frame.
+        if self.windows.extract_if(.., |window| window.surface == *id).count() > 0 {
+            self.screens.repaint();
+        }
         self.unparent(id);
     }
 
@@ -98,8 +129,7 @@ impl Compositor {
 
     /// Answers the first commit of a window.
     pub(crate) fn configure_if_new(&mut self, surface: &ObjectId) {
-        let is_new = |window: &Window| window.surface == *surface && !window.is_configured;
-        if let Some(window) = self.windows.iter().position(is_new) {
+        if let Some(window) = self.windows.iter().position(|window| window.is_new(surface)) {
             self.configure(window);
         }
     }
@@ -111,28 +141,43 @@ requests!(XdgPopup, ());
 // Titles, moves and limits of the size: a window fills its screen.
 requests!(XdgToplevel, ObjectId, |_, _| {}, |state, _, surface| state.forget(surface));
 
-requests!(XdgWmBase, (), |_, Call { request, init, .. }| {
+requests!(XdgWmBase, (), |state, Call { object, request, init, .. }| {
     match request {
-        xdg_wm_base::Request::GetXdgSurface { id, surface } => drop(init.init(id, surface.downgrade())),
+        xdg_wm_base::Request::GetXdgSurface { id, surface } => {
+            init.init(id, surface.downgrade());
+            match state.surfaces.get_mut(&surface.id()) {
+                Some(one) if one.role != Some(Role::Subsurface) && !one.has_xdg_surface => one.has_xdg_surface = true,
+                _ => object.post_error(xdg_wm_base::Error::Role, "the surface has a role"),
+            }
+        }
         xdg_wm_base::Request::CreatePositioner { id } => drop(init.init(id, ())),
         _ => {}
     }
 });
 
-requests!(XdgSurface, Weak<WlSurface>, |state, Call { object, request, data, init, .. }| {
-    match request {
-        xdg_surface::Request::GetToplevel { id } => {
-            let surface = data.id();
-            let known = state.surfaces.get_mut(&surface);
-            if known.is_some_and(|known| std::mem::replace(&mut known.has_role, true)) {
-                object.post_error(xdg_surface::Error::AlreadyConstructed, "the surface has a role");
+requests!(
+    XdgSurface,
+    Weak<WlSurface>,
+    |state, Call { object, request, data, init, .. }| {
+        match request {
+            xdg_surface::Request::GetToplevel { id } => {
+                let surface = data.id();
+                if state.windows.iter().any(|window| window.xdg == *object) {
+                    object.post_error(xdg_surface::Error::AlreadyConstructed, "it is a window already");
+                }
+                let known = state.surfaces.get_mut(&surface);
+                known.into_iter().for_each(|known| known.role = Some(Role::Window));
+                let (toplevel, screen) = (init.init(id, surface.clone()), state.emptiest_screen());
+                let xdg = object.clone();
+                state.windows.push(Window { surface, xdg, toplevel, screen, is_configured: false });
             }
-            let (toplevel, screen) = (init.init(id, surface.clone()), state.emptiest_screen());
-            let xdg = object.clone();
-            state.windows.push(Window { surface, xdg, toplevel, screen, is_configured: false });
+            // Menus: without input devices nobody opens one.
+            xdg_surface::Request::GetPopup { id, .. } => init.init(id, ()).popup_done(),
+            _ => {}
         }
-        // Menus: without input devices nobody opens one.
-        xdg_surface::Request::GetPopup { id, .. } => init.init(id, ()).popup_done(),
-        _ => {}
+    },
+    |state, _, surface| {
+        let surface = state.surfaces.get_mut(&surface.id());
+        surface.into_iter().for_each(|surface| surface.has_xdg_surface = false);
     }
-});
+);

@@ -35,8 +35,11 @@ pub(crate) struct Surface {
     pub(crate) feedback: Vec<Feedback>,
     pub(crate) children: Vec<Child>,
     /// The parent of a subsurface, and whether it is synchronized with it.
-    parent: Option<(ObjectId, bool)>,
-    pub(crate) has_role: bool,
+    pub(crate) parent: Option<(ObjectId, bool)>,
+    pub(crate) role: Option<Role>,
+    pub(crate) has_xdg_surface: bool,
+    /// The clients' turn in which a commit was applied at once.
+    turn: u32,
     pub(crate) points: Option<(SurfacePoints, WpLinuxDrmSyncobjSurfaceV1)>,
     pub(crate) scanout: SurfaceFeedback<u32>,
     pub(crate) feedback_objects: Vec<ZwpLinuxDmabufFeedbackV1>,
@@ -44,6 +47,13 @@ pub(crate) struct Surface {
     shadow: Shadow,
     /// Memory that `wl_shm` is copied into.
     upload: Option<Arc<Source>>,
+}
+
+/// What a surface is, for as long as it lives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Window,
+    Subsurface,
 }
 
 /// A subsurface.
@@ -116,6 +126,11 @@ impl Changed {
     }
 }
 
+/// Commits of one surface that wait at a time.
+const MOST_WAITING: usize = 8;
+/// Rectangles of a region that are kept.
+const MOST_RECTANGLES: usize = 64;
+
 /// Rectangles: a corner and a size.
 type Region = Vec<(i32, i32, i32, i32)>;
 
@@ -167,7 +182,10 @@ impl Commit {
     /// A commit after this one that is applied together with it.
     fn merge(&mut self, later: Self) {
         if later.buffer.is_some() {
-            self.buffer = later.buffer;
+            let old = std::mem::replace(&mut self.buffer, later.buffer).flatten();
+            // Nobody will read it, unless it is the new one as well.
+            let is_unused = |old: &WlBuffer| self.buffer.as_ref().and_then(Option::as_ref) != Some(old);
+            old.filter(is_unused).into_iter().for_each(|old| old.release());
             self.points = later.points;
             self.waits = later.waits;
         }
@@ -190,7 +208,9 @@ impl Surface {
             feedback: Vec::new(),
             children: Vec::new(),
             parent: None,
-            has_role: false,
+            role: None,
+            has_xdg_surface: false,
+            turn: 0,
             points: None,
             scanout: SurfaceFeedback::new(),
             feedback_objects: Vec::new(),
@@ -216,7 +236,7 @@ impl Surface {
         let attached = commit.buffer.iter().flatten().next();
         let attached = attached.and_then(|buffer| buffer.data::<Arc<ClientBuffer>>());
         if let Some((points, object)) = &mut self.points {
-            let is_dma_buf = attached.map(|buffer| matches!(**buffer, ClientBuffer::DmaBuf(_)));
+            let is_dma_buf = attached.map(|buffer| matches!(**buffer, ClientBuffer::DmaBuf(..)));
             match points.commit(is_dma_buf) {
                 Ok(points) => commit.points = points,
                 Err(error) => {
@@ -227,7 +247,9 @@ impl Surface {
         }
         let wait = match (&commit.points, attached.map(|buffer| &**buffer)) {
             (Some(points), _) => Some(points.acquire_eventfd(Stage::Signalled).map(Wait::Point)),
-            (None, Some(ClientBuffer::DmaBuf(buffer))) => Some(implicit::fence(buffer, Access::Read).map(Wait::Fence)),
+            (None, Some(ClientBuffer::DmaBuf(buffer, _))) => {
+                Some(implicit::fence(buffer, Access::Read).map(Wait::Fence))
+            }
             _ => None,
         };
         match wait.transpose() {
@@ -237,7 +259,9 @@ impl Surface {
         match (self.parent.as_ref(), &mut self.cached) {
             (Some((_, true)), Some(cached)) => cached.merge(commit),
             (Some((_, true)), None) => self.cached = Some(commit),
-            _ => self.waiting.push_back(commit),
+            _ if self.waiting.len() < MOST_WAITING => self.waiting.push_back(commit),
+            // Each that waits has an fd or two.
+            _ => self.waiting.back_mut().into_iter().for_each(|last| last.merge(std::mem::take(&mut commit))),
         }
         true
     }
@@ -287,7 +311,7 @@ impl Surface {
             Some(Picture { source, size, is_opaque, buffer, held, _shadow })
         };
         match &**resource.data::<Arc<ClientBuffer>>()? {
-            ClientBuffer::DmaBuf(buffer) => {
+            ClientBuffer::DmaBuf(buffer, _) => {
                 let info = BlitInfo::default().damage(commit.damage.get());
                 match self.shadow.read_from(&gpu.blitter, buffer, &info, |buffer| gpu.import(buffer)) {
                     Ok(Readable::Original(source)) => picture(source, Some(buffer), Some(held), None),
@@ -303,7 +327,7 @@ impl Surface {
                     }
                 }
             }
-            ClientBuffer::Shm(buffer) => {
+            ClientBuffer::Shm(buffer, _) => {
                 if let Some((source, buffer)) = gpu.import_memory(buffer) {
                     self.upload = None;
                     return picture(source, Some(buffer), Some(held), None);
@@ -312,7 +336,10 @@ impl Surface {
                     // It was read: the client may draw again.
                     Ok(source) => picture(source?, None, None, None),
                     Err(error) => {
-                        resource.post_error(error.code(), error.to_string());
+                        // The client may have destroyed the buffer since, and is told nothing then.
+                        if resource.is_alive() {
+                            resource.post_error(error.code(), error.to_string());
+                        }
                         None
                     }
                 }
@@ -330,14 +357,16 @@ impl Surface {
         let (size, fourcc) = ((buffer.desc().width, buffer.desc().height), buffer.desc().fourcc);
         let old = self.upload.take().filter(|old| old.size == size && old.fourcc == fourcc);
         let rows = old.as_ref().map_or(0..size.1, |_| damage.rows(size.1));
-        let memory = old.or_else(|| gpu.memory(size, fourcc));
+        let Some(memory) = old.or_else(|| gpu.memory(size, fourcc)) else {
+            return Ok(None);
+        };
         let mut bytes = Vec::new();
-        buffer.read_rows(rows.clone(), &mut bytes)?;
-        if let Some(memory) = memory.as_ref().filter(|_| !bytes.is_empty()) {
-            gpu.upload(memory, rows, buffer.stride(), &bytes);
+        let stride = buffer.read_rows(rows.clone(), &mut bytes)?;
+        if !bytes.is_empty() {
+            gpu.upload(&memory, rows, stride, &bytes);
         }
-        self.upload.clone_from(&memory);
-        Ok(memory)
+        self.upload = Some(memory.clone());
+        Ok(Some(memory))
     }
 }
 
@@ -360,21 +389,28 @@ impl Compositor {
         lit.filter(|lit| Some(lit.number) == screen).for_each(|lit| lit.is_dirty = true);
     }
 
-    /// A synchronized subsurface goes on with its parent.
+    /// A synchronized subsurface goes on with its parent. Clients make trees as high as they like, so this does not recurse.
     fn advance_surface(&mut self, id: &ObjectId) {
-        let Some(surface) = self.surfaces.get_mut(id).filter(|one| !one.waiting.is_empty()) else {
-            return;
-        };
-        if !surface.advance(&self.gpu) {
-            return;
-        }
-        let children: Vec<_> = surface.children.iter().map(|child| child.surface.clone()).collect();
-        self.repaint(id);
-        for child in children {
-            if let Some(child) = self.surfaces.get_mut(&child) {
-                child.waiting.extend(child.cached.take());
+        let mut has_changed = false;
+        let mut left = vec![id.clone()];
+        while let Some(next) = left.pop() {
+            let Some(surface) = self.surfaces.get_mut(&next).filter(|one| !one.waiting.is_empty()) else {
+                continue;
+            };
+            if !surface.advance(&self.gpu) {
+                continue;
             }
-            self.advance_surface(&child);
+            has_changed = true;
+            let first = left.len();
+            left.extend(surface.children.iter().map(|child| child.surface.clone()));
+            for child in &left[first..] {
+                if let Some(child) = self.surfaces.get_mut(child) {
+                    child.waiting.extend(child.cached.take());
+                }
+            }
+        }
+        if has_changed {
+            self.repaint(id);
         }
     }
 }
@@ -385,8 +421,9 @@ requests!(WlCallback, ());
 requests!(wl_region::WlRegion, Mutex<Region>, |_, Call { request, data, .. }| {
     let mut region = data.lock().unwrap();
     match request {
-        wl_region::Request::Add { x, y, width, height } => region.push((x, y, width, height)),
         // Less is known to be opaque, which is never wrong.
+        wl_region::Request::Add { .. } if region.len() >= MOST_RECTANGLES => {}
+        wl_region::Request::Add { x, y, width, height } => region.push((x, y, width, height)),
         wl_region::Request::Subtract { .. } => region.clear(),
         _ => {}
     }
@@ -431,18 +468,24 @@ requests!(
             wl_surface::Request::SetBufferScale { scale } => {
                 object.post_error(wl_surface::Error::InvalidScale, format!("scale {scale}"));
             }
+            wl_surface::Request::Commit
+                if matches!(pending.buffer, Some(Some(_)))
+                    && state.windows.iter().any(|window| window.refuses_picture(&object.id())) => {}
             wl_surface::Request::Commit if surface.commit() => {
-                state.advance_surface(&object.id());
+                // The others of a turn are looked at when all clients have had theirs.
+                if std::mem::replace(&mut surface.turn, state.limits.turn) != state.limits.turn {
+                    state.advance_surface(&object.id());
+                }
                 state.configure_if_new(&object.id());
             }
             _ => {}
         }
     },
     |state, surface, ()| {
+        state.forget(&surface.id());
         if let Some(gone) = state.surfaces.remove(&surface.id()) {
             gone.feedback.into_iter().for_each(Feedback::discard);
         }
-        state.forget(&surface.id());
     }
 );
 
@@ -452,14 +495,18 @@ requests!(wl_subcompositor::WlSubcompositor, (), |state, Call { object, request,
     };
     init.init(id, surface.downgrade());
     let (surface, parent) = (surface.id(), parent.id());
+    let is_free = |one: &Surface| one.role != Some(Role::Window) && one.parent.is_none() && !one.has_xdg_surface;
+    if !state.surfaces.get(&surface).is_some_and(is_free) {
+        object.post_error(wl_subcompositor::Error::BadSurface, "the surface has a role");
+        return;
+    }
     // A surface that is above itself would be drawn for ever.
-    let is_free = state.surfaces.get(&surface).is_some_and(|one| !one.has_role);
-    if !is_free || state.is_below(&surface, &parent) {
-        object.post_error(wl_subcompositor::Error::BadSurface, "it has a role, or is its own parent");
+    if state.is_below(&surface, &parent) {
+        object.post_error(wl_subcompositor::Error::BadParent, "the parent is the surface, or is above it");
         return;
     }
     if let Some(child) = state.surfaces.get_mut(&surface) {
-        child.has_role = true;
+        child.role = Some(Role::Subsurface);
         child.parent = Some((parent.clone(), true));
     }
     if let Some(parent) = state.surfaces.get_mut(&parent) {

@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, kill_process_group, setrlimit};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -31,6 +31,11 @@ pub(crate) enum Foreign {
 
 impl Compositor {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with_fds(arguments, None)
+    }
+
+    /// Starts it with so many fds at most.
+    pub(crate) fn start_with_fds(arguments: &[&str], most: Option<u64>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let runtime = std::env::temp_dir().join(format!("wl-{}-{number}", std::process::id()));
@@ -43,6 +48,11 @@ impl Compositor {
         command.env("RUST_BACKTRACE", "1");
         command.current_dir(&runtime);
         command.stdout(log.try_clone().unwrap()).stderr(log);
+        if let Some(most) = most {
+            let limit = Rlimit { current: Some(most), maximum: Some(most) };
+            // SAFETY: it is a system call, and nothing allocates.
+            unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, limit)?)) };
+        }
         let process = command.spawn().unwrap();
         let mut compositor = Self { process, runtime, _beside: Vec::new() };
         wait_until("the compositor's socket", || {
@@ -136,25 +146,42 @@ impl Compositor {
         self.runtime.join(name)
     }
 
-    /// Fds and resident pages.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
+    /// Fds and resident pages. The pictures of the screens are left out: there are two or three for each, depending on
+    /// whether frames have overlapped. Of lavapipe's, each is a memfd and three dma-bufs.
     pub(crate) fn use_of_memory(&self) -> (usize, u64) {
         let process = PathBuf::from(format!("/proc/{}", self.process.id()));
-        let fds = fs::read_dir(process.join("fd")).unwrap().count();
+        let kinds = self.kinds_of_fds();
+        let pictures = kinds.iter().filter(|(kind, _)| kind.contains("lp_dma_buf")).map(|(_, count)| count);
+        let fds = kinds.values().sum::<usize>() - 4 * pictures.sum::<usize>();
         let pages = fs::read_to_string(process.join("statm")).unwrap();
         (fds, pages.split(' ').nth(1).unwrap().parse().unwrap())
     }
 
-    /// What the fds are, and how many of each.
-    fn kinds_of_fds(&self) -> BTreeMap<String, u32> {
+    /// What the fds are of, and how many.
+    pub(crate) fn kinds_of_fds(&self) -> BTreeMap<String, usize> {
         let mut kinds = BTreeMap::new();
         for entry in fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap() {
+            // It may have been closed meanwhile.
             let target = fs::read_link(entry.unwrap().path()).unwrap_or_default();
-            // Without the inode.
-            let kind = target.display().to_string();
-            let kind = kind.split('[').next().unwrap_or_default().to_owned();
-            *kinds.entry(kind).or_default() += 1;
+            let kind = target.to_string_lossy().into_owned();
+            *kinds.entry(kind.split(":[").next().unwrap_or_default().to_owned()).or_default() += 1;
         }
         kinds
+    }
+
+    /// The most bytes that were resident at a time.
+    pub(crate) fn peak_of_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
     pub(crate) fn wait_for_fds(&self, most: usize) {

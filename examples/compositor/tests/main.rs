@@ -1,16 +1,32 @@
 //! The compositor with clients that know nothing of it: what is on the screens, and what is left behind.
 
+// The shared files are formatted as their own packages want it.
+mod calls;
 #[path = "../../../integrations/rust/tests/wlroots/client.rs"]
 #[rustfmt::skip]
 mod client;
 mod clients;
 #[allow(dead_code, reason = "more is used by benchmarks")]
 mod compositor;
+mod cost;
+#[path = "../../../tests/guest/kernel/fence.rs"]
+#[rustfmt::skip]
+#[allow(dead_code, reason = "more is used by the library's tests")]
+mod fence;
+mod malicious;
+mod rogue;
 #[path = "../../../integrations/rust/tests/wlroots/screen.rs"]
+#[rustfmt::skip]
 #[allow(dead_code, reason = "more is used by the tests of wlroots")]
 #[rustfmt::skip]
 mod screen;
+mod steady;
+#[path = "../../../tests/guest/fences/vgem.rs"]
+#[rustfmt::skip]
+#[allow(dead_code, reason = "more is used by the library's tests")]
+mod vgem;
 #[path = "../../../tests/guest/vkms.rs"]
+#[rustfmt::skip]
 #[allow(dead_code, reason = "more is used by the library's tests")]
 #[rustfmt::skip]
 mod vkms;
@@ -33,6 +49,10 @@ mod support {
         }
         can
     }
+}
+
+mod kernel {
+    pub(crate) use super::fence;
 }
 
 /// A screen has one master.

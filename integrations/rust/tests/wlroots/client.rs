@@ -26,11 +26,11 @@ use wayland_protocols::xdg::shell::client::xdg_wm_base::{self, XdgWmBase};
 use super::compositor::{Compositor, wait_until};
 
 #[derive(Default)]
-struct State {
-    compositor: Option<WlCompositor>,
-    shm: Option<WlShm>,
-    dmabuf: Option<ZwpLinuxDmabufV1>,
-    shell: Option<XdgWmBase>,
+pub(crate) struct State {
+    pub(crate) compositor: Option<WlCompositor>,
+    pub(crate) shm: Option<WlShm>,
+    pub(crate) dmabuf: Option<ZwpLinuxDmabufV1>,
+    pub(crate) shell: Option<XdgWmBase>,
     size: (u32, u32),
     configured: bool,
     wants_frame: bool,
@@ -38,11 +38,11 @@ struct State {
 
 /// A client with one window. Dropped, it is gone as if it had crashed: it says no farewell.
 pub(crate) struct Client {
-    queue: EventQueue<State>,
-    state: State,
-    surface: WlSurface,
+    pub(crate) queue: EventQueue<State>,
+    pub(crate) state: State,
+    pub(crate) surface: WlSurface,
     /// The buffers of the last pictures.
-    memory: Vec<WlBuffer>,
+    shown: Vec<WlBuffer>,
 }
 
 impl Client {
@@ -79,7 +79,7 @@ impl Client {
             queue,
             state,
             surface,
-            memory: Vec::new(),
+            shown: Vec::new(),
         }
     }
 
@@ -98,8 +98,24 @@ impl Client {
         picture: impl Fn(u32, u32) -> [u8; 3],
         flags: MemfdFlags,
     ) -> File {
-        let (width, height) = self.state.size;
-        let pixels = pixels(self.state.size, picture);
+        let (buffer, memory) = self.memory(self.state.size, picture, flags);
+        self.attach(&buffer);
+        // What was shown two pictures ago is shown no more.
+        self.shown.push(buffer);
+        if self.shown.len() > 2 {
+            self.shown.remove(0).destroy();
+        }
+        memory
+    }
+
+    /// A buffer of shared memory, and its file.
+    pub(crate) fn memory(
+        &self,
+        (width, height): (u32, u32),
+        picture: impl Fn(u32, u32) -> [u8; 3],
+        flags: MemfdFlags,
+    ) -> (WlBuffer, File) {
+        let pixels = pixels((width, height), picture);
         let memory = rustix::fs::memfd_create("window", flags).unwrap();
         let memory = File::from(memory);
         memory.write_all_at(&pixels, 0).unwrap();
@@ -110,13 +126,7 @@ impl Client {
         let buffer =
             pool.create_buffer(0, columns, rows, 4 * columns, Format::Xrgb8888, &handle, ());
         pool.destroy();
-        self.attach(&buffer);
-        // What was shown two pictures ago is shown no more.
-        self.memory.push(buffer);
-        if self.memory.len() > 2 {
-            self.memory.remove(0).destroy();
-        }
-        memory
+        (buffer, memory)
     }
 
     /// Whether the compositor takes dma-bufs.
@@ -127,12 +137,19 @@ impl Client {
 
     /// The buffers of the last two pictures in memory.
     #[allow(dead_code, reason = "for benchmarks")]
-    pub(crate) fn memory(&self) -> &[WlBuffer] {
-        &self.memory
+    pub(crate) fn shown(&self) -> &[WlBuffer] {
+        &self.shown
     }
 
     /// Shows a buffer.
     pub(crate) fn show_dma_buf(&mut self, buffer: &DmaBuf) -> WlBuffer {
+        let made = self.dma_buf(buffer);
+        self.attach(&made);
+        made
+    }
+
+    /// A dma-buf as a buffer.
+    pub(crate) fn dma_buf(&self, buffer: &DmaBuf) -> WlBuffer {
         let handle = self.queue.handle();
         let dmabuf = self.state.dmabuf.as_ref().expect("linux-dmabuf");
         let params = dmabuf.create_params(&handle, ());
@@ -146,13 +163,12 @@ impl Client {
         let flags = Flags::empty();
         let made = params.create_immed(width, height, buffer.fourcc().0, flags, &handle, ());
         params.destroy();
-        self.attach(&made);
         made
     }
 
     /// Shows a buffer, and waits until the compositor asks for the frame after it.
     #[allow(dead_code, reason = "for benchmarks")]
-    pub(crate) fn frame(&mut self, buffer: &WlBuffer) {
+    pub(crate) fn show_frame(&mut self, buffer: &WlBuffer) {
         self.state.wants_frame = false;
         self.surface.frame(&self.queue.handle(), ());
         self.surface.attach(Some(buffer), 0, 0);
