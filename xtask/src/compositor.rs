@@ -27,12 +27,18 @@ fn tests(kind: Kind) -> Command {
     tests
 }
 
-/// The tests with the project's own clients, and those with all clients.
+/// Tests that take minutes: clients that break the rules, what frames cost after many, and clients of Debian.
+const SLOW: [&str; 3] = ["malicious::", "cost::", "clients::"];
+
+/// The quick tests, and all of them with Debian's clients.
 pub(crate) fn jobs() -> [Job; 2] {
+    let mut quick = tests(Kind::Current);
+    quick.arg("--");
+    quick.args(SLOW.iter().flat_map(|slow| ["--skip", slow]));
     let mut all = Command::new(std::env::current_exe().unwrap_or_else(|_| "xtask".into()));
     all.arg("compositor");
     [
-        Job::new("compositor", tests(Kind::Current)),
-        Job::new("compositor with clients of Debian", all).extra(),
+        Job::new("compositor", quick),
+        Job::new("compositor, all clients", all).extra(),
     ]
 }

@@ -18,7 +18,6 @@ mod rogue;
 #[path = "../../../integrations/rust/tests/wlroots/screen.rs"]
 #[rustfmt::skip]
 #[allow(dead_code, reason = "more is used by the tests of wlroots")]
-#[rustfmt::skip]
 mod screen;
 mod steady;
 #[path = "../../../tests/guest/fences/vgem.rs"]
@@ -28,7 +27,6 @@ mod vgem;
 #[path = "../../../tests/guest/vkms.rs"]
 #[rustfmt::skip]
 #[allow(dead_code, reason = "more is used by the library's tests")]
-#[rustfmt::skip]
 mod vkms;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
