@@ -107,8 +107,6 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let mut display = Display::<Compositor>::new()?;
-    let mut compositor = Compositor::new(&display.handle(), options)?;
     let socket = match &options.socket {
         Some(name) => ListeningSocket::bind(name),
         None => ListeningSocket::bind_auto("wayland", 1..33),
@@ -116,9 +114,12 @@ fn run(options: &Options) -> Result<()> {
     let socket = socket.context("no socket in $XDG_RUNTIME_DIR")?;
     let name = socket.socket_name().unwrap_or_default().to_owned();
     println!("WAYLAND_DISPLAY={}", name.display());
-    let child = start(&options.command, &name)?;
+    // Before this process allows itself more fds than other programs expect to have.
+    let program = start(&options.command, &name)?;
+    let mut display = Display::<Compositor>::new()?;
+    let mut compositor = Compositor::new(&display.handle(), options)?;
     let is_done = |shown: u64| options.frames.is_some_and(|frames| shown >= frames);
-    let ends = child.as_ref().map(|child| pidfd_open(Pid::from_child(child), PidfdFlags::empty())).transpose()?;
+    let ends = program.as_ref().map(Program::end).transpose()?;
     while !is_done(compositor.shown.iter().sum()) && !ends.as_ref().is_some_and(|ends| is_readable(ends.as_fd())) {
         compositor.draw();
         display.flush_clients()?;
@@ -137,12 +138,25 @@ fn run(options: &Options) -> Result<()> {
     }
     let [drawn, direct, copied] = compositor.shown;
     println!("frames: {drawn} drawn, {direct} of clients as they are, {copied} of clients copied");
-    if let Some(mut child) = child {
-        // It may have ended.
-        let _ = child.kill();
-        child.wait()?;
-    }
     Ok(())
+}
+
+/// A program that is ended with the compositor.
+struct Program(Child);
+
+impl Program {
+    /// An fd that is readable when it has ended.
+    fn end(&self) -> rustix::io::Result<OwnedFd> {
+        pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Takes the clients that have come. If that fails, for lack of fds for example, those that are there go on.
@@ -159,13 +173,13 @@ fn accept(socket: &ListeningSocket, display: &mut Display<Compositor>) {
     }
 }
 
-fn start(command: &[OsString], display: &std::ffi::OsStr) -> Result<Option<Child>> {
+fn start(command: &[OsString], display: &std::ffi::OsStr) -> Result<Option<Program>> {
     let [program, arguments @ ..] = command else {
         return Ok(None);
     };
     let mut command = std::process::Command::new(program);
     let started = command.args(arguments).env("WAYLAND_DISPLAY", display).spawn();
-    Ok(Some(started.with_context(|| program.display().to_string())?))
+    Ok(Some(Program(started.with_context(|| program.display().to_string())?)))
 }
 
 /// Waits until a client, a screen, a fence or a copy has something to tell, or the program has ended.
