@@ -258,15 +258,14 @@ fn pool_requests(u: &mut Unstructured<'_>) -> Result<()> {
             return Ok(());
         }
     };
-    // Nothing else has a size.
-    assert!(size > 0 && size as u64 <= length);
+    assert!(size > 0);
     let (mut buffer, mut rows) = (None, Vec::new());
     while !u.is_empty() {
         match u.int_in_range(0..=7_u8)? {
             0 => {
                 let wanted = number(u)?;
                 let resized = pool.resize(wanted);
-                assert_eq!(resized.is_ok(), wanted >= size && wanted as u64 <= length);
+                assert_eq!(resized.is_ok(), wanted >= size);
                 match resized {
                     Ok(()) => size = wanted,
                     Err(error) => legal(error),
@@ -304,13 +303,14 @@ fn make(
     } else {
         ShmFormat::from(fourcc(u)?)
     };
-    let made = pool.buffer(offset, (width, height), stride, format);
+    let is_offered = u.ratio(7, 8)?;
+    let made = pool.buffer(offset, (width, height), stride, format, |_| is_offered);
     let info = FormatInfo::of(Fourcc::from(format)).filter(|info| info.planes.len() == 1);
     let row = info.and_then(|info| info.planes[0].row_bytes(u32::try_from(width).ok()?));
     let end = i128::from(offset) + i128::from(stride) * i128::from(height);
     let is_inside = offset >= 0 && width > 0 && height > 0 && end <= i128::from(size);
     let fits = row.is_some_and(|row| i128::from(row) <= i128::from(stride));
-    assert_eq!(made.is_ok(), info.is_some() && is_inside && fits);
+    assert_eq!(made.is_ok(), is_offered && info.is_some() && is_inside && fits);
     Ok(made.map(|made| (made, offset)))
 }
 

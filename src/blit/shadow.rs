@@ -21,7 +21,9 @@ pub struct Shadow {
     allocator: Arc<dyn Allocator>,
     modifiers: Vec<Modifier>,
     pictures: Vec<Picture>,
-    size: (u32, u32),
+    /// Size and format of the client's last buffer.
+    kind: Option<(u32, u32, Fourcc)>,
+    /// The format of the copies.
     format: Option<Fourcc>,
 }
 
@@ -35,7 +37,8 @@ pub enum Readable<T, E> {
     Copy {
         /// What was made of the copy's buffer.
         made: T,
-        /// The copy, to be kept for as long as the GPU reads it: its buffer is not written to before.
+        /// The copy, to be kept until the GPU has read it (and not only for as long as it is shown next): its buffer is
+        /// not written to before. The client's buffer is read until the copy's completion is done: give it back then.
         frame: ShadowFrame,
         /// Why the GPU does not read the original.
         why: E,
@@ -56,7 +59,8 @@ impl ShadowFrame {
         &self.buffer
     }
 
-    /// The copy's end. The GPU must not read before: hand it the sync file, or show the frame before meanwhile.
+    /// The copy's end. The GPU must not read before: hand it the sync file, or show the frame before meanwhile. If its
+    /// [result](Completion::result) is an error, the picture is not there: go on with the frame before.
     pub fn completion(&self) -> &Completion {
         &self.completion
     }
@@ -153,12 +157,16 @@ impl Shadow {
             allocator,
             modifiers,
             pictures: Vec::new(),
-            size: (0, 0),
+            kind: None,
             format: None,
         }
     }
 
-    /// What the GPU is to read for a commit with this buffer.
+    /// What the GPU is to read for a commit with this buffer. Every commit of the surface with a buffer goes through here,
+    /// else [`Self::clear`] is needed: damage is told between one commit and the next.
+    ///
+    /// A copy is upright and has no flags, whatever those of the client's buffer are: look at the flags of the buffer that
+    /// `import` is given.
     ///
     /// `import` makes of a buffer what the GPU reads, and answers why it cannot: `|buffer| gpu.texture(buffer, used)`, for
     /// example. It should remember its answers, as [`PerBuffer`](crate::buffer::PerBuffer) does, since it is asked at each
@@ -173,25 +181,19 @@ impl Shadow {
         info: &BlitInfo<'_>,
         mut import: impl FnMut(&DmaBuf) -> Result<T, E>,
     ) -> Result<Readable<T, E>, ShadowError<E>> {
-        let why = match import(buffer) {
-            Ok(made) => {
-                // What is copied next differs from the copies by more than its own damage.
-                for picture in &mut self.pictures {
-                    picture.stale.add(info.damage);
-                }
-                return Ok(Readable::Original(made));
-            }
-            Err(why) => why,
-        };
-        let size = (buffer.width(), buffer.height());
-        if self.size != size {
-            self.pictures.clear();
-            self.format = None;
-            self.size = size;
+        let kind = (buffer.width(), buffer.height(), buffer.fourcc());
+        if self.kind != Some(kind) {
+            self.clear();
+            self.kind = Some(kind);
         }
+        // Also if the GPU reads the original: what is copied next differs from the copies by more than its own damage.
         for picture in &mut self.pictures {
             picture.stale.add(info.damage);
         }
+        let why = match import(buffer) {
+            Ok(made) => return Ok(Readable::Original(made)),
+            Err(why) => why,
+        };
         let (index, made, why) = self.free_picture(buffer, why, &mut import)?;
         let picture = &mut self.pictures[index];
         let failed = |completion: &Arc<Completion>| !matches!(completion.result(), Some(Ok(())));
@@ -233,7 +235,7 @@ impl Shadow {
         }
         let mut answer = None;
         for format in self.formats(buffer.fourcc()) {
-            let request = Request::new(self.size.0, self.size.1, format)
+            let request = Request::new(buffer.width(), buffer.height(), format)
                 .modifiers(self.modifiers.iter().copied())
                 .usage(Usage::SAMPLE | Usage::COPY_TO);
             let made = self.allocator.allocate(&request);
@@ -280,9 +282,12 @@ impl Shadow {
         formats
     }
 
-    /// Lets go of all copies, when the surface is unmapped for example.
+    /// Lets go of all copies: when the surface is unmapped, and after commits that did not go through
+    /// [`Self::read_from`].
     pub fn clear(&mut self) {
         self.pictures.clear();
+        self.kind = None;
+        self.format = None;
     }
 }
 
@@ -290,7 +295,7 @@ impl fmt::Debug for Shadow {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shadow")
             .field("allocator", &self.allocator.name())
-            .field("size", &self.size)
+            .field("kind", &self.kind)
             .field("format", &self.format)
             .field("copies", &self.pictures.len())
             .finish_non_exhaustive()

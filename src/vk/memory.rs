@@ -225,8 +225,9 @@ fn common_type(dma_buf: u32, needed: u32) -> Result<u32, Error> {
 
 impl Device {
     /// What kinds of memory the device takes a buffer's first dma-buf as: the properties of each memory type that
-    /// `vkGetMemoryFdPropertiesKHR` lists for it. A type that is only `DEVICE_LOCAL` is video memory; types without it are
-    /// system memory. Drivers list what an import may use, so several kinds say only where the memory can be.
+    /// `vkGetMemoryFdPropertiesKHR` lists for it. For reports: drivers list what an import may use, so several kinds say only
+    /// where the memory can be. `DEVICE_LOCAL` without `HOST_VISIBLE` is video memory for sure; on integrated GPUs system
+    /// memory is `DEVICE_LOCAL` as well, and with a resizable BAR video memory is `HOST_VISIBLE`.
     pub fn memory_of(&self, buffer: &DmaBuf) -> Result<Vec<vk::MemoryPropertyFlags>, Error> {
         let listed = query::memory_types(self, buffer.objects()[0].as_fd())?;
         let is_listed = |index: u32| listed.checked_shr(index).is_some_and(|bits| bits & 1 == 1);

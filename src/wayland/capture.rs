@@ -113,7 +113,10 @@ mod tests {
         let memory = memfd_create("client", MemfdFlags::CLOEXEC).unwrap();
         ftruncate(&memory, 65536).unwrap();
         let pool = ShmPool::new(memory, 65536).unwrap();
-        let of = |size, format| pool.buffer(0, size, 256, ShmFormat(format)).unwrap();
+        let of = |size, format| {
+            pool.buffer(0, size, 256, ShmFormat(format), |_| true)
+                .unwrap()
+        };
         let session = CaptureConstraints::new(64, 32).shm([Fourcc::XRGB8888]);
         session.check_shm(&of((64, 32), 1)).unwrap();
         assert!(session.check_shm(&of((64, 33), 1)).is_err());

@@ -63,11 +63,9 @@ pub enum ShmError {
     /// The size of a pool is zero or less.
     #[error("a pool of {0} bytes")]
     PoolSize(i32),
-    /// The fd is no regular file or memfd, or its file is shorter than the pool.
-    #[error("the fd is no memory of {size} bytes: {errno}")]
+    /// The fd is no regular file or memfd.
+    #[error("the fd is no memory: {errno}")]
     File {
-        /// Bytes of the pool.
-        size: u32,
         /// The reason.
         errno: Errno,
     },
@@ -79,8 +77,8 @@ pub enum ShmError {
         /// Bytes asked for.
         to: i32,
     },
-    /// The library does not know the rows of the format, or it has several planes.
-    #[error("wl_shm has no {0}")]
+    /// The format was not offered, the library does not know its rows, or it has several planes.
+    #[error("{0} was not offered for wl_shm")]
     Format(Fourcc),
     /// The picture is not in the pool.
     #[error(
@@ -134,6 +132,8 @@ into_io_error!(ShmError);
 
 impl ShmPool {
     /// The request `wl_shm.create_pool`. Takes ownership of the fd, and closes it if it is refused.
+    ///
+    /// The file may be shorter than the pool, as with libwayland: what is missing is missed when a picture is read.
     pub fn new(fd: OwnedFd, size: i32) -> Result<Self, ShmError> {
         let bytes = u32::try_from(size).ok().filter(|&bytes| bytes > 0);
         let size = bytes.ok_or(ShmError::PoolSize(size))?;
@@ -141,20 +141,11 @@ impl ShmPool {
             file: Arc::new(fd),
             size,
         };
-        pool.check(size)?;
-        Ok(pool)
-    }
-
-    fn check(&self, size: u32) -> Result<(), ShmError> {
-        let refused = |errno| ShmError::File { size, errno };
-        let stat = file::stat(self.file.as_fd()).map_err(refused)?;
-        let is_file = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
-        if !is_file {
-            return Err(refused(Errno::EINVAL));
-        }
-        match u64::try_from(stat.st_size).unwrap_or(0) < u64::from(size) {
-            true => Err(refused(Errno::ENODATA)),
-            false => Ok(()),
+        let refused = |errno| ShmError::File { errno };
+        let stat = file::stat(pool.file.as_fd()).map_err(refused)?;
+        match stat.st_mode & libc::S_IFMT == libc::S_IFREG {
+            true => Ok(pool),
+            false => Err(refused(Errno::EINVAL)),
         }
     }
 
@@ -165,21 +156,22 @@ impl ShmPool {
             from: self.size,
             to: size,
         })?;
-        self.check(grown)?;
         self.size = grown;
         Ok(())
     }
 
-    /// The request `wl_shm_pool.create_buffer`.
+    /// The request `wl_shm_pool.create_buffer`. `is_offered` says whether the compositor lists a format.
     pub fn buffer(
         &self,
         offset: i32,
         (width, height): (i32, i32),
         stride: i32,
         format: ShmFormat,
+        is_offered: impl FnOnce(Fourcc) -> bool,
     ) -> Result<ShmBuffer, ShmError> {
         let fourcc = Fourcc::from(format);
-        let info = FormatInfo::of(fourcc).filter(|info| info.planes.len() == 1);
+        let known = FormatInfo::of(fourcc).filter(|info| info.planes.len() == 1);
+        let info = known.filter(|_| is_offered(fourcc));
         let info = info.ok_or(ShmError::Format(fourcc))?;
         let outside = ShmError::Outside {
             width,
@@ -220,7 +212,7 @@ impl ShmBuffer {
         self.stride
     }
 
-    /// The picture as a dma-buf, without a copy: see [`Udmabuf::from_memfd`]. Made at the first call, and the answer is
+    /// The picture as a dma-buf, without a copy, which has an fd of its own for as long as this lives: see [`Udmabuf::from_memfd`]. Made at the first call, and the answer is
     /// kept.
     ///
     /// Whoever reads it reads what the client writes meanwhile, so the `wl_buffer` is released only when they have read.
@@ -303,7 +295,7 @@ mod tests {
     #[test]
     fn pictures_outside_of_their_pool_are_refused() {
         let pool = ShmPool::new(memory(4096), 4096).unwrap();
-        let of = |offset, size, stride| pool.buffer(offset, size, stride, ShmFormat(1));
+        let of = |offset, size, stride| pool.buffer(offset, size, stride, ShmFormat(1), |_| true);
         of(0, (32, 32), 128).unwrap();
         let bad = [
             (1, (32, 32), 128),
@@ -320,10 +312,16 @@ mod tests {
             let refused = of(offset, size, stride).unwrap_err();
             assert_eq!(refused.code(), 1, "{refused}");
         }
-        let unknown = pool.buffer(0, (32, 32), 128, ShmFormat(2)).unwrap_err();
+        let unknown = pool
+            .buffer(0, (32, 32), 128, ShmFormat(2), |_| true)
+            .unwrap_err();
         assert_eq!(unknown.code(), 0);
         let planes = ShmFormat::from(Fourcc::NV12);
-        let planes = pool.buffer(0, (32, 32), 128, planes).unwrap_err();
+        let planes = pool.buffer(0, (32, 32), 128, planes, |_| true).unwrap_err();
+        assert_eq!(planes.code(), 0);
+        let planes = pool
+            .buffer(0, (32, 32), 128, ShmFormat(1), |_| false)
+            .unwrap_err();
         assert_eq!(planes.code(), 0);
     }
 
@@ -331,16 +329,19 @@ mod tests {
     fn a_pool_is_memory_and_never_shrinks() {
         assert_eq!(ShmPool::new(memory(4096), 0).unwrap_err().code(), 1);
         assert_eq!(ShmPool::new(memory(4096), -1).unwrap_err().code(), 1);
-        assert_eq!(ShmPool::new(memory(4096), 4097).unwrap_err().code(), 2);
         let (pipe, _end) = std::io::pipe().unwrap();
         assert_eq!(ShmPool::new(pipe.into(), 4096).unwrap_err().code(), 2);
         let memory = memory(4096);
         let mut pool = ShmPool::new(memory.try_clone().unwrap(), 4096).unwrap();
         assert_eq!(pool.resize(4095).unwrap_err().code(), 2);
-        assert_eq!(pool.resize(8192).unwrap_err().code(), 2, "not grown yet");
-        ftruncate(&memory, 8192).unwrap();
         pool.resize(8192).unwrap();
-        pool.buffer(4096, (32, 32), 128, ShmFormat(0)).unwrap();
+        let late = pool.buffer(4096, (32, 32), 128, ShmFormat(0), |_| true);
+        let (late, mut rows) = (late.unwrap(), Vec::new());
+        let missing = late.read_rows(0..32, &mut rows).unwrap_err();
+        assert_eq!((missing.code(), missing.errno()), (2, Some(Errno::ENODATA)));
+        // The client may make its file longer afterwards.
+        ftruncate(&memory, 8192).unwrap();
+        late.read_rows(0..32, &mut rows).unwrap();
     }
 
     #[test]
@@ -348,7 +349,9 @@ mod tests {
         let memory = memory(8192);
         rustix::io::pwrite(&memory, &[7; 8192], 0).unwrap();
         let pool = ShmPool::new(memory.try_clone().unwrap(), 8192).unwrap();
-        let buffer = pool.buffer(0, (30, 64), 128, ShmFormat(1)).unwrap();
+        let buffer = pool
+            .buffer(0, (30, 64), 128, ShmFormat(1), |_| true)
+            .unwrap();
         let mut rows = Vec::new();
         buffer.read_rows(2..4, &mut rows).unwrap();
         assert_eq!(rows, [7; 128 + 120]);
@@ -371,14 +374,18 @@ mod tests {
             rustix::io::pwrite(&memory, &[n as u8 + 1; 120], place).unwrap();
         }
         let pool = ShmPool::new(memory, 3 * STRIDE).unwrap();
-        let buffer = pool.buffer(8, (30, 2), STRIDE, ShmFormat(1)).unwrap();
+        let buffer = pool
+            .buffer(8, (30, 2), STRIDE, ShmFormat(1), |_| true)
+            .unwrap();
         let mut rows = Vec::new();
         assert_eq!(buffer.read_rows(0..2, &mut rows), Ok(120));
         assert_eq!(rows, [[1; 120], [2; 120]].concat());
         assert!(rows.capacity() < 4096);
         assert_eq!(buffer.read_rows(1..2, &mut rows), Ok(120));
         assert_eq!(rows, [2; 120]);
-        let dense = pool.buffer(8, (30, 2), 240, ShmFormat(1)).unwrap();
+        let dense = pool
+            .buffer(8, (30, 2), 240, ShmFormat(1), |_| true)
+            .unwrap();
         assert_eq!(dense.read_rows(0..2, &mut rows), Ok(240));
         assert_eq!(rows.len(), 360);
     }

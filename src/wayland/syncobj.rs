@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::sync::{self, Stage, SyncFile, Syncobj};
+use crate::sys::process::Owner;
 
 /// What a client has set since its last commit (`wp_linux_drm_syncobj_surface_v1`).
 ///
@@ -92,6 +93,7 @@ impl SurfacePoints {
                 timeline,
                 point,
                 after,
+                owner: Owner::current(),
             };
             Points {
                 acquire,
@@ -164,6 +166,7 @@ struct Release {
     timeline: Syncobj,
     point: u64,
     after: Mutex<Option<SyncFile>>,
+    owner: Owner,
 }
 
 impl Release {
@@ -174,6 +177,10 @@ impl Release {
 
 impl Drop for Release {
     fn drop(&mut self) {
+        // The point is the parent's to signal.
+        if !self.owner.is_here() {
+            return;
+        }
         let after = self.after().take();
         let signalled = match &after {
             Some(fence) => self.timeline.import_sync_file(self.point, fence),

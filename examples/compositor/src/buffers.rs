@@ -57,9 +57,11 @@ requests!(wl_shm_pool::WlShmPool, Pool, |_, Call { object: resource, request, da
                 WEnum::Value(format) => format.into(),
                 WEnum::Unknown(number) => number,
             };
-            pool.buffer(offset, (width, height), stride, ShmFormat(format)).map(|buffer| {
-                init.init(id, Arc::new(ClientBuffer::Shm(buffer, lease.clone())));
-            })
+            pool.buffer(offset, (width, height), stride, ShmFormat(format), |fourcc| FORMATS.contains(&fourcc)).map(
+                |buffer| {
+                    init.init(id, Arc::new(ClientBuffer::Shm(buffer, lease.clone())));
+                },
+            )
         }
         wl_shm_pool::Request::Resize { size } => pool.resize(size),
         _ => Ok(()),

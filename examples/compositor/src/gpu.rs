@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::blit::{self, BlitDevice, Blitter, Shadow};
-use primeshare::buffer::{FormatInfo, PerBuffer, Refusal};
+use primeshare::buffer::{BufferFlags, FormatInfo, PerBuffer, Refusal};
 use primeshare::negotiate::{Endpoint, FormatSet, Usage};
 use primeshare::sync::SyncFile;
 use primeshare::wayland::ShmBuffer;
@@ -48,6 +48,8 @@ pub(crate) struct Source {
     pub(crate) size: (u32, u32),
     pub(crate) fourcc: Fourcc,
     pub(crate) is_opaque: bool,
+    /// Its first row is the lowest.
+    is_inverted: bool,
 }
 
 enum Memory {
@@ -168,7 +170,9 @@ impl Gpu {
             let texture = self.shared.texture(buffer, SAMPLED);
             let texture = texture.map_err(|error| Refusal::of(error.kind(), error))?;
             let size = (buffer.width(), buffer.height());
-            Ok(self.source(size, buffer.fourcc(), Memory::Shared(texture)))
+            let mut source = self.source(size, buffer.fourcc(), Memory::Shared(texture));
+            source.is_inverted = buffer.flags().contains(BufferFlags::Y_INVERT);
+            Ok(source)
         })
     }
 
@@ -222,7 +226,7 @@ impl Gpu {
             Memory::Own(texture) => texture,
         });
         let is_opaque = FormatInfo::of(fourcc).is_some_and(|info| !info.alpha);
-        Source { bindings, memory, size, fourcc, is_opaque }
+        Source { bindings, memory, size, fourcc, is_opaque, is_inverted: false }
     }
 
     fn bind(&self, texture: &wgpu::Texture) -> wgpu::BindGroup {
@@ -274,6 +278,7 @@ impl Gpu {
         let place = |quad: &Quad<'_>| {
             let (x, y) = (quad.place.0 as f32, quad.place.1 as f32);
             let (right, bottom) = (x + quad.size.0 as f32, y + quad.size.1 as f32);
+            let (y, bottom) = if quad.source.is_inverted { (bottom, y) } else { (y, bottom) };
             let across = |x: f32| x / size[0] * 2.0 - 1.0;
             let down = |y: f32| 1.0 - y / size[1] * 2.0;
             let opaque = f32::from(quad.is_opaque);

@@ -23,6 +23,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, ExitCode};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -32,13 +33,13 @@ use primeshare::negotiate::{Feedback, FormatSet, Tranche, TrancheFlags};
 use primeshare::wayland::FeedbackEvents;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use wayland_server::backend::ObjectId;
+use wayland_server::backend::{GlobalId, ObjectId};
 use wayland_server::protocol::wl_surface::WlSurface;
 use wayland_server::{Display, DisplayHandle, ListeningSocket, Resource};
 
 use gpu::{Gpu, Quad};
 use limits::Limits;
-use screens::Screens;
+use screens::{Screen, Screens};
 use shell::Window;
 use surface::{Changed, Surface};
 use viewers::Viewers;
@@ -89,6 +90,8 @@ pub(crate) struct Compositor {
     feedback_of_screens: HashMap<u32, FeedbackEvents>,
     samples: FormatSet,
     serial: u32,
+    /// Outputs of screens that are gone, and since when.
+    disabled: Vec<(Instant, GlobalId)>,
     /// Frames that were on screens: drawn, as they are, copied.
     shown: [u64; 3],
     record: u64,
@@ -200,7 +203,9 @@ fn wait(
         .chain(fences)
         .chain(viewers);
     let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-    match poll(&mut fds, None) {
+    let has_failed = state.screens.lit.iter().any(Screen::wants_frame);
+    let moment = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+    match poll(&mut fds, has_failed.then_some(&moment)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -225,6 +230,7 @@ impl Compositor {
             feedback_of_screens: HashMap::new(),
             samples,
             serial: 0,
+            disabled: Vec::new(),
             shown: [0; 3],
             record: options.record,
             viewers: options.share.as_deref().map(Viewers::listen).transpose()?,
@@ -254,6 +260,10 @@ impl Compositor {
     }
 
     fn find_screens(&mut self) -> Result<()> {
+        let is_old = |(since, _): &mut (Instant, GlobalId)| since.elapsed() > Duration::from_secs(5);
+        for (_, global) in self.disabled.extract_if(.., is_old) {
+            self.display.remove_global::<Self>(global);
+        }
         for gone in self.screens.find(&self.gpu)? {
             log::info!("{} is gone", gone.name());
             for surface in self.surfaces.values_mut() {
@@ -263,9 +273,12 @@ impl Compositor {
                 }
             }
             self.feedback_of_screens.remove(&gone.number);
-            if let Some(global) = gone.global {
-                self.display.remove_global::<Self>(global);
+            if let Some(global) = &gone.global {
+                // A client that is binding it at this moment has done nothing wrong: it is removed with a later change.
+                self.display.disable_global::<Self>(global.clone());
+                self.disabled.push((Instant::now(), global.clone()));
             }
+            gone.end();
         }
         for screen in &mut self.screens.lit {
             if screen.global.is_none() {
@@ -314,8 +327,8 @@ impl Compositor {
             if self.screens.lit[n].wants_frame()
                 && let Err(error) = self.draw_screen(n)
             {
+                // It is tried again a moment later.
                 log::warn!("{}: {error:#}", self.screens.lit[n].name());
-                self.screens.lit[n].is_dirty = false;
             }
         }
     }
@@ -330,7 +343,7 @@ impl Compositor {
         let first = stack.iter().rposition(is_all);
         stack.drain(..first.unwrap_or(0));
         let pictures: Vec<_> = stack.iter().filter_map(|(id, place)| Some((picture(id)?, *place))).collect();
-        let held = pictures.iter().filter_map(|(one, _)| one.held.clone()).collect();
+        let kept = pictures.iter().filter_map(|(one, _)| one.kept.clone()).collect();
         let whole = match (first, &pictures[..]) {
             (Some(_), [(one, _)]) => one.buffer.clone(),
             _ => None,
@@ -341,7 +354,7 @@ impl Compositor {
                 let surface = self.surfaces.get(&stack[0].0);
                 let was_it = screen.whole.as_ref() == Some(&stack[0].0);
                 let damage = surface.map(|one| one.damage.get()).filter(|_| was_it);
-                screen.present(Err(buffer), damage.unwrap_or_default(), None, held, self.viewers.as_mut())?;
+                screen.present(Err(buffer), damage.unwrap_or_default(), None, kept, self.viewers.as_mut())?;
             }
             None => {
                 let quads = pictures.iter().map(|(picture, place)| Quad {
@@ -353,7 +366,7 @@ impl Compositor {
                 let quads: Vec<_> = quads.collect();
                 let (own, target) = screen.target(&self.gpu)?;
                 let fence = self.gpu.draw(target, &quads)?;
-                screen.present(Ok(own), Damage::Full, fence, held, self.viewers.as_mut())?;
+                screen.present(Ok(own), Damage::Full, fence, kept, self.viewers.as_mut())?;
             }
         }
         screen.whole = whole.map(|_| stack[0].0.clone());

@@ -3,7 +3,6 @@
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use primeshare::alloc::Dumb;
@@ -24,8 +23,8 @@ use wayland_server::protocol::wl_output::WlOutput;
 
 use crate::gpu::{Gpu, Target};
 use crate::picture;
-use crate::surface::{Held, Surface};
-use crate::time::Feedback;
+use crate::surface::{Kept, Surface};
+use crate::time::{self, Feedback};
 use crate::viewers::Viewers;
 
 const FORMAT: Fourcc = Fourcc::XRGB8888;
@@ -69,6 +68,8 @@ pub(crate) struct Screen {
     request: Request,
     targets: Vec<Target>,
     frames: Vec<Frame>,
+    /// Of frames that were not shown.
+    callbacks: Vec<WlCallback>,
 }
 
 /// A frame that the presenter has, until the frame after it is on the screen.
@@ -77,7 +78,7 @@ struct Frame {
     target: Option<usize>,
     callbacks: Vec<WlCallback>,
     feedback: Vec<Feedback>,
-    _held: Vec<Arc<Held>>,
+    _kept: Vec<Kept>,
 }
 
 /// A frame that is on a screen.
@@ -194,6 +195,7 @@ impl Screens {
             request,
             targets: Vec::new(),
             frames: Vec::new(),
+            callbacks: Vec::new(),
         })
     }
 
@@ -281,7 +283,7 @@ impl Screen {
         picture: Result<usize, &DmaBuf>,
         damage: Damage<'_>,
         fence: Option<SyncFile>,
-        held: Vec<Arc<Held>>,
+        kept: Vec<Kept>,
         viewers: Option<&mut Viewers>,
     ) -> Result<()> {
         let (buffer, own) = match picture {
@@ -289,7 +291,7 @@ impl Screen {
             Err(client) => (client, None),
         };
         if let Some(viewers) = viewers {
-            viewers.send(buffer, fence.as_ref(), &(own, held.clone()));
+            viewers.send(buffer, fence.as_ref(), &(own, kept.clone()));
         }
         let mut info = PresentInfo::default().damage(damage);
         if let Some(fence) = &fence {
@@ -298,16 +300,27 @@ impl Screen {
         let number = self.presenter.present(buffer, &info)?;
         self.is_dirty = false;
         let (callbacks, feedback) = Default::default();
-        self.frames.push(Frame { number, target: picture.ok(), callbacks, feedback, _held: held });
+        self.frames.push(Frame { number, target: picture.ok(), callbacks, feedback, _kept: kept });
         Ok(())
     }
 
     /// Who is told when the frame is shown that was presented last.
     pub(crate) fn ask(&mut self, surface: &mut Surface) {
         if let Some(frame) = self.frames.last_mut() {
+            frame.callbacks.append(&mut self.callbacks);
             frame.callbacks.append(&mut surface.callbacks);
             frame.feedback.append(&mut surface.feedback);
         }
+    }
+
+    /// Tells all who wait for frames that there are none any more.
+    pub(crate) fn end(self) {
+        let now = time::milliseconds();
+        let frames = self.frames.into_iter().flat_map(|frame| {
+            frame.feedback.into_iter().for_each(Feedback::discard);
+            frame.callbacks
+        });
+        frames.chain(self.callbacks).for_each(|callback| callback.done(now));
     }
 
     /// Frames that have got to the screen since the last call.
@@ -333,9 +346,11 @@ impl Screen {
                 Event::Dropped { frame, why } => {
                     log::warn!("{}: frame {frame}: {why}", self.name());
                     let is_it = |known: &mut Frame| known.number == frame;
-                    let left_out = self.frames.extract_if(.., is_it);
-                    let asked = left_out.flat_map(|frame| frame.feedback);
-                    asked.for_each(Feedback::discard);
+                    for frame in self.frames.extract_if(.., is_it) {
+                        frame.feedback.into_iter().for_each(Feedback::discard);
+                        // The next frame tells them.
+                        self.callbacks.extend(frame.callbacks);
+                    }
                     self.is_dirty = true;
                 }
                 _ => {}

@@ -24,6 +24,11 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Without a picture, it asks for its size again.
+    pub(crate) fn unmap(&mut self) {
+        self.is_configured = false;
+    }
+
     fn is_new(&self, surface: &ObjectId) -> bool {
         self.surface == *surface && !self.is_configured
     }

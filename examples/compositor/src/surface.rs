@@ -1,5 +1,6 @@
 //! Surfaces: what clients attach, when it may be read, and what is read for it.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -20,6 +21,7 @@ use crate::Compositor;
 use crate::buffers::ClientBuffer;
 use crate::gpu::{Gpu, Source};
 use crate::objects::Call;
+use crate::shell::Window;
 use crate::time::Feedback;
 
 pub(crate) struct Surface {
@@ -47,6 +49,8 @@ pub(crate) struct Surface {
     shadow: Shadow,
     /// Memory that `wl_shm` is copied into.
     upload: Option<Arc<Source>>,
+    /// The client has taken its buffer away: a window starts anew.
+    is_unmapped: bool,
 }
 
 /// What a surface is, for as long as it lives.
@@ -69,9 +73,12 @@ pub(crate) struct Picture {
     pub(crate) is_opaque: bool,
     /// The client's buffer, if it is read itself.
     pub(crate) buffer: Option<DmaBuf>,
-    pub(crate) held: Option<Arc<Held>>,
-    _shadow: Option<ShadowFrame>,
+    /// Kept until the frame after the last one with it is on the screen.
+    pub(crate) kept: Option<Kept>,
 }
+
+/// A client's buffer ([`Held`]) or a copy of it ([`ShadowFrame`]) that is read.
+pub(crate) type Kept = Arc<dyn Any>;
 
 impl Picture {
     /// Whether nothing is seen behind it on a screen of this size.
@@ -81,7 +88,7 @@ impl Picture {
 }
 
 /// A client's buffer that is read. The last user gives it back.
-pub(crate) struct Held {
+struct Held {
     buffer: WlBuffer,
     _points: Option<Points>,
 }
@@ -140,7 +147,10 @@ struct Commit {
     /// `Some(None)`: no buffer from now on.
     buffer: Option<Option<WlBuffer>>,
     points: Option<Points>,
+    /// In pixels of the buffer.
     damage: Changed,
+    /// In units of the surface: the same, if it is not scaled.
+    surface_damage: Changed,
     scale: Option<u32>,
     /// What the client promises to be opaque, also with a format that has alpha.
     opaque: Region,
@@ -148,6 +158,7 @@ struct Commit {
     feedback: Vec<Feedback>,
     /// What has to come before it is applied.
     waits: Vec<Wait>,
+    is_read: bool,
     picture: Option<Picture>,
 }
 
@@ -156,8 +167,8 @@ enum Wait {
     Fence(Fence),
     /// The client's work, by its acquire point.
     Point(OwnedFd),
-    /// A copy of ours.
-    Copy(ShadowFrame),
+    /// A copy of ours, which reads the client's buffer.
+    Copy(ShadowFrame, #[allow(dead_code, reason = "kept until then")] Arc<Held>),
 }
 
 impl Wait {
@@ -165,29 +176,46 @@ impl Wait {
         match self {
             Self::Fence(fence) => fence.is_signalled().unwrap_or(true),
             Self::Point(eventfd) => crate::is_readable(eventfd.as_fd()),
-            Self::Copy(frame) => frame.completion().is_done(),
+            Self::Copy(frame, _) => frame.completion().is_done(),
         }
+    }
+
+    /// Whether it ended and there is no picture.
+    fn has_failed(&self) -> bool {
+        matches!(self, Self::Copy(frame, _) if matches!(frame.completion().result(), Some(Err(_))))
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Fence(fence) => fence.as_fd(),
             Self::Point(eventfd) => eventfd.as_fd(),
-            Self::Copy(frame) => frame.completion().as_fd(),
+            Self::Copy(frame, _) => frame.completion().as_fd(),
         }
     }
 }
 
 impl Commit {
+    /// Forgets what it need not wait for any more.
+    fn go_on(&mut self) {
+        if self.waits.iter().any(Wait::has_failed) {
+            log::warn!("a copy has failed: the surface stays as it was");
+            self.picture = None;
+        }
+        self.waits.retain(|wait| !wait.is_over());
+    }
+
     /// A commit after this one that is applied together with it.
     fn merge(&mut self, later: Self) {
         if later.buffer.is_some() {
             let old = std::mem::replace(&mut self.buffer, later.buffer).flatten();
-            // Nobody will read it, unless it is the new one as well.
-            let is_unused = |old: &WlBuffer| self.buffer.as_ref().and_then(Option::as_ref) != Some(old);
+            // Nobody will read it, unless it is the new one as well. What is read already is given back by its `Held`.
+            let is_unused =
+                |old: &WlBuffer| !self.is_read && self.buffer.as_ref().and_then(Option::as_ref) != Some(old);
             old.filter(is_unused).into_iter().for_each(|old| old.release());
             self.points = later.points;
-            self.waits = later.waits;
+            // A copy that is being made reads the old one.
+            self.waits.extend(later.waits);
+            (self.is_read, self.picture) = (false, None);
         }
         self.damage.add(later.damage.get());
         (self.scale, self.opaque) = (later.scale, later.opaque);
@@ -216,6 +244,7 @@ impl Surface {
             feedback_objects: Vec::new(),
             shadow: gpu.shadow(),
             upload: None,
+            is_unmapped: false,
         }
     }
 
@@ -232,6 +261,11 @@ impl Surface {
     fn commit(&mut self) -> bool {
         let mut commit = std::mem::take(&mut self.pending);
         self.pending.scale = commit.scale;
+        match (commit.scale.unwrap_or(1), commit.surface_damage.get()) {
+            (_, Damage::Boxes([])) => {}
+            (1, damage) => commit.damage.add(damage),
+            _ => commit.damage.add(Damage::Full),
+        }
         self.pending.opaque.clone_from(&commit.opaque);
         let attached = commit.buffer.iter().flatten().next();
         let attached = attached.and_then(|buffer| buffer.data::<Arc<ClientBuffer>>());
@@ -270,10 +304,11 @@ impl Surface {
     fn advance(&mut self, gpu: &Gpu) -> bool {
         let mut has_changed = false;
         while let Some(mut commit) = self.waiting.pop_front() {
-            commit.waits.retain(|wait| !wait.is_over());
-            if commit.waits.is_empty() && commit.picture.is_none() {
+            commit.go_on();
+            if commit.waits.is_empty() && !commit.is_read {
+                commit.is_read = true;
                 commit.picture = self.read(&mut commit, gpu);
-                commit.waits.retain(|wait| !wait.is_over());
+                commit.go_on();
             }
             if !commit.waits.is_empty() {
                 self.waiting.push_front(commit);
@@ -284,6 +319,10 @@ impl Surface {
                 // What nothing can read leaves what was there before.
                 if commit.picture.is_some() || commit.buffer == Some(None) {
                     self.picture = commit.picture;
+                }
+                if commit.buffer == Some(None) {
+                    self.shadow.clear();
+                    (self.upload, self.is_unmapped) = (None, true);
                 }
                 // A picture that was replaced before it was shown.
                 self.feedback.drain(..).for_each(Feedback::discard);
@@ -300,26 +339,28 @@ impl Surface {
         let resource = commit.buffer.clone()??;
         let held = Arc::new(Held { buffer: resource.clone(), _points: commit.points.take() });
         let (scale, opaque) = (commit.scale.unwrap_or(1), commit.opaque.clone());
-        let picture = |source: Arc<Source>, buffer: Option<&DmaBuf>, held, _shadow| {
+        let picture = |source: Arc<Source>, buffer: Option<&DmaBuf>, kept: Option<Kept>| {
             let size = (source.size.0 / scale, source.size.1 / scale);
-            let buffer = buffer.filter(|_| scale == 1).cloned();
+            let buffer = buffer.filter(|buffer| scale == 1 && buffer.flags().is_empty()).cloned();
             let (width, height) = (size.0 as i32, size.1 as i32);
             let covers = |&(x, y, w, h): &(i32, i32, i32, i32)| {
                 x <= 0 && y <= 0 && x.saturating_add(w) >= width && y.saturating_add(h) >= height
             };
             let is_opaque = source.is_opaque || opaque.iter().any(covers);
-            Some(Picture { source, size, is_opaque, buffer, held, _shadow })
+            Some(Picture { source, size, is_opaque, buffer, kept })
         };
         match &**resource.data::<Arc<ClientBuffer>>()? {
             ClientBuffer::DmaBuf(buffer, _) => {
+                // What memory of ours shows differs from the next commit by more than its damage.
+                self.upload = None;
                 let info = BlitInfo::default().damage(commit.damage.get());
                 match self.shadow.read_from(&gpu.blitter, buffer, &info, |buffer| gpu.import(buffer)) {
-                    Ok(Readable::Original(source)) => picture(source, Some(buffer), Some(held), None),
+                    Ok(Readable::Original(source)) => picture(source, Some(buffer), Some(held)),
                     Ok(Readable::Copy { made, frame, why, .. }) => {
                         let exporter = buffer.exporter(0).unwrap_or_default();
                         log::debug!("{buffer:?} of {exporter} is copied: {why}");
-                        commit.waits.push(Wait::Copy(frame.clone()));
-                        picture(made, None, None, Some(frame))
+                        commit.waits.push(Wait::Copy(frame.clone(), held));
+                        picture(made, None, Some(Arc::new(frame)))
                     }
                     answer => {
                         log::warn!("{buffer:?} cannot be shown: {:?}", answer.err());
@@ -328,13 +369,14 @@ impl Surface {
                 }
             }
             ClientBuffer::Shm(buffer, _) => {
+                self.shadow.clear();
                 if let Some((source, buffer)) = gpu.import_memory(buffer) {
                     self.upload = None;
-                    return picture(source, Some(buffer), Some(held), None);
+                    return picture(source, Some(buffer), Some(held));
                 }
                 match self.upload(buffer, &commit.damage, gpu) {
                     // It was read: the client may draw again.
-                    Ok(source) => picture(source?, None, None, None),
+                    Ok(source) => picture(source?, None, None),
                     Err(error) => {
                         // The client may have destroyed the buffer since, and is told nothing then.
                         if resource.is_alive() {
@@ -401,6 +443,10 @@ impl Compositor {
                 continue;
             }
             has_changed = true;
+            if std::mem::take(&mut surface.is_unmapped) {
+                let windows = self.windows.iter_mut().filter(|window| window.surface == next);
+                windows.for_each(Window::unmap);
+            }
             let first = left.len();
             left.extend(surface.children.iter().map(|child| child.surface.clone()));
             for child in &left[first..] {
@@ -413,6 +459,10 @@ impl Compositor {
             self.repaint(id);
         }
     }
+}
+
+fn damage_box(x: i32, y: i32, width: i32, height: i32) -> DamageBox {
+    DamageBox { x1: x, y1: y, x2: x.saturating_add(width), y2: y.saturating_add(height) }
 }
 
 global!(wl_compositor::WlCompositor);
@@ -450,14 +500,11 @@ requests!(
         let pending = &mut surface.pending;
         match request {
             wl_surface::Request::Attach { buffer, .. } => pending.buffer = Some(buffer),
-            wl_surface::Request::Damage { x, y, width, height }
-            | wl_surface::Request::DamageBuffer { x, y, width, height } => {
-                let [x2, y2] = [x.saturating_add(width), y.saturating_add(height)];
-                // The units of both are the same, if the surface is not scaled.
-                match pending.scale.is_none_or(|scale| scale == 1) {
-                    true => pending.damage.add(Damage::Boxes(&[DamageBox { x1: x, y1: y, x2, y2 }])),
-                    false => pending.damage.add(Damage::Full),
-                }
+            wl_surface::Request::Damage { x, y, width, height } => {
+                pending.surface_damage.add(Damage::Boxes(&[damage_box(x, y, width, height)]));
+            }
+            wl_surface::Request::DamageBuffer { x, y, width, height } => {
+                pending.damage.add(Damage::Boxes(&[damage_box(x, y, width, height)]));
             }
             wl_surface::Request::SetOpaqueRegion { region } => {
                 let region = region.as_ref().and_then(|region| region.data::<Mutex<Region>>());

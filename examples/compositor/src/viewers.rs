@@ -3,11 +3,15 @@
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use primeshare::DmaBuf;
-use primeshare::sync::{Access, Deadline, SyncFile, implicit};
+use primeshare::sync::{Access, SyncFile, implicit};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// How long is waited where a kernel cannot leave a fence in a buffer.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// The socket, and those who have connected to it.
 pub(crate) struct Viewers {
@@ -58,7 +62,7 @@ impl Viewers {
             return;
         }
         // The fence of the drawing travels in the buffer: whoever reads it waits for its writers.
-        let left = fence.map(|fence| implicit::import_or_wait(frame, fence, Access::Write, Deadline::Never));
+        let left = fence.map(|fence| implicit::import_or_wait(frame, fence, Access::Write, MOMENT));
         if let Some(Err(error)) = left {
             log::warn!("{error}");
             return;

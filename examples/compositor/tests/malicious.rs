@@ -254,10 +254,20 @@ fn broken_rules_of_wl_shm_are_answered_by_its_errors() {
             let shm: WlShm = rogue.bind(1);
             (rogue, shm)
         };
-        for (size, code) in [(0, 1), (-1, 1), (i32::MIN, 1), (16385, 2), (i32::MAX, 2)] {
+        for (size, code) in [(0, 1), (-1, 1), (i32::MIN, 1)] {
             let (mut rogue, shm) = connect();
             shm.create_pool(memory(16384).as_fd(), size, &rogue.handle(), ());
             assert_eq!(rogue.error("a pool"), ("wl_shm".to_owned(), code), "{size} bytes");
+        }
+        // A file may be shorter than its pool, until what it lacks is shown.
+        for size in [16385, i32::MAX] {
+            let (mut rogue, shm) = connect();
+            let pool = shm.create_pool(memory(16384).as_fd(), size, &rogue.handle(), ());
+            let buffer = pool.create_buffer(1, 64, 64, 256, Format::Xrgb8888, &rogue.handle(), ());
+            rogue.roundtrip().unwrap();
+            rogue.client.surface.attach(Some(&buffer), 0, 0);
+            rogue.client.surface.commit();
+            assert_eq!(rogue.error("past the end"), ("wl_buffer".to_owned(), 2), "{size} bytes");
         }
         for (what, fd) in other_fds().into_iter().skip(1) {
             let (mut rogue, shm) = connect();
@@ -281,7 +291,7 @@ fn broken_rules_of_wl_shm_are_answered_by_its_errors() {
         let pool = shm.create_pool(memory(16384).as_fd(), 16384, &rogue.handle(), ());
         pool.create_buffer(0, 64, 64, 256, Format::Nv12, &rogue.handle(), ());
         assert_eq!(rogue.error("planes"), ("wl_shm_pool".to_owned(), 0));
-        for size in [16383, 0, -1, 16385] {
+        for size in [16383, 0, -1] {
             let (mut rogue, shm) = connect();
             let pool = shm.create_pool(memory(16384).as_fd(), 16384, &rogue.handle(), ());
             pool.resize(size);

@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use primeshare::Allocator;
 use primeshare::DmaBuf;
 use primeshare::alloc::{Dumb, Udmabuf};
 use primeshare::blit::{
     BlitInfo, Blitter, Damage, DamageBox, Readable, Shadow, ShadowError, ShadowFrame, Strategy,
 };
 use primeshare::vk;
+use primeshare::{Allocator, Fourcc, Request};
 
 use super::{assert_shows, blitter, forced, patient, read, write};
 use crate::support::{Guest, PATIENCE, buffer_on, in_guest};
@@ -140,18 +140,55 @@ fn each_copy_is_brought_up_to_date_by_what_has_changed_since_it_was_written() {
 }
 
 #[test]
+fn a_surface_of_another_format_gets_new_copies() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let blitter = blitter(guest, &vgem, &vkms, &patient());
+        let mut shadow = shadow(guest);
+        for fourcc in [Fourcc::XRGB8888, Fourcc::ARGB8888, Fourcc::XRGB8888] {
+            let request = Request::new(64, 48, fourcc);
+            let client = Dumb::new(&vgem).allocate(&request).unwrap();
+            write(&client, 7);
+            let frame = copied(&mut shadow, &blitter, &client, Damage::Boxes(&[]));
+            assert_eq!(frame.buffer().fourcc(), fourcc);
+            assert_shows(frame.buffer(), 7, "another format");
+        }
+    });
+}
+
+#[test]
+fn copies_are_made_anew_if_a_buffer_of_another_size_was_read_itself_meanwhile() {
+    in_guest(|guest| {
+        let (vgem, vkms) = (guest.vgem(), guest.vkms());
+        let blitter = blitter(guest, &vgem, &vkms, &patient());
+        let mut shadow = shadow(guest);
+        let client = buffer_on(&vgem);
+        write(&client, 1);
+        drop(copied(&mut shadow, &blitter, &client, Damage::Full));
+        let request = Request::new(32, 16, Fourcc::XRGB8888);
+        let other = Dumb::new(&vgem).allocate(&request).unwrap();
+        let info = BlitInfo::default().damage(Damage::Boxes(&[]));
+        let take = |buffer: &DmaBuf| Ok::<_, &str>(buffer.clone());
+        shadow.read_from(&blitter, &other, &info, take).unwrap();
+        write(&client, 2);
+        let frame = copied(&mut shadow, &blitter, &client, Damage::Boxes(&[]));
+        assert_shows(frame.buffer(), 2, "after another size");
+    });
+}
+
+#[test]
 fn a_surface_of_another_size_gets_new_copies() {
     in_guest(|guest| {
         let (vgem, vkms) = (guest.vgem(), guest.vkms());
         let blitter = blitter(guest, &vgem, &vkms, &patient());
         let mut shadow = shadow(guest);
         for (width, height) in [(64, 48), (32, 96), (64, 48)] {
-            let request = primeshare::Request::new(width, height, primeshare::Fourcc::ARGB8888);
+            let request = Request::new(width, height, Fourcc::ARGB8888);
             let client = Dumb::new(&vgem).allocate(&request).unwrap();
             write(&client, width as u8);
             let frame = copied(&mut shadow, &blitter, &client, Damage::Boxes(&[]));
             assert_shows(frame.buffer(), width as u8, "another size");
-            assert_eq!(frame.buffer().fourcc(), primeshare::Fourcc::ARGB8888);
+            assert_eq!(frame.buffer().fourcc(), Fourcc::ARGB8888);
         }
     });
 }
@@ -178,7 +215,7 @@ fn where_a_buffers_memory_lives_is_said() {
     in_guest(|guest| {
         let on_vgem = buffer_on(&guest.vgem());
         assert_eq!(on_vgem.exporter(0).as_deref(), Some("drm"));
-        let request = primeshare::Request::new(64, 48, primeshare::Fourcc::ARGB8888);
+        let request = Request::new(64, 48, Fourcc::ARGB8888);
         let in_memory = Udmabuf::open().unwrap().allocate(&request).unwrap();
         assert_eq!(in_memory.exporter(0).as_deref(), Some("udmabuf"));
         assert_eq!(on_vgem.exporter(1), None);
