@@ -28,6 +28,24 @@ fn parse(manifest: &str) -> BTreeMap<String, Set> {
     lines.filter_map(feature).collect()
 }
 
+/// Whether a feature implies no other and is implied by none, as far as the manifest says.
+fn is_apart(name: &String, features: &BTreeMap<String, Set>) -> bool {
+    features[name].is_empty() && !features.values().any(|implied| implied.contains(name))
+}
+
+/// The sets of features that are checked: all different sets of those that belong together, which contain all features
+/// that their members imply; each feature apart from them alone; and all features. (Each feature that is apart would
+/// double the number of sets.)
+fn sets_to_check(features: &BTreeMap<String, Set>) -> Vec<Set> {
+    let mut together = features.clone();
+    together.retain(|name, _| !is_apart(name, features));
+    let apart = features.keys().filter(|name| is_apart(name, features));
+    let mut all = sets(&together);
+    all.extend(apart.map(|name| Set::from([name.clone()])));
+    all.push(features.keys().cloned().collect());
+    all
+}
+
 /// All different sets of features: those that contain all features that their members imply.
 fn sets(features: &BTreeMap<String, Set>) -> Vec<Set> {
     let names: Vec<_> = features.keys().collect();
@@ -44,7 +62,7 @@ fn sets(features: &BTreeMap<String, Set>) -> Vec<Set> {
 pub(crate) fn run(toolchain: Option<&str>) -> Result<u8> {
     let manifest = repository::root().join("Cargo.toml");
     let manifest = fs::read_to_string(&manifest).context("cannot read Cargo.toml")?;
-    let sets = sets(&parse(&manifest));
+    let sets = sets_to_check(&parse(&manifest));
     for set in &sets {
         let list = set.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         let mut check = match toolchain {
@@ -150,6 +168,22 @@ mod tests {
         let sets = sets(&features);
         let set = |names: &[&str]| -> Set { names.iter().map(|name| (*name).to_owned()).collect() };
         assert_eq!(sets, [set(&[]), set(&["a"]), set(&["a", "b"])]);
+    }
+
+    #[test]
+    fn features_that_stand_apart_are_checked_alone_and_with_all() {
+        let manifest = "[features]\na = []\nb = [\"a\"]\nc = []\nd = []\n";
+        let set = |names: &[&str]| -> Set { names.iter().map(|name| (*name).to_owned()).collect() };
+        let all = set(&["a", "b", "c", "d"]);
+        let expected = [
+            set(&[]),
+            set(&["a"]),
+            set(&["a", "b"]),
+            set(&["c"]),
+            set(&["d"]),
+            all,
+        ];
+        assert_eq!(sets_to_check(&parse(manifest)), expected);
     }
 
     #[test]
