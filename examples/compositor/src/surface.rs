@@ -213,7 +213,8 @@ impl Commit {
                 |old: &WlBuffer| !self.is_read && self.buffer.as_ref().and_then(Option::as_ref) != Some(old);
             old.filter(is_unused).into_iter().for_each(|old| old.release());
             self.points = later.points;
-            // A copy that is being made reads the old one.
+            // The old one's fences are of no interest any more, but a copy that is being made reads it.
+            self.waits.retain(|wait| matches!(wait, Wait::Copy(..)));
             self.waits.extend(later.waits);
             (self.is_read, self.picture) = (false, None);
         }
