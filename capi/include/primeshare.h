@@ -743,7 +743,8 @@ void primeshare_params_destroy(struct primeshare_params *params);
 /*
  * zwp_linux_buffer_params_v1.add: borrows the fd and keeps a dup. `modifier` is both halves of the request's.
  *
- * If it fails, primeshare_last_error_linux_dmabuf has the protocol error to post.
+ * If it fails, primeshare_last_error_linux_dmabuf has the protocol error to post. -1: it is not the client's fault (no fds
+ * are left, for example); post no_memory (2) of wl_display.
  */
 int primeshare_params_add(struct primeshare_params *params,
                           uint32_t plane,
@@ -779,6 +780,9 @@ int primeshare_feedback_create_table_fd(const struct primeshare_feedback *feedba
  * Makes a buffer of a client's memory (`wl_shm`) without a copy: linear rows, `stride` bytes apart, from `offset` on in a
  * memfd, which is borrowed. The memfd is sealed against shrinking if it is not yet. What the client writes later is in the
  * buffer as well, so the client's wl_buffer is released only when nobody reads this one any more.
+ *
+ * Where devices do not see the CPU's caches, the server makes the memory visible after each commit: a
+ * primeshare_mapping_begin_wait for writing and a primeshare_mapping_end.
  *
  * Fails if the memory cannot be shared (no memfd, no seals, no /dev/udmabuf …): copy it then.
  */
