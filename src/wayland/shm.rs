@@ -212,22 +212,29 @@ impl ShmBuffer {
         self.stride
     }
 
-    /// The picture as a dma-buf, without a copy, which has an fd of its own for as long as this lives: see [`Udmabuf::from_memfd`]. Made at the first call, and the answer is
-    /// kept.
+    /// The picture as a dma-buf, without a copy: see [`Udmabuf::from_memfd`]. Made at the first call, and kept for as long as
+    /// this lives, with an fd of its own. A refusal is kept as well, unless it is transient, such as a lack of fds.
     ///
     /// Whoever reads it reads what the client writes meanwhile, so the `wl_buffer` is released only when they have read.
-    pub fn dma_buf(&self, udmabuf: &Udmabuf) -> Result<&DmaBuf, &alloc::Error> {
-        let make = || {
-            let buffer =
-                udmabuf.from_memfd(&*self.file, self.desc, [(self.offset, self.stride)])?;
-            // udmabuf refuses an END before any START. START may wait for fences, and nobody has set any yet.
-            let start = dma_buf::SYNC_START | dma_buf::SYNC_WRITE;
-            if let Err(errno) = dma_buf::sync(buffer.objects()[0].as_fd(), start) {
-                log::debug!("{buffer:?}: DMA_BUF_IOCTL_SYNC: {errno}");
-            }
-            Ok(buffer)
+    pub fn dma_buf(&self, udmabuf: &Udmabuf) -> Result<&DmaBuf, alloc::Error> {
+        let made = match self.dma_buf.get() {
+            Some(known) => known,
+            None => match self.make_dma_buf(udmabuf) {
+                Err(error) if error.kind() == ErrorKind::Transient => return Err(error),
+                made => self.dma_buf.get_or_init(|| made),
+            },
         };
-        self.dma_buf.get_or_init(make).as_ref()
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    fn make_dma_buf(&self, udmabuf: &Udmabuf) -> Result<DmaBuf, alloc::Error> {
+        let buffer = udmabuf.from_memfd(&*self.file, self.desc, [(self.offset, self.stride)])?;
+        // udmabuf refuses an END before any START. START may wait for fences, and nobody has set any yet.
+        let start = dma_buf::SYNC_START | dma_buf::SYNC_WRITE;
+        if let Err(errno) = dma_buf::sync(buffer.objects()[0].as_fd(), start) {
+            log::debug!("{buffer:?}: DMA_BUF_IOCTL_SYNC: {errno}");
+        }
+        Ok(buffer)
     }
 
     /// Has devices see what the client has written: to be called after its commit, before a device reads the

@@ -92,6 +92,35 @@ fn a_gpu_reads_a_clients_memory_without_a_copy() {
     });
 }
 
+#[cfg(feature = "wayland")]
+#[test]
+fn a_lack_of_fds_is_no_lasting_refusal_of_a_clients_memory() {
+    use primeshare::wayland::{ShmFormat, ShmPool};
+
+    in_guest(|_| {
+        let udmabuf = Udmabuf::open().unwrap();
+        let of = |pool: File| {
+            let pool = ShmPool::new(pool.into(), 4096).unwrap();
+            let buffer = pool.buffer(0, (16, 16), 64, ShmFormat(1), |_| true);
+            buffer.unwrap()
+        };
+        let buffer = of(pool(4096));
+        let refused = crate::faults::fds::with_room_for(0, || buffer.dma_buf(&udmabuf));
+        assert_eq!(refused.unwrap_err().errno(), Some(Errno::EMFILE));
+        let made = buffer.dma_buf(&udmabuf).unwrap().id();
+        assert_eq!(buffer.dma_buf(&udmabuf).unwrap().id(), made);
+        // What will be refused again is not asked again.
+        let unsealable = rustix::fs::memfd_create("old", MemfdFlags::CLOEXEC).unwrap();
+        let unsealable = File::from(unsealable);
+        unsealable.set_len(4096).unwrap();
+        let buffer = of(unsealable);
+        for _ in 0..2 {
+            let refused = buffer.dma_buf(&udmabuf).unwrap_err();
+            assert_eq!(refused.errno(), Some(Errno::EPERM));
+        }
+    });
+}
+
 #[test]
 fn a_clients_pool_can_grow_and_cannot_shrink_while_it_is_a_buffer() {
     in_guest(|_| {

@@ -168,7 +168,7 @@ enum Wait {
     /// The client's work, by its acquire point.
     Point(OwnedFd),
     /// A copy of ours, which reads the client's buffer.
-    Copy(ShadowFrame, #[allow(dead_code, reason = "kept until then")] Arc<Held>),
+    Copy { frame: ShadowFrame, _held: Arc<Held> },
 }
 
 impl Wait {
@@ -176,20 +176,20 @@ impl Wait {
         match self {
             Self::Fence(fence) => fence.is_signalled().unwrap_or(true),
             Self::Point(eventfd) => crate::is_readable(eventfd.as_fd()),
-            Self::Copy(frame, _) => frame.completion().is_done(),
+            Self::Copy { frame, .. } => frame.completion().is_done(),
         }
     }
 
     /// Whether it ended and there is no picture.
     fn has_failed(&self) -> bool {
-        matches!(self, Self::Copy(frame, _) if matches!(frame.completion().result(), Some(Err(_))))
+        matches!(self, Self::Copy { frame, .. } if matches!(frame.completion().result(), Some(Err(_))))
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Fence(fence) => fence.as_fd(),
             Self::Point(eventfd) => eventfd.as_fd(),
-            Self::Copy(frame, _) => frame.completion().as_fd(),
+            Self::Copy { frame, .. } => frame.completion().as_fd(),
         }
     }
 }
@@ -214,7 +214,7 @@ impl Commit {
             old.filter(is_unused).into_iter().for_each(|old| old.release());
             self.points = later.points;
             // The old one's fences are of no interest any more, but a copy that is being made reads it.
-            self.waits.retain(|wait| matches!(wait, Wait::Copy(..)));
+            self.waits.retain(|wait| matches!(wait, Wait::Copy { .. }));
             self.waits.extend(later.waits);
             (self.is_read, self.picture) = (false, None);
         }
@@ -360,7 +360,7 @@ impl Surface {
                     Ok(Readable::Copy { made, frame, why, .. }) => {
                         let exporter = buffer.exporter(0).unwrap_or_default();
                         log::debug!("{buffer:?} of {exporter} is copied: {why}");
-                        commit.waits.push(Wait::Copy(frame.clone(), held));
+                        commit.waits.push(Wait::Copy { frame: frame.clone(), _held: held });
                         picture(made, None, Some(Arc::new(frame)))
                     }
                     answer => {
